@@ -1,0 +1,373 @@
+"""Drawings: light frozen values that keep the raw numbers, know how they were made, and draw themselves."""
+
+from __future__ import annotations
+
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import colours, outputs, sheets
+from .errors import OptionError, OutputError, PictureError
+from .images import View, open_picture, to_image
+from .sheets import Scale, Sheet, Tile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_CHUNK = "convscope"
+_SIDE = 400
+_ROBUST = 0.995
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a drawing was made: everything needed to make it again, as JSON inside every PNG."""
+
+    method: str
+    network: str
+    weights: str
+    pictures: tuple[str, ...] = ()
+    question: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    remarks: tuple[str, ...] = ()
+    convscope: str = ""
+    torch: str = ""
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON, keys in a fixed order."""
+        return json.dumps(vars(self) | {"options": dict(self.options)}, ensure_ascii=False, indent=2, default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read a recipe back from JSON; unknown keys are dropped."""
+        found: dict[str, Any] = json.loads(text)
+        known = {key: value for key, value in found.items() if key in cls.__dataclass_fields__}
+        lists = {key: tuple(value) for key, value in known.items() if key in ("pictures", "remarks")}
+        return cls(**{**known, **lists})
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read the recipe inside a PNG that convscope wrote. Raises PictureError when there is none."""
+    open_picture(path)
+    with Image.open(path) as image:
+        text = image.info.get(_CHUNK)
+    if not text:
+        raise PictureError(f"{path} holds no recipe: it was not written by convscope, or was saved again by a program that drops it")
+    try:
+        return Recipe.from_json(text)
+    except (ValueError, TypeError) as error:
+        raise PictureError(f"the recipe inside {path} cannot be read: {error}") from None
+
+
+class Drawing(ABC):
+    """What every drawing can do; subclasses say how they are laid out and what their numbers are."""
+
+    recipe: Recipe
+
+    @abstractmethod
+    def sheet(self) -> Sheet:
+        """Lay the drawing out."""
+
+    @abstractmethod
+    def numbers(self) -> dict[str, np.ndarray]:
+        """Return the raw numbers by name."""
+
+    def render(self) -> Image.Image:
+        """Paint the drawing as an RGB image."""
+        return sheets.paint(self.sheet())
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self._write_png(self.render(), buffer)
+        return buffer.getvalue()
+
+    def _write_png(self, image: Image.Image, file: Any) -> None:
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt(_CHUNK, self.recipe.to_json())
+        image.save(file, "PNG", pnginfo=info)
+
+    def save(self, path: str | Path, *, image: Image.Image | None = None) -> Path:
+        """Write the drawing: .png with the recipe inside, .jpg, .webp, or .pdf and .svg through matplotlib.
+
+        `image` replaces what `render` paints. The file appears whole or not at all. Raises OutputError when it cannot
+        be written or its ending is unknown.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix == ".png":
+            return outputs.write(path, lambda to: self._write_png(image or self.render(), to))
+        if suffix in (".jpg", ".jpeg", ".webp"):
+            return outputs.write(path, lambda to: (image or self.render()).save(to, quality=92))
+        if suffix in (".pdf", ".svg"):
+            return outputs.write(path, lambda to: self.figure().savefig(to))
+        raise OutputError(f"cannot write {path}: endings are .png, .jpg, .webp, .pdf and .svg, not {suffix or 'none'!r}")
+
+    def save_values(self, path: str | Path) -> Path:
+        """Write the raw numbers: .npy (one array), .npz or .safetensors (all of them, by name)."""
+        path, numbers = Path(path), self.numbers()
+        if path.suffix == ".npy":
+            if len(numbers) != 1:
+                raise OutputError(f"{path}: there are {len(numbers)} arrays ({', '.join(numbers)}); use .npz or .safetensors")
+            return outputs.write(path, lambda to: np.save(to, next(iter(numbers.values()))))
+        if path.suffix == ".npz":
+            return outputs.write(path, lambda to: np.savez_compressed(to, **numbers))  # type: ignore[arg-type]
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import save_file
+
+            meta = {_CHUNK: self.recipe.to_json()}
+            whole = {name: np.ascontiguousarray(value) for name, value in numbers.items()}
+            return outputs.write(path, lambda to: save_file(whole, to, metadata=meta))
+        raise OutputError(f"cannot write numbers to {path}: endings are .npy, .npz and .safetensors")
+
+    def figure(self) -> Figure:
+        """Return the drawing as a matplotlib figure, for papers and further editing."""
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import ListedColormap, Normalize
+        from matplotlib.figure import Figure
+
+        sheet = self.sheet()
+        count = max(len(row) for row in sheet.rows)
+        tallest = max(tile.image.height / tile.image.width for tile in sheet.tiles)
+        side = 3.2 if count <= 4 else 1.2
+        figure = Figure(figsize=(count * side, len(sheet.rows) * (side * tallest + 0.7) + 0.8), layout="constrained", dpi=150)
+        axes = figure.subplots(len(sheet.rows), count, squeeze=False)
+        for line, row in zip(axes, sheet.rows, strict=True):
+            for place in line:
+                place.set_axis_off()
+            for place, tile in zip(line, row, strict=False):
+                if tile is None:
+                    continue
+                place.imshow(np.asarray(tile.image.convert("RGB")))
+                place.set_title(tile.caption, fontsize=8, wrap=True)
+                if tile.scale:
+                    scale = tile.scale
+                    shades = ScalarMappable(Normalize(scale.low, scale.high), ListedColormap(colours.table(scale.colours) / 255))
+                    figure.colorbar(shades, ax=place, orientation="horizontal", fraction=0.05, pad=0.02, label=scale.unit)
+        figure.suptitle("\n".join(filter(None, (sheet.title, sheet.subtitle))), fontsize=10, wrap=True)
+        if sheet.note:
+            figure.supxlabel(sheet.note, fontsize=7, wrap=True)
+        return figure
+
+
+def robust_limit(values: np.ndarray) -> float:
+    """Return the magnitude that colours should reach: the largest, unless a few outliers would hide the rest."""
+    magnitude = np.abs(values)
+    top = float(magnitude.max(initial=0.0))
+    usual = float(np.quantile(magnitude, _ROBUST)) if magnitude.size else 0.0
+    return usual if 0 < usual < top / 2 else top
+
+
+def as_picture(values: np.ndarray) -> tuple[Image.Image, float]:
+    """Show signed values (c, h, w) as a picture with mid-grey as zero; also return the value that becomes white."""
+    limit = robust_limit(values)
+    return to_image(0.5 + values * (0.5 / limit if limit else 0.0)), limit
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap(Drawing):
+    """A number for every pixel that a network saw.
+
+    `values` is (c, h, w): c = 1, or the colour channels where the map is itself a picture (`projects`). `view` is the
+    picture and the way back to its original; `limit` fixes the colour scale, for maps that are to be compared.
+    """
+
+    values: Tensor
+    view: View
+    recipe: Recipe
+    title: str = ""
+    subtitle: str = ""
+    note: str = ""
+    unit: str = ""
+    signed: bool = False
+    projects: bool = False
+    limit: float | None = None
+    cmap: str | None = None
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        return {"map": self.values.detach().float().cpu().numpy()}
+
+    @property
+    def flat(self) -> np.ndarray:
+        """The map as one number per pixel, (h, w): colour channels summed."""
+        return self.numbers()["map"].sum(0)
+
+    @property
+    def scale(self) -> Scale:
+        """The colours of the map and what they mean."""
+        values = self.flat
+        name = self.cmap or ("polar" if self.signed else "fire")
+        limit = self.limit if self.limit is not None else robust_limit(values)
+        low = -limit if self.signed else 0.0
+        return Scale(name, low, limit, self.unit, bool(values.min() < low), bool(values.max() > limit))
+
+    def compared_with(self, others: Sequence[Heatmap]) -> Heatmap:
+        """Return the map on a scale shared with others."""
+        limit = max(robust_limit(each.flat) for each in (self, *others))
+        return Heatmap(**{**vars(self), "limit": limit})
+
+    def spread(self, size: tuple[int, int]) -> np.ndarray:
+        """Return the map (height, width) laid over the whole original picture, NaN where the network saw nothing."""
+        width, height = self.view.original.size
+        left, top, right, bottom = (
+            round(edge * ratio)
+            for edge, ratio in zip(self.view.box, (size[0] / width, size[1] / height) * 2, strict=True)
+        )
+        if (right - left, bottom - top) == self.flat.shape[::-1]:
+            values = self.flat
+        else:
+            # Enlarged pixels stay pixels; anything between is interpolated.
+            whole = (right - left) >= 2 * self.flat.shape[1]
+            mode = "nearest" if whole and max(self.flat.shape) < 100 else "bilinear"
+            options: dict[str, Any] = {} if mode == "nearest" else {"align_corners": False, "antialias": True}
+            source = torch.from_numpy(self.flat)[None, None]
+            values = F.interpolate(source, size=(bottom - top, right - left), mode=mode, **options)[0, 0].numpy()
+        canvas = np.full((size[1], size[0]), np.nan, dtype=np.float32)
+        inner = canvas[max(top, 0) : bottom, max(left, 0) : right]
+        inner[:] = values[max(-top, 0) :, max(-left, 0) :][: inner.shape[0], : inner.shape[1]]
+        return canvas
+
+    def map_image(self, size: tuple[int, int] | None = None) -> Image.Image:
+        """Paint the map in its colours over the extent of the original picture; pale grey where nothing was seen."""
+        scale = self.scale
+        values = self.spread(size or self.view.original.size)
+        painted = colours.paint(np.nan_to_num(values), scale.low, scale.high, scale.colours)
+        painted[np.isnan(values)] = 225
+        return Image.fromarray(painted)
+
+    def overlay(self, size: tuple[int, int] | None = None) -> Image.Image:
+        """Lay the map over the picture, by default at the original's resolution; weak values leave it visible."""
+        size = size or self.view.original.size
+        scale, values = self.scale, self.spread(size)
+        seen = ~np.isnan(values)
+        values = np.nan_to_num(values)
+        picture = self.view.original.convert("L").resize(size, Image.Resampling.LANCZOS).convert("RGB")
+        base = np.asarray(picture, dtype=np.float32)
+        strength = np.abs(values) / scale.high if scale.high > 0 else np.zeros_like(values)
+        alpha = (0.85 * strength.clip(0, 1) ** 0.7)[..., None]
+        mixed = base * (1 - alpha) + colours.paint(values, scale.low, scale.high, scale.colours) * alpha
+        mixed[~seen] = 0.35 * base[~seen] + 0.65 * 235
+        return Image.fromarray(np.rint(mixed).astype(np.uint8))
+
+    def projection(self) -> Image.Image:
+        """Show a map with colour channels as a picture, mid-grey being zero."""
+        return as_picture(self.numbers()["map"])[0]
+
+    def sheet(self) -> Sheet:
+        original = self.view.original
+        picture = sheets.enlarged(original, _SIDE)
+        values = self.flat
+        own = "" if self.limit is None else ", on a shared scale"
+        extent = f"from {values.min():.3g} to {values.max():.3g}{own}"
+        map_ = Tile(self.map_image(picture.size), extent, self.scale)
+        last = Tile(self.overlay(picture.size), "over the picture")
+        if self.projects:
+            painted, limit = as_picture(self.numbers()["map"])
+            last = Tile(self._placed(painted, picture.size), f"as a picture: grey is 0, white {limit:.3g}")
+            map_ = Tile(map_.image, extent + (", colours summed" if len(self.values) > 1 else ""), map_.scale)
+        tiles = (Tile(picture, self._size_caption()), *((last, map_) if self.projects else (map_, last)))
+        return Sheet(self.title, (tiles,), self.subtitle, self.note)
+
+    def _size_caption(self) -> str:
+        width, height = self.view.original.size
+        seen = self.view.seen.shape
+        whole = f"{width} × {height}"
+        return whole if (seen[2], seen[1]) == (width, height) else f"{whole}, seen at {seen[2]} × {seen[1]}"
+
+    def _placed(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """Put an image of what the network saw where it was seen, on a grey of the original's extent."""
+        ratio = size[0] / self.view.original.width, size[1] / self.view.original.height
+        box = [round(edge * r) for edge, r in zip(self.view.box, ratio * 2, strict=True)]
+        inner = (box[2] - box[0], box[3] - box[1])
+        method = Image.Resampling.NEAREST if inner[0] >= 2 * image.width else Image.Resampling.BICUBIC
+        canvas = Image.new("RGB", size, (225, 225, 225))
+        canvas.paste(image.convert("RGB").resize(inner, method), (box[0], box[1]))
+        return canvas
+
+
+@dataclass(frozen=True, eq=False)
+class Picture(Drawing):
+    """A picture that a network made: values (c, h, w) in [0, 1]."""
+
+    values: Tensor
+    recipe: Recipe
+    title: str = ""
+    subtitle: str = ""
+    note: str = ""
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        return {"picture": self.values.detach().float().cpu().numpy()}
+
+    def image(self) -> Image.Image:
+        """Return the picture itself, at its own size."""
+        return to_image(self.numbers()["picture"])
+
+    def sheet(self) -> Sheet:
+        image = self.image()
+        tile = Tile(sheets.enlarged(image, _SIDE), f"{image.width} × {image.height}")
+        return Sheet(self.title, ((tile,),), self.subtitle, self.note)
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery(Drawing):
+    """Many tiles on one sheet, with the numbers behind them."""
+
+    content: Sheet
+    values: Mapping[str, Tensor]
+    recipe: Recipe
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        return {name: value.detach().float().cpu().numpy() for name, value in self.values.items()}
+
+    def sheet(self) -> Sheet:
+        return self.content
+
+
+@dataclass(frozen=True, eq=False)
+class Curve(Drawing):
+    """Lines over one axis: `series` by name, each as long as `x`."""
+
+    x: Sequence[float]
+    series: Mapping[str, Sequence[float]]
+    recipe: Recipe
+    title: str = ""
+    subtitle: str = ""
+    note: str = ""
+    x_label: str = ""
+    y_label: str = ""
+
+    def __post_init__(self) -> None:
+        for name, values in self.series.items():
+            if len(values) != len(self.x):
+                raise OptionError(f"curve {name!r} has {len(values)} values for {len(self.x)} positions")
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        return {"x": np.asarray(self.x), **{name: np.asarray(values) for name, values in self.series.items()}}
+
+    def figure(self) -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 3.6), layout="constrained", dpi=150)
+        axes = figure.subplots()
+        for name, values in self.series.items():
+            axes.plot(self.x, values, label=name)
+        axes.set(xlabel=self.x_label, ylabel=self.y_label)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        if len(self.series) > 1:
+            axes.legend(frameon=False)
+        return figure
+
+    def sheet(self) -> Sheet:
+        buffer = io.BytesIO()
+        self.figure().savefig(buffer, format="png")
+        return Sheet(self.title, ((Tile(Image.open(buffer).convert("RGB")),),), self.subtitle, self.note)

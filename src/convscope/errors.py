@@ -1,0 +1,54 @@
+"""What can go wrong: every error says what was asked, what exists, and the corrected call."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConvscopeError(Exception):
+    """The root of every error that convscope raises on purpose."""
+
+
+class PictureError(ConvscopeError):
+    """A picture that cannot be read, or that the network cannot take."""
+
+
+class NetworkError(ConvscopeError):
+    """A network that does not exist, or that does not behave as one."""
+
+
+class WeightsError(ConvscopeError):
+    """A weights file that cannot be read, does not fit, carries code, or holds NaN."""
+
+
+class LayerError(ConvscopeError):
+    """A layer that does not exist, does not run, or runs more than once."""
+
+
+class QuestionError(ConvscopeError):
+    """A class, channel, place or expression that cannot be resolved."""
+
+
+class OptionError(ConvscopeError):
+    """An unknown method, or an option that a method does not have."""
+
+
+class RuleError(ConvscopeError):
+    """A backward rule that is not defined on this network, or could not be applied everywhere."""
+
+
+class OutputError(ConvscopeError):
+    """An output that cannot be written."""
+
+
+def nearest(asked: str, existing: Iterable[str], *, count: int = 3) -> str:
+    """Return the names most like the one asked for, quoted and joined, or all when few exist."""
+    names = [str(name) for name in existing if str(name)]
+    folded: dict[str, str] = {}
+    for name in names:
+        folded.setdefault(name.lower(), name)
+    close = [folded[low] for low in difflib.get_close_matches(asked.lower(), folded, n=count, cutoff=0.5)]
+    shown = close or names[:8]
+    more = "" if close or len(names) <= 8 else f", ... ({len(names)} in all)"
+    return ", ".join(repr(name) for name in shown) + more

@@ -1,0 +1,487 @@
+"""Receptive fields: which pixels each unit of each layer can see.
+
+A network is run once on tensors without data (torch's "meta" device) while a function mode follows how every
+call moves, strides and merges the two spatial axes. For the operations in the tables below the result is exact
+arithmetic; any other operation is taken to look at everything its inputs have seen, which is never too small.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis of a layer: unit i sees pixels [start + i step, start + i step + size).
+
+    `shared` says that every unit sees the same pixels [start, start + size); `step` and `centre` then still tell
+    where unit i lies. `centre` is the pixel coordinate of the middle of unit 0.
+    """
+
+    start: float = 0.0
+    size: float = 1.0
+    step: float = 1.0
+    centre: float = 0.0
+    shared: bool = False
+
+    def window(self, kernel: float, stride: float, padding: float, dilation: float = 1) -> Axis:
+        """Return the axis after a sliding window."""
+        reach = (kernel - 1) * dilation
+        centre = self.centre + (reach / 2 - padding) * self.step
+        if self.shared:
+            return replace(self, step=self.step * stride, centre=centre)
+        return Axis(self.start - padding * self.step, self.size + reach * self.step, self.step * stride, centre)
+
+    def spread(self, units: int) -> Axis:
+        """Return the axis of one unit that has read all `units` units."""
+        last = (units - 1) * self.step
+        size = self.size if self.shared else self.size + last
+        return Axis(self.start, size, max(self.step * units, 1.0), self.centre + last / 2, shared=True)
+
+    def join(self, other: Axis) -> Axis:
+        """Return the axis that sees what either of two axes sees."""
+        start = min(self.start, other.start)
+        size = max(self.start + self.size, other.start + other.size) - start
+        return replace(self, start=start, size=size, centre=(self.centre + other.centre) / 2)
+
+
+@dataclass(frozen=True)
+class Field:
+    """The receptive field of a layer's units, in pixels of the network's input, as (y, x) pairs.
+
+    For a layer without spatial extent it is the field of the whole layer.
+    """
+
+    y: Axis = Axis()
+    x: Axis = Axis()
+
+    @property
+    def size(self) -> tuple[float, float]:
+        return self.y.size, self.x.size
+
+    @property
+    def step(self) -> tuple[float, float]:
+        return self.y.step, self.x.step
+
+    @property
+    def offset(self) -> tuple[float, float]:
+        return self.y.start, self.x.start
+
+    def box(self, place: tuple[int, int], picture: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Return the pixels (top, left, bottom, right) that unit `place` sees in a picture of (height, width)."""
+        (top, bottom), (left, right) = (
+            _clip(axis, index, extent) for axis, index, extent in zip((self.y, self.x), place, picture, strict=True)
+        )
+        return top, left, bottom, right
+
+    def spread(self, units: tuple[int, int]) -> Field:
+        return Field(self.y.spread(units[0]), self.x.spread(units[1]))
+
+
+def _clip(axis: Axis, index: int, extent: int) -> tuple[int, int]:
+    start = axis.start + (0 if axis.shared else index * axis.step)
+    low, high = math.ceil(start), math.floor(start + axis.size - 1) + 1
+    low = min(max(low, 0), extent - 1)
+    return low, min(max(high, low + 1), extent)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One execution of one module: its kind, the shape of its output without the batch, and its receptive field."""
+
+    module: str
+    call: int
+    kind: str
+    shape: tuple[int, ...]
+    field: Field
+
+
+@dataclass(frozen=True)
+class _Track:
+    """What is known of a tensor: the field of its units, and which of its dimensions are y and x (None: no extent)."""
+
+    field: Field
+    dims: tuple[int, int] | None
+
+    def extent(self, tensor: Tensor) -> tuple[int, int]:
+        return (tensor.shape[self.dims[0]], tensor.shape[self.dims[1]]) if self.dims else (1, 1)
+
+
+Handler = Callable[[_Track, Tensor, Tensor, tuple[Any, ...], dict[str, Any]], "_Track | None"]
+
+
+def trace(body: nn.Module, shape: tuple[int, int, int]) -> list[Seen]:
+    """Run a module on a picture of `shape` (c, h, w) without data and report every module's output in order.
+
+    Falls back to a run on real zeros where the module cannot run without data.
+    """
+    tensors = dict(body.named_parameters()) | dict(body.named_buffers())
+    first = next((value for value in tensors.values() if value.is_floating_point()), torch.zeros(()))
+    on_meta = {name: value.detach().to("meta") for name, value in tensors.items()}
+    picture = torch.zeros(1, *shape, dtype=first.dtype, device="meta")
+    try:
+        return _run(body, picture, lambda x: torch.func.functional_call(body, on_meta, (x,)))
+    except (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError):
+        if first.is_meta:
+            raise
+        return _run(body, torch.zeros(1, *shape, dtype=first.dtype, device=first.device), body)
+
+
+def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> list[Seen]:
+    seen: list[Seen] = []
+    calls: dict[str, int] = {}
+    follow = _Follow()
+    follow.mark(picture, _Track(Field(), (2, 3)))
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def record(module: nn.Module, _: Any, output: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            if isinstance(output, Tensor):
+                track = follow.known(output) or _Track(Field().spread(_extent(picture)), None)
+                field = track.field
+                if track.dims is not None and track.dims != (output.ndim - 2, output.ndim - 1):
+                    field = field.spread(track.extent(output))
+                seen.append(Seen(name, calls[name], type(module).__name__, tuple(output.shape[1:]), field))
+
+        return record
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in body.named_modules()]
+    try:
+        with torch.no_grad(), warnings.catch_warnings(), follow:
+            warnings.simplefilter("ignore")
+            forward(picture)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    return tensor.shape[-2], tensor.shape[-1]
+
+
+class _Follow(TorchFunctionMode):
+    """Carry a `_Track` from the inputs of every call to its outputs."""
+
+    def mark(self, tensor: Tensor, track: _Track) -> None:
+        tensor._convscope_track = track  # type: ignore[attr-defined]
+
+    def known(self, tensor: Tensor) -> _Track | None:
+        return getattr(tensor, "_convscope_track", None)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "").strip("_")
+        inputs = [t for t in _tensors((args, kwargs)) if self.known(t) is not None]
+        tracks = [(self.known(t), t.shape) for t in inputs]
+        output = func(*args, **kwargs)
+        if tracks:
+            for out in _tensors(output):
+                self.mark(out, _after(name, tracks, inputs, out, args, kwargs))
+        return output
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+
+
+def _after(name: str, tracks: Sequence[Any], inputs: list[Tensor], out: Tensor, args: Any, kwargs: Any) -> _Track:
+    """Return the track of an output, by the tables below or, failing those, as one that has read everything."""
+    result = None
+    if name in POINTWISE:
+        result = _merge(tracks, out)
+    elif name in HANDLERS:
+        result = HANDLERS[name](tracks[0][0], inputs[0], out, args, kwargs)
+    return result if result is not None else _everything(tracks, out)
+
+
+def _everything(tracks: Sequence[Any], out: Tensor) -> _Track:
+    """Every unit of the output may depend on every unit of every input."""
+    fields = []
+    for track, shape in tracks:
+        extent = (shape[track.dims[0]], shape[track.dims[1]]) if track.dims else (1, 1)
+        fields.append(track.field.spread(extent))
+    joined = fields[0]
+    for field in fields[1:]:
+        joined = Field(joined.y.join(field.y), joined.x.join(field.x))
+    track, shape = tracks[0]
+    same = track.dims and out.ndim == 4 and tuple(out.shape[-2:]) == tuple(shape[d] for d in track.dims)
+    if not same:
+        return _Track(joined, None)
+    y, x = (
+        replace(wide, step=old.step, centre=old.centre)
+        for wide, old in zip((joined.y, joined.x), (track.field.y, track.field.x), strict=True)
+    )
+    return _Track(Field(y, x), (2, 3))
+
+
+def _merge(tracks: Sequence[Any], out: Tensor) -> _Track | None:
+    """Element by element (with broadcasting) or side by side along the channels."""
+    spatial = [(t, s) for t, s in tracks if t.dims is not None and len(s) == out.ndim]
+    if not spatial:
+        field = tracks[0][0].field
+        for track, _ in tracks[1:]:
+            field = Field(field.y.join(track.field.y), field.x.join(track.field.x))
+        return _Track(field, None)
+    dims = spatial[0][0].dims
+    if any(t.dims != dims for t, _ in spatial):
+        return None
+    axes = []
+    for which, dim in enumerate(dims):
+        parts = [((t.field.y, t.field.x)[which], s[dim] if t.dims and len(s) == out.ndim else 1) for t, s in tracks]
+        axis = _merge_axis(parts, out.shape[dim])
+        if axis is None:
+            return None
+        axes.append(axis)
+    return _Track(Field(*axes), dims)
+
+
+def _merge_axis(parts: list[tuple[Axis, int]], units: int) -> Axis | None:
+    full = [axis for axis, count in parts if count == units]
+    if not full or any(axis.step != full[0].step for axis in full):
+        return None
+    if len(full) == len(parts) and not any(axis.shared for axis in full):
+        joined = full[0]
+        for axis in full[1:]:
+            joined = joined.join(axis)
+        return joined
+    wide = full[0].spread(units)
+    for axis, count in parts:
+        wide = wide.join(axis.spread(count))
+    local = next((axis for axis in full if not axis.shared), full[0])
+    return replace(wide, step=local.step, centre=local.centre)
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def _argument(args: Any, kwargs: Any, position: int, name: str, default: Any) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name, default)
+
+
+def _slide(track: _Track, kernel: Any, stride: Any, padding: Any, dilation: Any) -> _Track | None:
+    if track.dims is None:
+        return None
+    axes = [
+        axis.window(*numbers)
+        for axis, *numbers in zip(
+            (track.field.y, track.field.x), _pair(kernel), _pair(stride), _pair(padding), _pair(dilation), strict=True
+        )
+    ]
+    return _Track(Field(*axes), track.dims)
+
+
+def _conv(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    weight = _argument(args, kwargs, 1, "weight", None)
+    stride = _argument(args, kwargs, 3, "stride", 1)
+    padding = _argument(args, kwargs, 4, "padding", 0)
+    dilation = _pair(_argument(args, kwargs, 5, "dilation", 1))
+    kernel = _extent(weight)
+    if padding == "same":
+        padding = [(d * (k - 1)) // 2 for d, k in zip(dilation, kernel, strict=True)]
+    return _slide(track, kernel, stride, 0 if padding == "valid" else padding, dilation)
+
+
+def _conv_transpose(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    """Output o reads inputs i with o = i stride - padding + j dilation, j in [0, kernel): an interval of i."""
+    if track.dims is None:
+        return None
+    weight = _argument(args, kwargs, 1, "weight", None)
+    stride, padding = (_pair(_argument(args, kwargs, p, n, d)) for p, n, d in ((3, "stride", 1), (4, "padding", 0)))
+    dilation = _pair(_argument(args, kwargs, 7, "dilation", 1))
+    axes = []
+    for axis, k, s, p, d in zip(
+        (track.field.y, track.field.x), _extent(weight), stride, padding, dilation, strict=True
+    ):
+        reach = (k - 1) * d
+        axes.append(_stretch(axis, s, (p - reach) / s, reach / s))
+    return _Track(Field(*axes), track.dims)
+
+
+def _stretch(axis: Axis, scale: float, first: float, reach: float) -> Axis:
+    """Return the axis of outputs o that read inputs in [o / scale + first, o / scale + first + reach]."""
+    centre = axis.centre + (first + reach / 2) * axis.step
+    if axis.shared:
+        return replace(axis, step=axis.step / scale, centre=centre)
+    return Axis(axis.start + first * axis.step, axis.size + reach * axis.step, axis.step / scale, centre)
+
+
+def _pool(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    kernel = _argument(args, kwargs, 1, "kernel_size", None)
+    stride = _argument(args, kwargs, 2, "stride", None) or kernel
+    return _slide(track, kernel, stride, _argument(args, kwargs, 3, "padding", 0), 1)
+
+
+def _max_pool(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    kernel = _argument(args, kwargs, 1, "kernel_size", None)
+    stride = _argument(args, kwargs, 2, "stride", None) or kernel
+    padding, dilation = _argument(args, kwargs, 3, "padding", 0), _argument(args, kwargs, 4, "dilation", 1)
+    return _slide(track, kernel, stride, padding, dilation)
+
+
+def _adaptive(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    """Unit i reads inputs [floor(i n / m), ceil((i + 1) n / m))."""
+    if track.dims is None:
+        return None
+    axes = []
+    for axis, dim in zip((track.field.y, track.field.x), track.dims, strict=True):
+        n, m = x.shape[dim], out.shape[dim]
+        if m == 1:
+            axes.append(axis.spread(n))
+        elif n % m == 0:
+            axes.append(axis.window(n // m, n // m, 0))
+        else:
+            reach = max(math.ceil((i + 1) * n / m) - i * n / m for i in range(m))
+            axes.append(_stretch(axis, m / n, -1 + 1 / m, reach - 1 / m))
+    return _Track(Field(*axes), track.dims)
+
+
+def _interpolate(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    if track.dims is None or _argument(args, kwargs, 4, "align_corners", None):
+        return None
+    mode = _argument(args, kwargs, 3, "mode", "nearest")
+    if mode not in ("nearest", "bilinear"):
+        return None
+    axes = []
+    for axis, dim in zip((track.field.y, track.field.x), track.dims, strict=True):
+        scale = out.shape[dim] / x.shape[dim]
+        if mode == "nearest":
+            axes.append(_stretch(axis, scale, -1 + 1 / scale, 1 - 1 / scale))
+        else:
+            axes.append(_stretch(axis, scale, 0.5 / scale - 1.5, 2))
+    return _Track(Field(*axes), track.dims)
+
+
+def _pad(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    pads = list(_argument(args, kwargs, 1, "pad", ()))
+    mode = _argument(args, kwargs, 2, "mode", "constant")
+    if track.dims != (x.ndim - 2, x.ndim - 1) or mode == "circular":
+        return None
+    left, top = pads[0], (pads[2] if len(pads) > 2 else 0)
+    return _Track(Field(track.field.y.window(1, 1, top), track.field.x.window(1, 1, left)), track.dims)
+
+
+def _getitem(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    index = args[1] if isinstance(args[1], tuple) else (args[1],)
+    if track.dims is None or out.ndim != x.ndim or not all(isinstance(i, slice) or i is Ellipsis for i in index):
+        return None
+    if Ellipsis in index:
+        at = index.index(Ellipsis)
+        index = index[:at] + (slice(None),) * (x.ndim - len(index) + 1) + index[at + 1 :]
+    index = index + (slice(None),) * (x.ndim - len(index))
+    axes = []
+    for axis, dim in zip((track.field.y, track.field.x), track.dims, strict=True):
+        first, _, stride = index[dim].indices(x.shape[dim])
+        axes.append(axis.window(1, stride, -first))
+    return _Track(Field(*axes), track.dims)
+
+
+def _reshape(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    """Keep the extent where the two last dimensions are untouched; otherwise each number may be of any place."""
+    if track.dims is None:
+        return track
+    trailing = track.dims == (x.ndim - 2, x.ndim - 1)
+    if trailing and out.ndim > 2 and tuple(out.shape[-2:]) == tuple(x.shape[-2:]):
+        return _Track(track.field, (out.ndim - 2, out.ndim - 1))
+    return _Track(track.field.spread(track.extent(x)), None)
+
+
+def _permute(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    if track.dims is None:
+        return track
+    order = args[1:] if len(args) > 1 else kwargs["dims"]
+    if len(order) == 1 and isinstance(order[0], (tuple, list)):
+        order = order[0]
+    order = [d % x.ndim for d in order]
+    return _Track(track.field, (order.index(track.dims[0]), order.index(track.dims[1])))
+
+
+def _transpose(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    a, b = (_argument(args, kwargs, p, n, 0) % x.ndim for p, n in ((1, "dim0"), (2, "dim1")))
+    order = list(range(x.ndim))
+    order[a], order[b] = order[b], order[a]
+    return _permute(track, x, out, (x, order), {})
+
+
+def _linear(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    return None if track.dims is not None and x.ndim - 1 in track.dims else track
+
+
+def _layer_norm(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    count = len(_argument(args, kwargs, 1, "normalized_shape", ()))
+    normalised = range(x.ndim - count, x.ndim)
+    return None if track.dims is not None and any(d in normalised for d in track.dims) else track
+
+
+def _along(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    """Softmax, splits and other calls that work along one dimension: local when it is not a spatial one."""
+    dim = kwargs.get("dim", args[-1] if len(args) > 1 and isinstance(args[-1], int) else 0)
+    if track.dims is None or not isinstance(dim, int) or dim % x.ndim in track.dims:
+        return None
+    return track if out.ndim == x.ndim else None
+
+
+def _whole(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    """Reductions: local over channels when the rank is kept, otherwise over everything."""
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    if track.dims is None or dim is None or out.ndim != x.ndim:
+        return None
+    dims = {d % x.ndim for d in (dim if isinstance(dim, (tuple, list)) else (dim,))}
+    return None if dims & set(track.dims) else track
+
+
+POINTWISE = frozenset(
+    """relu relu6 hardtanh clamp clamp_min clamp_max threshold silu gelu hardswish hardsigmoid sigmoid tanh
+    leaky_relu elu selu celu prelu rrelu mish softplus batch_norm dropout dropout2d feature_dropout alpha_dropout
+    add sub mul div true_divide iadd isub imul itruediv radd rmul rsub neg abs exp log sqrt pow square
+    cat concat concatenate to float double half bfloat16 type type_as contiguous clone detach requires_grad
+    local_response_norm where maximum minimum lerp addcmul identity""".split()
+)
+
+HANDLERS: dict[str, Handler] = {
+    "conv2d": _conv,
+    "conv_transpose2d": _conv_transpose,
+    "max_pool2d": _max_pool,
+    "max_pool2d_with_indices": _max_pool,
+    "avg_pool2d": _pool,
+    "lp_pool2d": lambda t, x, o, a, k: _pool(t, x, o, (a[0], *a[2:]), k),
+    "adaptive_avg_pool2d": _adaptive,
+    "adaptive_max_pool2d": _adaptive,
+    "interpolate": _interpolate,
+    "pad": _pad,
+    "getitem": _getitem,
+    "flatten": _reshape,
+    "view": _reshape,
+    "reshape": _reshape,
+    "unflatten": _reshape,
+    "squeeze": _reshape,
+    "unsqueeze": _reshape,
+    "permute": _permute,
+    "transpose": _transpose,
+    "linear": _linear,
+    "layer_norm": _layer_norm,
+    "softmax": _along,
+    "log_softmax": _along,
+    "chunk": _along,
+    "split": _along,
+    "narrow": _along,
+    "mean": _whole,
+    "sum": _whole,
+    "amax": _whole,
+}

@@ -1,0 +1,66 @@
+"""Deconvnets and guided backpropagation: backward passes with another rule at the rectifiers.
+
+Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (arXiv:1311.2901v3, sec. 2.1): to see what
+excites a unit, set all other activations of its layer to zero and send it down: unpool by the switches that the
+forward pass recorded, rectify, filter with the transposed filters, layer by layer; contrast normalisation is skipped
+and no bias is added. Simonyan et al. (arXiv:1312.6034, sec. 4) show that this is backpropagation with one change: at
+a rectifier, R = max(R, 0) instead of R 1[x > 0]. So the deconvnet of any network is a rule, with nothing to rebuild:
+
+    convolution    transposed filters      = the gradient
+    max pooling    switches                = the gradient; where overlapping windows share a switch they add up
+    rectifier      max(R, 0)               the rule
+    normalisation  R                       skipped (`skip_lrn`)
+
+Guided backpropagation (Springenberg et al., arXiv:1412.6806) keeps both masks: R 1[x > 0] 1[R > 0].
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .. import rules
+from ..net import Net
+from ..objectives import Objective
+from ..registry import method
+from ..reporting import say
+from .gradient import gradient
+
+
+@method(
+    "Deconvnet",
+    paper="Zeiler & Fergus 2013, arXiv:1311.2901v3, sec. 2.1",
+    signed=True,
+    projects=True,
+    caveat="shows what a unit can be excited by, through the switches of this picture; it follows the weights of the "
+    "upper layers little (Adebayo et al. 2018; Nie et al. 2018)",
+)
+def deconvnet(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
+    """Project the question down to pixels through the deconvnet.
+
+    Pixels (n, c, h, w) in [0, 1] to a signed picture of the same shape; its scale has no unit. Raises RuleError where
+    a network's activation is not a rectifier, and never returns a plain gradient instead.
+    """
+    with rules.relu_rule(rules.deconvnet, skip_lrn=True) as rule:
+        projection = gradient(net, pixels, objective)
+    say(rule.report)
+    return projection
+
+
+@method(
+    "Guided backpropagation",
+    paper="Springenberg et al. 2014, arXiv:1412.6806",
+    signed=True,
+    projects=True,
+    caveat="recovers edges of the picture rather than reasons: it hardly changes with the class or with the weights of "
+    "the upper layers (Adebayo et al. 2018; Nie et al. 2018)",
+)
+def guided_backprop(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
+    """Send back only positive gradient, and only through active units.
+
+    Pixels (n, c, h, w) in [0, 1] to a signed picture of the same shape; its scale has no unit. Raises RuleError as
+    `deconvnet` does.
+    """
+    with rules.relu_rule(rules.guided) as rule:
+        projection = gradient(net, pixels, objective)
+    say(rule.report)
+    return projection

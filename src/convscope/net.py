@@ -1,0 +1,320 @@
+"""Net: any image model as a frozen, eval-mode function of pixels that knows its layers and classes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import geometry, images
+from .errors import LayerError, NetworkError, PictureError, WeightsError, nearest
+
+OUTPUT = ""
+"""The name of the last layer, as `named_modules` names the root."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One execution of one module in the network's forward pass.
+
+    `name` is what `tap` reads it by; a module that runs k times is k layers, "name#1" to "name#k". `shape` is without
+    the batch; `number` says that it is the nth convolution in execution order.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    field: geometry.Field
+    parameters: int
+    number: int | None = None
+    leaf: bool = True
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the layer has channels with a height and a width."""
+        return len(self.shape) == 3
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Put a module in eval mode without trainable parameters, and restore every flag afterwards."""
+    training = [part for part in module.modules() if part.training]
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    try:
+        for part in training:
+            part.training = False
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for part in training:
+            part.training = True
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+class Net(nn.Module):
+    """Wrap an image model so that it reads pixels (n, c, h, w) in [0, 1] and normalises them itself.
+
+    The model is used in place and left as it was: every forward pass runs in eval mode with frozen parameters and
+    restores the flags it changed.
+
+    Args:
+        body: the model; one tensor (n, c, h, w) in, one tensor out.
+        mean, std: per channel, in units of pixels in [0, 1]; the body sees (pixels - mean) / std.
+        size: the input's side, or (height, width), in pixels.
+        resize: what the picture's shorter side is scaled to before the centre is cut; `size` when not given.
+        classes: the names of the outputs, in order.
+        name: what captions and recipes call the network.
+        channels: 1 for grey, 3 for RGB; read off the first convolution when not given.
+        interpolation: "bilinear", "bicubic", "lanczos" or "nearest", for `read`.
+        note: what a reader of any figure must know, such as "random weights, seed 0".
+
+    Raises NetworkError when the body is not a module, WeightsError when a parameter is NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        *,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        size: int | tuple[int, int] = 224,
+        resize: int | None = None,
+        classes: Sequence[str] = (),
+        name: str = "",
+        channels: int | None = None,
+        interpolation: str = "bilinear",
+        note: str = "",
+    ) -> None:
+        super().__init__()
+        if not isinstance(body, nn.Module):
+            raise NetworkError(f"Net wraps a torch.nn.Module, not {type(body).__name__}; to load one by name: convscope.load(...)")
+        if isinstance(body, Net):
+            raise NetworkError("this is a Net already: use it as it is")
+        self.body = body
+        self.name = name or type(body).__name__
+        self.classes = tuple(classes)
+        self.note = note
+        self.channels = channels or _first_channels(body)
+        self.mean, self.std = (_per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
+        height, width = (size, size) if isinstance(size, int) else size
+        self.fit = images.Fit((height, width), resize or min(height, width), interpolation)
+        check_finite(body, self.name)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The input's (height, width) in pixels."""
+        return self.fit.size
+
+    @property
+    def _first(self) -> Tensor:
+        tensors = (t for t in (*self.body.parameters(), *self.body.buffers()) if t.is_floating_point())
+        return next(tensors, torch.zeros(()))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        return self._first.device
+
+    def view(self, picture: Any, *, size: int | None = None) -> images.View:
+        """Read a picture as the network will see it, and remember the original."""
+        fit = self.fit if size is None else self.fit.scaled(size)
+        if isinstance(picture, Tensor):
+            return self._view_of_tensor(picture)
+        return images.view(picture, fit, channels=self.channels)
+
+    def _view_of_tensor(self, pixels: Tensor) -> images.View:
+        pixels = self._check(pixels if pixels.ndim == 4 else pixels[None])
+        if len(pixels) != 1:
+            raise PictureError(f"expected one picture, not a batch of {len(pixels)}: shape {tuple(pixels.shape)}")
+        seen = pixels[0].detach().float().cpu().numpy()
+        images.check_range(float(seen.min()), float(seen.max()), "the tensor")
+        height, width = seen.shape[1:]
+        original = images.to_image(seen if len(seen) in (1, 3) else seen[:1])
+        return images.View(original, seen, (0, 0, width, height))
+
+    def read(self, picture: Any, *, size: int | None = None) -> Tensor:
+        """Read a picture into pixels (1, c, h, w) in [0, 1] on the network's device.
+
+        A path, PIL image or array is scaled and its centre cut out; a tensor (c, h, w) or (1, c, h, w) is taken as it
+        is. Raises PictureError when it cannot be read or is outside [0, 1].
+        """
+        return self.pixels(self.view(picture, size=size))
+
+    def pixels(self, view: images.View) -> Tensor:
+        """Return what the network sees of a view, as pixels (1, c, h, w) on the network's device."""
+        return torch.from_numpy(view.seen)[None].to(self.device)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map pixels (n, c, h, w) in [0, 1] to the body's output, (n, classes) for a classifier.
+
+        Raises PictureError for a wrong shape or a picture too small for the network.
+        """
+        pixels = self._check(pixels)
+        try:
+            with frozen(self.body):
+                output = self.body(self.normalise(pixels))
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, ValueError) as error:
+            self._blame_the_size(pixels, error)
+            raise
+        if not isinstance(output, Tensor):
+            raise NetworkError(
+                f"{self.name} returns {type(output).__name__}, not a tensor: wrap it in a module that picks one tensor"
+            )
+        return output
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Map pixels in [0, 1] to what the body reads, in the body's type."""
+        mean, std = (torch.tensor(v, dtype=pixels.dtype, device=pixels.device) for v in (self.mean, self.std))
+        return ((pixels - mean[:, None, None]) / std[:, None, None]).to(self._first.dtype)
+
+    def _check(self, pixels: Tensor) -> Tensor:
+        if pixels.ndim != 4 or pixels.shape[1] != self.channels:
+            raise PictureError(
+                f"{self.name} reads pixels of shape (n, {self.channels}, height, width), not {tuple(pixels.shape)}"
+            )
+        if not pixels.is_floating_point():
+            raise PictureError(f"{self.name} reads floating point pixels in [0, 1], not {pixels.dtype}: use pixels / 255")
+        return pixels
+
+    def _blame_the_size(self, pixels: Tensor, error: Exception) -> None:
+        """Say so when the network fails on a picture's size alone."""
+        size = tuple(pixels.shape[-2:])
+        if size == self.size or self._runs(*size) or not self._runs(*self.size):
+            return
+        smallest = next((side for side in range(1, min(self.size) + 1) if self._runs(side, side)), min(self.size))
+        least = f"{self.name} needs at least {smallest}x{smallest}"
+        if min(size) >= smallest:
+            least = f"{self.name} reads {self.size[0]}x{self.size[1]}"
+        raise PictureError(f"a picture of {size[0]}x{size[1]} pixels does not fit: {least}") from error
+
+    def _runs(self, height: int, width: int) -> bool:
+        try:
+            with frozen(self.body):
+                geometry.trace(self.body, (self.channels, height, width))
+        except Exception:  # whatever a model raises, it did not run
+            return False
+        return True
+
+    @cached_property
+    def layers(self) -> Mapping[str, Layer]:
+        """Every layer that runs, by name, in the order in which they finish."""
+        with frozen(self.body):
+            seen = geometry.trace(self.body, (self.channels, *self.size))
+        modules = dict(self.body.named_modules())
+        calls = {step.module: step.call for step in seen}
+        layers: dict[str, Layer] = {}
+        convolutions = 0
+        for step in seen:
+            module = modules[step.module]
+            convolution = isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
+            convolutions += convolution
+            name = f"{step.module}#{step.call}" if calls[step.module] > 1 else step.module
+            layers[name] = Layer(
+                name=name,
+                kind=step.kind,
+                shape=step.shape,
+                field=step.field,
+                parameters=sum(p.numel() for p in module.parameters(recurse=False)),
+                number=convolutions if convolution else None,
+                leaf=next(module.children(), None) is None,
+            )
+        return layers
+
+    def layer(self, name: str | int) -> Layer:
+        """Find a layer by its dotted name, or by n for the nth convolution in execution order.
+
+        Raises LayerError with the nearest names when there is none, or with the calls when it runs more than once.
+        """
+        name = str(name)
+        if name in self.layers:
+            return self.layers[name]
+        if name.isdigit():
+            return self._convolution(int(name))
+        twins = [key for key in self.layers if key.partition("#")[0] == name]
+        if twins:
+            raise LayerError(f"layer {name!r} of {self.name} runs {len(twins)} times: ask for one, as {' or '.join(map(repr, twins))}")
+        for alias, module in self.body.named_modules(remove_duplicate=False):
+            if alias == name:
+                return self._alias(name, module)
+        raise LayerError(f"{self.name} has no layer {name!r}; nearest: {nearest(name, self.layers)}")
+
+    def _convolution(self, number: int) -> Layer:
+        found = [layer for layer in self.layers.values() if layer.number is not None]
+        for layer in found:
+            if layer.number == number:
+                return layer
+        raise LayerError(f"{self.name} has {len(found)} convolutions, numbered from 1: there is no {number}")
+
+    def _alias(self, name: str, module: nn.Module) -> Layer:
+        """Find a module that is registered under several names by its first name."""
+        first = next(key for key, part in self.body.named_modules() if part is module)
+        if first == name:
+            raise LayerError(f"layer {name!r} of {self.name} exists but does not run, or does not return a tensor")
+        return self.layer(first)
+
+    @property
+    def digest(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of the weights and buffers."""
+        state = self.body.state_dict()
+        key = tuple((t.data_ptr(), t._version) for t in state.values())
+        if getattr(self, "_digest_key", None) != key:
+            whole = hashlib.sha256()
+            for name, value in state.items():
+                whole.update(name.encode())
+                whole.update(_bytes(value))
+            self._digest, self._digest_key = whole.hexdigest()[:16], key
+        return self._digest
+
+    def class_name(self, index: int) -> str:
+        """Return the name of a class, or "class 7" when the network has no names."""
+        return self.classes[index] if index < len(self.classes) else f"class {index}"
+
+
+def _bytes(tensor: Tensor) -> Any:
+    flat = tensor.detach().contiguous().cpu().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else b""
+
+
+def _first_channels(body: nn.Module) -> int:
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    return 3
+
+
+def _per_channel(value: float | Sequence[float], channels: int, name: str) -> tuple[float, ...]:
+    values = tuple(float(v) for v in np.atleast_1d(np.asarray(value)))
+    if len(values) == 1:
+        values *= channels
+    if len(values) != channels:
+        raise NetworkError(f"{name} has {len(values)} values for a network of {channels} channels")
+    if name == "std" and min(values) <= 0:
+        raise NetworkError(f"std must be positive, not {min(values)}")
+    return values
+
+
+def check_finite(body: nn.Module, name: str) -> None:
+    """Refuse weights that are NaN or infinite, and say which."""
+    bad = [key for key, value in body.named_parameters() if value.is_floating_point() and not _finite(value)]
+    bad += [key for key, value in body.named_buffers() if value.is_floating_point() and not _finite(value)]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise WeightsError(f"{name} has NaN or infinite weights in {', '.join(bad[:3])}{more}: its maps would mean nothing")
+
+
+def _finite(value: Tensor) -> bool:
+    # One reduction instead of a mask of the weights' size: a sum is finite only when (almost) every term is.
+    if value.is_meta or value.numel() == 0 or bool(torch.isfinite(value.detach().sum())):
+        return True
+    return bool(torch.isfinite(value).all())

@@ -1,0 +1,261 @@
+"""Objectives: the question, one number per picture.
+
+    question  = term { (" + " | " - ") term }
+    term      = [ number "*" ] ( class | layer ":" channel [ "@" place ] | layer )
+    class     = index | name, or a part of it that no other name has
+    layer     = dotted name | n, the nth convolution
+    place     = y "," x | "max" | "mean"
+
+Without a place a channel means its strongest place in projections (Zeiler & Fergus isolate one activation) and its
+mean elsewhere; `explain` says which in the caption.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import Tensor
+
+from .errors import QuestionError, nearest
+from .net import OUTPUT, Net
+from .tap import tap
+
+Place = tuple[int, int] | Literal["max", "mean"] | None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A layer, a channel of it, or one place of that channel."""
+
+    layer: str
+    channel: int | None = None
+    place: Place = None
+
+    def read(self, activity: Tensor) -> Tensor:
+        """Reduce a layer's activity (n, c) or (n, c, h, w) to one number per picture."""
+        if self.channel is None:
+            return activity.flatten(1).mean(1)
+        channel = activity[:, self.channel]
+        if channel.ndim == 1:
+            return channel
+        if isinstance(self.place, tuple):
+            return channel[:, self.place[0], self.place[1]]
+        flat = channel.flatten(1)
+        if self.place == "max":
+            # A maximum by index: the gradient goes to one place, also when several tie.
+            return flat.gather(1, flat.argmax(1, keepdim=True))[:, 0]
+        return flat.mean(1)
+
+    def __str__(self) -> str:
+        if self.channel is None:
+            return self.layer
+        if self.layer == OUTPUT and self.place is None:
+            return str(self.channel)
+        place = ",".join(map(str, self.place)) if isinstance(self.place, tuple) else self.place
+        return f"{self.layer}:{self.channel}" + (f"@{place}" if place else "")
+
+    def title(self, net: Net) -> str:
+        """Say in plain words what is asked for."""
+        if self.channel is None:
+            return f"layer {self.layer}"
+        if self.layer == OUTPUT and self.place is None:
+            return net.class_name(self.channel)
+        where = f" at row {self.place[0]}, column {self.place[1]}" if isinstance(self.place, tuple) else ""
+        return f"channel {self.channel} of {self.layer or 'the output'}{where}"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Any function of the network's output that gives one number per picture."""
+
+    function: Callable[[Tensor], Tensor]
+    layer: str = OUTPUT
+
+    def read(self, activity: Tensor) -> Tensor:
+        score = self.function(activity)
+        if score.shape != activity.shape[:1]:
+            raise QuestionError(
+                f"{self} gave shape {tuple(score.shape)} for {len(activity)} pictures: "
+                f"expected ({len(activity)},), one number per picture"
+            )
+        return score
+
+    def __str__(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def title(self, net: Net) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A weighted sum of questions; add, subtract and multiply objectives to make new ones."""
+
+    terms: tuple[tuple[float, Unit | Output], ...]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that must be read to answer."""
+        return tuple(dict.fromkeys(term.layer for _, term in self.terms))
+
+    def score(self, readings: dict[str, Tensor]) -> Tensor:
+        """Return one number per picture from the layers that `tap` has read, shape (n,)."""
+        scores = [term.read(readings[term.layer]) for _, term in self.terms]
+        weighted = [s if w == 1 else w * s for (w, _), s in zip(self.terms, scores, strict=True)]
+        total = weighted[0]
+        for score in weighted[1:]:
+            total = total + score
+        return total
+
+    def __call__(self, net: Net, pixels: Tensor) -> Tensor:
+        """Return one number per picture, shape (n,), running the network no further than needed."""
+        return self.score(tap(net, pixels, self.layers))
+
+    def at(self, place: Place) -> Objective:
+        """Settle the place of every channel that was asked for without one."""
+        terms = [(w, _settle(term, place)) for w, term in self.terms]
+        return Objective(tuple(terms))
+
+    @property
+    def class_index(self) -> int | None:
+        """The class, when the question is one class and nothing else."""
+        weight, term = self.terms[0]
+        single = len(self.terms) == 1 and weight == 1 and isinstance(term, Unit)
+        return term.channel if single and term.layer == OUTPUT and term.place is None else None
+
+    def title(self, net: Net) -> str:
+        """Say in plain words what is asked for."""
+        return _join(self.terms, lambda term: term.title(net))
+
+    def __str__(self) -> str:
+        return _join(self.terms, str)
+
+    def __add__(self, other: Objective) -> Objective:
+        return Objective(self.terms + other.terms)
+
+    def __mul__(self, factor: float) -> Objective:
+        return Objective(tuple((weight * factor, term) for weight, term in self.terms))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Objective:
+        return self * -1.0
+
+    def __sub__(self, other: Objective) -> Objective:
+        return self + -other
+
+
+def _settle(term: Unit | Output, place: Place) -> Unit | Output:
+    if isinstance(term, Unit) and term.layer != OUTPUT and term.channel is not None and term.place is None:
+        return replace(term, place=place)
+    return term
+
+
+def _join(terms: tuple[tuple[float, Unit | Output], ...], write: Callable[[Any], str]) -> str:
+    text = ""
+    for weight, term in terms:
+        sign = " - " if weight < 0 and text else " + " if text else ""
+        factor = abs(weight) if text else weight
+        text += sign + ("" if factor == 1 else f"{factor!r}*") + write(term)
+    return text
+
+
+def ask(net: Net, of: str | int | Objective | Callable[[Tensor], Tensor]) -> Objective:
+    """Turn a question in any form into an Objective.
+
+    `of` is a class index, a class name (or a part of one, in any case), "layer:channel", "layer:channel@y,x", a layer,
+    sums and multiples of those ("tabby - 0.5*lynx"), a function of the network's output, or an Objective.
+
+    Raises QuestionError when it cannot be resolved, with the nearest classes, or the ranges that exist.
+    """
+    if isinstance(of, Objective):
+        return of
+    if isinstance(of, int):
+        return Objective(((1.0, _class_index(net, of)),))
+    if callable(of):
+        return Objective(((1.0, Output(of)),))
+    text = str(of).strip()
+    if not text:
+        raise QuestionError("the question is empty: give a class, or layer:channel")
+    whole = _exact_class(net, text)
+    if whole is not None:
+        return Objective(((1.0, whole),))
+    pieces = re.split(r"\s+([+-])\s+", text)
+    signs = [1.0] + [1.0 if sign == "+" else -1.0 for sign in pieces[1::2]]
+    terms = []
+    for sign, piece in zip(signs, pieces[::2], strict=True):
+        weight, term = _term(net, piece.strip())
+        terms.append((sign * weight, term))
+    return Objective(tuple(terms))
+
+
+def _term(net: Net, text: str) -> tuple[float, Unit]:
+    match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*(.+)", text)
+    if match:
+        return float(match[1]), _unit(net, match[2].strip())
+    return 1.0, _unit(net, text)
+
+
+def _unit(net: Net, text: str) -> Unit:
+    found = _exact_class(net, text)
+    if found is not None:
+        return found
+    if re.fullmatch(r"[+-]?\d+", text):
+        return _class_index(net, int(text))
+    match = re.fullmatch(r"(.*?):(\d+)(?:@(max|mean|\d+\s*,\s*\d+))?", text)
+    if match:
+        return _channel(net, match[1], int(match[2]), match[3])
+    if ":" in text or "@" in text:
+        raise QuestionError(f"cannot read {text!r}: a unit is layer:channel or layer:channel@row,column, as 'features.8:42@6,6'")
+    if text in net.layers:
+        return Unit(net.layer(text).name)
+    return _class_part(net, text)
+
+
+def _class_index(net: Net, index: int) -> Unit:
+    count = net.layers[OUTPUT].shape[0]
+    if not 0 <= index < count:
+        raise QuestionError(f"{net.name} has {count} classes, 0 to {count - 1}: there is no class {index}")
+    return Unit(OUTPUT, index)
+
+
+def _exact_class(net: Net, text: str) -> Unit | None:
+    same = [i for i, name in enumerate(net.classes) if name.lower() == text.lower()]
+    if len(same) > 1:
+        raise QuestionError(f"{net.name} has {len(same)} classes named {text!r}: ask by index, {' or '.join(map(str, same))}")
+    return Unit(OUTPUT, same[0]) if same else None
+
+
+def _class_part(net: Net, text: str) -> Unit:
+    if not net.classes:
+        raise QuestionError(f"{net.name} has no class names: ask by index, or name a layer ({nearest(text, net.layers)})")
+    found = [i for i, name in enumerate(net.classes) if text.lower() in name.lower()]
+    if len(found) == 1:
+        return Unit(OUTPUT, found[0])
+    if found:
+        some = ", ".join(f"{i} {net.classes[i]}" for i in found[:6]) + (", ..." if len(found) > 6 else "")
+        raise QuestionError(f"{text!r} is part of {len(found)} class names of {net.name}: {some}. Ask for one, by name or index")
+    raise QuestionError(f"{net.name} has no class or layer {text!r}; nearest: {nearest(text, (*net.classes, *net.layers))}")
+
+
+def _channel(net: Net, name: str, channel: int, place: str | None) -> Unit:
+    layer = net.layer(name) if name else net.layers[OUTPUT]
+    if len(layer.shape) not in (1, 3):
+        raise QuestionError(f"layer {layer.name!r} has shape {layer.shape}, without channels: ask for a layer (c, h, w) or (c,)")
+    if channel >= layer.shape[0]:
+        raise QuestionError(f"layer {layer.name!r} has channels 0 to {layer.shape[0] - 1}: there is no {channel}")
+    if place is None or place in ("max", "mean"):
+        return Unit(layer.name, channel, place)
+    if not layer.spatial:
+        raise QuestionError(f"layer {layer.name!r} has no places: ask for '{layer.name}:{channel}'")
+    y, x = (int(number) for number in place.split(","))
+    height, width = layer.shape[1:]
+    if y >= height or x >= width:
+        raise QuestionError(
+            f"layer {layer.name!r} has {height} rows and {width} columns for a picture of {net.size[0]}x{net.size[1]}: "
+            f"there is no place {y},{x}"
+        )
+    return Unit(layer.name, channel, (y, x))

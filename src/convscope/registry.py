@@ -1,0 +1,122 @@
+"""The registry: every method and view, found by its decorator, read by the command line, the pages and the tests."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import OptionError, nearest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword-only parameter of a method: its type, default and the help written where it is declared."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered function with what a reader must know of it."""
+
+    name: str
+    title: str
+    function: Callable[..., Any]
+    paper: str = ""
+    caveat: str = ""
+    signed: bool = False
+    projects: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n\n")[0].replace("\n", " ")
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """The keyword-only parameters, by name."""
+        hints = typing.get_type_hints(self.function, include_extras=True)
+        options: dict[str, Option] = {}
+        for name, parameter in inspect.signature(self.function).parameters.items():
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                kind, *extra = typing.get_args(hints[name]) if typing.get_origin(hints[name]) is typing.Annotated else [hints[name]]
+                options[name] = Option(name, kind, parameter.default, str(extra[0]) if extra else "")
+        return options
+
+    def check_options(self, given: dict[str, Any]) -> None:
+        """Raise OptionError for options that the method does not have."""
+        for name in given:
+            if name not in self.options:
+                known = nearest(name, self.options) if self.options else "none"
+                raise OptionError(f"{self.name} has no option {name!r}; it has: {known}")
+
+
+METHODS: dict[str, Entry] = {}
+VIEWS: dict[str, Entry] = {}
+
+
+def method(title: str, *, paper: str, signed: bool, projects: bool = False, caveat: str = "") -> Callable[[F], F]:
+    """Register an attribution: (net, pixels, objective, *, options) -> (n, c, h, w) or (n, 1, h, w).
+
+    `signed` says that the sign has a meaning; `projects` that the result is a picture with grey as zero, and that a
+    channel asked for without a place means its strongest place.
+    """
+
+    def register(function: F) -> F:
+        entry = Entry(function.__name__, title, function, paper, caveat, signed, projects)
+        METHODS[entry.name] = entry
+        return function
+
+    return register
+
+
+def view(title: str, *, paper: str = "", caveat: str = "") -> Callable[[F], F]:
+    """Register a view: (net[, picture or pictures], *, options) -> a drawing."""
+
+    def register(function: F) -> F:
+        VIEWS[function.__name__] = Entry(function.__name__, title, function, paper, caveat)
+        return function
+
+    return register
+
+
+def load_all() -> dict[str, Entry]:
+    """Import every module of `convscope.methods` and return all entries by name, methods first."""
+    for path in _modules():
+        importlib.import_module(f"{__package__}.methods.{path.stem}")
+    return {**METHODS, **VIEWS}
+
+
+def find(name: str) -> Entry:
+    """Return the method of that name, or raise OptionError with the nearest."""
+    load_all()
+    if name not in METHODS:
+        raise OptionError(f"there is no method {name!r}; nearest: {nearest(name, METHODS)}")
+    return METHODS[name]
+
+
+def listing() -> Iterator[tuple[str, str]]:
+    """Yield (name, summary) of every entry without importing it: the source is read, so that `--help` is quick."""
+    for path in _modules():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and any(_registers(d) for d in node.decorator_list):
+                yield node.name, (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def _registers(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id in ("method", "view")
+
+
+def _modules() -> list[Path]:
+    return sorted(p for p in (Path(__file__).parent / "methods").glob("*.py") if p.stem != "__init__")

@@ -1,0 +1,48 @@
+"""What a computation has to say while it runs: remarks for the caption, and progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+T = TypeVar("T")
+Tracker = Callable[[Sequence[T], str], Iterable[T]]
+
+_remarks: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
+_tracker: ContextVar[Tracker | None] = ContextVar("tracker", default=None)
+
+
+def say(remark: str) -> None:
+    """Add a remark that whoever looks at the result must read; without a listener it goes nowhere."""
+    remarks = _remarks.get()
+    if remarks is not None and remark and remark not in remarks:
+        remarks.append(remark)
+
+
+@contextmanager
+def listen() -> Iterator[list[str]]:
+    """Collect the remarks made inside the block."""
+    remarks: list[str] = []
+    token = _remarks.set(remarks)
+    try:
+        yield remarks
+    finally:
+        _remarks.reset(token)
+
+
+def track(items: Sequence[T], label: str) -> Iterable[T]:
+    """Iterate over the steps of a long computation, showing progress where somebody asked for it."""
+    tracker = _tracker.get()
+    return items if tracker is None else tracker(items, label)
+
+
+@contextmanager
+def tracked_by(tracker: Tracker) -> Iterator[None]:
+    """Show the progress of every `track` inside the block with `tracker`."""
+    token = _tracker.set(tracker)
+    try:
+        yield
+    finally:
+        _tracker.reset(token)

@@ -1,0 +1,249 @@
+"""Sheets: tiles in rows under a title, painted as a picture or as HTML.
+
+Every drawing lays itself out as a Sheet, so that pictures, pages and matplotlib figures show the same things in the
+same places: the picture first, then the maps, all tiles of one size, never stretched.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from . import colours
+
+GAP = 8
+MARGIN = 20
+_BAR = 10
+_INK, _FAINT, _PAPER = "#1b1b1f", "#62626b", "#ffffff"
+_SIZES = {"title": 19, "subtitle": 13, "caption": 12, "note": 12}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the colours of a tile mean: a colour map between two values, and their unit."""
+
+    colours: str
+    low: float
+    high: float
+    unit: str = ""
+    clipped_low: bool = False
+    clipped_high: bool = False
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """The texts at the two ends; "≤" and "≥" where values beyond the end share its colour."""
+        return ("≤ " if self.clipped_low else "") + _short(self.low), ("≥ " if self.clipped_high else "") + _short(self.high)
+
+    def strip(self, width: int, height: int = _BAR) -> Image.Image:
+        """Return the colour bar."""
+        ramp = np.linspace(self.low, self.high, max(width, 2))[None].repeat(height, 0)
+        return Image.fromarray(colours.paint(ramp, self.low, self.high, self.colours))
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An image with what is written under it, and the scale of its colours if they stand for numbers."""
+
+    image: Image.Image
+    caption: str = ""
+    scale: Scale | None = None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Rows of tiles under a title; `columns` are heads over the columns, `labels` stand before the rows."""
+
+    title: str
+    rows: tuple[tuple[Tile | None, ...], ...]
+    subtitle: str = ""
+    note: str = ""
+    columns: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """All tiles in reading order."""
+        return [tile for row in self.rows for tile in row if tile is not None]
+
+
+def enlarged(image: Image.Image, side: int) -> Image.Image:
+    """Bring an image near to `side` pixels: small ones by a whole factor without blur, large ones down."""
+    longest = max(image.size)
+    if longest * 2 <= side:
+        factor = side // longest
+        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    if longest <= side:
+        return image
+    ratio = side / longest
+    return image.resize((max(1, round(image.width * ratio)), max(1, round(image.height * ratio))), Image.Resampling.LANCZOS)
+
+
+@cache
+def _font(kind: str, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    # DejaVu comes with matplotlib, a dependency; its file is found without importing matplotlib.
+    spec = find_spec("matplotlib")
+    folder = Path(str(spec.origin)).parent / "mpl-data" / "fonts" / "ttf" if spec else Path()
+    path = folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
+    return ImageFont.truetype(str(path), _SIZES[kind]) if path.exists() else ImageFont.load_default(_SIZES[kind])
+
+
+def _wrap(text: str, kind: str, width: int, *, bold: bool = False) -> list[str]:
+    font, lines = _font(kind, bold), []
+    for paragraph in text.split("\n") if text else []:
+        line = ""
+        for word in paragraph.split():
+            while font.getlength(word) > width and len(word) > 1:
+                cut = max(1, int(len(word) * width / font.getlength(word)) - 1)
+                lines += [line] if line else []
+                line, head, word = "", word[:cut], word[cut:]
+                lines.append(head)
+            longer = f"{line} {word}".strip()
+            if line and font.getlength(longer) > width:
+                lines.append(line)
+                line = word
+            else:
+                line = longer
+        lines.append(line)
+    return lines
+
+
+def _line(kind: str) -> int:
+    return round(_SIZES[kind] * 1.4)
+
+
+class _Layout:
+    """Where everything on a sheet goes, in pixels."""
+
+    def __init__(self, sheet: Sheet, width: int) -> None:
+        self.sheet = sheet
+        count = max(len(row) for row in sheet.rows)
+        self.cells = [
+            max((row[i].image.width for row in sheet.rows if i < len(row) and row[i]), default=0)  # type: ignore[union-attr]
+            for i in range(count)
+        ]
+        label = _font("caption")
+        self.label = max((int(label.getlength(text)) + 2 * GAP for text in sheet.labels), default=0)
+        self.width = max(self.label + sum(self.cells) + GAP * (count - 1), width)
+        self.heads = [_wrap(text, "caption", cell) for text, cell in zip(sheet.columns, self.cells, strict=False)]
+        self.captions = [
+            [_wrap(tile.caption, "caption", cell) if tile else [] for tile, cell in zip(row, self.cells, strict=False)]
+            for row in sheet.rows
+        ]
+
+    def row_height(self, index: int) -> tuple[int, int]:
+        """Return the height of a row's images, and of what is written under them."""
+        row = self.sheet.rows[index]
+        image = max((tile.image.height for tile in row if tile), default=0)
+        below = [
+            len(lines) * _line("caption") + (_BAR + _line("caption") + GAP if tile and tile.scale else 0)
+            for tile, lines in zip(row, self.captions[index], strict=True)
+        ]
+        return image, max(below, default=0) + (4 if any(below) else 0)
+
+
+def paint(sheet: Sheet, *, width: int = 360) -> Image.Image:
+    """Paint a sheet as an RGB image, at least `width` pixels wide; nothing overlaps and nothing is cut."""
+    layout = _Layout(sheet, width)
+    canvas = Image.new("RGB", (layout.width + 2 * MARGIN, 20000), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+
+    def write(lines: Sequence[str], kind: str, x: int, y: int, colour: str, *, bold: bool = False) -> int:
+        for line in lines:
+            draw.text((x, y), line, font=_font(kind, bold), fill=colour)
+            y += _line(kind)
+        return y
+
+    y = write(_wrap(sheet.title, "title", layout.width, bold=True), "title", MARGIN, MARGIN, _INK, bold=True)
+    y = write(_wrap(sheet.subtitle, "subtitle", layout.width), "subtitle", MARGIN, y + 2, _FAINT) + GAP
+    y = _paint_rows(canvas, draw, layout, y, write)
+    y = write(_wrap(sheet.note, "note", layout.width), "note", MARGIN, y + 4, _FAINT) if sheet.note else y
+    return canvas.crop((0, 0, canvas.width, y + MARGIN - GAP // 2))
+
+
+def _paint_rows(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, y: int, write: Callable[..., int]) -> int:
+    left = MARGIN + layout.label
+    starts = [left + sum(layout.cells[:i]) + GAP * i for i in range(len(layout.cells))]
+    if layout.heads:
+        y = max(write(lines, "caption", x, y, _INK) for lines, x in zip(layout.heads, starts, strict=False)) + 2
+    for index, row in enumerate(layout.sheet.rows):
+        image, below = layout.row_height(index)
+        if layout.sheet.labels:
+            draw.text((MARGIN, y + image // 2), layout.sheet.labels[index], font=_font("caption"), fill=_INK, anchor="lm")
+        for tile, lines, x in zip(row, layout.captions[index], starts, strict=False):
+            if tile:
+                canvas.paste(tile.image.convert("RGB"), (x, y))
+                _paint_below(canvas, draw, tile, x, y + image + 4, lambda at, x=x, lines=lines: write(lines, "caption", x, at, _INK))
+        y += image + below + GAP
+    return y
+
+
+def _paint_below(
+    canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int, y: int, caption: Callable[[int], int]
+) -> None:
+    if tile.scale:
+        canvas.paste(tile.scale.strip(tile.image.width), (x, y))
+        draw.rectangle((x, y, x + tile.image.width - 1, y + _BAR - 1), outline="#b8b8c0")
+        low, high = tile.scale.labels
+        font, top = _font("caption"), y + _BAR + 2
+        draw.text((x, top), low, font=font, fill=_FAINT)
+        draw.text((x + tile.image.width, top), high, font=font, fill=_FAINT, anchor="ra")
+        middle = "0" if tile.scale.low < 0 < tile.scale.high else ""
+        room = tile.image.width - font.getlength(low + high)
+        unit = tile.scale.unit if room > font.getlength(tile.scale.unit) + 4 * GAP else ""
+        draw.text((x + tile.image.width / 2, top), middle or unit, font=font, fill=_FAINT, anchor="ma")
+        y += _BAR + _line("caption") + GAP // 2
+    caption(y)
+
+
+def data_uri(image: Image.Image) -> str:
+    """Return an image as a PNG inside a URL."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def to_html(sheet: Sheet) -> str:
+    """Write a sheet as an HTML fragment; its classes are styled by the page that holds it."""
+    cells = []
+    if sheet.columns:
+        head = "".join(f"<th scope='col'>{html.escape(text)}</th>" for text in sheet.columns)
+        cells.append(f"<tr>{'<td></td>' if sheet.labels else ''}{head}</tr>")
+    for index, row in enumerate(sheet.rows):
+        label = f"<th scope='row'>{html.escape(sheet.labels[index])}</th>" if sheet.labels else ""
+        cells.append(f"<tr>{label}{''.join(f'<td>{_tile_html(tile)}</td>' for tile in row)}</tr>")
+    note = f"<p class='note'>{html.escape(sheet.note)}</p>" if sheet.note else ""
+    return (
+        f"<h3>{html.escape(sheet.title)}</h3><p class='subtitle'>{html.escape(sheet.subtitle)}</p>"
+        f"<div class='scroll'><table class='sheet'>{''.join(cells)}</table></div>{note}"
+    )
+
+
+def _tile_html(tile: Tile | None) -> str:
+    if tile is None:
+        return ""
+    width = tile.image.width
+    bar = ""
+    if tile.scale:
+        low, high = (html.escape(text) for text in tile.scale.labels)
+        middle = "0" if tile.scale.low < 0 < tile.scale.high else html.escape(tile.scale.unit)
+        strip = data_uri(tile.scale.strip(256, 1))
+        bar = (
+            f"<div class='bar' style='background-image:url({strip})'></div>"
+            f"<div class='ends'><span>{low}</span><span>{middle}</span><span>{high}</span></div>"
+        )
+    caption = f"<figcaption>{html.escape(tile.caption)}</figcaption>" if tile.caption else ""
+    alt = html.escape(tile.caption or "tile", quote=True)
+    return f"<figure style='width:{width}px'><img width='{width}' alt=\"{alt}\" src='{data_uri(tile.image)}'>{bar}{caption}</figure>"

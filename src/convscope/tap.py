@@ -1,0 +1,87 @@
+"""tap: read layers by name during one forward pass, and stop at the last one needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from .errors import LayerError
+from .net import OUTPUT, Net
+
+
+class _Enough(BaseException):
+    """Leaves the forward pass once every layer has been read; not an Exception, so that no model swallows it."""
+
+
+def tap(net: Net, pixels: Tensor, layers: Iterable[str | int], *, leaf: str | int | None = None) -> dict[str, Tensor]:
+    """Read layers during one forward pass that stops after the last of them.
+
+    Args:
+        net: the network.
+        pixels: (n, c, h, w) in [0, 1].
+        layers: names as in `net.layers`, numbers of convolutions, or "" for the output.
+        leaf: a layer to begin the autograd graph at: it is detached and requires grad, so that a backward pass to it
+            costs nothing below it.
+
+    Returns the layers by the names asked for. What is kept is safe from in-place operations that follow.
+    Raises LayerError when a layer does not exist, runs several times or is not reached.
+    """
+    wanted = {str(name): OUTPUT if name == OUTPUT else net.layer(name).name for name in (*layers, *([] if leaf is None else [leaf]))}
+    start = None if leaf is None else wanted[str(leaf)]
+    reader = _Reader(set(wanted.values()) - {OUTPUT}, start, whole=OUTPUT in wanted.values())
+    kept = reader.read(net, pixels)
+    missing = [name for name in wanted.values() if name not in kept]
+    if missing:
+        raise LayerError(f"{net.name} did not run layer {missing[0]!r} in this forward pass")
+    return {asked: kept[name] for asked, name in wanted.items()}
+
+
+class _Reader:
+    def __init__(self, names: set[str], leaf: str | None, *, whole: bool) -> None:
+        self.names, self.leaf, self.whole = names, leaf, whole
+        self.kept: dict[str, Tensor] = {}
+        self.calls: dict[str, int] = {}
+
+    def read(self, net: Net, pixels: Tensor) -> dict[str, Tensor]:
+        modules = dict(net.body.named_modules())
+        handles = [
+            modules[module].register_forward_hook(self._hook(module))
+            for module in sorted({name.partition("#")[0] for name in self.names})
+        ]
+        try:
+            output = net(pixels)
+            if self.whole:
+                self.kept[OUTPUT] = output
+        except _Enough:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        return self.kept
+
+    def _hook(self, module: str) -> Any:
+        def hook(_: nn.Module, __: Any, output: Any) -> Any:
+            self.calls[module] = self.calls.get(module, 0) + 1
+            name = module if module in self.names else f"{module}#{self.calls[module]}"
+            if name not in self.names:
+                return None
+            return self._keep(name, output)
+
+        return hook
+
+    def _keep(self, name: str, output: Any) -> Tensor | None:
+        if not isinstance(output, Tensor):
+            raise LayerError(f"layer {name!r} returns {type(output).__name__}, not a tensor: ask for a layer inside it")
+        last = not self.whole and len(self.kept) == len(self.names) - 1
+        if name == self.leaf:
+            self.kept[name] = output.detach().clone().requires_grad_()
+            onward = None if last else self.kept[name].clone()
+        else:
+            # The copy is kept and the original goes on: whatever works in place later cannot reach what was read.
+            self.kept[name] = output if last else output.clone()
+            onward = None
+        if last:
+            raise _Enough
+        return onward
