@@ -65,6 +65,5 @@ def table(name: str) -> Array:
 
 def paint(values: Array, low: float, high: float, name: str) -> Array:
     """Colour values (h, w) between low and high: 8-bit RGB (h, w, 3)."""
-    span = high - low
-    share = (values - low) / span if span > 0 else np.full_like(values, 0.5 if low < 0 else 0.0)
+    share = (values - low) / (high - low)
     return table(name)[np.rint(share.clip(0, 1) * 255).astype(np.uint8)]

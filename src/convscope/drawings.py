@@ -160,9 +160,12 @@ class Drawing(ABC):
 
 
 def robust_limit(values: np.ndarray) -> float:
-    """Return the magnitude that colours should reach: the largest, unless a few outliers would hide the rest."""
+    """Return the magnitude that colours should reach: the largest, unless a few outliers would hide the rest.
+
+    It is 1 where all values are zero.
+    """
     magnitude = np.abs(values)
-    top = float(magnitude.max(initial=0.0))
+    top = float(magnitude.max(initial=0.0)) or 1.0
     usual = float(np.quantile(magnitude, _ROBUST)) if magnitude.size else 0.0
     return usual if 0 < usual < top / 2 else top
 
@@ -170,7 +173,7 @@ def robust_limit(values: np.ndarray) -> float:
 def as_picture(values: np.ndarray) -> tuple[Image.Image, float]:
     """Show signed values (c, h, w) as a picture with mid-grey as zero; also return the value that becomes white."""
     limit = robust_limit(values)
-    return to_image(0.5 + values * (0.5 / limit if limit else 0.0)), limit
+    return to_image(0.5 + values * (0.5 / limit)), limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,8 +255,7 @@ class Heatmap(Drawing):
         values = np.nan_to_num(values)
         picture = self.view.original.convert("L").resize(size, Image.Resampling.LANCZOS).convert("RGB")
         base = np.asarray(picture, dtype=np.float32)
-        strength = np.abs(values) / scale.high if scale.high > 0 else np.zeros_like(values)
-        alpha = (0.85 * strength.clip(0, 1) ** 0.7)[..., None]
+        alpha = (0.85 * (np.abs(values) / scale.high).clip(0, 1) ** 0.7)[..., None]
         mixed = base * (1 - alpha) + colours.paint(values, scale.low, scale.high, scale.colours) * alpha
         mixed[~seen] = 0.35 * base[~seen] + 0.65 * 235
         return Image.fromarray(np.rint(mixed).astype(np.uint8))
@@ -267,12 +269,12 @@ class Heatmap(Drawing):
         picture = sheets.enlarged(original, _SIDE)
         values = self.flat
         own = "" if self.limit is None else ", on a shared scale"
-        extent = f"from {values.min():.3g} to {values.max():.3g}{own}"
+        extent = f"from {sheets.number(values.min())} to {sheets.number(values.max())}{own}"
         map_ = Tile(self.map_image(picture.size), extent, self.scale)
         last = Tile(self.overlay(picture.size), "over the picture")
         if self.projects:
             painted, limit = as_picture(self.numbers()["map"])
-            last = Tile(self._placed(painted, picture.size), f"as a picture: grey is 0, white {limit:.3g}")
+            last = Tile(self._placed(painted, picture.size), f"as a picture: grey is 0, white {sheets.number(limit)}")
             map_ = Tile(map_.image, extent + (", colours summed" if len(self.values) > 1 else ""), map_.scale)
         tiles = (Tile(picture, self._size_caption()), *((last, map_) if self.projects else (map_, last)))
         return Sheet(self.title, (tiles,), self.subtitle, self.note)

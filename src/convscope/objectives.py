@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .errors import QuestionError, nearest
 from .net import OUTPUT, Net
-from .tap import tap
+from .tapping import tap
 
 Place = tuple[int, int] | Literal["max", "mean"] | None
 

@@ -45,8 +45,15 @@ _UNDEFINED = {
     "MishBackward0": "Mish",
     "SoftplusBackward0": "softplus",
     "MaximumBackward0": "an element-wise maximum",
-    "FusedDropoutBackward0": "dropout in training mode",
 }
+
+# Without a rectifier the rule changes nothing, which is right only where all else is linear in the picture.
+_LINEAR = frozenset(
+    f"{name}Backward"
+    for name in """Convolution Addmm Mm Bmm Linear NativeBatchNorm CudnnBatchNorm MaxPool2DWithIndices AvgPool2D
+    AdaptiveAvgPool2D Mean Sum Add Sub Div Neg Cat View UnsafeView Reshape ReshapeAlias Flatten Squeeze Unsqueeze T
+    Transpose Permute Select Slice Index Gather Clone ToCopy ConstantPadNd Expand Split Alias _PassBack""".split()
+)
 
 
 class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu_rule(deconvnet):`
@@ -58,8 +65,9 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
 
     After `torch.autograd.grad` inside the block, `report` says "57 of 57 rectifiers rewritten".
 
-    Raises RuleError at the backward pass when the network has no rectifier, has one that was not rewritten (scripted,
-    compiled or checkpointed code), or uses an activation for which the rule is not defined.
+    Raises RuleError at the backward pass when a rectifier was not rewritten (scripted, compiled or checkpointed code),
+    when the network uses an activation for which the rule is not defined, or when it has no rectifier at all and yet
+    is not linear.
     """
 
     def __init__(self, rule: Rule, *, skip_lrn: bool = False) -> None:
@@ -99,6 +107,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
     def _check(self, outputs: Any) -> None:
         roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         rewritten = total = 0
+        curved = ""
         for node in _graph([root.grad_fn for root in roots]):
             name = node.name()
             if name in _UNDEFINED:
@@ -114,14 +123,19 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
             if _rectifies(node):
                 total += 1
                 rewritten += _MARK in node.metadata
-        if total == 0:
-            raise RuleError(f"no ReLU lies between the question and the picture: {self._name} would be the plain gradient")
+            elif name != "torch::autograd::AccumulateGrad" and name.rstrip("0123456789") not in _LINEAR:
+                curved = name
+        if total == 0 and curved:
+            raise RuleError(
+                f"no ReLU lies between the question and the picture ({curved} does): "
+                f"{self._name} would be the plain gradient, which `gradient` and `saliency` show"
+            )
         if rewritten < total:
             raise RuleError(
                 f"only {rewritten} of {total} rectifiers could be rewritten by {self._name}: "
                 "the others run in scripted or compiled code. Use the plain eager module"
             )
-        self.report = f"{rewritten} of {total} rectifiers rewritten"
+        self.report = f"{rewritten} of {total} rectifiers rewritten" if total else "no rectifier on the way down"
 
     @property
     def _name(self) -> str:

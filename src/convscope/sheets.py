@@ -41,7 +41,12 @@ class Scale:
     @property
     def labels(self) -> tuple[str, str]:
         """The texts at the two ends; "≤" and "≥" where values beyond the end share its colour."""
-        return ("≤ " if self.clipped_low else "") + _short(self.low), ("≥ " if self.clipped_high else "") + _short(self.high)
+        return ("≤ " if self.clipped_low else "") + number(self.low), ("≥ " if self.clipped_high else "") + number(self.high)
+
+    @property
+    def middle(self) -> str:
+        """The text under the middle: zero where the scale is signed, otherwise the unit."""
+        return f"0 {self.unit}".strip() if self.low < 0 < self.high else self.unit
 
     def strip(self, width: int, height: int = _BAR) -> Image.Image:
         """Return the colour bar."""
@@ -49,8 +54,10 @@ class Scale:
         return Image.fromarray(colours.paint(ramp, self.low, self.high, self.colours))
 
 
-def _short(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
+def number(value: float) -> str:
+    """Write a number for a reader: three digits, thousands in full, a true minus sign."""
+    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+    return text.replace("-", "−") if value else "0"
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Rows of tiles under a title; `columns` are heads over the columns, `labels` stand before the rows."""
+    """Rows of tiles under a title.
+
+    `columns` are heads over the columns, `labels` stand before the rows, `scale` is that of all tiles together.
+    """
 
     title: str
     rows: tuple[tuple[Tile | None, ...], ...]
@@ -72,6 +82,7 @@ class Sheet:
     note: str = ""
     columns: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    scale: Scale | None = None
 
     @property
     def tiles(self) -> list[Tile]:
@@ -143,6 +154,13 @@ class _Layout:
             for row in sheet.rows
         ]
 
+    @property
+    def height(self) -> int:
+        """At least the height of everything; what is left over is cut off after painting."""
+        text = self.sheet.title + self.sheet.subtitle + self.sheet.note
+        lines = 8 + text.count("\n") + 14 * len(text) // self.width + max((len(lines) for lines in self.heads), default=0)
+        return 2 * MARGIN + 27 * lines + sum(sum(self.row_height(i)) + GAP for i in range(len(self.sheet.rows)))
+
     def row_height(self, index: int) -> tuple[int, int]:
         """Return the height of a row's images, and of what is written under them."""
         row = self.sheet.rows[index]
@@ -157,7 +175,7 @@ class _Layout:
 def paint(sheet: Sheet, *, width: int = 360) -> Image.Image:
     """Paint a sheet as an RGB image, at least `width` pixels wide; nothing overlaps and nothing is cut."""
     layout = _Layout(sheet, width)
-    canvas = Image.new("RGB", (layout.width + 2 * MARGIN, 20000), _PAPER)
+    canvas = Image.new("RGB", (layout.width + 2 * MARGIN, layout.height), _PAPER)
     draw = ImageDraw.Draw(canvas)
 
     def write(lines: Sequence[str], kind: str, x: int, y: int, colour: str, *, bold: bool = False) -> int:
@@ -169,6 +187,9 @@ def paint(sheet: Sheet, *, width: int = 360) -> Image.Image:
     y = write(_wrap(sheet.title, "title", layout.width, bold=True), "title", MARGIN, MARGIN, _INK, bold=True)
     y = write(_wrap(sheet.subtitle, "subtitle", layout.width), "subtitle", MARGIN, y + 2, _FAINT) + GAP
     y = _paint_rows(canvas, draw, layout, y, write)
+    if sheet.scale:
+        _paint_scale(canvas, draw, sheet.scale, MARGIN + layout.label, y, min(240, layout.width))
+        y += _BAR + _line("caption") + GAP
     y = write(_wrap(sheet.note, "note", layout.width), "note", MARGIN, y + 4, _FAINT) if sheet.note else y
     return canvas.crop((0, 0, canvas.width, y + MARGIN - GAP // 2))
 
@@ -194,18 +215,21 @@ def _paint_below(
     canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int, y: int, caption: Callable[[int], int]
 ) -> None:
     if tile.scale:
-        canvas.paste(tile.scale.strip(tile.image.width), (x, y))
-        draw.rectangle((x, y, x + tile.image.width - 1, y + _BAR - 1), outline="#b8b8c0")
-        low, high = tile.scale.labels
-        font, top = _font("caption"), y + _BAR + 2
-        draw.text((x, top), low, font=font, fill=_FAINT)
-        draw.text((x + tile.image.width, top), high, font=font, fill=_FAINT, anchor="ra")
-        middle = "0" if tile.scale.low < 0 < tile.scale.high else ""
-        room = tile.image.width - font.getlength(low + high)
-        unit = tile.scale.unit if room > font.getlength(tile.scale.unit) + 4 * GAP else ""
-        draw.text((x + tile.image.width / 2, top), middle or unit, font=font, fill=_FAINT, anchor="ma")
+        _paint_scale(canvas, draw, tile.scale, x, y, tile.image.width)
         y += _BAR + _line("caption") + GAP // 2
     caption(y)
+
+
+def _paint_scale(canvas: Image.Image, draw: ImageDraw.ImageDraw, scale: Scale, x: int, y: int, width: int) -> None:
+    canvas.paste(scale.strip(width), (x, y))
+    draw.rectangle((x, y, x + width - 1, y + _BAR - 1), outline="#b8b8c0")
+    low, high = scale.labels
+    font, top = _font("caption"), y + _BAR + 2
+    draw.text((x, top), low, font=font, fill=_FAINT)
+    draw.text((x + width, top), high, font=font, fill=_FAINT, anchor="ra")
+    room = width - 2 * max(font.getlength(low), font.getlength(high))
+    if room > font.getlength(scale.middle) + 2 * GAP:
+        draw.text((x + width / 2, top), scale.middle, font=font, fill=_FAINT, anchor="ma")
 
 
 def data_uri(image: Image.Image) -> str:
@@ -224,10 +248,19 @@ def to_html(sheet: Sheet) -> str:
     for index, row in enumerate(sheet.rows):
         label = f"<th scope='row'>{html.escape(sheet.labels[index])}</th>" if sheet.labels else ""
         cells.append(f"<tr>{label}{''.join(f'<td>{_tile_html(tile)}</td>' for tile in row)}</tr>")
+    scale = f"<div class='shared'>{_scale_html(sheet.scale)}</div>" if sheet.scale else ""
     note = f"<p class='note'>{html.escape(sheet.note)}</p>" if sheet.note else ""
     return (
         f"<h3>{html.escape(sheet.title)}</h3><p class='subtitle'>{html.escape(sheet.subtitle)}</p>"
-        f"<div class='scroll'><table class='sheet'>{''.join(cells)}</table></div>{note}"
+        f"<div class='scroll'><table class='sheet'>{''.join(cells)}</table></div>{scale}{note}"
+    )
+
+
+def _scale_html(scale: Scale) -> str:
+    low, middle, high = (html.escape(text) for text in (scale.labels[0], scale.middle, scale.labels[1]))
+    return (
+        f"<div class='bar' style='background-image:url({data_uri(scale.strip(256, 1))})'></div>"
+        f"<div class='ends'><span>{low}</span><span>{middle}</span><span>{high}</span></div>"
     )
 
 
@@ -235,15 +268,7 @@ def _tile_html(tile: Tile | None) -> str:
     if tile is None:
         return ""
     width = tile.image.width
-    bar = ""
-    if tile.scale:
-        low, high = (html.escape(text) for text in tile.scale.labels)
-        middle = "0" if tile.scale.low < 0 < tile.scale.high else html.escape(tile.scale.unit)
-        strip = data_uri(tile.scale.strip(256, 1))
-        bar = (
-            f"<div class='bar' style='background-image:url({strip})'></div>"
-            f"<div class='ends'><span>{low}</span><span>{middle}</span><span>{high}</span></div>"
-        )
+    bar = _scale_html(tile.scale) if tile.scale else ""
     caption = f"<figcaption>{html.escape(tile.caption)}</figcaption>" if tile.caption else ""
     alt = html.escape(tile.caption or "tile", quote=True)
     return f"<figure style='width:{width}px'><img width='{width}' alt=\"{alt}\" src='{data_uri(tile.image)}'>{bar}{caption}</figure>"

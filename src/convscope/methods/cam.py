@@ -16,7 +16,7 @@ from ..net import Layer, Net
 from ..objectives import Objective
 from ..registry import method
 from ..reporting import say
-from ..tap import tap
+from ..tapping import tap
 
 Align = Literal["field", "stretch"]
 

@@ -16,14 +16,18 @@ Guided backpropagation (Springenberg et al., arXiv:1412.6806) keeps both masks: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
 from .. import rules
-from ..net import Net
+from ..net import Layer, Net
 from ..objectives import Objective
 from ..registry import method
-from ..reporting import say
-from .gradient import gradient
+from ..reporting import say, track
+from ..tapping import tap
+from .gradient import slope_at_pixels
 
 
 @method(
@@ -41,9 +45,36 @@ def deconvnet(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
     a network's activation is not a rectifier, and never returns a plain gradient instead.
     """
     with rules.relu_rule(rules.deconvnet, skip_lrn=True) as rule:
-        projection = gradient(net, pixels, objective)
-    say(rule.report)
+        projection = slope_at_pixels(net, pixels, objective)
+    _report(rule, projection)
     return projection
+
+
+def project_down(
+    net: Net, pixels: Tensor, layer: Layer, seeds: Callable[[Tensor], list[Tensor]]
+) -> tuple[Tensor, str]:
+    """Project parts of a layer's activity down to pixels, after one forward pass.
+
+    Pixels (1, c, h, w) in [0, 1]; `seeds` picks from the activity (1, channels, rows, columns) what is to be kept, one
+    tensor of that shape per projection. Returns the projections (k, c, h, w) and the rule's report.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), rules.relu_rule(rules.deconvnet, skip_lrn=True) as rule:
+        pixels = pixels.detach().clone().requires_grad_()
+        activity = tap(net, pixels, [layer.name])[layer.name]
+        projections = [
+            torch.autograd.grad(activity, pixels, seed, retain_graph=True)[0]
+            for seed in track(seeds(activity.detach()), "projecting down")
+        ]
+    return torch.cat(projections), rule.report
+
+
+def _report(rule: rules.relu_rule, projection: Tensor) -> None:
+    say(rule.report)
+    if not projection.any():
+        say(
+            "nothing reaches the picture: on the way down some rectifier finds the signal negative everywhere; "
+            "ask for one activation instead, as layer:channel"
+        )
 
 
 @method(
@@ -61,6 +92,6 @@ def guided_backprop(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
     `deconvnet` does.
     """
     with rules.relu_rule(rules.guided) as rule:
-        projection = gradient(net, pixels, objective)
-    say(rule.report)
+        projection = slope_at_pixels(net, pixels, objective)
+    _report(rule, projection)
     return projection

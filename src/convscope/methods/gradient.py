@@ -24,16 +24,23 @@ def gradient(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
 
     Pixels (n, c, h, w) in [0, 1] to a map of the same shape, in score per unit of pixel.
     """
+    slope = slope_at_pixels(net, pixels, objective)
+    if not slope.any():
+        say("the gradient is zero everywhere: around this picture the answer does not change")
+    return slope
+
+
+def slope_at_pixels(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
+    """Run forward and back once and return d objective / d pixels, (n, c, h, w).
+
+    Works inside `no_grad` and `inference_mode`; raises QuestionError when nothing connects the question to the picture.
+    """
     with torch.inference_mode(False), torch.enable_grad():
         pixels = pixels.detach().clone().requires_grad_()
         score = objective(net, pixels).sum()
-        if not score.requires_grad:
-            raise QuestionError(f"{objective} does not depend on the picture: there is no gradient")
-        (slope,) = torch.autograd.grad(score, pixels, allow_unused=True)
+        slope = torch.autograd.grad(score, pixels, allow_unused=True)[0] if score.requires_grad else None
     if slope is None:
         raise QuestionError(f"{objective} does not depend on the picture: there is no gradient")
-    if not slope.any():
-        say("the gradient is zero everywhere: the question does not depend on this picture")
     return slope
 
 

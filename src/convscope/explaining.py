@@ -1,0 +1,139 @@
+"""explain: one picture, one question, one method, one drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import registry
+from .drawings import Heatmap, Recipe
+from .errors import NetworkError
+from .images import View
+from .net import OUTPUT, Net
+from .objectives import Objective, Unit, ask
+from .reporting import listen
+from .tapping import tap
+
+Question = str | int | Objective | Callable[[Tensor], Tensor] | None
+
+
+def predict(net: Net, pixels: Tensor) -> Tensor:
+    """Return class probabilities (n, classes): the softmax of the output, or the output where it is one already.
+
+    Raises NetworkError when the output is not (n, classes) or is NaN.
+    """
+    with torch.inference_mode():
+        output = net(pixels).float()
+    if output.ndim != 2:
+        raise NetworkError(f"{net.name} gives outputs of shape {tuple(output.shape)}, not (n, classes): ask with of=...")
+    check_output(net, output)
+    sums = output.sum(1)
+    if output.min() >= 0 and bool(((sums - 1).abs() < 1e-3).all()):
+        return output
+    return output.softmax(1)
+
+
+def check_output(net: Net, output: Tensor) -> None:
+    """Raise NetworkError when an output holds NaN or infinite values."""
+    if not torch.isfinite(output).all():
+        raise NetworkError(f"{net.name} answers with NaN or infinite values for this picture: no map of it would mean anything")
+
+
+def explain(net: Net, picture: Any, method: str, of: Question = None, *, size: int | None = None, **options: Any) -> Heatmap:
+    """Ask what in a picture made the network answer as it did.
+
+    Args:
+        net: the network; `convscope.load(name)` or `Net(module, ...)`.
+        picture: a path, PIL image, array, or tensor (c, h, w) in [0, 1].
+        method: the name of a registered method, such as "grad_cam"; the table in the README lists them.
+        of: the question (see `ask`); the network's first choice when not given.
+        size: another input side than the network's own, in pixels.
+        options: the method's own, as its docstring lists them.
+
+    Returns a Heatmap in the pixels of the network's input. Raises a ConvscopeError that says what to do.
+    """
+    if not isinstance(net, Net):
+        raise NetworkError(f"explain needs a Net, not {type(net).__name__}: wrap it, as Net(module, mean=..., std=..., size=...)")
+    entry = registry.find(method)
+    entry.check_options(options)
+    view = net.view(picture, size=size)
+    pixels = net.pixels(view)
+    objective, title = _question(net, pixels, of)
+    with listen() as remarks:
+        values = entry.function(net, pixels, objective, **options)[0]
+    _check_map(net, values, entry.name)
+    return Heatmap(
+        values=values.detach(),
+        view=view,
+        recipe=recipe(net, method, [view], str(objective), options | ({"size": size} if size else {}), remarks),
+        title=title,
+        subtitle=f"{entry.title} · {net.name}" + (f" · {view.name}" if view.name else ""),
+        note=footnote(net, entry, remarks),
+        unit="score" if not entry.projects else "",
+        signed=entry.signed,
+        projects=entry.projects,
+    )
+
+
+def _check_map(net: Net, values: Tensor, method: str) -> None:
+    if not torch.isfinite(values).all():
+        raise NetworkError(f"{method} gave NaN or infinite values on {net.name}: its weights or activations overflow")
+
+
+def _question(net: Net, pixels: Tensor, of: Question) -> tuple[Objective, str]:
+    """Settle the question, and say it in plain words with the network's answer."""
+    if of is None:
+        of = int(predict(net, pixels)[0].argmax())
+    objective = ask(net, of).at("max")
+    index = objective.class_index
+    if index is not None and len(net.layers[OUTPUT].shape) == 1:
+        probability = float(predict(net, pixels)[0, index])
+        return objective, f"{net.class_name(index)}, {probability:.2f}: what made it say so?"
+    with torch.inference_mode():
+        readings = tap(net, pixels, objective.layers)
+        value = float(objective.score(readings))
+    check_output(net, torch.tensor(value))
+    where = _strongest(objective, readings)
+    title = objective.title(net)
+    return objective, f"{title[:1].upper()}{title[1:]}{where}, {value:.3g}: what made it respond?"
+
+
+def _strongest(objective: Objective, readings: dict[str, Tensor]) -> str:
+    """Name the place of a single channel that was asked for at its strongest place."""
+    _, term = objective.terms[0]
+    if len(objective.terms) > 1 or not isinstance(term, Unit) or term.place != "max" or term.channel is None:
+        return ""
+    channel = readings[term.layer][0, term.channel]
+    if channel.ndim != 2:
+        return ""
+    y, x = divmod(int(channel.argmax()), channel.shape[1])
+    return f" at its strongest place (row {y}, column {x})"
+
+
+def footnote(net: Net, entry: registry.Entry, remarks: list[str]) -> str:
+    """Gather what a reader must know: remarks of this run, the network's note, the method's caveat."""
+    lines = [f"{net.name} has {net.note}: this explains nothing it has learnt." if net.note.startswith("random") else net.note]
+    lines += ["; ".join(remarks)]
+    lines += [f"{entry.title}: {entry.caveat}." if entry.caveat else ""]
+    return "\n".join(line for line in lines if line)
+
+
+def recipe(
+    net: Net, method: str, views: list[View], question: str, options: dict[str, Any], remarks: list[str]
+) -> Recipe:
+    """Write down how a drawing is made."""
+    return Recipe(
+        method=method,
+        network=net.name + (f" ({net.note})" if net.note else ""),
+        weights=net.digest,
+        pictures=tuple(f"{view.name or 'array'} {view.digest}" for view in views),
+        question=question,
+        options={key: value for key, value in options.items() if value is not None},
+        remarks=tuple(remarks),
+        convscope=version("convscope"),
+        torch=torch.__version__,
+    )

@@ -1,0 +1,58 @@
+"""Shared fixtures: the data that cannot be committed, and the real networks made from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from convscope import Net, load
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("CONVSCOPE_DATA", ROOT.parent / "shared" / "data"))
+
+torch.set_num_threads(int(os.environ.get("CONVSCOPE_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")))
+
+
+@pytest.fixture(scope="session")
+def data() -> Callable[[str], Path]:
+    """Find a file of the data folder, or skip the test and say which is missing."""
+
+    def find(name: str) -> Path:
+        path = DATA / name
+        if not path.exists():
+            pytest.skip(f"{name} is not in {DATA}: set CONVSCOPE_DATA to the folder that holds it")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def squeezenet(data: Callable[[str], Path]) -> Net:
+    """SqueezeNet 1.0 with its real ImageNet weights."""
+    return load("torchvision:squeezenet1_0", weights=data("weights/squeezenet1_0.safetensors"))
+
+
+@pytest.fixture(scope="session")
+def chelsea() -> Any:
+    """A real picture of a real cat, uint8 (300, 451, 3)."""
+    from skimage.data import chelsea as picture
+
+    return picture()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped and os.environ.get("CONVSCOPE_REQUIRE_ALL"):
+        terminalreporter.write_line(f"{len(skipped)} tests were skipped, but CONVSCOPE_REQUIRE_ALL is set: this run fails")
+
+
+def pytest_sessionfinish(session: Any, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    required = os.environ.get("CONVSCOPE_REQUIRE_ALL")
+    if required and reporter is not None and reporter.stats.get("skipped") and exitstatus == 0:
+        session.exitstatus = 1
