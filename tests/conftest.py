@@ -48,7 +48,9 @@ def chelsea() -> Any:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     if skipped and os.environ.get("CONVSCOPE_REQUIRE_ALL"):
-        terminalreporter.write_line(f"{len(skipped)} tests were skipped, but CONVSCOPE_REQUIRE_ALL is set: this run fails")
+        terminalreporter.write_line(
+            f"{len(skipped)} tests were skipped, but CONVSCOPE_REQUIRE_ALL is set: this run fails"
+        )
 
 
 def pytest_sessionfinish(session: Any, exitstatus: int) -> None:

@@ -54,7 +54,11 @@ class Residual(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.a, self.b = nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.stem, self.a, self.b = (
+            nn.Conv2d(3, 6, 3, stride=2, padding=1),
+            nn.Conv2d(6, 6, 3, padding=1),
+            nn.Conv2d(6, 6, 3, padding=1),
+        )
         self.bn, self.relu, self.head = nn.BatchNorm2d(6), nn.ReLU(inplace=True), head(6)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,7 +84,12 @@ class Shared(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.conv, self.relu, self.head = nn.Conv2d(3, 6, 3, stride=2), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), head(6)
+        self.stem, self.conv, self.relu, self.head = (
+            nn.Conv2d(3, 6, 3, stride=2),
+            nn.Conv2d(6, 6, 3, padding=1),
+            nn.ReLU(),
+            head(6),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -128,7 +137,9 @@ def tiny(kind: str, **options: object) -> Net:
     return Net(body, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25), size=SIZE, classes=CLASSES, name=kind)
 
 
-def pictures(count: int = 2, *, side: int = SIZE, channels: int = 3, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+def pictures(
+    count: int = 2, *, side: int = SIZE, channels: int = 3, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> Tensor:
     """Random pictures (count, channels, side, side) in [0, 1]."""
     return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
@@ -157,7 +168,10 @@ class CifarResNet(nn.Module):
         self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
         widths = (16, 16, 32, 64)
         for i in (1, 2, 3):
-            layer = [BasicBlock(widths[i - 1] if b == 0 else widths[i], widths[i], 2 if b == 0 and i > 1 else 1) for b in range(blocks)]
+            layer = [
+                BasicBlock(widths[i - 1] if b == 0 else widths[i], widths[i], 2 if b == 0 and i > 1 else 1)
+                for b in range(blocks)
+            ]
             setattr(self, f"layer{i}", nn.Sequential(*layer))
         self.linear = nn.Linear(64, 10)
 

@@ -6,7 +6,7 @@ import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +52,9 @@ class Recipe:
         """Read a recipe back from JSON; unknown keys are dropped."""
         found: dict[str, Any] = json.loads(text)
         known = {key: value for key, value in found.items() if key in cls.__dataclass_fields__}
-        lists = {key: tuple(value) for key, value in known.items() if key in ("pictures", "remarks")}
-        return cls(**{**known, **lists})
+        for key in ("pictures", "remarks"):
+            known[key] = tuple(known.get(key, ()))
+        return cls(**known)
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -62,7 +63,9 @@ def read_recipe(path: str | Path) -> Recipe:
     with Image.open(path) as image:
         text = image.info.get(_CHUNK)
     if not text:
-        raise PictureError(f"{path} holds no recipe: it was not written by convscope, or was saved again by a program that drops it")
+        raise PictureError(
+            f"{path} holds no recipe: it was not written by convscope, or was saved again by a program that drops it"
+        )
     try:
         return Recipe.from_json(text)
     except (ValueError, TypeError) as error:
@@ -110,14 +113,16 @@ class Drawing(ABC):
             return outputs.write(path, lambda to: (image or self.render()).save(to, quality=92))
         if suffix in (".pdf", ".svg"):
             return outputs.write(path, lambda to: self.figure().savefig(to))
-        raise OutputError(f"cannot write {path}: endings are .png, .jpg, .webp, .pdf and .svg, not {suffix or 'none'!r}")
+        raise OutputError(f"cannot write {path}: endings are {', '.join(outputs.PICTURE_ENDINGS)}")
 
     def save_values(self, path: str | Path) -> Path:
         """Write the raw numbers: .npy (one array), .npz or .safetensors (all of them, by name)."""
         path, numbers = Path(path), self.numbers()
         if path.suffix == ".npy":
             if len(numbers) != 1:
-                raise OutputError(f"{path}: there are {len(numbers)} arrays ({', '.join(numbers)}); use .npz or .safetensors")
+                raise OutputError(
+                    f"{path}: there are {len(numbers)} arrays ({', '.join(numbers)}); use .npz or .safetensors"
+                )
             return outputs.write(path, lambda to: np.save(to, next(iter(numbers.values()))))
         if path.suffix == ".npz":
             return outputs.write(path, lambda to: np.savez_compressed(to, **numbers))  # type: ignore[arg-type]
@@ -127,7 +132,7 @@ class Drawing(ABC):
             meta = {_CHUNK: self.recipe.to_json()}
             whole = {name: np.ascontiguousarray(value) for name, value in numbers.items()}
             return outputs.write(path, lambda to: save_file(whole, to, metadata=meta))
-        raise OutputError(f"cannot write numbers to {path}: endings are .npy, .npz and .safetensors")
+        raise OutputError(f"cannot write numbers to {path}: endings are {', '.join(outputs.NUMBER_ENDINGS)}")
 
     def figure(self) -> Figure:
         """Return the drawing as a matplotlib figure, for papers and further editing."""
@@ -139,7 +144,9 @@ class Drawing(ABC):
         count = max(len(row) for row in sheet.rows)
         tallest = max(tile.image.height / tile.image.width for tile in sheet.tiles)
         side = 3.2 if count <= 4 else 1.2
-        figure = Figure(figsize=(count * side, len(sheet.rows) * (side * tallest + 0.7) + 0.8), layout="constrained", dpi=150)
+        figure = Figure(
+            figsize=(count * side, len(sheet.rows) * (side * tallest + 0.7) + 0.8), layout="constrained", dpi=150
+        )
         axes = figure.subplots(len(sheet.rows), count, squeeze=False)
         for line, row in zip(axes, sheet.rows, strict=True):
             for place in line:
@@ -151,8 +158,12 @@ class Drawing(ABC):
                 place.set_title(tile.caption, fontsize=8, wrap=True)
                 if tile.scale:
                     scale = tile.scale
-                    shades = ScalarMappable(Normalize(scale.low, scale.high), ListedColormap(colours.table(scale.colours) / 255))
-                    figure.colorbar(shades, ax=place, orientation="horizontal", fraction=0.05, pad=0.02, label=scale.unit)
+                    shades = ScalarMappable(
+                        Normalize(scale.low, scale.high), ListedColormap(colours.table(scale.colours) / 255)
+                    )
+                    figure.colorbar(
+                        shades, ax=place, orientation="horizontal", fraction=0.05, pad=0.02, label=scale.unit
+                    )
         figure.suptitle("\n".join(filter(None, (sheet.title, sheet.subtitle))), fontsize=10, wrap=True)
         if sheet.note:
             figure.supxlabel(sheet.note, fontsize=7, wrap=True)
@@ -216,7 +227,7 @@ class Heatmap(Drawing):
     def compared_with(self, others: Sequence[Heatmap]) -> Heatmap:
         """Return the map on a scale shared with others."""
         limit = max(robust_limit(each.flat) for each in (self, *others))
-        return Heatmap(**{**vars(self), "limit": limit})
+        return replace(self, limit=limit)
 
     def spread(self, size: tuple[int, int]) -> np.ndarray:
         """Return the map (height, width) laid over the whole original picture, NaN where the network saw nothing."""
@@ -253,7 +264,8 @@ class Heatmap(Drawing):
         scale, values = self.scale, self.spread(size)
         seen = ~np.isnan(values)
         values = np.nan_to_num(values)
-        picture = self.view.original.convert("L").resize(size, Image.Resampling.LANCZOS).convert("RGB")
+        method = Image.Resampling.NEAREST if size[0] >= 2 * self.view.original.width else Image.Resampling.LANCZOS
+        picture = self.view.original.convert("L").resize(size, method).convert("RGB")
         base = np.asarray(picture, dtype=np.float32)
         alpha = (0.85 * (np.abs(values) / scale.high).clip(0, 1) ** 0.7)[..., None]
         mixed = base * (1 - alpha) + colours.paint(values, scale.low, scale.high, scale.colours) * alpha
@@ -269,7 +281,8 @@ class Heatmap(Drawing):
         picture = sheets.enlarged(original, _SIDE)
         values = self.flat
         own = "" if self.limit is None else ", on a shared scale"
-        extent = f"from {sheets.number(values.min())} to {sheets.number(values.max())}{own}"
+        unit = f"{self.unit}, " if self.unit else ""
+        extent = f"{unit}from {sheets.number(values.min())} to {sheets.number(values.max())}{own}"
         map_ = Tile(self.map_image(picture.size), extent, self.scale)
         last = Tile(self.overlay(picture.size), "over the picture")
         if self.projects:
@@ -283,7 +296,8 @@ class Heatmap(Drawing):
         width, height = self.view.original.size
         seen = self.view.seen.shape
         whole = f"{width} × {height}"
-        return whole if (seen[2], seen[1]) == (width, height) else f"{whole}, seen at {seen[2]} × {seen[1]}"
+        untouched = self.view.box == (0, 0, width, height) and (seen[2], seen[1]) == (width, height)
+        return whole if untouched else f"{whole}, seen at {seen[2]} × {seen[1]}"
 
     def _placed(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Put an image of what the network saw where it was seen, on a grey of the original's extent."""

@@ -29,7 +29,9 @@ def predict(net: Net, pixels: Tensor) -> Tensor:
     with torch.inference_mode():
         output = net(pixels).float()
     if output.ndim != 2:
-        raise NetworkError(f"{net.name} gives outputs of shape {tuple(output.shape)}, not (n, classes): ask with of=...")
+        raise NetworkError(
+            f"{net.name} gives outputs of shape {tuple(output.shape)}, not (n, classes): ask with of=..."
+        )
     check_output(net, output)
     sums = output.sum(1)
     if output.min() >= 0 and bool(((sums - 1).abs() < 1e-3).all()):
@@ -40,10 +42,14 @@ def predict(net: Net, pixels: Tensor) -> Tensor:
 def check_output(net: Net, output: Tensor) -> None:
     """Raise NetworkError when an output holds NaN or infinite values."""
     if not torch.isfinite(output).all():
-        raise NetworkError(f"{net.name} answers with NaN or infinite values for this picture: no map of it would mean anything")
+        raise NetworkError(
+            f"{net.name} answers with NaN or infinite values for this picture: no map of it would mean anything"
+        )
 
 
-def explain(net: Net, picture: Any, method: str, of: Question = None, *, size: int | None = None, **options: Any) -> Heatmap:
+def explain(
+    net: Net, picture: Any, method: str, of: Question = None, *, size: int | None = None, **options: Any
+) -> Heatmap:
     """Ask what in a picture made the network answer as it did.
 
     Args:
@@ -56,8 +62,10 @@ def explain(net: Net, picture: Any, method: str, of: Question = None, *, size: i
 
     Returns a Heatmap in the pixels of the network's input. Raises a ConvscopeError that says what to do.
     """
-    if not isinstance(net, Net):
-        raise NetworkError(f"explain needs a Net, not {type(net).__name__}: wrap it, as Net(module, mean=..., std=..., size=...)")
+    if not isinstance(net, Net):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise NetworkError(
+            f"explain needs a Net, not {type(net).__name__}: wrap it, as Net(module, mean=..., std=..., size=...)"
+        )
     entry = registry.find(method)
     entry.check_options(options)
     view = net.view(picture, size=size)
@@ -91,8 +99,10 @@ def _question(net: Net, pixels: Tensor, of: Question) -> tuple[Objective, str]:
     objective = ask(net, of).at("max")
     index = objective.class_index
     if index is not None and len(net.layers[OUTPUT].shape) == 1:
-        probability = float(predict(net, pixels)[0, index])
-        return objective, f"{net.class_name(index)}, {probability:.2f}: what made it say so?"
+        probabilities = predict(net, pixels)[0]
+        share, first = float(probabilities[index]), int(probabilities.argmax()) == index
+        shown = f"{share:.2f}" if share >= 0.01 else f"{share:.1g}"
+        return objective, f"{net.class_name(index)}, {shown}: what {'made it say so' if first else 'speaks for it'}?"
     with torch.inference_mode():
         readings = tap(net, pixels, objective.layers)
         value = float(objective.score(readings))
@@ -116,7 +126,11 @@ def _strongest(objective: Objective, readings: dict[str, Tensor]) -> str:
 
 def footnote(net: Net, entry: registry.Entry, remarks: list[str]) -> str:
     """Gather what a reader must know: remarks of this run, the network's note, the method's caveat."""
-    lines = [f"{net.name} has {net.note}: this explains nothing it has learnt." if net.note.startswith("random") else net.note]
+    lines = [
+        f"{net.name} has {net.note}: this explains nothing it has learnt."
+        if net.note.startswith("random")
+        else net.note
+    ]
     lines += ["; ".join(remarks)]
     lines += [f"{entry.title}: {entry.caveat}." if entry.caveat else ""]
     return "\n".join(line for line in lines if line)

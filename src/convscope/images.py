@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import PictureError
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 _RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -107,7 +107,9 @@ def _from_file(file: Path | io.BytesIO, name: str, frame: int | None) -> Image.I
                 image.load()
                 return _plain(image, name)
     except UnidentifiedImageError:
-        raise PictureError(f"{name} is not a picture that Pillow can read (PNG, JPEG, WebP, TIFF, BMP, GIF, ...)") from None
+        raise PictureError(
+            f"{name} is not a picture that Pillow can read (PNG, JPEG, WebP, TIFF, BMP, GIF, ...)"
+        ) from None
     except Image.DecompressionBombError as error:
         raise PictureError(f"{name} is refused: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError) as error:
@@ -130,7 +132,9 @@ def _choose_frame(image: Image.Image, name: str, frame: int | None) -> None:
         raise PictureError(f"{name} has {count} frames: name one, as in '{name}[0]'")
     if frame is not None:
         if frame >= count:
-            raise PictureError(f"{name} has {count} frame{'s' * (count > 1)}, numbered from 0: there is no frame {frame}")
+            raise PictureError(
+                f"{name} has {count} frame{'s' * (count > 1)}, numbered from 0: there is no frame {frame}"
+            )
         image.seek(frame)
 
 
@@ -155,7 +159,7 @@ def _deep(image: Image.Image, name: str) -> Image.Image:
     top = 1.0 if image.mode == "F" else 65535.0
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > top:
         raise PictureError(
-            f"{name} holds values from {values.min():g} to {values.max():g}: expected 0 to {top:g} for mode {image.mode}"
+            f"{name} holds values from {values.min():g} to {values.max():g}: mode {image.mode} is read as 0 to {top:g}"
         )
     return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
 
@@ -183,7 +187,11 @@ def check_range(low: float, high: float, name: str) -> None:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise PictureError(f"{name} contains NaN or infinite values")
     if low < -1e-6 or high > 1 + 1e-6:
-        hint = "divide by 255" if low >= 0 and high > 2 else "give the pixels before normalisation: Net normalises them itself"
+        hint = (
+            "divide by 255"
+            if low >= 0 and high > 2
+            else "give the pixels before normalisation: Net normalises them itself"
+        )
         raise PictureError(f"{name} holds values from {low:.3g} to {high:.3g}, but pixels are in [0, 1]: {hint}")
 
 
@@ -193,7 +201,7 @@ def view(source: Any, fit: Fit, *, channels: int = 3, name: str = "") -> View:
     image = image.convert("L" if channels == 1 else "RGB")
     height, width = fit.size
     shorter = min(image.size)
-    scaled = tuple(max(1, int(fit.resize * side / shorter)) for side in image.size)
+    scaled = max(1, int(fit.resize * image.width / shorter)), max(1, int(fit.resize * image.height / shorter))
     resized = image.resize(scaled, _RESAMPLE[fit.interpolation]) if scaled != image.size else image
     left, top = (round((side - cut) / 2.0) for side, cut in zip(scaled, (width, height), strict=True))
     seen = resized.crop((left, top, left + width, top + height))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,7 +43,7 @@ class Layer:
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
+def frozen(module: nn.Module) -> Generator[None]:
     """Put a module in eval mode without trainable parameters, and restore every flag afterwards."""
     training = [part for part in module.modules() if part.training]
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -95,8 +95,10 @@ class Net(nn.Module):
         note: str = "",
     ) -> None:
         super().__init__()
-        if not isinstance(body, nn.Module):
-            raise NetworkError(f"Net wraps a torch.nn.Module, not {type(body).__name__}; to load one by name: convscope.load(...)")
+        if not isinstance(body, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise NetworkError(
+                f"Net wraps a torch.nn.Module, not {type(body).__name__}; to load one by name: convscope.load(...)"
+            )
         if isinstance(body, Net):
             raise NetworkError("this is a Net already: use it as it is")
         self.body = body
@@ -184,7 +186,9 @@ class Net(nn.Module):
                 f"{self.name} reads pixels of shape (n, {self.channels}, height, width), not {tuple(pixels.shape)}"
             )
         if not pixels.is_floating_point():
-            raise PictureError(f"{self.name} reads floating point pixels in [0, 1], not {pixels.dtype}: use pixels / 255")
+            raise PictureError(
+                f"{self.name} reads floating point pixels in [0, 1], not {pixels.dtype}: use pixels / 255"
+            )
         return pixels
 
     def _blame_the_size(self, pixels: Tensor, error: Exception) -> None:
@@ -243,7 +247,9 @@ class Net(nn.Module):
             return self._convolution(int(name))
         twins = [key for key in self.layers if key.partition("#")[0] == name]
         if twins:
-            raise LayerError(f"layer {name!r} of {self.name} runs {len(twins)} times: ask for one, as {' or '.join(map(repr, twins))}")
+            raise LayerError(
+                f"layer {name!r} of {self.name} runs {len(twins)} times: ask for {' or '.join(map(repr, twins))}"
+            )
         for alias, module in self.body.named_modules(remove_duplicate=False):
             if alias == name:
                 return self._alias(name, module)
@@ -310,7 +316,9 @@ def check_finite(body: nn.Module, name: str) -> None:
     bad += [key for key, value in body.named_buffers() if value.is_floating_point() and not _finite(value)]
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        raise WeightsError(f"{name} has NaN or infinite weights in {', '.join(bad[:3])}{more}: its maps would mean nothing")
+        raise WeightsError(
+            f"{name} has NaN or infinite weights in {', '.join(bad[:3])}{more}: its maps would mean nothing"
+        )
 
 
 def _finite(value: Tensor) -> bool:

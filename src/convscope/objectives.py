@@ -123,8 +123,9 @@ class Objective:
     def class_index(self) -> int | None:
         """The class, when the question is one class and nothing else."""
         weight, term = self.terms[0]
-        single = len(self.terms) == 1 and weight == 1 and isinstance(term, Unit)
-        return term.channel if single and term.layer == OUTPUT and term.place is None else None
+        if len(self.terms) > 1 or weight != 1 or not isinstance(term, Unit) or term.layer != OUTPUT:
+            return None
+        return term.channel if term.place is None else None
 
     def title(self, net: Net) -> str:
         """Say in plain words what is asked for."""
@@ -209,7 +210,9 @@ def _unit(net: Net, text: str) -> Unit:
     if match:
         return _channel(net, match[1], int(match[2]), match[3])
     if ":" in text or "@" in text:
-        raise QuestionError(f"cannot read {text!r}: a unit is layer:channel or layer:channel@row,column, as 'features.8:42@6,6'")
+        raise QuestionError(
+            f"cannot read {text!r}: a unit is layer:channel or layer:channel@row,column, as 'features.8:42@6,6'"
+        )
     if text in net.layers:
         return Unit(net.layer(text).name)
     return _class_part(net, text)
@@ -225,26 +228,36 @@ def _class_index(net: Net, index: int) -> Unit:
 def _exact_class(net: Net, text: str) -> Unit | None:
     same = [i for i, name in enumerate(net.classes) if name.lower() == text.lower()]
     if len(same) > 1:
-        raise QuestionError(f"{net.name} has {len(same)} classes named {text!r}: ask by index, {' or '.join(map(str, same))}")
+        raise QuestionError(
+            f"{net.name} has {len(same)} classes named {text!r}: ask by index, {' or '.join(map(str, same))}"
+        )
     return Unit(OUTPUT, same[0]) if same else None
 
 
 def _class_part(net: Net, text: str) -> Unit:
     if not net.classes:
-        raise QuestionError(f"{net.name} has no class names: ask by index, or name a layer ({nearest(text, net.layers)})")
+        raise QuestionError(
+            f"{net.name} has no class names: ask by index, or name a layer ({nearest(text, net.layers)})"
+        )
     found = [i for i, name in enumerate(net.classes) if text.lower() in name.lower()]
     if len(found) == 1:
         return Unit(OUTPUT, found[0])
     if found:
         some = ", ".join(f"{i} {net.classes[i]}" for i in found[:6]) + (", ..." if len(found) > 6 else "")
-        raise QuestionError(f"{text!r} is part of {len(found)} class names of {net.name}: {some}. Ask for one, by name or index")
-    raise QuestionError(f"{net.name} has no class or layer {text!r}; nearest: {nearest(text, (*net.classes, *net.layers))}")
+        raise QuestionError(
+            f"{text!r} is part of {len(found)} class names of {net.name}: {some}. Ask for one, by name or index"
+        )
+    raise QuestionError(
+        f"{net.name} has no class or layer {text!r}; nearest: {nearest(text, (*net.classes, *net.layers))}"
+    )
 
 
 def _channel(net: Net, name: str, channel: int, place: str | None) -> Unit:
     layer = net.layer(name) if name else net.layers[OUTPUT]
     if len(layer.shape) not in (1, 3):
-        raise QuestionError(f"layer {layer.name!r} has shape {layer.shape}, without channels: ask for a layer (c, h, w) or (c,)")
+        raise QuestionError(
+            f"layer {layer.name!r} has shape {layer.shape}, without channels: ask for a layer (c, h, w) or (c,)"
+        )
     if channel >= layer.shape[0]:
         raise QuestionError(f"layer {layer.name!r} has channels 0 to {layer.shape[0] - 1}: there is no {channel}")
     if place is None or place in ("max", "mean"):

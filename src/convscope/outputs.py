@@ -9,6 +9,9 @@ from pathlib import Path
 
 from .errors import OutputError
 
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
+NUMBER_ENDINGS = (".npy", ".npz", ".safetensors")
+
 
 def write(path: str | Path, writer: Callable[[Path], object]) -> Path:
     """Write a file under a temporary name beside it, then rename it, so that no half of it is ever seen.

@@ -50,7 +50,11 @@ class Entry:
         options: dict[str, Option] = {}
         for name, parameter in inspect.signature(self.function).parameters.items():
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                kind, *extra = typing.get_args(hints[name]) if typing.get_origin(hints[name]) is typing.Annotated else [hints[name]]
+                kind, *extra = (
+                    typing.get_args(hints[name])
+                    if typing.get_origin(hints[name]) is typing.Annotated
+                    else [hints[name]]
+                )
                 options[name] = Option(name, kind, parameter.default, str(extra[0]) if extra else "")
         return options
 
@@ -115,7 +119,11 @@ def listing() -> Iterator[tuple[str, str]]:
 
 
 def _registers(decorator: ast.expr) -> bool:
-    return isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id in ("method", "view")
+    return (
+        isinstance(decorator, ast.Call)
+        and isinstance(decorator.func, ast.Name)
+        and decorator.func.id in ("method", "view")
+    )
 
 
 def _modules() -> list[Path]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
-Tracker = Callable[[Sequence[T], str], Iterable[T]]
+Tracker = Callable[[Sequence[Any], str], Iterable[Any]]
 
 _remarks: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
 _tracker: ContextVar[Tracker | None] = ContextVar("tracker", default=None)
@@ -22,7 +22,7 @@ def say(remark: str) -> None:
 
 
 @contextmanager
-def listen() -> Iterator[list[str]]:
+def listen() -> Generator[list[str]]:
     """Collect the remarks made inside the block."""
     remarks: list[str] = []
     token = _remarks.set(remarks)
@@ -39,7 +39,7 @@ def track(items: Sequence[T], label: str) -> Iterable[T]:
 
 
 @contextmanager
-def tracked_by(tracker: Tracker) -> Iterator[None]:
+def tracked_by(tracker: Tracker) -> Generator[None]:
     """Show the progress of every `track` inside the block with `tracker`."""
     token = _tracker.set(tracker)
     try:

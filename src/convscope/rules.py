@@ -88,13 +88,15 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
         if _rectifies(output.grad_fn):
             self._rewrite(output.grad_fn)
         elif output._base is not None and getattr(func, "__name__", "").rstrip("_") in _INPLACE:
-            raise RuleError("an in-place ReLU works on a view, where its backward pass cannot be rewritten: use inplace=False there")
+            raise RuleError(
+                "an in-place ReLU works on a view, where its backward pass cannot be rewritten: use inplace=False there"
+            )
         return output
 
     def _rewrite(self, node: Node) -> None:
-        if _MARK in node.metadata:
+        if _marked(node):
             return
-        node.metadata[_MARK] = self
+        _metadata(node)[_MARK] = True
         rule = self.rule
 
         def hook(below: Any, above: Any) -> Any:
@@ -122,7 +124,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
                 )
             if _rectifies(node):
                 total += 1
-                rewritten += _MARK in node.metadata
+                rewritten += _marked(node)
             elif name != "torch::autograd::AccumulateGrad" and name.rstrip("0123456789") not in _LINEAR:
                 curved = name
         if total == 0 and curved:
@@ -152,6 +154,14 @@ class _PassBack(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0], None
+
+
+def _metadata(node: Node) -> dict[str, Any]:
+    return node.metadata  # type: ignore[return-value]  # a property at run time, a method in torch's annotations
+
+
+def _marked(node: Node) -> bool:
+    return _MARK in _metadata(node)
 
 
 def _graph(roots: list[Any]) -> Iterator[Node]:

@@ -41,12 +41,14 @@ class Scale:
     @property
     def labels(self) -> tuple[str, str]:
         """The texts at the two ends; "≤" and "≥" where values beyond the end share its colour."""
-        return ("≤ " if self.clipped_low else "") + number(self.low), ("≥ " if self.clipped_high else "") + number(self.high)
+        return ("≤ " if self.clipped_low else "") + number(self.low), ("≥ " if self.clipped_high else "") + number(
+            self.high
+        )
 
     @property
     def middle(self) -> str:
         """The text under the middle: zero where the scale is signed, otherwise the unit."""
-        return f"0 {self.unit}".strip() if self.low < 0 < self.high else self.unit
+        return "0" if self.low < 0 < self.high else self.unit
 
     def strip(self, width: int, height: int = _BAR) -> Image.Image:
         """Return the colour bar."""
@@ -94,12 +96,14 @@ def enlarged(image: Image.Image, side: int) -> Image.Image:
     """Bring an image near to `side` pixels: small ones by a whole factor without blur, large ones down."""
     longest = max(image.size)
     if longest * 2 <= side:
-        factor = side // longest
+        factor = round(0.75 * side / longest)
         return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     if longest <= side:
         return image
     ratio = side / longest
-    return image.resize((max(1, round(image.width * ratio)), max(1, round(image.height * ratio))), Image.Resampling.LANCZOS)
+    return image.resize(
+        (max(1, round(image.width * ratio)), max(1, round(image.height * ratio))), Image.Resampling.LANCZOS
+    )
 
 
 @cache
@@ -158,7 +162,9 @@ class _Layout:
     def height(self) -> int:
         """At least the height of everything; what is left over is cut off after painting."""
         text = self.sheet.title + self.sheet.subtitle + self.sheet.note
-        lines = 8 + text.count("\n") + 14 * len(text) // self.width + max((len(lines) for lines in self.heads), default=0)
+        lines = (
+            8 + text.count("\n") + 14 * len(text) // self.width + max((len(lines) for lines in self.heads), default=0)
+        )
         return 2 * MARGIN + 27 * lines + sum(sum(self.row_height(i)) + GAP for i in range(len(self.sheet.rows)))
 
     def row_height(self, index: int) -> tuple[int, int]:
@@ -194,7 +200,9 @@ def paint(sheet: Sheet, *, width: int = 360) -> Image.Image:
     return canvas.crop((0, 0, canvas.width, y + MARGIN - GAP // 2))
 
 
-def _paint_rows(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, y: int, write: Callable[..., int]) -> int:
+def _paint_rows(
+    canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, y: int, write: Callable[..., int]
+) -> int:
     left = MARGIN + layout.label
     starts = [left + sum(layout.cells[:i]) + GAP * i for i in range(len(layout.cells))]
     if layout.heads:
@@ -202,11 +210,20 @@ def _paint_rows(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout,
     for index, row in enumerate(layout.sheet.rows):
         image, below = layout.row_height(index)
         if layout.sheet.labels:
-            draw.text((MARGIN, y + image // 2), layout.sheet.labels[index], font=_font("caption"), fill=_INK, anchor="lm")
+            draw.text(
+                (MARGIN, y + image // 2), layout.sheet.labels[index], font=_font("caption"), fill=_INK, anchor="lm"
+            )
         for tile, lines, x in zip(row, layout.captions[index], starts, strict=False):
             if tile:
                 canvas.paste(tile.image.convert("RGB"), (x, y))
-                _paint_below(canvas, draw, tile, x, y + image + 4, lambda at, x=x, lines=lines: write(lines, "caption", x, at, _INK))
+                _paint_below(
+                    canvas,
+                    draw,
+                    tile,
+                    x,
+                    y + image + 4,
+                    lambda at, x=x, lines=lines: write(lines, "caption", x, at, _INK),
+                )
         y += image + below + GAP
     return y
 
@@ -271,4 +288,5 @@ def _tile_html(tile: Tile | None) -> str:
     bar = _scale_html(tile.scale) if tile.scale else ""
     caption = f"<figcaption>{html.escape(tile.caption)}</figcaption>" if tile.caption else ""
     alt = html.escape(tile.caption or "tile", quote=True)
-    return f"<figure style='width:{width}px'><img width='{width}' alt=\"{alt}\" src='{data_uri(tile.image)}'>{bar}{caption}</figure>"
+    image = f"<img width='{width}' alt=\"{alt}\" src='{data_uri(tile.image)}'>"
+    return f"<figure style='width:{width}px'>{image}{bar}{caption}</figure>"

@@ -28,7 +28,10 @@ def tap(net: Net, pixels: Tensor, layers: Iterable[str | int], *, leaf: str | in
     Returns the layers by the names asked for. What is kept is safe from in-place operations that follow.
     Raises LayerError when a layer does not exist, runs several times or is not reached.
     """
-    wanted = {str(name): OUTPUT if name == OUTPUT else net.layer(name).name for name in (*layers, *([] if leaf is None else [leaf]))}
+    wanted = {
+        str(name): OUTPUT if name == OUTPUT else net.layer(name).name
+        for name in (*layers, *([] if leaf is None else [leaf]))
+    }
     start = None if leaf is None else wanted[str(leaf)]
     reader = _Reader(set(wanted.values()) - {OUTPUT}, start, whole=OUTPUT in wanted.values())
     kept = reader.read(net, pixels)

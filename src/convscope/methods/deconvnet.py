@@ -50,9 +50,7 @@ def deconvnet(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
     return projection
 
 
-def project_down(
-    net: Net, pixels: Tensor, layer: Layer, seeds: Callable[[Tensor], list[Tensor]]
-) -> tuple[Tensor, str]:
+def project_down(net: Net, pixels: Tensor, layer: Layer, seeds: Callable[[Tensor], list[Tensor]]) -> tuple[Tensor, str]:
     """Project parts of a layer's activity down to pixels, after one forward pass.
 
     Pixels (1, c, h, w) in [0, 1]; `seeds` picks from the activity (1, channels, rows, columns) what is to be kept, one

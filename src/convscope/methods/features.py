@@ -35,7 +35,9 @@ def _views(net: Net, pictures: Any) -> list[View]:
     return [net.view(picture) for picture in (pictures if many else [pictures])]
 
 
-def _gallery(net: Net, name: str, sheet: Sheet, values: dict[str, Tensor], views: list[View], **options: Any) -> Gallery:
+def _gallery(
+    net: Net, name: str, sheet: Sheet, values: dict[str, Tensor], views: list[View], **options: Any
+) -> Gallery:
     return Gallery(sheet, values, recipe(net, name, views, "", options, []))
 
 
@@ -48,7 +50,9 @@ def _spatial(net: Net, name: str) -> Layer:
     layer = net.layer(name)
     if not layer.spatial:
         shaped = [other.name for other in net.layers.values() if other.spatial and other.leaf]
-        raise LayerError(f"layer {layer.name!r} has shape {layer.shape}, without places: name one with, as {', '.join(shaped[:5])}")
+        raise LayerError(
+            f"layer {layer.name!r} has shape {layer.shape}, without places: name one with, as {', '.join(shaped[:5])}"
+        )
     return layer
 
 
@@ -66,7 +70,9 @@ def maps(
     """
     chosen, views = net.layer(layer), _views(net, pictures)
     if len(chosen.shape) not in (1, 3):
-        raise LayerError(f"layer {chosen.name!r} has shape {chosen.shape}, without channels: name one with (c, h, w) or (c,)")
+        raise LayerError(
+            f"layer {chosen.name!r} has shape {chosen.shape}, without channels: name one with (c, h, w) or (c,)"
+        )
     with torch.inference_mode():
         activity = torch.cat([tap(net, net.pixels(one), [chosen.name])[chosen.name] for one in views]).float().cpu()
     order = _channels(activity, top)
@@ -101,8 +107,10 @@ def _channels(activity: Tensor, top: int | None) -> list[int]:
         raise OptionError(f"top is 1 to {count}, the layer's channels, not {top}")
     if top is None and count <= _MANY:
         return list(range(count))
-    return activity.flatten(2).sum((0, 2)).topk(top or _MANY).indices.tolist() if activity.ndim > 2 else (
-        activity.sum(0).topk(top or _MANY).indices.tolist()
+    return (
+        activity.flatten(2).sum((0, 2)).topk(top or _MANY).indices.tolist()
+        if activity.ndim > 2
+        else (activity.sum(0).topk(top or _MANY).indices.tolist())
     )
 
 
@@ -209,7 +217,10 @@ def _project_rows(activity: Tensor, projections: Tensor, places: Any, layer: Lay
         piece = to_image(one.seen[:, top:bottom, left:right])
         painted = as_picture(projection[:, top:bottom, left:right])[0]
         images = [_fitted(_framed(image, layer, (y, x), (top, left), extent), side) for image in (piece, painted)]
-        tiles += [Tile(images[0], f"channel {k}, row {y}, column {x}"), Tile(images[1], number(float(activity[k, y, x])))]
+        tiles += [
+            Tile(images[0], f"channel {k}, row {y}, column {x}"),
+            Tile(images[1], number(float(activity[k, y, x]))),
+        ]
     return tuple(tuple(tiles[i : i + 2 * per_row]) for i in range(0, len(tiles), 2 * per_row))
 
 
@@ -232,7 +243,7 @@ def _framed(
 @view(
     "Layers projected down",
     paper="Zeiler & Fergus 2013, arXiv:1311.2901v3, sec. 2.1",
-    caveat="shows the joint activity of a layer: projections of many units at once are not the sum of their projections",
+    caveat="shows the joint activity of a layer: the projection of many units is not the sum of their projections",
 )
 def reconstruct(
     net: Net,
@@ -302,7 +313,10 @@ def filters(
     per_row = min(16, max(4, round(count**0.5 * 1.4)))
     side = max(48, min(110, 960 // per_row))
     rms = values.flatten(1).square().mean(1).sqrt().tolist()
-    tiles = [Tile(_fitted(to_image(0.5 + v.numpy() * 0.5 / (limit or 1)), side), f"{k} · {r:.2g}") for k, (v, r) in enumerate(zip(values, rms, strict=True))]
+    tiles = [
+        Tile(_fitted(to_image(0.5 + v.numpy() * 0.5 / (limit or 1)), side), f"{k} · {r:.2g}")
+        for k, (v, r) in enumerate(zip(values, rms, strict=True))
+    ]
     rows = tuple(tuple(tiles[i : i + per_row]) for i in range(0, count, per_row))
     size = " × ".join(map(str, values.shape[2:]))
     sheet = Sheet(

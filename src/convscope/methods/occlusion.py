@@ -25,9 +25,13 @@ def occlusion(
     pixels: Tensor,
     objective: Objective,
     *,
-    patch: Annotated[int | None, "side of the square, in pixels of the network's input; by default a seventh of it"] = None,
+    patch: Annotated[
+        int | None, "side of the square, in pixels of the network's input; by default a seventh of it"
+    ] = None,
     stride: Annotated[int | None, "distance between squares, in pixels; by default half the patch"] = None,
-    fill: Annotated[str, "'mean' (the network's mean colour: what it calls zero), 'grey' (0.5), or a value in [0, 1]"] = "mean",
+    fill: Annotated[
+        str, "'mean' (the network's mean colour: what it calls zero), 'grey' (0.5), or a value in [0, 1]"
+    ] = "mean",
     batch: Annotated[int, "how many covered pictures go through the network at once"] = 32,
 ) -> Tensor:
     """Measure how far the score drops when a square covers each part of the picture.
@@ -87,7 +91,9 @@ def _colour(net: Net, fill: str, pixels: Tensor) -> Tensor:
 
 def _check(patch: int, stride: int, batch: int, height: int, width: int) -> None:
     if not 1 <= patch <= min(height, width):
-        raise OptionError(f"a patch of {patch} px does not fit a picture of {height}x{width}: give 1 to {min(height, width)}")
+        raise OptionError(
+            f"a patch of {patch} px does not fit a picture of {height}x{width}: give 1 to {min(height, width)}"
+        )
     if stride < 1:
         raise OptionError(f"stride is the distance between squares in pixels, at least 1, not {stride}")
     if batch < 1:

@@ -56,7 +56,7 @@ def names() -> list[str]:
 def _lenet5(_: str, weights: str | Path | None) -> Net:
     body = lenet.lenet5()
     if weights is not None:
-        shipped = Path(str(resources.files(__package__) / "lenet5.safetensors"))
+        shipped = Path(str(resources.files(__name__.rpartition(".")[0]) / "lenet5.safetensors"))
         path = shipped if weights == "default" else Path(weights)
         fit_weights(body, read_weights(path), network="lenet5", path=path)
     note = f"random weights, seed {SEED}" if weights is None else ""

@@ -28,7 +28,9 @@ def names() -> tuple[str, ...]:
     folder = Path(str(spec.origin)).parent / "models" if spec else Path()
     for path in folder.glob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and any("register_model" in ast.unparse(d) for d in node.decorator_list):
+            if isinstance(node, ast.FunctionDef) and any(
+                "register_model" in ast.unparse(d) for d in node.decorator_list
+            ):
                 found.add(node.name)
     return tuple(sorted(found))
 

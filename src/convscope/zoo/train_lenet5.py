@@ -32,7 +32,9 @@ def read_mnist(folder: Path) -> Digits:
     """Read MNIST's test files in IDX format: digits (10000, 1, 28, 28) in [0, 1] and labels."""
     images = np.frombuffer(gzip.open(folder / "t10k-images-idx3-ubyte.gz").read(), np.uint8, offset=16)
     labels = np.frombuffer(gzip.open(folder / "t10k-labels-idx1-ubyte.gz").read(), np.uint8, offset=8)
-    return torch.tensor(images.reshape(-1, 1, 28, 28) / 255, dtype=torch.float32), torch.tensor(labels, dtype=torch.long)
+    return torch.tensor(images.reshape(-1, 1, 28, 28) / 255, dtype=torch.float32), torch.tensor(
+        labels, dtype=torch.long
+    )
 
 
 def read_uci() -> Digits:
@@ -80,6 +82,7 @@ def train(learn: Digits, *, epochs: int, seed: int) -> nn.Module:
     optimiser = torch.optim.AdamW(body.parameters(), weight_decay=1e-3)
     steps = -(-len(learn[1]) // size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=epochs * steps)
+    loss = torch.zeros(())
     for epoch in range(epochs):
         body.train()
         for index in torch.randperm(len(learn[1]), generator=generator).split(size):
@@ -106,7 +109,9 @@ def draw_samples(body: nn.Module, digits: Digits) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mnist", type=Path, required=True, help="folder with t10k-images-idx3-ubyte.gz and its labels")
+    parser.add_argument(
+        "--mnist", type=Path, required=True, help="folder with t10k-images-idx3-ubyte.gz and its labels"
+    )
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -26,7 +26,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}" + (" (it is a folder)" if path.is_dir() else ""))
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error) or "GLOBAL" in str(error) or "weights_only" in str(error).lower():
             raise WeightsError(
@@ -34,7 +38,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 "Save the state dict alone: torch.save(model.state_dict(), path)"
             ) from None
         raise WeightsError(f"{path} is not a weights file or is damaged: {_first_line(error)}") from None
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, AttributeError) as error:
+    except (
+        SafetensorError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
+        AttributeError,
+    ) as error:
         raise WeightsError(f"{path} is not a weights file or is damaged: {_first_line(error)}") from None
     return _state_dict(state, path)
 

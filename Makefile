@@ -1,0 +1,38 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+BIN := .venv/bin
+# PyTorch's own threads, times the workers of the test runner, should not exceed the cores.
+WORKERS ?= 2
+
+.PHONY: demo test check bench clean
+
+demo: .venv/installed
+	$(BIN)/convscope demo -o demo
+	@echo "Open demo/index.html in a browser."
+
+test: .venv/tested check
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+check: .venv/tested
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/pyright
+
+bench: .venv/tested
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/gradients.py
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("convscope needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv .venv
+
+# The stamps depend on what is installed, so a second run starts at once.
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/tested: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,393 @@
+"""The command line: one command per registered method and view, built from the registry.
+
+`convscope --help` must be quick, so names and summaries are read from the sources; only the command that runs is
+imported, and torch with it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+
+from . import registry
+from .errors import ConvscopeError, OptionError, OutputError
+from .outputs import NUMBER_ENDINGS, PICTURE_ENDINGS
+from .progress import progress
+
+if TYPE_CHECKING:
+    from .drawings import Drawing, Heatmap
+    from .net import Layer, Net
+
+T = TypeVar("T")
+
+
+def _option(kind: Any, default: Any, text: str, *names: str) -> tuple[Any, Any]:
+    return Annotated[kind, typer.Option(*names, help=text)], default
+
+
+_COMMON: dict[str, tuple[Any, Any]] = {
+    "net": _option(str | None, None, "network: torchvision:NAME, or lenet5 for handwritten digits, the default"),
+    "weights": _option(str, "default", "'default', 'none' for random ones, or a .safetensors, .pt or .pth file"),
+    "device": _option(str, "cpu", "cpu, cuda, cuda:1, mps"),
+    "out": _option(
+        Path | None, None, f"file to write ({', '.join(PICTURE_ENDINGS)}); a folder for several pictures", "--out", "-o"
+    ),
+    "save_values": _option(Path | None, None, f"also write the raw numbers ({', '.join(NUMBER_ENDINGS)})"),
+}
+_EXPLAIN: dict[str, tuple[Any, Any]] = {
+    "of": _option(
+        str | None,
+        None,
+        "the question: class index or name, layer:channel, layer:channel@row,column, or sums; by default the first choice",
+    ),
+    "size": _option(int | None, None, "side of the network's input in pixels, where it takes more than one"),
+    "overlay": _option(bool, False, "write only the map over the picture, at the original's resolution", "--overlay"),
+    "shared_scale": _option(bool, False, "one colour scale for all pictures", "--shared-scale"),
+    "cmap": _option(str | None, None, "colour map: fire, polar, grey, jet"),
+}
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    command = typer.main.get_command(_app(_command_word(arguments)))
+    try:
+        code = command.main(list(arguments) or ["--help"], prog_name="convscope", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except ConvscopeError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except (typer.Abort, BrokenPipeError):
+        return 1
+    except Exception as error:
+        # Typer's usage errors have no public class that is the same in all its versions.
+        if not hasattr(error, "format_message"):
+            raise
+        return _fail(_usage(error, arguments))
+
+
+def _usage(error: Any, arguments: Sequence[str]) -> str:
+    message = " ".join(str(error.format_message()).split()).rstrip(".")
+    word = _command_word(arguments)
+    known = [name for name, _ in registry.listing()] + list(_FIXED)
+    if word is not None and word not in known:
+        from .errors import nearest
+
+        return f"there is no command {word!r}; nearest: {nearest(word, known)}. See convscope --help"
+    return f"{message}. See convscope {word + ' ' if word else ''}--help"
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(f"convscope: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _command_word(arguments: Sequence[str]) -> str | None:
+    return next((word for word in arguments if not word.startswith("-")), None)
+
+
+def _app(word: str | None) -> typer.Typer:
+    app = typer.Typer(
+        help="A microscope for convolutional networks.",
+        add_completion=False,
+        rich_markup_mode="rich" if sys.stdout.isatty() else None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for name, function in _FIXED.items():
+        app.command(name, rich_help_panel="Start here")(function)
+    for name, summary in registry.listing():
+        if name == word:
+            app.command(name)(_command(registry.load_all()[name]))
+        else:
+            app.command(name, help=summary, rich_help_panel="Methods and views")(_stub)
+    return app
+
+
+def _stub() -> None:
+    """Stand in for a command that is listed but not the one that runs."""
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(installed("convscope"))
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _command(entry: registry.Entry) -> Callable[..., None]:
+    """Build the command of a method or view from its signature."""
+    explains = entry.name in registry.METHODS
+    kinds = _COMMON | (_EXPLAIN if explains else {})
+    own = {
+        name: (Annotated[_plain(option.type), typer.Option(help=option.help)], option.default)
+        for name, option in entry.options.items()
+    }
+    takes = (
+        "pictures"
+        if explains
+        else next((n for n in ("pictures", "picture") if n in inspect.signature(entry.function).parameters), None)
+    )
+
+    def command(**given: Any) -> None:
+        options = {name: _parsed(entry.options[name].type, given.pop(name)) for name in own}
+        pictures = _pictures(given.pop("pictures")) if takes else []
+        _run(entry, pictures, options, given, each=explains or takes == "picture")
+
+    parameters = {**kinds, **own}
+    if takes:
+        parameters = {
+            "pictures": (
+                Annotated[list[str], typer.Argument(metavar="PICTURE...", help="pictures or folders of pictures")],
+                ...,
+            ),
+            **parameters,
+        }
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                n,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=a,
+                default=inspect.Parameter.empty if d in (..., inspect.Parameter.empty) else d,
+            )
+            for n, (a, d) in parameters.items()
+        ]
+    )
+    command.__annotations__ = {name: annotation for name, (annotation, _) in parameters.items()}
+    caveat = f"\n\nCaution: {entry.caveat}." if entry.caveat else ""
+    command.__doc__ = f"{inspect.getdoc(entry.function)}\n\n{entry.paper}{caveat}"
+    return command
+
+
+def _plain(kind: Any) -> Any:
+    """Return the type that the command line reads: choices and lists are words."""
+    if get_origin(kind) in (Union, UnionType):
+        inner = [part for part in get_args(kind) if part is not type(None)]
+        return _plain(inner[0]) | None
+    return str if get_origin(kind) in (list, Literal) else kind
+
+
+def _parsed(kind: Any, value: Any) -> Any:
+    lists = get_origin(kind) is list or any(get_origin(part) is list for part in get_args(kind))
+    return [part.strip() for part in value.split(",")] if lists and isinstance(value, str) else value
+
+
+def _pictures(names: Iterable[str]) -> list[Path]:
+    from .images import find_pictures
+
+    found: list[Path] = []
+    for name in names:
+        found += find_pictures(Path(name)) if Path(name).is_dir() else [Path(name)]
+    return found
+
+
+def _load(given: dict[str, Any]) -> Net:
+    from .zoo import DEFAULT, load
+
+    if given["net"] is None:
+        print(
+            f"convscope: no --net given, so {DEFAULT}, which knows handwritten digits and nothing else", file=sys.stderr
+        )
+    return load(given["net"] or DEFAULT, weights=given["weights"], device=_device(given["device"]))
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise OptionError(
+            f"there is no device {name!r} here ({reason}); use cpu" + (", cuda" if torch.cuda.is_available() else "")
+        ) from None
+    return device
+
+
+def _run(
+    entry: registry.Entry, pictures: list[Path], options: dict[str, Any], given: dict[str, Any], *, each: bool
+) -> None:
+    several = each and len(pictures) > 1
+    _check_outputs(given, several)
+    with progress():
+        net = _load(given)
+        if several:
+            _run_each(entry, net, pictures, options, given)
+            return
+        drawing = _draw(entry, net, pictures, options, given, each=each)
+    stem = f"{pictures[0].stem}-" if each and pictures else ""
+    out = given["out"] or Path(f"{stem}{entry.name}.png")
+    _write(drawing, out, given.get("save_values"), given)
+
+
+def _draw(
+    entry: registry.Entry, net: Net, pictures: list[Path], options: dict[str, Any], given: dict[str, Any], *, each: bool
+) -> Drawing:
+    if entry.name in registry.METHODS:
+        return _explained(entry, net, pictures[0], options, given)
+    if not pictures:
+        return entry.function(net, **options)
+    return entry.function(net, pictures[0] if each else pictures, **options)
+
+
+def _explained(
+    entry: registry.Entry, net: Net, picture: Path, options: dict[str, Any], given: dict[str, Any]
+) -> Heatmap:
+    from dataclasses import replace
+
+    from .explaining import explain
+
+    heatmap = explain(net, picture, entry.name, given["of"], size=given["size"], **options)
+    return replace(heatmap, cmap=given["cmap"])
+
+
+def _run_each(
+    entry: registry.Entry, net: Net, pictures: list[Path], options: dict[str, Any], given: dict[str, Any]
+) -> None:
+    """Draw every picture into a folder; one that fails does not stop the others, and is named at the end."""
+    from .reporting import track
+
+    folder = given["out"] or Path(f"convscope-{entry.name}")
+    drawings: dict[str, Drawing] = {}
+    failures: list[str] = []
+    for picture, name in track(list(zip(pictures, _names(pictures), strict=True)), entry.name):
+        try:
+            drawing = _draw(entry, net, [picture], options, given, each=True)
+        except ConvscopeError as error:
+            failures.append(f"{picture}: {error}")
+            continue
+        if given.get("shared_scale"):
+            drawings[name] = drawing
+        else:
+            _write(drawing, folder / f"{name}.png", _values_path(given, name), given)
+    _write_shared(drawings, folder, given)
+    if failures:
+        raise ConvscopeError(
+            f"{len(failures)} of {len(pictures)} pictures failed, the others are in {folder}: " + "; ".join(failures)
+        )
+
+
+def _write_shared(drawings: dict[str, Any], folder: Path, given: dict[str, Any]) -> None:
+    heatmaps = list(drawings.values())
+    for name, heatmap in drawings.items():
+        _write(heatmap.compared_with(heatmaps), folder / f"{name}.png", _values_path(given, name), given)
+
+
+def _names(pictures: list[Path]) -> list[str]:
+    """Name outputs after the pictures, numbering those of the same name."""
+    seen: dict[str, int] = {}
+    names = []
+    for picture in pictures:
+        seen[picture.stem] = seen.get(picture.stem, 0) + 1
+        names.append(picture.stem if seen[picture.stem] == 1 else f"{picture.stem}-{seen[picture.stem]}")
+    return names
+
+
+def _values_path(given: dict[str, Any], name: str) -> Path | None:
+    wanted = given.get("save_values")
+    return wanted.with_name(f"{wanted.stem}-{name}{wanted.suffix}") if wanted else None
+
+
+def _check_outputs(given: dict[str, Any], several: bool) -> None:
+    """Refuse outputs that cannot be written before anything is computed."""
+    out = given["out"]
+    if several and out is not None and (out.suffix or out.is_file()):
+        raise OutputError(f"several pictures are written to a folder: give -o FOLDER, not {out}")
+    if out is not None and not several and out.suffix.lower() not in PICTURE_ENDINGS:
+        raise OutputError(f"cannot write {out}: endings are {', '.join(PICTURE_ENDINGS)}")
+    values = given["save_values"]
+    if values is not None and values.suffix not in NUMBER_ENDINGS:
+        raise OutputError(f"cannot write numbers to {values}: endings are {', '.join(NUMBER_ENDINGS)}")
+    target = out if several else (out.parent if out else Path())
+    while target is not None and not target.exists():
+        target = target.parent
+    if target is not None and not (target.is_dir() and os.access(target, os.W_OK)):
+        raise OutputError(f"cannot write to {target}: it is not a folder that can be written")
+
+
+def _write(drawing: Drawing, out: Path, values: Path | None, given: dict[str, Any]) -> None:
+    image = drawing.overlay() if given.get("overlay") else None  # type: ignore[attr-defined]
+    drawing.save(out, image=image)
+    print(out)
+    if values:
+        print(drawing.save_values(values))
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write")] = Path("demo"),
+) -> None:
+    """Run every method on sample pictures and write one self-contained page, DIR/index.html."""
+    from .demo import write_demo
+
+    with progress():
+        page = write_demo(out)
+    print(page)
+
+
+def layers(
+    net: Annotated[str, typer.Argument(metavar="NET", help="network: lenet5, torchvision:NAME")],
+    everything: Annotated[bool, typer.Option("--all", help="blocks as well as the layers inside them")] = False,
+) -> None:
+    """List a network's layers: shape, receptive field, step, parameters."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from .zoo import load
+
+    loaded = load(net, weights="default" if net == "lenet5" else "none")
+    table = Table(
+        title=f"{loaded.name}, pictures of {loaded.size[0]}x{loaded.size[1]}", box=box.SIMPLE_HEAD, title_justify="left"
+    )
+    for head in ("conv", "layer", "kind", "shape", "sees (px)", "step (px)", "parameters"):
+        table.add_column(head, justify="right" if head in ("conv", "parameters") else "left", no_wrap=head == "layer")
+    for layer in loaded.layers.values():
+        if layer.leaf or everything:
+            table.add_row(*_layer_row(layer))
+    width = None if sys.stdout.isatty() else 140
+    Console(width=width).print(table)
+
+
+def _layer_row(layer: Layer) -> tuple[str, ...]:
+    sees, step = (" x ".join(f"{value:g}" for value in pair) for pair in (layer.field.size, layer.field.step))
+    whole = all(axis.shared for axis in (layer.field.y, layer.field.x))
+    return (
+        str(layer.number or ""),
+        layer.name or "(output)",
+        layer.kind,
+        " x ".join(map(str, layer.shape)),
+        sees + (" (all)" if whole else ""),
+        "" if whole else step,
+        f"{layer.parameters:,}" if layer.parameters else "",
+    )
+
+
+def show(picture: Annotated[Path, typer.Argument(metavar="OUT.png", help="a PNG that convscope wrote")]) -> None:
+    """Print the recipe inside a PNG: how it was made, as JSON."""
+    from .drawings import read_recipe
+
+    print(read_recipe(picture).to_json())
+
+
+_FIXED: dict[str, Callable[..., None]] = {"demo": demo, "layers": layers, "show": show}

@@ -1,0 +1,54 @@
+"""HTML pages: one calm column, light and dark, nothing loaded from anywhere."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+
+def page(title: str, body: str) -> str:
+    """Return a whole page, its style inside."""
+    style = resources.files(__package__ or "convscope").joinpath("page.css").read_text(encoding="utf-8")
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{html.escape(title)}</title><style>{style}</style></head><body><main>{body}</main></body></html>"
+    )
+
+
+def section(title: str, summary: str, body: str, *, source: str = "") -> str:
+    """Return a titled part of a page; `body` is HTML, everything else text."""
+    cited = f"<p class='source'>{html.escape(source)}</p>" if source else ""
+    told = f"<p>{html.escape(summary)}</p>" if summary else ""
+    return f"<section id='{anchor(title)}'><h2>{html.escape(title)}</h2>{told}{cited}{body}</section>"
+
+
+def anchor(title: str) -> str:
+    """Return the id of the section of that title."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def contents(titles: Sequence[str]) -> str:
+    """Return links to the sections of those titles."""
+    links = "".join(f"<a href='#{anchor(title)}'>{html.escape(title)}</a>" for title in titles)
+    return f"<nav aria-label='contents'>{links}</nav>"
+
+
+def article(figure: str, recipe: str, files: Mapping[str, str]) -> str:
+    """Return a figure (HTML) with its recipe folded away and links to its files."""
+    links = "".join(f"<a href='{html.escape(name)}'>{html.escape(text)}</a>" for name, text in files.items())
+    return (
+        f"<article>{figure}<div class='files'>{links}</div>"
+        f"<details><summary>How it was made</summary><pre>{html.escape(recipe)}</pre></details></article>"
+    )
+
+
+def bars(rows: Sequence[tuple[str, float]]) -> str:
+    """Return labelled shares of 1 as bars."""
+    lines = "".join(
+        f"<div style='--share:{share:.1%}'><span>{html.escape(name)}</span><span>{share:.3f}</span></div>"
+        for name, share in rows
+    )
+    return f"<div class='chart'>{lines}</div>"
