@@ -45,7 +45,7 @@ _EXPLAIN: dict[str, tuple[Any, Any]] = {
     "of": _option(
         str | None,
         None,
-        "the question: class index or name, layer:channel, layer:channel@row,column, or sums; by default the first choice",
+        "the question: class index or name, layer:channel, layer:channel@row,column, sums; the first choice by default",
     ),
     "size": _option(int | None, None, "side of the network's input in pixels, where it takes more than one"),
     "overlay": _option(bool, False, "write only the map over the picture, at the original's resolution", "--overlay"),
@@ -64,7 +64,8 @@ def run(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(_app(_command_word(arguments)))
     try:
         code = command.main(list(arguments) or ["--help"], prog_name="convscope", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        # Typer turns an interruption into its exit code.
+        return _fail("interrupted", 130) if code == 130 else code if isinstance(code, int) else 0
     except ConvscopeError as error:
         return _fail(str(error))
     except KeyboardInterrupt:

@@ -50,11 +50,10 @@ def _introduction(net: Net) -> str:
     parameters = sum(p.numel() for p in net.body.parameters())
     text = (
         f"This page looks into <b>{html.escape(net.name)}</b>, a network of {parameters:,} parameters that reads "
-        "handwritten digits. "
-        "It was trained by the project and ships with the package, so nothing was downloaded. "
+        "handwritten digits. It was trained by the project and ships with the package, so nothing was downloaded. "
         "Every figure lies beside this page as a PNG that knows how it was made "
-        "(<code>convscope show FIGURE.png</code>), with its numbers. The same commands work on any torchvision network and on your own: "
-        "<code>convscope grad_cam cat.jpg --net torchvision:resnet50</code>."
+        "(<code>convscope show FIGURE.png</code>), with its numbers. The same commands work on any torchvision network "
+        "and on your own: <code>convscope grad_cam cat.jpg --net torchvision:resnet50</code>."
     )
     return f"<h1>A look into LeNet-5</h1><p class='lead'>{text}</p>"
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -116,23 +117,30 @@ def _font(kind: str, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.I
 
 
 def _wrap(text: str, kind: str, width: int, *, bold: bool = False) -> list[str]:
-    font, lines = _font(kind, bold), []
+    """Break text into lines no wider than `width` pixels, inside words where they are wider than that."""
+    font, lines = _font(kind, bold), list[str]()
     for paragraph in text.split("\n") if text else []:
         line = ""
         for word in paragraph.split():
-            while font.getlength(word) > width and len(word) > 1:
-                cut = max(1, int(len(word) * width / font.getlength(word)) - 1)
-                lines += [line] if line else []
-                line, head, word = "", word[:cut], word[cut:]
-                lines.append(head)
-            longer = f"{line} {word}".strip()
-            if line and font.getlength(longer) > width:
-                lines.append(line)
-                line = word
-            else:
-                line = longer
+            for piece in _pieces(word, font, width):
+                longer = f"{line} {piece}".strip()
+                if line and font.getlength(longer) > width:
+                    lines.append(line)
+                    line = piece
+                else:
+                    line = longer
         lines.append(line)
     return lines
+
+
+def _pieces(word: str, font: Any, width: int) -> list[str]:
+    """Cut a word that is wider than a line."""
+    pieces = [""]
+    for letter in word:
+        if pieces[-1] and font.getlength(pieces[-1] + letter) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
 
 
 def _line(kind: str) -> int:

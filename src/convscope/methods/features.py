@@ -170,15 +170,16 @@ def project(
     picture: Any,
     *,
     layer: Annotated[str, "the layer whose strongest channels are projected"],
-    top: Annotated[int, "how many channels"] = 9,
+    top: Annotated[int, "how many channels, at most"] = 9,
 ) -> Gallery:
     """Project the strongest activation of each of a layer's k strongest channels down by the deconvnet.
 
     Each projection stands beside the piece of the picture that the unit could see, its receptive field.
     """
     chosen, one = _spatial(net, layer), net.view(picture)
-    if not 1 <= top <= chosen.shape[0]:
-        raise OptionError(f"top is 1 to {chosen.shape[0]}, the channels of {chosen.name!r}, not {top}")
+    if top < 1:
+        raise OptionError(f"top is how many channels to show, at least 1, not {top}")
+    top = min(top, chosen.shape[0])
     pixels = net.pixels(one)
     with torch.inference_mode():
         activity = tap(net, pixels, [chosen.name])[chosen.name][0].float()

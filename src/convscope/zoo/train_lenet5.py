@@ -30,8 +30,11 @@ Digits = tuple[Tensor, Tensor]
 
 def read_mnist(folder: Path) -> Digits:
     """Read MNIST's test files in IDX format: digits (10000, 1, 28, 28) in [0, 1] and labels."""
-    images = np.frombuffer(gzip.open(folder / "t10k-images-idx3-ubyte.gz").read(), np.uint8, offset=16)
-    labels = np.frombuffer(gzip.open(folder / "t10k-labels-idx1-ubyte.gz").read(), np.uint8, offset=8)
+    contents = [
+        gzip.decompress((folder / f"t10k-{name}-ubyte.gz").read_bytes()) for name in ("images-idx3", "labels-idx1")
+    ]
+    images = np.frombuffer(contents[0], np.uint8, offset=16)
+    labels = np.frombuffer(contents[1], np.uint8, offset=8)
     return torch.tensor(images.reshape(-1, 1, 28, 28) / 255, dtype=torch.float32), torch.tensor(
         labels, dtype=torch.long
     )
@@ -108,6 +111,7 @@ def draw_samples(body: nn.Module, digits: Digits) -> None:
 
 
 def main() -> None:
+    """Train, test and write the network and its sample digits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--mnist", type=Path, required=True, help="folder with t10k-images-idx3-ubyte.gz and its labels"

@@ -1,0 +1,227 @@
+"""The command line, run as a user runs it: real files in, real files out, one line for a mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from convscope.cli import run
+from convscope.registry import METHODS, VIEWS, load_all
+from convscope.zoo.samples import digits
+
+load_all()
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def digit() -> str:
+    return str(digits()[3])
+
+
+def fails(capsys: Capture, *arguments: str) -> str:
+    """Run a command that must fail with one line on stderr, nothing on stdout, and exit code 2."""
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if "no --net given" not in line]
+    assert len(lines) == 1 and lines[0].startswith("convscope: "), err
+    assert "Traceback" not in err and out == ""
+    return lines[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_writes_a_picture_and_its_numbers(method: str, digit: str, tmp_path: Path, capsys: Capture) -> None:
+    assert run([method, digit, "--net", "lenet5", "-o", "out.png", "--save-values", "out.npy"]) == 0
+    assert capsys.readouterr().out.split() == ["out.png", "out.npy"]
+    image = Image.open("out.png")
+    assert image.width > 600 and json.loads(image.info["convscope"])["method"] == method
+    values = np.load("out.npy")
+    assert values.shape == (1, 28, 28) and np.isfinite(values).all() and np.abs(values).max() > 0
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_writes_a_picture(view: str, digit: str, capsys: Capture) -> None:
+    options = {"maps": ["--layer", "conv2"], "project": ["--layer", "conv2", "--top", "4"]}.get(view, [])
+    pictures = [] if view == "filters" else [digit]
+    assert run([view, *pictures, "--net", "lenet5", *options, "-o", "v.png", "--save-values", "v.npz"]) == 0
+    assert Image.open("v.png").width >= 360
+    assert all(np.isfinite(array).all() for array in np.load("v.npz").values())
+
+
+@pytest.mark.parametrize("name", [*METHODS, *VIEWS])
+def test_every_help_lists_every_option_once(name: str, capsys: Capture) -> None:
+    entry = {**METHODS, **VIEWS}[name]
+    assert run([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    for option in entry.options:
+        assert text.count(f"--{option.replace('_', '-')} ") >= 1
+    assert entry.paper.split(",")[0] in text
+    assert not entry.caveat or entry.caveat.split()[0] in text
+
+
+def test_help_lists_every_command(capsys: Capture) -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        assert run(arguments) == 0
+        text = capsys.readouterr().out
+        assert all(name in text for name in (*METHODS, *VIEWS, "demo", "layers", "show"))
+
+
+def test_a_folder_of_pictures_gives_a_folder(tmp_path: Path, capsys: Capture) -> None:
+    folder = digits()[0].parent
+    assert run(["saliency", str(folder), "--net", "lenet5", "-o", "out", "--save-values", "n.npy"]) == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == [f"{i}.png" for i in range(10)]
+    assert sorted(path.name for path in tmp_path.glob("*.npy")) == [f"n-{i}.npy" for i in range(10)]
+
+
+def test_pictures_of_the_same_name_do_not_overwrite_each_other(digit: str) -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "x.png").write_bytes(Path(digit).read_bytes())
+    assert run(["saliency", "a", "b", "--net", "lenet5", "-o", "out"]) == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["x-2.png", "x.png"]
+
+
+def test_one_bad_picture_among_many_is_named_and_the_others_are_drawn(digit: str, capsys: Capture) -> None:
+    Path("bad.png").write_bytes(Path(digit).read_bytes()[:60])
+    assert run(["saliency", digit, "bad.png", str(digits()[5]), "--net", "lenet5", "-o", "out"]) == 2
+    assert sorted(path.name for path in Path("out").iterdir()) == ["3.png", "5.png"]
+    assert "1 of 3 pictures failed" in (error := capsys.readouterr().err) and "bad.png" in error
+
+
+def test_shared_scale(capsys: Capture) -> None:
+    names = [str(path) for path in digits()[:3]]
+    assert run(["occlusion", *names, "--net", "lenet5", "-o", "own"]) == 0
+    assert run(["occlusion", *names, "--net", "lenet5", "-o", "shared", "--shared-scale"]) == 0
+    strips = [{Image.open(Path(folder, f"{i}.png")).tobytes() for i in range(3)} for folder in ("own", "shared")]
+    assert strips[0] != strips[1]
+
+
+def test_overlay_has_the_resolution_of_the_original(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 140), np.uint8)).save("wide.png")
+    assert run(["grad_cam", "wide.png", "--net", "lenet5", "--overlay", "-o", "o.png"]) == 0
+    assert Image.open("o.png").size == (140, 90)
+
+
+def test_values_as_safetensors_hold_the_recipe(digit: str) -> None:
+    assert run(["deconvnet", digit, "--net", "lenet5", "--of", "conv2:3@4,5", "--save-values", "v.safetensors"]) == 0
+    assert load_file("v.safetensors")["map"].shape == (1, 28, 28)
+    assert b"conv2:3@4,5" in Path("v.safetensors").read_bytes()
+
+
+def test_show_prints_the_recipe(digit: str, capsys: Capture) -> None:
+    run(["occlusion", digit, "--net", "lenet5", "--of", "8", "--patch", "6", "-o", "x.png"])
+    capsys.readouterr()
+    assert run(["show", "x.png"]) == 0
+    recipe = json.loads(capsys.readouterr().out)
+    assert recipe["question"] == "8" and recipe["options"]["patch"] == 6 and recipe["network"] == "lenet5"
+    assert recipe["pictures"][0].startswith("3.png ") and len(recipe["weights"]) == 16
+
+
+def test_layers_prints_a_table(capsys: Capture) -> None:
+    assert run(["layers", "torchvision:alexnet"]) == 0
+    text = capsys.readouterr().out
+    assert "features.10" in text and "163 x 163" in text and "16 x 16" in text and "884,992" in text
+
+
+def test_hyphens_and_random_weights_are_said(digit: str, capsys: Capture) -> None:
+    assert run(["gradient", digit, "--net", "lenet5", "--weights", "none", "-o", "r.png"]) == 0
+    assert "random weights, seed 0" in json.loads(Image.open("r.png").info["convscope"])["network"]
+
+
+def test_the_default_network_is_named(digit: str, capsys: Capture) -> None:
+    assert run(["gradient", digit, "-o", "r.png"]) == 0
+    assert "no --net given, so lenet5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["gradcam", "DIGIT"], ["no command 'gradcam'", "'grad_cam'"]),
+        (["grad_cam"], ["Missing argument", "convscope grad_cam --help"]),
+        (["grad_cam", "DIGIT", "--layr", "x"], ["--layr"]),
+        (["grad_cam", "none.png"], ["there is no picture none.png"]),
+        (["grad_cam", "DIGIT", "--net", "alexnet"], ["'torchvision:alexnet'"]),
+        (["grad_cam", "DIGIT", "--net", "torchvision:alexnot"], ["'torchvision:alexnet'"]),
+        (["grad_cam", "DIGIT", "--layer", "conv9"], ["no layer 'conv9'", "'conv1'"]),
+        (["grad_cam", "DIGIT", "--layer", "fc5"], ["'fc5'", "without places"]),
+        (["grad_cam", "DIGIT", "--of", "10"], ["10 classes, 0 to 9"]),
+        (["grad_cam", "DIGIT", "--of", "tabby"], ["no class or layer 'tabby'"]),
+        (["grad_cam", "DIGIT", "--of", "conv2:16"], ["channels 0 to 15"]),
+        (["grad_cam", "DIGIT", "--align", "left"], ["'field' or 'stretch'"]),
+        (["grad_cam", "DIGIT", "--weights", "w.pt"], ["no weights file w.pt"]),
+        (["grad_cam", "DIGIT", "--device", "tpu9"], ["no device 'tpu9'", "use cpu"]),
+        (["grad_cam", "DIGIT", "--size", "4"], ["4x4", "needs at least 28x28"]),
+        (["grad_cam", "DIGIT", "--cmap", "viridis"], ["no colour map 'viridis'", "'fire'"]),
+        (["grad_cam", "DIGIT", "-o", "x.bmp"], ["x.bmp", ".png"]),
+        (["grad_cam", "DIGIT", "-o", "DIGIT/x.png"], ["not a folder"]),
+        (["grad_cam", "DIGIT", "--save-values", "x.csv"], ["x.csv", ".npy"]),
+        (["grad_cam", "DIGIT", "DIGIT", "-o", "x.png"], ["folder"]),
+        (["grad_cam", "EMPTY"], ["no picture in"]),
+        (["occlusion", "DIGIT", "--patch", "29"], ["29 px", "28x28", "1 to 28"]),
+        (["occlusion", "DIGIT", "--stride", "0"], ["at least 1"]),
+        (["occlusion", "DIGIT", "--fill", "pink"], ["'mean', 'grey'"]),
+        (["occlusion", "DIGIT", "--patch", "big"], ["--patch"]),
+        (["maps", "DIGIT", "--layer", "conv9"], ["'conv1'"]),
+        (["maps", "DIGIT"], ["--layer"]),
+        (["project", "DIGIT", "--layer", "conv2", "--top", "0"], ["at least 1"]),
+        (["project", "DIGIT", "--layer", "fc4"], ["without places", "conv1"]),
+        (["reconstruct", "DIGIT", "--layers", "conv1,conv7"], ["'conv7'"]),
+        (["filters", "--net", "lenet5", "--layer", "conv2"], ["does not read pixels"]),
+        (["layers", "lenet"], ["'lenet5'"]),
+        (["show", "DIGIT"], ["holds no recipe"]),
+        (["show", "none.png"], ["there is no picture"]),
+        (["demo", "-o", "DIGIT"], ["cannot write"]),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)
+def test_a_mistake_is_one_line_that_says_what_to_do(
+    arguments: list[str], words: list[str], digit: str, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "EMPTY").mkdir()
+    message = fails(capsys, *(argument.replace("DIGIT", digit) for argument in arguments))
+    for word in words:
+        assert word in message
+    assert not list(tmp_path.glob("*.png")) and not list(tmp_path.glob(".*"))
+
+
+def test_rule_that_is_not_defined_is_refused(digit: str, capsys: Capture) -> None:
+    message = fails(capsys, "deconvnet", digit, "--net", "torchvision:efficientnet_b0", "--weights", "none")
+    assert "SiLU" in message and "saliency" in message
+
+
+def test_progress_appears_after_two_seconds(data: Callable[[str], Path], tmp_path: Path) -> None:
+    """A real terminal is not at hand: rich is told that stderr is one."""
+    weights = data("weights/squeezenet1_0.safetensors")
+    command = [sys.executable, "-m", "convscope", "occlusion", str(data("pictures/cat.jpg")), "-o", "o.png"]
+    command += ["--net", "torchvision:squeezenet1_0", "--weights", str(weights), "--stride", "12"]
+    environment = {**os.environ, "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "COLUMNS": "100"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert "occlusion" in done.stderr and done.stdout.strip() == "o.png"
+
+
+def test_interrupting_leaves_no_half_written_file(data: Callable[[str], Path], tmp_path: Path) -> None:
+    weights = data("weights/squeezenet1_0.safetensors")
+    command = [sys.executable, "-m", "convscope", "occlusion", str(data("pictures/cat.jpg")), "-o", "o.png"]
+    command += ["--net", "torchvision:squeezenet1_0", "--weights", str(weights), "--stride", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors and "interrupted" in errors
+    assert list(tmp_path.iterdir()) == []

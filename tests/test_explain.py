@@ -1,0 +1,168 @@
+"""explain: what it asks, what it says in words, what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import CLASSES, SIZE, pictures, tiny, tiny_body
+from torch import Tensor, nn
+
+import convscope as cs
+from convscope.errors import LayerError, NetworkError, OptionError, PictureError, QuestionError, WeightsError
+from convscope.explaining import predict
+
+
+def explain(net: cs.Net, method: str = "gradient", of: Any = None, **options: Any) -> cs.Heatmap:
+    return cs.explain(net, pictures(1, dtype=torch.float32), method, of, **options)
+
+
+@pytest.fixture
+def net() -> cs.Net:
+    return tiny("sequential", dtype=torch.float32)
+
+
+def test_the_first_choice_is_asked_when_nothing_is(net: cs.Net) -> None:
+    probabilities = predict(net, pictures(1, dtype=torch.float32))[0]
+    first = int(probabilities.argmax())
+    drawing = explain(net)
+    assert drawing.recipe.question == str(first)
+    assert drawing.title == f"{CLASSES[first]}, {probabilities[first]:.2f}: what made it say so?"
+    other = (first + 1) % len(CLASSES)
+    assert "what speaks for it?" in explain(net, of=other).title
+
+
+def test_values_are_those_of_the_method(net: cs.Net) -> None:
+    from convscope.methods.gradient import saliency
+
+    pixels = pictures(1, dtype=torch.float32)
+    expected = saliency(net, pixels, cs.ask(net, "dog"))[0]
+    assert torch.equal(explain(net, "saliency", "dog").values, expected)
+
+
+def test_a_channel_without_a_place_is_asked_at_its_strongest(net: cs.Net) -> None:
+    drawing = explain(net, of="0:3")
+    activity = cs.tap(net, pictures(1, dtype=torch.float32), ["0"])["0"][0, 3]
+    y, x = divmod(int(activity.argmax()), activity.shape[1])
+    assert drawing.recipe.question == "0:3@max"
+    assert f"strongest place (row {y}, column {x}), {activity.max():.3g}" in drawing.title
+    placed = explain(net, of=f"0:3@{y},{x}")
+    assert torch.equal(drawing.values, placed.values)
+
+
+def test_a_function_of_the_output_is_named(net: cs.Net) -> None:
+    def ant_rather_than_bee(output: Tensor) -> Tensor:
+        return output[:, 0] - output[:, 1]
+
+    drawing = explain(net, of=ant_rather_than_bee)
+    assert "ant_rather_than_bee" in drawing.title.lower() and drawing.recipe.question == "ant_rather_than_bee"
+    assert torch.allclose(drawing.values, explain(net, of="ant - bee").values, atol=1e-6)
+
+
+def test_probabilities_are_not_softmaxed_twice() -> None:
+    body = nn.Sequential(tiny_body("sequential", dtype=torch.float32), nn.Softmax(1))
+    plain, wrapped = tiny("sequential", dtype=torch.float32), cs.Net(body, size=SIZE)
+    pixels = pictures(3, dtype=torch.float32)
+    wrapped.mean, wrapped.std = plain.mean, plain.std
+    torch.testing.assert_close(predict(plain, pixels), predict(wrapped, pixels))
+
+
+def test_random_weights_and_caveats_are_said_in_the_caption() -> None:
+    random = cs.load("lenet5", weights=None)
+    drawing = cs.explain(random, np.zeros((28, 28)), "guided_backprop", 3)
+    assert "random weights, seed 0" in drawing.note and "explains nothing" in drawing.note
+    assert "hardly changes with the class" in drawing.note
+    assert "4 of 4 rectifiers rewritten" in drawing.note
+    assert "random weights" in drawing.recipe.network
+
+
+def test_recipe_is_complete_and_follows_the_weights(net: cs.Net) -> None:
+    recipe = explain(net, "occlusion", "dog", patch=5, stride=5).recipe
+    assert (recipe.method, recipe.network, recipe.options) == ("occlusion", "sequential", {"patch": 5, "stride": 5})
+    with torch.no_grad():
+        next(net.body.parameters()).add_(1e-3)
+    changed = explain(net, "occlusion", "dog", patch=5, stride=5).recipe
+    assert changed.weights != recipe.weights and changed.pictures == recipe.pictures
+
+
+def test_the_same_call_twice_gives_the_same_bytes(net: cs.Net) -> None:
+    one, other = (explain(net, "deconvnet", "dog")._repr_png_() for _ in range(2))
+    assert one == other
+
+
+def test_a_projection_that_dies_is_said_not_shown_as_a_result() -> None:
+    """Every weight above the first rectifier negative: the deconvnet's signal is rectified away."""
+    body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 18 * 18, 2))
+    with torch.no_grad():
+        body[3].weight.fill_(-1)
+    net = cs.Net(body, size=SIZE)
+    drawing = cs.explain(net, pictures(1, channels=1, dtype=torch.float32), "deconvnet", 0)
+    assert not drawing.values.any() and "nothing reaches the picture" in drawing.note
+    assert np.asarray(drawing.render()).std() > 0
+
+
+def test_wrong_calls(net: cs.Net) -> None:
+    with pytest.raises(NetworkError, match=r"Net\(module"):
+        cs.explain(net.body, np.zeros((20, 20, 3)), "gradient")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="'gradient'"):
+        explain(net, "gradeint")
+    with pytest.raises(OptionError, match="'patch'"):
+        explain(net, "occlusion", pach=3)
+    with pytest.raises(OptionError, match="has no option 'layer'"):
+        explain(net, "gradient", layer="0")
+    with pytest.raises(QuestionError, match="5 classes, 0 to 4"):
+        explain(net, of=5)
+    with pytest.raises(PictureError, match="batch of 2"):
+        cs.explain(net, pictures(2, dtype=torch.float32), "gradient")
+    with pytest.raises(PictureError, match="before normalisation"):
+        cs.explain(net, torch.randn(3, SIZE, SIZE), "gradient")
+
+
+def test_questions_that_do_not_depend_on_the_picture(net: cs.Net) -> None:
+    with pytest.raises(QuestionError, match="does not depend on the picture"):
+        explain(net, of=lambda output: torch.zeros(len(output)))
+    with pytest.raises(LayerError, match="does not depend on layer"):
+        explain(net, "grad_cam", "0:1", layer="3")
+    flat = explain(net, of=lambda output: output[:, 0] * 0)
+    assert "zero everywhere" in flat.note
+
+
+def test_nan_weights_and_outputs_are_refused() -> None:
+    body = tiny_body("sequential", dtype=torch.float32)
+    with torch.no_grad():
+        body[3].bias[2] = float("nan")
+    with pytest.raises(WeightsError, match=r"NaN or infinite weights in 3\.bias"):
+        cs.Net(body, size=SIZE)
+
+    class Overflows(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :4] * torch.tensor(float("inf"))
+
+    net = cs.Net(Overflows(), size=SIZE)
+    for of in (None, 1):
+        with pytest.raises(NetworkError, match="NaN or infinite"):
+            cs.explain(net, pictures(1, dtype=torch.float32), "gradient", of)
+
+
+def test_a_network_without_classes_can_be_asked_about_places() -> None:
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 1))
+    net = cs.Net(body, size=SIZE, name="segmenter")
+    drawing = explain(net, of=":3@2,5")
+    assert drawing.title.startswith("Channel 3 of the output at row 2, column 5")
+    rows, columns = drawing.values.abs().sum(0).nonzero().T
+    assert rows.min() >= 2 and rows.max() <= 4 and columns.min() >= 5 and columns.max() <= 7
+    with pytest.raises(NetworkError, match="not \\(n, classes\\)"):
+        explain(net)
+
+
+def test_another_size_and_a_cropped_picture() -> None:
+    net = tiny("functional", dtype=torch.float32)
+    picture = np.random.default_rng(0).integers(0, 255, (60, 100, 3), np.uint8)
+    drawing = cs.explain(net, picture, "saliency", "dog", size=30)
+    assert drawing.values.shape == (1, 30, 30) and drawing.view.box == (20, 0, 80, 60)
+    assert drawing.overlay().size == (100, 60)
+    assert drawing.recipe.options == {"size": 30}
+    assert replace(drawing, cmap="grey").render().size == drawing.render().size

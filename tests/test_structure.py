@@ -1,0 +1,123 @@
+"""The house: what is public, who imports whom, what is loaded when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import convscope
+from convscope import registry
+
+SOURCE = Path(convscope.__file__).parent
+
+# Each module may import from those before it only.
+ORDER = [
+    ["errors", "colours", "reporting", "outputs", "geometry", "rules", "registry"],
+    ["images", "sheets", "progress", "pages"],
+    ["net"],
+    ["drawings", "tapping"],
+    ["objectives"],
+    ["explaining"],
+    ["methods"],
+    ["zoo"],
+    ["demo"],
+    ["cli"],
+    ["__main__"],
+]
+RANK = {name: place for place, names in enumerate(ORDER) for name in names}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py")
+
+
+def family(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The families that a module imports when it is imported itself."""
+    depth = len(path.relative_to(SOURCE).parts)
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            found |= {(node.module or alias.name).split(".")[0] for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_one_way(path: Path) -> None:
+    own = family(path)
+    for other in imported(path) - {own}:
+        within = RANK[other] == RANK[own] == 0 and other in ("errors", "reporting")
+        assert RANK[other] < RANK[own] or within, f"{own} must not import {other}"
+
+
+def test_public_names_are_sorted_and_exist() -> None:
+    assert convscope.__all__ == sorted(convscope.__all__) == dir(convscope)
+    for name in convscope.__all__:
+        assert getattr(convscope, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'deconvnets'"):
+        convscope.deconvnets  # noqa: B018
+
+
+def test_public_names_are_declared_for_type_checkers() -> None:
+    tree = ast.parse((SOURCE / "__init__.py").read_text())
+    guarded = next(node for node in tree.body if isinstance(node, ast.If))
+    declared = {alias.asname for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert declared == set(convscope.__all__)
+
+
+def test_listing_without_import_equals_the_registry() -> None:
+    entries = registry.load_all()
+    assert {name: entry.summary for name, entry in entries.items()} == dict(registry.listing())
+
+
+def test_no_module_outside_methods_names_a_method() -> None:
+    """A new method touches one file; the demonstration alone chooses what it shows."""
+    names = set(registry.load_all())
+    for path in modules():
+        if family(path) in ("methods", "demo"):
+            continue
+        tree = ast.parse(path.read_text())
+        words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        assert not words & (names - {"gradient", "maps", "filters"}), path
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["show", "--help"], ["nonsense"]])
+def test_quick_commands_import_neither_torch_nor_torchvision(arguments: list[str]) -> None:
+    code = (
+        "import sys; from convscope.cli import run; run(sys.argv[1:]); "
+        "sys.exit(bool({'torch', 'torchvision', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False).returncode == 0
+
+
+def test_importing_convscope_and_drawing_import_neither_torchvision_nor_matplotlib() -> None:
+    code = (
+        "import sys, convscope; from convscope.zoo.samples import digits; "
+        "net = convscope.load('lenet5'); convscope.explain(net, digits()[3], 'saliency').render(); "
+        "print(sorted({'torchvision', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_functions_are_short_and_rooms_have_names() -> None:
+    for path in modules():
+        assert path.stem not in {"utils", "common", "misc", "helpers"}
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 60, f"{path.name}: {node.name}"
+
+
+def test_public_docstrings_begin_with_a_sentence() -> None:
+    for path in modules():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                first = (ast.get_docstring(node) or "").split("\n\n")[0]
+                assert first.rstrip().endswith((".", ":")), f"{path.name}: {node.name}"
