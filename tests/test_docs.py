@@ -1,0 +1,91 @@
+"""What the documents say is run and compared with the code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+from safetensors.torch import load_file
+
+from convscope.cli import run
+from convscope.registry import METHODS, VIEWS, load_all
+from convscope.zoo.samples import digits
+
+load_all()
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def newcomer(data: Callable[[str], Path], chelsea: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the README's pictures, and torch's cache as it is after torchvision's download."""
+    Image.fromarray(chelsea).save(tmp_path / "cat.jpg")
+    Image.open(digits()[3]).save(tmp_path / "digit.png")
+    cache = tmp_path / "torch" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(load_file(data("weights/squeezenet1_0.safetensors")), cache / "squeezenet1_0-b66bff10.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_commands_of_the_readme_run(newcomer: Path) -> None:
+    commands = [line for block in blocks("README.md", "bash") for line in block.splitlines()]
+    assert len(commands) >= 8
+    for command in commands:
+        words = shlex.split(command)
+        assert words[0] == "convscope" and run(words[1:]) == 0, command
+        if "-o" in words:
+            assert Image.open(words[words.index("-o") + 1]).width > 300
+
+
+def test_the_python_of_the_readme_runs(newcomer: Path) -> None:
+    for block in blocks("README.md", "python"):
+        exec(compile(block, "README.md", "exec"), {})
+    assert Image.open("why.png").info["convscope"]
+
+
+def test_the_example_of_contributing_is_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convscope import explain, load
+
+    monkeypatch.setattr("convscope.registry.METHODS", METHODS)
+    (block,) = blocks("CONTRIBUTING.md", "python")
+    try:
+        exec(compile(block, "CONTRIBUTING.md", "exec"), {})
+        drawing = explain(load("lenet5"), digits()[3], "powered_saliency", power=3.0)
+    finally:
+        del METHODS["powered_saliency"]
+    assert drawing.values.max() > 0 and "exaggerates" in drawing.note
+
+
+def test_the_tables_of_the_readme_are_complete() -> None:
+    rows = {row.split("`")[1]: row for row in (ROOT / "README.md").read_text().splitlines() if row.startswith("| `")}
+    for name, entry in METHODS.items():
+        assert entry.paper in rows[name], name
+        assert not ("sanity" in rows[name]) or entry.caveat
+    assert {"deconvnet", "guided_backprop"} == {name for name in METHODS if "fails sanity checks" in rows[name]}
+    assert set(VIEWS) <= set(rows)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "benchmarks/README.md"])
+def test_links_and_files_exist(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), target
+    for name in re.findall(r"`((?:src|tests|docs|benchmarks)/[\w./]+)`", path.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+def test_no_document_points_at_this_machine() -> None:
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "pyproject.toml", ROOT / "constraints.txt", ROOT / "Makefile"]:
+        text = path.read_text()
+        assert str(ROOT.parent) not in text and not re.search(r"\.whl|index-url", text), path
