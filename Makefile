@@ -1,5 +1,6 @@
 # Two commands do all the set-up: `make demo` and `make test`.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 # PyTorch's own threads, times the workers of the test runner, should not exceed the cores.
 WORKERS ?= 2
@@ -22,7 +23,7 @@ bench: .venv/tested
 	$(BIN)/python benchmarks/gradients.py
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit("convscope needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	@test -n "$(PYTHON)" || (echo "convscope needs Python 3.11 or newer: install one, or say make PYTHON=/path/to/python" && false)
 	$(PYTHON) -m venv .venv
 
 # The stamps depend on what is installed, so a second run starts at once.

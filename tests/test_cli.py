@@ -46,7 +46,9 @@ def fails(capsys: Capture, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_writes_a_picture_and_its_numbers(method: str, digit: str, tmp_path: Path, capsys: Capture) -> None:
+def test_every_method_writes_a_picture_and_its_numbers(
+    method: str, digit: str, tmp_path: Path, capsys: Capture
+) -> None:
     assert run([method, digit, "--net", "lenet5", "-o", "out.png", "--save-values", "out.npy"]) == 0
     assert capsys.readouterr().out.split() == ["out.png", "out.npy"]
     image = Image.open("out.png")
@@ -102,6 +104,15 @@ def test_one_bad_picture_among_many_is_named_and_the_others_are_drawn(digit: str
     assert run(["saliency", digit, "bad.png", str(digits()[5]), "--net", "lenet5", "-o", "out"]) == 2
     assert sorted(path.name for path in Path("out").iterdir()) == ["3.png", "5.png"]
     assert "1 of 3 pictures failed" in (error := capsys.readouterr().err) and "bad.png" in error
+
+
+def test_views_of_many_pictures_make_one_sheet_or_a_folder() -> None:
+    names = [str(path) for path in digits()]
+    assert run(["maps", *names, "--net", "lenet5", "--layer", "conv1", "-o", "sheet.png"]) == 0
+    assert run(["maps", *names, "--net", "lenet5", "--layer", "conv1", "-o", "each"]) == 0
+    assert run(["project", *names[:2], "--net", "lenet5", "--layer", "conv2", "-o", "units"]) == 0
+    assert Image.open("sheet.png").height > 600
+    assert len(list(Path("each").iterdir())) == 10 and len(list(Path("units").iterdir())) == 2
 
 
 def test_shared_scale(capsys: Capture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
+from conftest import ROOT
 from convscope.cli import run
 from convscope.registry import METHODS, VIEWS, load_all
 from convscope.zoo.samples import digits
@@ -67,11 +68,18 @@ def test_the_example_of_contributing_is_a_method(monkeypatch: pytest.MonkeyPatch
     assert drawing.values.max() > 0 and "exaggerates" in drawing.note
 
 
+def test_the_examples_run(chelsea: Any, tmp_path: Path) -> None:
+    Image.fromarray(chelsea).save(tmp_path / "cat.png")
+    for example in sorted((ROOT / "examples").glob("*.py")):
+        runpy.run_path(str(example))["main"](str(tmp_path / "cat.png"), str(tmp_path / example.stem))
+        assert len(list((tmp_path / example.stem).glob("*.png"))) >= 4
+
+
 def test_the_tables_of_the_readme_are_complete() -> None:
     rows = {row.split("`")[1]: row for row in (ROOT / "README.md").read_text().splitlines() if row.startswith("| `")}
     for name, entry in METHODS.items():
         assert entry.paper in rows[name], name
-        assert not ("sanity" in rows[name]) or entry.caveat
+        assert "sanity" not in rows[name] or entry.caveat
     assert {"deconvnet", "guided_backprop"} == {name for name in METHODS if "fails sanity checks" in rows[name]}
     assert set(VIEWS) <= set(rows)
 
@@ -86,6 +94,12 @@ def test_links_and_files_exist(document: str) -> None:
 
 
 def test_no_document_points_at_this_machine() -> None:
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "pyproject.toml", ROOT / "constraints.txt", ROOT / "Makefile"]:
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        ROOT / "pyproject.toml",
+        ROOT / "constraints.txt",
+        ROOT / "Makefile",
+    ]:
         text = path.read_text()
         assert str(ROOT.parent) not in text and not re.search(r"\.whl|index-url", text), path

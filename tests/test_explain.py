@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import CLASSES, SIZE, pictures, tiny, tiny_body
 from torch import Tensor, nn
 
 import convscope as cs
 from convscope.errors import LayerError, NetworkError, OptionError, PictureError, QuestionError, WeightsError
 from convscope.explaining import predict
+from networks import CLASSES, SIZE, pictures, tiny, tiny_body
 
 
 def explain(net: cs.Net, method: str = "gradient", of: Any = None, **options: Any) -> cs.Heatmap:

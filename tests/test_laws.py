@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from networks import SIZE, TINY, pictures, tiny, tiny_body
 from torch import Tensor, nn
 
 from convscope import Net, Objective, ask
 from convscope.registry import METHODS, Entry, load_all
+from networks import SIZE, TINY, pictures, tiny, tiny_body
 
 load_all()
 QUESTION = 2

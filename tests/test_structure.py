@@ -84,7 +84,9 @@ def test_no_module_outside_methods_names_a_method() -> None:
         if family(path) in ("methods", "demo"):
             continue
         tree = ast.parse(path.read_text())
-        words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        words = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
         assert not words & (names - {"gradient", "maps", "filters"}), path
 
 

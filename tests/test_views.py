@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from networks import SIZE, pictures, tiny
 from PIL import Image
 
 import convscope as cs
 from convscope.errors import LayerError, OptionError, RuleError
 from convscope.methods.deconvnet import deconvnet
 from convscope.zoo.samples import digits
+from networks import SIZE, pictures, tiny
 
 
 @pytest.fixture(scope="module")

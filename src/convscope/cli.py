@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -22,7 +23,7 @@ from .outputs import NUMBER_ENDINGS, PICTURE_ENDINGS
 from .progress import progress
 
 if TYPE_CHECKING:
-    from .drawings import Drawing, Heatmap
+    from .drawings import Drawing
     from .net import Layer, Net
 
 T = TypeVar("T")
@@ -137,41 +138,21 @@ def _root(
 
 def _command(entry: registry.Entry) -> Callable[..., None]:
     """Build the command of a method or view from its signature."""
-    explains = entry.name in registry.METHODS
-    kinds = _COMMON | (_EXPLAIN if explains else {})
-    own = {
-        name: (Annotated[_plain(option.type), typer.Option(help=option.help)], option.default)
-        for name, option in entry.options.items()
-    }
-    takes = (
-        "pictures"
-        if explains
-        else next((n for n in ("pictures", "picture") if n in inspect.signature(entry.function).parameters), None)
-    )
+    own = {name: _option(_plain(option.type), option.default, option.help) for name, option in entry.options.items()}
+    parameters = {**_COMMON, **(_EXPLAIN if entry.attributes else {}), **own}
+    if entry.takes:
+        argument = typer.Argument(metavar="PICTURE...", help="pictures or folders of pictures")
+        parameters = {"pictures": (Annotated[list[str], argument], inspect.Parameter.empty), **parameters}
 
     def command(**given: Any) -> None:
         options = {name: _parsed(entry.options[name].type, given.pop(name)) for name in own}
-        pictures = _pictures(given.pop("pictures")) if takes else []
-        _run(entry, pictures, options, given, each=explains or takes == "picture")
+        pictures = _pictures(given.pop("pictures")) if entry.takes else []
+        _Job(entry, pictures, options, **given).run()
 
-    parameters = {**kinds, **own}
-    if takes:
-        parameters = {
-            "pictures": (
-                Annotated[list[str], typer.Argument(metavar="PICTURE...", help="pictures or folders of pictures")],
-                ...,
-            ),
-            **parameters,
-        }
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter(
-                n,
-                inspect.Parameter.KEYWORD_ONLY,
-                annotation=a,
-                default=inspect.Parameter.empty if d in (..., inspect.Parameter.empty) else d,
-            )
-            for n, (a, d) in parameters.items()
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+            for name, (annotation, default) in parameters.items()
         ]
     )
     command.__annotations__ = {name: annotation for name, (annotation, _) in parameters.items()}
@@ -202,14 +183,12 @@ def _pictures(names: Iterable[str]) -> list[Path]:
     return found
 
 
-def _load(given: dict[str, Any]) -> Net:
+def _load(name: str | None, weights: str, device: str) -> Net:
     from .zoo import DEFAULT, load
 
-    if given["net"] is None:
-        print(
-            f"convscope: no --net given, so {DEFAULT}, which knows handwritten digits and nothing else", file=sys.stderr
-        )
-    return load(given["net"] or DEFAULT, weights=given["weights"], device=_device(given["device"]))
+    if name is None:
+        print(f"convscope: no --net given, so {DEFAULT}, which knows handwritten digits only", file=sys.stderr)
+    return load(name or DEFAULT, weights=weights, device=_device(device))
 
 
 def _device(name: str) -> Any:
@@ -220,119 +199,112 @@ def _device(name: str) -> Any:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise OptionError(
-            f"there is no device {name!r} here ({reason}); use cpu" + (", cuda" if torch.cuda.is_available() else "")
-        ) from None
+        others = ", cuda" if torch.cuda.is_available() else ""
+        raise OptionError(f"there is no device {name!r} here ({reason}); use cpu{others}") from None
     return device
 
 
-def _run(
-    entry: registry.Entry, pictures: list[Path], options: dict[str, Any], given: dict[str, Any], *, each: bool
-) -> None:
-    several = each and len(pictures) > 1
-    _check_outputs(given, several)
-    with progress():
-        net = _load(given)
-        if several:
-            _run_each(entry, net, pictures, options, given)
-            return
-        drawing = _draw(entry, net, pictures, options, given, each=each)
-    stem = f"{pictures[0].stem}-" if each and pictures else ""
-    out = given["out"] or Path(f"{stem}{entry.name}.png")
-    _write(drawing, out, given.get("save_values"), given)
+@dataclass(frozen=True)
+class _Job:
+    """One command: what to draw, of which pictures, and where to."""
 
+    entry: registry.Entry
+    pictures: list[Path]
+    options: dict[str, Any]
+    net: str | None
+    weights: str
+    device: str
+    out: Path | None
+    save_values: Path | None
+    of: str | None = None
+    size: int | None = None
+    overlay: bool = False
+    shared_scale: bool = False
+    cmap: str | None = None
 
-def _draw(
-    entry: registry.Entry, net: Net, pictures: list[Path], options: dict[str, Any], given: dict[str, Any], *, each: bool
-) -> Drawing:
-    if entry.name in registry.METHODS:
-        return _explained(entry, net, pictures[0], options, given)
-    if not pictures:
-        return entry.function(net, **options)
-    return entry.function(net, pictures[0] if each else pictures, **options)
+    @property
+    def several(self) -> bool:
+        """Whether there is a drawing per picture; views that take many make one, unless -o is a folder."""
+        folder = self.out is not None and not self.out.suffix
+        return len(self.pictures) > 1 and (self.entry.takes == "picture" or folder)
 
+    def run(self) -> None:
+        self._check_outputs()
+        with progress():
+            net = _load(self.net, self.weights, self.device)
+            if self.several:
+                self._run_each(net)
+                return
+            drawing = self._draw(net, self.pictures)
+        stem = f"{self.pictures[0].stem}-" if len(self.pictures) == 1 else ""
+        self._write(drawing, self.out or Path(f"{stem}{self.entry.name}.png"), self.save_values)
 
-def _explained(
-    entry: registry.Entry, net: Net, picture: Path, options: dict[str, Any], given: dict[str, Any]
-) -> Heatmap:
-    from dataclasses import replace
+    def _draw(self, net: Net, pictures: list[Path]) -> Drawing:
+        if self.entry.attributes:
+            from .explaining import explain
 
-    from .explaining import explain
+            heatmap = explain(net, pictures[0], self.entry.name, self.of, size=self.size, **self.options)
+            return replace(heatmap, cmap=self.cmap)
+        arguments = {"": [], "picture": pictures[:1], "pictures": [pictures]}[self.entry.takes]
+        return self.entry.function(net, *arguments, **self.options)
 
-    heatmap = explain(net, picture, entry.name, given["of"], size=given["size"], **options)
-    return replace(heatmap, cmap=given["cmap"])
+    def _run_each(self, net: Net) -> None:
+        """Draw every picture into a folder; one that fails does not stop the others, and is named at the end."""
+        from .reporting import track
 
+        folder = self.out or Path(f"convscope-{self.entry.name}")
+        kept: dict[str, Any] = {}
+        failures: list[str] = []
+        for picture, name in track(list(zip(self.pictures, _names(self.pictures), strict=True)), self.entry.name):
+            try:
+                drawing = self._draw(net, [picture])
+            except ConvscopeError as error:
+                failures.append(f"{picture}: {error}")
+                continue
+            if self.shared_scale:
+                kept[name] = drawing
+            else:
+                self._write(drawing, folder / f"{name}.png", self._values_of(name))
+        for name, heatmap in kept.items():
+            self._write(heatmap.compared_with(list(kept.values())), folder / f"{name}.png", self._values_of(name))
+        if failures:
+            failed = f"{len(failures)} of {len(self.pictures)} pictures failed"
+            raise ConvscopeError(f"{failed}, the others are in {folder}: {'; '.join(failures)}")
 
-def _run_each(
-    entry: registry.Entry, net: Net, pictures: list[Path], options: dict[str, Any], given: dict[str, Any]
-) -> None:
-    """Draw every picture into a folder; one that fails does not stop the others, and is named at the end."""
-    from .reporting import track
+    def _values_of(self, name: str) -> Path | None:
+        path = self.save_values
+        return path.with_name(f"{path.stem}-{name}{path.suffix}") if path else None
 
-    folder = given["out"] or Path(f"convscope-{entry.name}")
-    drawings: dict[str, Drawing] = {}
-    failures: list[str] = []
-    for picture, name in track(list(zip(pictures, _names(pictures), strict=True)), entry.name):
-        try:
-            drawing = _draw(entry, net, [picture], options, given, each=True)
-        except ConvscopeError as error:
-            failures.append(f"{picture}: {error}")
-            continue
-        if given.get("shared_scale"):
-            drawings[name] = drawing
-        else:
-            _write(drawing, folder / f"{name}.png", _values_path(given, name), given)
-    _write_shared(drawings, folder, given)
-    if failures:
-        raise ConvscopeError(
-            f"{len(failures)} of {len(pictures)} pictures failed, the others are in {folder}: " + "; ".join(failures)
-        )
+    def _check_outputs(self) -> None:
+        """Refuse outputs that cannot be written before anything is computed."""
+        out, values = self.out, self.save_values
+        several = self.several or (len(self.pictures) > 1 and self.entry.takes == "picture")
+        if several and out is not None and (out.suffix or out.is_file()):
+            raise OutputError(f"several pictures are written to a folder: give -o FOLDER, not {out}")
+        if out is not None and not several and out.suffix.lower() not in PICTURE_ENDINGS:
+            raise OutputError(f"cannot write {out}: endings are {', '.join(PICTURE_ENDINGS)}")
+        if values is not None and values.suffix not in NUMBER_ENDINGS:
+            raise OutputError(f"cannot write numbers to {values}: endings are {', '.join(NUMBER_ENDINGS)}")
+        target = (out or Path("x")) if several else (out or Path("x")).parent
+        while not target.exists():
+            target = target.parent
+        if not (target.is_dir() and os.access(target, os.W_OK)):
+            raise OutputError(f"cannot write to {target}: it is not a folder that can be written")
 
-
-def _write_shared(drawings: dict[str, Any], folder: Path, given: dict[str, Any]) -> None:
-    heatmaps = list(drawings.values())
-    for name, heatmap in drawings.items():
-        _write(heatmap.compared_with(heatmaps), folder / f"{name}.png", _values_path(given, name), given)
+    def _write(self, drawing: Drawing, out: Path, values: Path | None) -> None:
+        print(drawing.save(out, image=drawing.overlay() if self.overlay else None))  # type: ignore[attr-defined]
+        if values:
+            print(drawing.save_values(values))
 
 
 def _names(pictures: list[Path]) -> list[str]:
     """Name outputs after the pictures, numbering those of the same name."""
     seen: dict[str, int] = {}
-    names = []
+    names = list[str]()
     for picture in pictures:
         seen[picture.stem] = seen.get(picture.stem, 0) + 1
         names.append(picture.stem if seen[picture.stem] == 1 else f"{picture.stem}-{seen[picture.stem]}")
     return names
-
-
-def _values_path(given: dict[str, Any], name: str) -> Path | None:
-    wanted = given.get("save_values")
-    return wanted.with_name(f"{wanted.stem}-{name}{wanted.suffix}") if wanted else None
-
-
-def _check_outputs(given: dict[str, Any], several: bool) -> None:
-    """Refuse outputs that cannot be written before anything is computed."""
-    out = given["out"]
-    if several and out is not None and (out.suffix or out.is_file()):
-        raise OutputError(f"several pictures are written to a folder: give -o FOLDER, not {out}")
-    if out is not None and not several and out.suffix.lower() not in PICTURE_ENDINGS:
-        raise OutputError(f"cannot write {out}: endings are {', '.join(PICTURE_ENDINGS)}")
-    values = given["save_values"]
-    if values is not None and values.suffix not in NUMBER_ENDINGS:
-        raise OutputError(f"cannot write numbers to {values}: endings are {', '.join(NUMBER_ENDINGS)}")
-    target = out if several else (out.parent if out else Path())
-    while target is not None and not target.exists():
-        target = target.parent
-    if target is not None and not (target.is_dir() and os.access(target, os.W_OK)):
-        raise OutputError(f"cannot write to {target}: it is not a folder that can be written")
-
-
-def _write(drawing: Drawing, out: Path, values: Path | None, given: dict[str, Any]) -> None:
-    image = drawing.overlay() if given.get("overlay") else None  # type: ignore[attr-defined]
-    drawing.save(out, image=image)
-    print(out)
-    if values:
-        print(drawing.save_values(values))
 
 
 def demo(

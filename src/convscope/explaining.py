@@ -95,14 +95,13 @@ def _check_map(net: Net, values: Tensor, method: str) -> None:
 def _question(net: Net, pixels: Tensor, of: Question) -> tuple[Objective, str]:
     """Settle the question, and say it in plain words with the network's answer."""
     if of is None:
-        of = int(predict(net, pixels)[0].argmax())
+        probabilities = predict(net, pixels)[0]
+        first = int(probabilities.argmax())
+        return ask(net, first), _class_title(net, first, probabilities)
     objective = ask(net, of).at("max")
     index = objective.class_index
     if index is not None and len(net.layers[OUTPUT].shape) == 1:
-        probabilities = predict(net, pixels)[0]
-        share, first = float(probabilities[index]), int(probabilities.argmax()) == index
-        shown = f"{share:.2f}" if share >= 0.01 else f"{share:.1g}"
-        return objective, f"{net.class_name(index)}, {shown}: what {'made it say so' if first else 'speaks for it'}?"
+        return objective, _class_title(net, index, predict(net, pixels)[0])
     with torch.inference_mode():
         readings = tap(net, pixels, objective.layers)
         value = float(objective.score(readings))
@@ -110,6 +109,12 @@ def _question(net: Net, pixels: Tensor, of: Question) -> tuple[Objective, str]:
     where = _strongest(objective, readings)
     title = objective.title(net)
     return objective, f"{title[:1].upper()}{title[1:]}{where}, {value:.3g}: what made it respond?"
+
+
+def _class_title(net: Net, index: int, probabilities: Tensor) -> str:
+    share, first = float(probabilities[index]), int(probabilities.argmax()) == index
+    shown = f"{share:.2f}" if share >= 0.01 else f"{share:.1g}"
+    return f"{net.class_name(index)}, {shown}: what {'made it say so' if first else 'speaks for it'}?"
 
 
 def _strongest(objective: Objective, readings: dict[str, Tensor]) -> str:

@@ -39,6 +39,17 @@ class Entry:
     projects: bool = False
 
     @property
+    def attributes(self) -> bool:
+        """Whether it is a method, which answers a question about one picture, rather than a view."""
+        return METHODS.get(self.name) is self
+
+    @property
+    def takes(self) -> str:
+        """What it is given besides the network: "picture", "pictures" or ""."""
+        names = inspect.signature(self.function).parameters
+        return "picture" if self.attributes or "picture" in names else "pictures" if "pictures" in names else ""
+
+    @property
     def summary(self) -> str:
         """The first sentence of the docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n\n")[0].replace("\n", " ")

@@ -1,0 +1,520 @@
+"""Receptive fields: against gradients, against published tables, and on every classification network at hand."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from oracles.receptive_field import extent, positive, supports
+from test_laws import assert_same, state_of
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision import models
+from torchvision.models import regnet
+
+from convscope import Net, load
+from convscope.geometry import Field, Seen, trace
+
+Shape = tuple[int, int, int]
+CHANNELS = 2
+thorough = settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+class Do(nn.Module):
+    """Any function of a module's children and its input."""
+
+    def __init__(self, function: Callable[..., Tensor], **children: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, child in children.items():
+            self.add_module(name, child)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.children())
+
+
+def conv(kernel: Any = 3, stride: Any = 1, padding: Any = 1, **options: Any) -> nn.Conv2d:
+    return nn.Conv2d(CHANNELS, CHANNELS, kernel, stride, padding, **options)
+
+
+def last(body: nn.Module, shape: Shape) -> Seen:
+    return trace(body, shape)[-1]
+
+
+def outside(body: nn.Module, shape: Shape, field: Field, *, inputs: int = 3) -> list[str]:
+    """List the units that depend on pixels outside their box."""
+    found, wrong = supports(body, shape, inputs=inputs), []
+    for place in np.ndindex(*found.shape[:2]):
+        top, left, bottom, right = field.box(place, shape[1:])
+        rest = found[place].clone()
+        rest[top:bottom, left:right] = False
+        if rest.any():
+            wrong.append(f"unit {place}: box {(top, left, bottom, right)}, support {extent(found[place])}")
+    return wrong
+
+
+# Random architectures
+
+
+def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
+    return st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+def half(kernel: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
+    """Pooling allows padding up to half its kernel."""
+    return min(padding[0], kernel[0] // 2), min(padding[1], kernel[1] // 2)
+
+
+def within(kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
+    """Padding that no window lies in wholly."""
+    y, x = (min(p, (k - 1) * d) for k, d, p in zip(kernel, dilation, padding, strict=True))
+    return y, x
+
+
+convolutions = st.builds(
+    lambda k, s, p, d, g: conv(k, s, p, dilation=d, groups=g),
+    pairs(1, 4), pairs(1, 3), pairs(0, 3), pairs(1, 2), st.sampled_from([1, 2]),
+)  # fmt: skip
+same_convolutions = st.builds(lambda k, d: conv(k, 1, "same", dilation=d), pairs(1, 4), pairs(1, 2))
+max_pools = st.builds(
+    lambda k, s, p, d, c: nn.MaxPool2d(k, s, half(k, p), d, ceil_mode=c),
+    pairs(1, 3), pairs(1, 3), pairs(0, 1), pairs(1, 2), st.booleans(),
+)  # fmt: skip
+average_pools = st.builds(
+    lambda k, s, p, c, i: nn.AvgPool2d(k, s, half(k, p), ceil_mode=c, count_include_pad=i),
+    pairs(1, 3), pairs(1, 3), pairs(0, 1), st.booleans(), st.booleans(),
+)  # fmt: skip
+adaptive_pools = st.builds(
+    lambda size, most: (nn.AdaptiveMaxPool2d if most else nn.AdaptiveAvgPool2d)(size), pairs(1, 6), st.booleans()
+)
+paddings = st.builds(lambda p: Do(lambda x: F.pad(x, p)), st.tuples(*[st.integers(-1, 2)] * 4))
+slices = st.builds(
+    lambda first, step: Do(lambda x: x[:, :, first[0] :: step[0], first[1] :: step[1]]), pairs(0, 2), pairs(1, 2)
+)
+residuals = st.builds(
+    lambda k, d: Do(lambda x, c: x + F.relu(c(x)), c=conv(k, 1, "same", dilation=d)), pairs(1, 3), pairs(1, 2)
+)
+concatenations = st.builds(
+    lambda k: Do(
+        lambda x, c, mix: mix(torch.cat([x, c(x)], 1)), c=conv(k, 1, "same"), mix=nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
+    ),
+    pairs(1, 4),
+)
+upsamplings = st.builds(
+    lambda more, mode: Do(lambda x: F.interpolate(x, (x.shape[2] + more[0], x.shape[3] + more[1]), mode=mode)),
+    pairs(0, 7), st.sampled_from(["nearest", "bilinear"]),
+)  # fmt: skip
+scalings = st.builds(
+    lambda factor, mode: nn.Upsample(scale_factor=factor, mode=mode),
+    st.sampled_from([1, 2, 3]), st.sampled_from(["nearest", "bilinear"]),
+)  # fmt: skip
+transposed = st.builds(
+    lambda k, s, p, d: nn.ConvTranspose2d(CHANNELS, CHANNELS, k, s, within(k, d, p), 0, dilation=d),
+    pairs(1, 4), pairs(1, 3), pairs(0, 1), pairs(1, 2),
+)  # fmt: skip
+excitations = st.just(None).map(lambda _: Do(lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True))))
+heads = st.just(None).map(lambda _: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * CHANNELS, 3)))
+steps = (
+    convolutions | same_convolutions | max_pools | average_pools | adaptive_pools | paddings | slices | residuals
+    | concatenations | upsamplings | scalings | transposed | excitations
+)  # fmt: skip
+
+
+def fitting(parts: list[nn.Module], shape: Shape, *, largest: int = 20) -> list[nn.Module]:
+    """Keep the steps that fit the size that the steps before them leave."""
+    kept, x = [], torch.zeros(1, *shape, dtype=torch.float64)
+    for part in parts:
+        try:
+            after = part.double()(x)
+        except RuntimeError:
+            continue
+        if after.numel() > 0 and (after.ndim == 2 or max(after.shape[2:]) <= largest):
+            kept, x = [*kept, part], after
+    return kept
+
+
+@given(st.lists(steps, min_size=1, max_size=6), heads | st.none(), pairs(6, 14))
+@thorough
+def test_no_unit_of_a_random_network_sees_outside_its_box(
+    parts: list[nn.Module], tail: nn.Module | None, size: tuple[int, int]
+) -> None:
+    shape = (CHANNELS, *size)
+    kept = fitting([*parts, *([tail] if tail else [])], shape)
+    body = positive(nn.Sequential(*kept))
+    fields = {seen.module: seen.field for seen in trace(body, shape)}
+    for index in range(len(kept)):
+        assert outside(body[: index + 1], shape, fields[str(index)]) == []
+
+
+real_convolutions = st.builds(
+    lambda k, s, p, d, g: conv(k, s, within(k, d, p), dilation=d, groups=g),
+    pairs(1, 4), pairs(1, 3), pairs(0, 3), pairs(1, 2), st.sampled_from([1, 2]),
+)  # fmt: skip
+
+
+@given(st.lists(real_convolutions | average_pools, min_size=1, max_size=5), pairs(6, 18))
+@thorough
+def test_boxes_of_convolutions_and_average_pools_are_exact(parts: list[nn.Module], size: tuple[int, int]) -> None:
+    """Each edge of a box that lies inside the picture is an edge of the support; the others lie outside it.
+
+    (Beyond the picture a window may read padding of a deeper layer, so that less than the clipped box is seen.)
+    """
+    shape = (CHANNELS, *size)
+    body = positive(nn.Sequential(*fitting(parts, shape)))
+    field = last(body, shape).field
+    found = supports(body, shape, inputs=1)
+    for place in np.ndindex(*found.shape[:2]):
+        box, seen = field.box(place, size), extent(found[place])
+        assert seen is not None
+        for axis, (i, end) in enumerate(zip(place, size, strict=True)):
+            start = field.offset[axis] + i * field.step[axis]
+            stop = start + field.size[axis]
+            assert box[axis] == max(start, 0) and box[axis + 2] == min(stop, end)
+            assert seen[axis] == start if start >= 0 else seen[axis] >= 0
+            assert seen[axis + 2] == stop if stop <= end else seen[axis + 2] <= end
+
+
+dense_convolutions = st.builds(
+    lambda k, p: conv(k, 1, within(k, (1, 1), p)), pairs(1, 4), pairs(0, 3)
+)
+
+
+@given(st.lists(dense_convolutions, min_size=1, max_size=4), pairs(6, 12))
+@thorough
+def test_boxes_of_dense_convolutions_are_exact_also_at_the_border(
+    parts: list[nn.Module], size: tuple[int, int]
+) -> None:
+    shape = (CHANNELS, *size)
+    body = positive(nn.Sequential(*fitting(parts, shape)))
+    field, found = last(body, shape).field, supports(body, shape, inputs=1)
+    for place in np.ndindex(*found.shape[:2]):
+        assert extent(found[place]) == field.box(place, size)
+
+
+TIGHT: dict[str, nn.Module] = {
+    "max pool": nn.MaxPool2d(3, 2, 1),
+    "max pool, dilated": nn.MaxPool2d((2, 3), (2, 1), dilation=(3, 2), ceil_mode=True),
+    "Lp pool": nn.LPPool2d(2, 3, 2),
+    "adaptive, whole windows": nn.AdaptiveAvgPool2d((3, 4)),
+    "adaptive, one": nn.AdaptiveAvgPool2d(1),
+    "slice": Do(lambda x: x[..., 1::2, 2:]),
+    "nearest": nn.Upsample(scale_factor=3),
+    "bilinear": nn.Upsample(scale_factor=2, mode="bilinear"),
+    "transposed": nn.ConvTranspose2d(CHANNELS, CHANNELS, 4, 2, 1),
+    "residual": Do(lambda x, c: x + c(x), c=conv(5, 1, 2)),
+    "concatenation": Do(lambda x, a, b: torch.cat([a(x), b(x)], 1), a=conv(3, 1, 1), b=conv((5, 1), 1, (2, 0))),
+    "channels last": Do(lambda x, c: c(x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)), c=conv()),
+    "channel shuffle": Do(lambda x, c: c(x.view(len(x), 2, 1, 12, 12).transpose(1, 2).reshape(x.shape)), c=conv()),
+    "one channel": Do(lambda x, c: c(torch.cat([x[:, 0][:, None], x[:, 1].unsqueeze(1)], 1)), c=conv()),
+    "layer norm of channels": Do(lambda x, c: F.layer_norm(c(x).permute(0, 2, 3, 1), (2,)).permute(0, 3, 1, 2), c=conv()),
+    "batch norm and LRN": nn.Sequential(conv(), nn.BatchNorm2d(2), nn.LocalResponseNorm(2)),
+    "softmax over channels": nn.Sequential(conv(), nn.Softmax(1)),
+    "halves": Do(lambda x, c: torch.cat(c(x).chunk(2, 1)[::-1], 1), c=conv()),
+    "mean over channels": Do(lambda x, c: x * c(x).mean(1, keepdim=True), c=conv()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TIGHT)
+def test_boxes_of_other_local_operations_are_exact_inside(name: str) -> None:
+    shape = (CHANNELS, 12, 12)
+    body = positive(TIGHT[name])
+    field = last(body, shape).field
+    found = supports(body, shape, inputs=40)
+    for place in np.ndindex(*found.shape[:2]):
+        box, seen = field.box(place, shape[1:]), extent(found[place])
+        assert seen is not None
+        for low, high in ((0, 2), (1, 3)):
+            assert seen[low] == box[low] or box[low] == 0
+            assert seen[high] == box[high] or box[high] == 12
+            assert box[low] <= seen[low] and seen[high] <= box[high]
+
+
+class Swish(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        share = torch.sigmoid(x)
+        return gradient * (share + x * share * (1 - share))
+
+
+def _rows_moved_into_a_new_tensor(x: Tensor) -> Tensor:
+    moved = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
+    moved[:, :, 2:] = x[:, :, :-2]
+    return torch.cat([x, moved], 1)
+
+
+def _rows_moved_in_place(x: Tensor, c: nn.Module) -> Tensor:
+    y = c(x)
+    y[:, :1].add_(x.roll(2, 2)[:, :1])
+    return y
+
+
+def _rows_moved_by_assignment(x: Tensor, c: nn.Module) -> Tensor:
+    y = c(x)
+    y[:, :, 2:] = x[:, :, :-2]
+    return y
+
+
+# Whatever a network does, no unit may see outside its box.
+NEVER_TOO_SMALL: dict[str, nn.Module] = {
+    "reflected border": nn.ReflectionPad2d(2),
+    "reflected border, small kernel": nn.Sequential(nn.ReflectionPad2d(3), conv(3, 1, 0)),
+    "reflecting convolution": conv(5, 1, 2, padding_mode="reflect"),
+    "replicated border after a stride": nn.Sequential(conv(5, 2, 1), nn.ReplicationPad2d(1)),
+    "replicating convolution": nn.Sequential(conv(5, 2, 1), conv(3, 1, 1, padding_mode="replicate")),
+    "circular convolution": conv(3, 1, 1, padding_mode="circular"),
+    "smaller, nearest": nn.Upsample(scale_factor=0.5),
+    "smaller, nearest, uneven": nn.Upsample(size=(5, 7)),
+    "smaller, bilinear": nn.Upsample(size=(5, 7), mode="bilinear"),
+    "smaller, antialiased": Do(lambda x: F.interpolate(x, size=(4, 5), mode="bilinear", antialias=True)),
+    "larger by 1.37, nearest": nn.Upsample(scale_factor=1.37),
+    "larger by 1.37, bilinear": nn.Upsample(scale_factor=1.37, mode="bilinear"),
+    "larger, corners aligned": nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+    "larger, bicubic": nn.Upsample(scale_factor=2, mode="bicubic"),
+    "narrow": Do(lambda x: x.narrow(2, 3, 1)),
+    "split": Do(lambda x: x.split(3, 3)[1]),
+    "chunk": Do(lambda x: x.chunk(2, 2)[1]),
+    "a row": Do(lambda x: x[:, :, 3][:, :, None]),
+    "rows moved into a new tensor": Do(_rows_moved_into_a_new_tensor),
+    "rows moved in place": Do(_rows_moved_in_place, c=conv()),
+    "rows moved by assignment": Do(_rows_moved_by_assignment, c=conv()),
+    "one row below another": Do(lambda x, c: torch.cat([x, c(x)], 2), c=conv()),
+    "kernel made from the picture": Do(
+        lambda x: F.conv2d(x, x.mean((0, 2, 3))[:, None, None, None].expand(2, 2, 3, 3), padding=1)
+    ),
+    "batch norm of the picture's own statistics": nn.BatchNorm2d(2, track_running_stats=False),
+    "instance norm": nn.InstanceNorm2d(2),
+    "group norm": nn.GroupNorm(1, 2),
+    "softmax over rows": nn.Softmax(2),
+    "sum over rows": Do(lambda x: x.cumsum(2)),
+    "transposed picture": Do(lambda x, c: c(x).transpose(2, 3) + x, c=conv()),
+    "mirrored": Do(lambda x: x.flip(2)),
+    "mean over windows": Do(lambda x: x.view(len(x), 2, 6, 2, 12).mean(3)),
+    "folded": Do(lambda x: F.fold(F.unfold(x, 3, padding=1), x.shape[-2:], 3, padding=1)),
+    "shuffled pixels": nn.PixelUnshuffle(2),
+    "unpooled": Do(lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2)),
+    "a function of one's own": Do(lambda x, c: x + Swish.apply(c(x)), c=conv()),
+    "one by one": Do(lambda x, c: torch.stack([c(one) for one in x]), c=conv()),
+    "stretched thrice": nn.Sequential(nn.ConvTranspose2d(2, 2, 2, 3, 1), nn.ConvTranspose2d(2, 2, 2, 3, 1), conv(3, 3)),
+}
+
+
+@pytest.mark.parametrize("name", NEVER_TOO_SMALL)
+def test_no_box_is_too_small(name: str) -> None:
+    shape = (CHANNELS, 12, 12)
+    body = positive(NEVER_TOO_SMALL[name])
+    assert outside(body, shape, last(body, shape).field) == []
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(CHANNELS, 1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.attend(tokens, tokens, tokens)[0].transpose(1, 2).reshape(x.shape)
+
+
+UNKNOWN: dict[str, nn.Module] = {
+    "roll": Do(lambda x: torch.roll(x, 1, 2)),
+    "Fourier": Do(lambda x: torch.fft.ifft2(torch.fft.fft2(x) * 2).real),
+    "attention": Attention(),
+    "matmul": Do(lambda x: x @ x),
+    "circular": conv(3, 1, 1, padding_mode="circular"),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_unknown_operations_see_everything(name: str) -> None:
+    shape = (CHANNELS, 8, 10) if name != "matmul" else (CHANNELS, 9, 9)
+    field = last(positive(UNKNOWN[name]), shape).field
+    assert field.y.shared and field.x.shared
+    assert field.box((0, 0), shape[1:]) == field.box((5, 3), shape[1:]) == (0, 0, *shape[1:])
+
+
+@pytest.mark.parametrize("name", ["roll", "Fourier"])
+def test_operations_that_keep_the_size_keep_step_and_centre(name: str) -> None:
+    body = nn.Sequential(conv(5, 2, 1), UNKNOWN[name], conv(3, 2, 1)).double()
+    first, _, then = trace(body, (CHANNELS, 20, 20))[:3]
+    assert not first.field.y.shared and then.field.y.shared
+    assert (then.field.step, then.field.y.centre) == ((4, 4), first.field.y.centre)
+
+
+# Published tables
+
+
+class ZFNet(nn.Sequential):
+    """Zeiler & Fergus (2014), figure 3, in the padding that gives its sizes."""
+
+    def __init__(self) -> None:
+        pool = {"kernel_size": 3, "stride": 2, "ceil_mode": True}
+        parts: list[tuple[str, nn.Module]] = [
+            ("conv1", nn.Conv2d(3, 96, 7, 2, 1)), ("relu1", nn.ReLU()), ("pool1", nn.MaxPool2d(**pool)),
+            ("norm1", nn.LocalResponseNorm(5)),
+            ("conv2", nn.Conv2d(96, 256, 5, 2)), ("relu2", nn.ReLU()), ("pool2", nn.MaxPool2d(**pool)),
+            ("norm2", nn.LocalResponseNorm(5)),
+            ("conv3", nn.Conv2d(256, 384, 3, 1, 1)), ("relu3", nn.ReLU()),
+            ("conv4", nn.Conv2d(384, 384, 3, 1, 1)), ("relu4", nn.ReLU()),
+            ("conv5", nn.Conv2d(384, 256, 3, 1, 1)), ("relu5", nn.ReLU()), ("pool5", nn.MaxPool2d(**pool)),
+            ("flat", nn.Flatten()), ("fc6", nn.Linear(9216, 4096)), ("relu6", nn.ReLU()), ("drop6", nn.Dropout()),
+            ("fc7", nn.Linear(4096, 4096)), ("relu7", nn.ReLU()), ("drop7", nn.Dropout()), ("fc8", nn.Linear(4096, 1000)),
+        ]  # fmt: skip
+        super().__init__()
+        for name, part in parts:
+            self.add_module(name, part)
+
+
+def test_zfnet_has_the_sizes_and_receptive_fields_of_the_table() -> None:
+    with torch.device("meta"):
+        net = Net(ZFNet())
+    table = {
+        "conv1": (110, 7, 2, -1), "pool1": (55, 11, 4, -1), "conv2": (26, 27, 8, -1), "pool2": (13, 43, 16, -1),
+        "conv3": (13, 75, 16, -17), "conv4": (13, 107, 16, -33), "conv5": (13, 139, 16, -49), "pool5": (6, 171, 32, -49),
+    }  # fmt: skip
+    for name, (units, size, step, offset) in table.items():
+        layer = net.layer(name)
+        assert layer.shape[1:] == (units, units)
+        assert (layer.field.size, layer.field.step, layer.field.offset) == ((size,) * 2, (step,) * 2, (offset,) * 2)
+    assert sum(parameter.numel() for parameter in net.body.parameters()) == 62_357_608
+    assert net.layer("fc8").field.y.shared and net.layer("fc8").field.box((0, 0), (224, 224)) == (0, 0, 224, 224)
+
+
+# Size, step and offset. VGG-16, Inception v3: Araujo, Norris & Sim, "Computing Receptive Fields of Convolutional Neural
+# Networks", Distill 2019 (there for other libraries' variants of AlexNet and the ResNets, which differ in padding and in
+# where the strides are). The others follow from its recurrence by hand.
+PUBLISHED: dict[str, dict[str, tuple[int, int, int]]] = {
+    "alexnet": {
+        "features.0": (11, 4, -2), "features.2": (19, 8, -2), "features.3": (51, 8, -18), "features.5": (67, 16, -18),
+        "features.6": (99, 16, -34), "features.8": (131, 16, -50), "features.10": (163, 16, -66),
+        "features.12": (195, 32, -66),
+    },
+    "vgg16": {
+        "features.0": (3, 1, -1), "features.2": (5, 1, -2), "features.4": (6, 2, -2), "features.7": (14, 2, -6),
+        "features.14": (40, 4, -18), "features.21": (92, 8, -42), "features.28": (196, 16, -90),
+        "features.30": (212, 32, -90),
+    },
+    "resnet18": {"conv1": (7, 2, -3), "maxpool": (11, 4, -5), "layer4": (435, 32, -217)},
+    "resnet50": {"layer4": (427, 32, -213)},
+    "inception_v3": {"Mixed_7c": (1311, 32, -618)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_receptive_fields(name: str) -> None:
+    with torch.device("meta"):
+        net = load(f"torchvision:{name}", weights=None)
+    for layer, (size, step, offset) in PUBLISHED[name].items():
+        field = net.layer(layer).field
+        assert (field.size, field.step, field.offset) == ((size,) * 2, (step,) * 2, (offset,) * 2), layer
+        assert not field.y.shared
+
+
+@pytest.fixture
+def regnets_on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RegNet computes its widths with tensors: let it do so on real ones while the network itself has no data."""
+    widths = regnet.BlockParams.from_init_params
+
+    def on_cpu(*args: Any, **options: Any) -> Any:
+        with torch.device("cpu"):
+            return widths(*args, **options)
+
+    monkeypatch.setattr(regnet.BlockParams, "from_init_params", on_cpu)
+
+
+@pytest.mark.parametrize("name", models.list_models(module=models))
+def test_every_classification_network_of_torchvision_is_followed(name: str, regnets_on_meta: None) -> None:
+    with torch.device("meta"):
+        net = load(f"torchvision:{name}", weights=None)
+    assert net.layers[""].shape == (1000,)
+    assert next(reversed(net.layers)) == "" and len(net.classes) == 1000
+    spatial = [layer for layer in net.layers.values() if layer.number is not None]
+    assert [layer.number for layer in spatial] == list(range(1, len(spatial) + 1))
+    assert spatial[0].shape[1] < net.size[0] and not spatial[0].field.y.shared
+    steps = [layer.field.step[0] for layer in spatial]
+    assert all(1 <= step <= 64 for step in steps)
+
+
+def test_squeeze_and_excitation_shares_fields_but_keeps_step_and_centre() -> None:
+    """RegNet X and Y differ in nothing but squeeze and excitation (and widths)."""
+    x, y = (load(f"torchvision:regnet_{kind}_400mf", weights=None) for kind in "xy")
+    last_x, last_y = x.layer("trunk_output.block4"), y.layer("trunk_output.block4")
+    assert not last_x.field.y.shared and last_y.field.y.shared
+    assert last_y.field.step == (32, 32) == last_x.field.step
+    assert last_y.field.y.centre == last_x.field.y.centre
+    assert last_y.field.box((3, 3), (224, 224)) == (0, 0, 224, 224)
+
+
+# How networks are run
+
+
+class Asks(nn.Module):
+    """Looks at its data to decide what to do, which cannot be done without data."""
+
+    def __init__(self, body: nn.Module, question: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.body, self.question = body, question
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.question(x)
+        return self.body(x)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [lambda x: x.mean().item(), lambda x: bool(x.sum() > 0), lambda x: x.detach().numpy(), lambda x: x[x > 0].sum()],
+    ids=["item", "bool", "numpy", "mask"],
+)
+def test_a_network_that_cannot_run_without_data_is_followed_on_zeros(question: Callable[[Tensor], Any]) -> None:
+    body = nn.Sequential(conv(5, 2, 1), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True), conv(3, 1, 1), nn.Flatten())
+    shape = (CHANNELS, 17, 23)
+    assert trace(Asks(body, question), shape) == trace(Asks(body, lambda x: None), shape)
+    with pytest.raises(RuntimeError):
+        Asks(body, lambda x: x.mean().item())(torch.zeros(1, *shape, device="meta"))
+
+
+def test_a_network_that_fails_with_and_without_data_raises_its_own_error() -> None:
+    with pytest.raises(RuntimeError, match="expected input"):
+        trace(nn.Conv2d(3, 3, 3), (CHANNELS, 9, 9))
+
+
+@pytest.mark.parametrize("question", [lambda x: None, lambda x: x.mean().item()], ids=["without data", "on zeros"])
+def test_nothing_is_left_behind(question: Callable[[Tensor], Any]) -> None:
+    body = Asks(nn.Sequential(conv(), nn.BatchNorm2d(2), nn.ReLU(inplace=True), nn.Dropout(), conv()), question)
+    next(body.parameters()).grad = torch.ones(CHANNELS, CHANNELS, 3, 3)
+    list(body.parameters())[1].requires_grad_(False)
+    body.train()
+    body.body[1].eval()
+    net = Net(body, size=12)
+    before, torch_state, python_state = state_of(body), torch.get_rng_state(), random.getstate()
+    attributes = [set(vars(part)) for part in body.modules()]
+    assert len(net.layers) == 7
+    assert_same(before, state_of(body))
+    assert attributes == [set(vars(part)) for part in body.modules()]
+    assert torch.equal(torch_state, torch.get_rng_state()) and python_state == random.getstate()
+    assert not any(hasattr(tensor, "_convscope_track") for tensor in body.state_dict(keep_vars=True).values())
+
+
+def test_nothing_is_left_behind_by_a_failure() -> None:
+    body = nn.Sequential(conv(), nn.Linear(5, 5))
+    before = state_of(body)
+    with pytest.raises(RuntimeError):
+        trace(body, (CHANNELS, 12, 12))
+    assert_same(before, state_of(body))
+
+
+def test_half_precision_and_shared_parameters_are_followed() -> None:
+    body = nn.Sequential(conv(), conv()).bfloat16()
+    body[1].weight = body[0].weight
+    assert [seen.field.size for seen in trace(body, (CHANNELS, 8, 8))][:2] == [(3, 3), (5, 5)]
