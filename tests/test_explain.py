@@ -166,3 +166,12 @@ def test_another_size_and_a_cropped_picture() -> None:
     assert drawing.overlay().size == (100, 60)
     assert drawing.recipe.options == {"size": 30}
     assert replace(drawing, cmap="grey").render().size == drawing.render().size
+
+
+def test_a_deconvnet_without_switches_says_that_it_hardly_sees_the_picture() -> None:
+    """I10: the projection depends on the picture through the switches alone."""
+    body = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 8, 3, stride=2), nn.ReLU())
+    net = cs.Net(body, size=SIZE)
+    one, other = (cs.explain(net, picture[None].float(), "deconvnet", "2:1@1,1") for picture in pictures(2))
+    assert torch.equal(one.values, other.values) and "no switches" in one.note
+    assert "no switches" not in explain(tiny("sequential", dtype=torch.float32), "deconvnet", 1).note

@@ -63,7 +63,8 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
     method or in place. `skip_lrn=True` also sends gradient past local response normalisation unchanged, as Zeiler and
     Fergus do. Nothing is left behind: a rule hangs on the autograd nodes of one forward pass and goes with them.
 
-    After `torch.autograd.grad` inside the block, `report` says "57 of 57 rectifiers rewritten".
+    After `torch.autograd.grad` inside the block, `report` says "57 of 57 rectifiers rewritten", and `switches` counts
+    the max poolings on the way down.
 
     Raises RuleError at the backward pass when a rectifier was not rewritten (scripted, compiled or checkpointed code),
     when the network uses an activation for which the rule is not defined, or when it has no rectifier at all and yet
@@ -75,6 +76,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
         self.rule = rule
         self.skip_lrn = skip_lrn
         self.report = ""
+        self.switches = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -110,8 +112,10 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
         roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         rewritten = total = 0
         curved = ""
+        self.switches = 0
         for node in _graph([root.grad_fn for root in roots]):
             name = node.name()
+            self.switches += "MaxPool" in name
             if name in _UNDEFINED:
                 raise RuleError(
                     f"the network uses {_UNDEFINED[name]}, where {self._name} is not defined: it is a rule for ReLU. "

@@ -47,6 +47,8 @@ def deconvnet(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
     with rules.relu_rule(rules.deconvnet, skip_lrn=True) as rule:
         projection = slope_at_pixels(net, pixels, objective)
     _report(rule, projection)
+    if not rule.switches:
+        say("no max pooling on the way down, so no switches: the projection shows the unit, hardly this picture")
     return projection
 
 
