@@ -18,6 +18,12 @@ DATA = Path(os.environ.get("CONVSCOPE_DATA", ROOT.parent / "shared" / "data"))
 torch.set_num_threads(int(os.environ.get("CONVSCOPE_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")))
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Give every test the same random numbers, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def data() -> Callable[[str], Path]:
     """Find a file of the data folder, or skip the test and say which is missing."""

@@ -150,6 +150,8 @@ def test_nan_weights_and_outputs_are_refused() -> None:
 def test_a_network_without_classes_can_be_asked_about_places() -> None:
     body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 1))
     net = cs.Net(body, size=SIZE, name="segmenter")
+    with torch.no_grad():
+        body[0].bias.fill_(1)
     drawing = explain(net, of=":3@2,5")
     assert drawing.title.startswith("Channel 3 of the output at row 2, column 5")
     rows, columns = drawing.values.abs().sum(0).nonzero().T
