@@ -344,14 +344,13 @@ def layers(
 
 def _layer_row(layer: Layer) -> tuple[str, ...]:
     sees, step = (" x ".join(f"{value:g}" for value in pair) for pair in (layer.field.size, layer.field.step))
-    whole = all(axis.shared for axis in (layer.field.y, layer.field.x))
     return (
         str(layer.number or ""),
         layer.name or "(output)",
         layer.kind,
         " x ".join(map(str, layer.shape)),
-        sees + (" (all)" if whole else ""),
-        "" if whole else step,
+        sees + (" (all)" if layer.field.shared else ""),
+        "" if layer.field.shared else step,
         f"{layer.parameters:,}" if layer.parameters else "",
     )
 

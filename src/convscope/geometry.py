@@ -72,6 +72,11 @@ class Field:
         return self.y.step, self.x.step
 
     @property
+    def shared(self) -> bool:
+        """Whether every unit sees the same pixels."""
+        return self.y.shared and self.x.shared
+
+    @property
     def offset(self) -> tuple[float, float]:
         return self.y.start, self.x.start
 

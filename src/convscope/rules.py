@@ -61,7 +61,8 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
 
     Rectifiers are ReLU, ReLU6, clamp(min=0), hardtanh(0, b) and threshold(0, 0) in every spelling: module, function,
     method or in place. `skip_lrn=True` also sends gradient past local response normalisation unchanged, as Zeiler and
-    Fergus do. Nothing is left behind: a rule hangs on the autograd nodes of one forward pass and goes with them.
+    Fergus do. Run the forward and the backward pass inside the block: the check is made when the backward pass begins.
+    Nothing is left behind: a rule hangs on the autograd nodes of one forward pass and goes with them.
 
     After `torch.autograd.grad` inside the block, `report` says "57 of 57 rectifiers rewritten", and `switches` counts
     the max poolings on the way down.
@@ -80,7 +81,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is torch.autograd.grad:
+        if func in (torch.autograd.grad, Tensor.backward):
             self._check(args[0] if args else kwargs["outputs"])
         output = func(*args, **kwargs)
         if not isinstance(output, Tensor) or output.grad_fn is None:

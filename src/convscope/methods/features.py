@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import colours, registry
 from ..drawings import Gallery, as_picture, robust_limit
-from ..errors import LayerError, OptionError
+from ..errors import LayerError, OptionError, PictureError
 from ..explaining import footnote, recipe
 from ..images import View, to_image
 from ..net import Layer, Net
@@ -32,7 +32,11 @@ _WIDE = 24
 
 def _views(net: Net, pictures: Any) -> list[View]:
     many = isinstance(pictures, (list, tuple)) or (isinstance(pictures, Tensor) and pictures.ndim == 4)
-    return [net.view(picture) for picture in (pictures if many else [pictures])]
+    views = [net.view(picture) for picture in (pictures if many else [pictures])]
+    sizes = sorted({one.seen.shape[1:] for one in views})
+    if len(sizes) != 1:
+        raise PictureError(f"one sheet shows pictures of one size, not {' and '.join(map(str, sizes)) or 'none'}")
+    return views
 
 
 def _gallery(
@@ -56,7 +60,7 @@ def _spatial(net: Net, name: str) -> Layer:
     return layer
 
 
-@view("Feature maps", paper="Zeiler & Fergus 2013, arXiv:1311.2901v3, Fig. 4")
+@view("Feature maps", paper="Yosinski et al. 2015, arXiv:1506.06579, sec. 2")
 def maps(
     net: Net,
     pictures: Any,
@@ -96,8 +100,7 @@ def _grid(layer: Layer) -> str:
     if not layer.spatial:
         return "no places"
     size, step = layer.field.size, layer.field.step
-    whole = min(size) >= 1e4
-    seen = "the whole picture" if whole else f"{size[0]:g} × {size[1]:g} px"
+    seen = "the whole picture" if layer.field.shared else f"{size[0]:g} × {size[1]:g} px"
     return f"{layer.shape[1]} × {layer.shape[2]} places, each sees {seen}, {step[0]:g} px apart"
 
 
@@ -107,11 +110,8 @@ def _channels(activity: Tensor, top: int | None) -> list[int]:
         raise OptionError(f"top is 1 to {count}, the layer's channels, not {top}")
     if top is None and count <= _MANY:
         return list(range(count))
-    return (
-        activity.flatten(2).sum((0, 2)).topk(top or _MANY).indices.tolist()
-        if activity.ndim > 2
-        else (activity.sum(0).topk(top or _MANY).indices.tolist())
-    )
+    strength = activity.reshape(*activity.shape[:2], -1).sum((0, 2))
+    return strength.topk(top or _MANY).indices.tolist()
 
 
 def _shared_scale(values: Tensor) -> Scale:
