@@ -11,8 +11,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oracles.receptive_field import extent, positive, supports
-from test_laws import assert_same, state_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
@@ -20,6 +18,8 @@ from torchvision.models import regnet
 
 from convscope import Net, load
 from convscope.geometry import Field, Seen, trace
+from oracles.receptive_field import extent, positive, supports
+from test_laws import assert_same, state_of
 
 Shape = tuple[int, int, int]
 CHANNELS = 2
@@ -180,9 +180,7 @@ def test_boxes_of_convolutions_and_average_pools_are_exact(parts: list[nn.Module
             assert seen[axis + 2] == stop if stop <= end else seen[axis + 2] <= end
 
 
-dense_convolutions = st.builds(
-    lambda k, p: conv(k, 1, within(k, (1, 1), p)), pairs(1, 4), pairs(0, 3)
-)
+dense_convolutions = st.builds(lambda k, p: conv(k, 1, within(k, (1, 1), p)), pairs(1, 4), pairs(0, 3))
 
 
 @given(st.lists(dense_convolutions, min_size=1, max_size=4), pairs(6, 12))
@@ -212,7 +210,9 @@ TIGHT: dict[str, nn.Module] = {
     "channels last": Do(lambda x, c: c(x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)), c=conv()),
     "channel shuffle": Do(lambda x, c: c(x.view(len(x), 2, 1, 12, 12).transpose(1, 2).reshape(x.shape)), c=conv()),
     "one channel": Do(lambda x, c: c(torch.cat([x[:, 0][:, None], x[:, 1].unsqueeze(1)], 1)), c=conv()),
-    "layer norm of channels": Do(lambda x, c: F.layer_norm(c(x).permute(0, 2, 3, 1), (2,)).permute(0, 3, 1, 2), c=conv()),
+    "layer norm of channels": Do(
+        lambda x, c: F.layer_norm(c(x).permute(0, 2, 3, 1), (5,)).permute(0, 3, 1, 2), c=nn.Conv2d(2, 5, 3, 1, 1)
+    ),
     "batch norm and LRN": nn.Sequential(conv(), nn.BatchNorm2d(2), nn.LocalResponseNorm(2)),
     "softmax over channels": nn.Sequential(conv(), nn.Softmax(1)),
     "halves": Do(lambda x, c: torch.cat(c(x).chunk(2, 1)[::-1], 1), c=conv()),
@@ -352,6 +352,13 @@ def test_operations_that_keep_the_size_keep_step_and_centre(name: str) -> None:
     assert (then.field.step, then.field.y.centre) == ((4, 4), first.field.y.centre)
 
 
+@pytest.mark.parametrize("then", [nn.Identity(), conv()], ids=["itself", "and after it"])
+def test_operations_that_lose_the_places_spread_their_units_evenly(then: nn.Module) -> None:
+    body = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * CHANNELS, CHANNELS, 1), then)
+    axis = trace(body, (CHANNELS, 12, 12))[2].field.y
+    assert (axis.step, axis.centre, axis.start, axis.size, axis.shared) == (2, 0.5, 0, 12, True)
+
+
 # Published tables
 
 
@@ -369,7 +376,8 @@ class ZFNet(nn.Sequential):
             ("conv4", nn.Conv2d(384, 384, 3, 1, 1)), ("relu4", nn.ReLU()),
             ("conv5", nn.Conv2d(384, 256, 3, 1, 1)), ("relu5", nn.ReLU()), ("pool5", nn.MaxPool2d(**pool)),
             ("flat", nn.Flatten()), ("fc6", nn.Linear(9216, 4096)), ("relu6", nn.ReLU()), ("drop6", nn.Dropout()),
-            ("fc7", nn.Linear(4096, 4096)), ("relu7", nn.ReLU()), ("drop7", nn.Dropout()), ("fc8", nn.Linear(4096, 1000)),
+            ("fc7", nn.Linear(4096, 4096)), ("relu7", nn.ReLU()), ("drop7", nn.Dropout()),
+            ("fc8", nn.Linear(4096, 1000)),
         ]  # fmt: skip
         super().__init__()
         for name, part in parts:
@@ -381,7 +389,8 @@ def test_zfnet_has_the_sizes_and_receptive_fields_of_the_table() -> None:
         net = Net(ZFNet())
     table = {
         "conv1": (110, 7, 2, -1), "pool1": (55, 11, 4, -1), "conv2": (26, 27, 8, -1), "pool2": (13, 43, 16, -1),
-        "conv3": (13, 75, 16, -17), "conv4": (13, 107, 16, -33), "conv5": (13, 139, 16, -49), "pool5": (6, 171, 32, -49),
+        "conv3": (13, 75, 16, -17), "conv4": (13, 107, 16, -33), "conv5": (13, 139, 16, -49),
+        "pool5": (6, 171, 32, -49),
     }  # fmt: skip
     for name, (units, size, step, offset) in table.items():
         layer = net.layer(name)
@@ -392,8 +401,8 @@ def test_zfnet_has_the_sizes_and_receptive_fields_of_the_table() -> None:
 
 
 # Size, step and offset. VGG-16, Inception v3: Araujo, Norris & Sim, "Computing Receptive Fields of Convolutional Neural
-# Networks", Distill 2019 (there for other libraries' variants of AlexNet and the ResNets, which differ in padding and in
-# where the strides are). The others follow from its recurrence by hand.
+# Networks", Distill 2019 (its AlexNet and ResNets are another library's, with other padding and strides elsewhere).
+# The others follow from its recurrence by hand.
 PUBLISHED: dict[str, dict[str, tuple[int, int, int]]] = {
     "alexnet": {
         "features.0": (11, 4, -2), "features.2": (19, 8, -2), "features.3": (51, 8, -18), "features.5": (67, 16, -18),
@@ -441,9 +450,10 @@ def test_every_classification_network_of_torchvision_is_followed(name: str, regn
     assert next(reversed(net.layers)) == "" and len(net.classes) == 1000
     spatial = [layer for layer in net.layers.values() if layer.number is not None]
     assert [layer.number for layer in spatial] == list(range(1, len(spatial) + 1))
-    assert spatial[0].shape[1] < net.size[0] and not spatial[0].field.y.shared
-    steps = [layer.field.step[0] for layer in spatial]
-    assert all(1 <= step <= 64 for step in steps)
+    assert spatial[0].shape[1] <= net.size[0] and not spatial[0].field.y.shared
+    for layer in spatial:
+        for axis, units, side in zip((layer.field.y, layer.field.x), layer.shape[1:], net.size, strict=True):
+            assert units == 1 or side / 2 <= axis.step * units <= 2 * side, "the grid must lie over the picture"
 
 
 def test_squeeze_and_excitation_shares_fields_but_keeps_step_and_centre() -> None:

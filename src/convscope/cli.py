@@ -13,21 +13,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
 from . import registry
-from .errors import ConvscopeError, OptionError, OutputError
+from .errors import ConvscopeError, OptionError, OutputError, nearest
 from .outputs import NUMBER_ENDINGS, PICTURE_ENDINGS
 from .progress import progress
 
 if TYPE_CHECKING:
     from .drawings import Drawing
     from .net import Layer, Net
-
-T = TypeVar("T")
-
 
 def _option(kind: Any, default: Any, text: str, *names: str) -> tuple[Any, Any]:
     return Annotated[kind, typer.Option(*names, help=text)], default
@@ -85,8 +82,6 @@ def _usage(error: Any, arguments: Sequence[str]) -> str:
     word = _command_word(arguments)
     known = [name for name, _ in registry.listing()] + list(_FIXED)
     if word is not None and word not in known:
-        from .errors import nearest
-
         return f"there is no command {word!r}; nearest: {nearest(word, known)}. See convscope --help"
     return f"{message}. See convscope {word + ' ' if word else ''}--help"
 
