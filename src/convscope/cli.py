@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .drawings import Drawing
     from .net import Layer, Net
 
+
 def _option(kind: Any, default: Any, text: str, *names: str) -> tuple[Any, Any]:
     return Annotated[kind, typer.Option(*names, help=text)], default
 

@@ -93,7 +93,8 @@ class Field:
 
 def _clip(axis: Axis, index: int, extent: int) -> tuple[int, int]:
     start = axis.start + (0 if axis.shared else index * axis.step)
-    low, high = math.ceil(start), math.floor(start + axis.size - 1) + 1
+    # Fractional steps are sums of floating point numbers: what is whole to a millionth is whole.
+    low, high = math.ceil(start - 1e-6), math.floor(start + axis.size - 1 + 1e-6) + 1
     low = min(max(low, 0), extent - 1)
     return low, min(max(high, low + 1), extent)
 
@@ -188,10 +189,25 @@ class _Follow(TorchFunctionMode):
         inputs = [t for t in _tensors((args, kwargs)) if self.known(t) is not None]
         tracks = [(self.known(t), t.shape) for t in inputs]
         output = func(*args, **kwargs)
-        if tracks:
-            for out in _tensors(output):
-                self.mark(out, _after(name, tracks, inputs, out, args, kwargs))
+        if not tracks:
+            return output
+        changed = _changed(func, args)
+        for out in _tensors(output):
+            self.mark(
+                out, _after(name, tracks, inputs, out, args, kwargs) if changed is None else _everything(tracks, out)
+            )
+        if changed is not None:
+            self.mark(changed, _everything(tracks, changed))
         return output
+
+
+def _changed(func: Any, args: Any) -> Tensor | None:
+    """Return the tensor that is changed behind its track: by assignment, or by an in-place call on a view of it."""
+    name = getattr(func, "__name__", "")
+    if name == "__setitem__":
+        return args[0] if args[0]._base is None else args[0]._base
+    in_place = name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
+    return args[0]._base if in_place and args and isinstance(args[0], Tensor) else None
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -209,7 +225,7 @@ def _after(name: str, tracks: Sequence[Any], inputs: list[Tensor], out: Tensor, 
     result = None
     if name in POINTWISE:
         result = _merge(tracks, out)
-    elif name in HANDLERS:
+    elif name in HANDLERS and len(tracks) == 1:
         result = HANDLERS[name](tracks[0][0], inputs[0], out, args, kwargs)
     return result if result is not None else _everything(tracks, out)
 
@@ -224,14 +240,22 @@ def _everything(tracks: Sequence[Any], out: Tensor) -> _Track:
     for field in fields[1:]:
         joined = Field(joined.y.join(field.y), joined.x.join(field.x))
     track, shape = tracks[0]
-    same = track.dims and out.ndim == 4 and tuple(out.shape[-2:]) == tuple(shape[d] for d in track.dims)
-    if not same:
+    if out.ndim != 4:
         return _Track(joined, None)
+    units = (shape[track.dims[0]], shape[track.dims[1]]) if track.dims else (1, 1)
     y, x = (
-        replace(wide, step=old.step, centre=old.centre)
-        for wide, old in zip((joined.y, joined.x), (track.field.y, track.field.x), strict=True)
+        _evenly(wide, old, before, after)
+        for wide, old, before, after in zip(
+            (joined.y, joined.x), (track.field.y, track.field.x), units, out.shape[-2:], strict=True
+        )
     )
     return _Track(Field(y, x), (2, 3))
+
+
+def _evenly(wide: Axis, old: Axis, before: int, after: int) -> Axis:
+    """Lay `after` units, each of which sees all that `wide` does, evenly where `before` units lay."""
+    step = old.step * before / after
+    return replace(wide, step=step, centre=old.centre + (step - old.step) / 2)
 
 
 def _merge(tracks: Sequence[Any], out: Tensor) -> _Track | None:
@@ -358,18 +382,21 @@ def _adaptive(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> 
 
 
 def _interpolate(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
-    if track.dims is None or _argument(args, kwargs, 4, "align_corners", None):
-        return None
     mode = _argument(args, kwargs, 3, "mode", "nearest")
-    if mode not in ("nearest", "bilinear"):
+    smooth = _argument(args, kwargs, 4, "align_corners", None) or _argument(args, kwargs, 6, "antialias", False)
+    if track.dims is None or smooth or mode not in ("nearest", "bilinear"):
         return None
+    given = _argument(args, kwargs, 2, "scale_factor", None)
+    exact = given is not None and not _argument(args, kwargs, 5, "recompute_scale_factor", None)
     axes = []
-    for axis, dim in zip((track.field.y, track.field.x), track.dims, strict=True):
-        scale = out.shape[dim] / x.shape[dim]
-        if mode == "nearest":
-            axes.append(_stretch(axis, scale, -1 + 1 / scale, 1 - 1 / scale))
-        else:
+    for which, (axis, dim) in enumerate(zip((track.field.y, track.field.x), track.dims, strict=True)):
+        scale = _pair(given)[which] if exact else out.shape[dim] / x.shape[dim]
+        if mode == "bilinear":
             axes.append(_stretch(axis, scale, 0.5 / scale - 1.5, 2))
+        else:
+            # Output o reads input floor(o / scale).
+            below = 1 - 1 / scale if scale == int(scale) else 0 if 1 / scale == int(1 / scale) else 1
+            axes.append(_stretch(axis, scale, -below, below))
     return _Track(Field(*axes), track.dims)
 
 
@@ -378,23 +405,45 @@ def _pad(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Trac
     mode = _argument(args, kwargs, 2, "mode", "constant")
     if track.dims != (x.ndim - 2, x.ndim - 1) or mode == "circular":
         return None
-    left, top = pads[0], (pads[2] if len(pads) > 2 else 0)
-    return _Track(Field(track.field.y.window(1, 1, top), track.field.x.window(1, 1, left)), track.dims)
+    left, right, top, bottom = (*pads, 0, 0, 0)[:4]
+    # A unit of a reflected border sees as far inside as it lies outside, of a replicated one half as far.
+    fold = {"constant": 0, "replicate": 1, "reflect": 2}[mode]
+    y, x = (
+        _stretch(axis, 1, -low - fold * max(high, 0), fold * (max(low, 0) + max(high, 0)))
+        for axis, low, high in ((track.field.y, top, bottom), (track.field.x, left, right))
+    )
+    return _Track(
+        Field(
+            replace(y, centre=track.field.y.centre - top * track.field.y.step),
+            replace(x, centre=track.field.x.centre - left * track.field.x.step),
+        ),
+        track.dims,
+    )
 
 
 def _getitem(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    """Slices of the spatial dimensions move and stride them; whole numbers and None shift the others."""
     index = args[1] if isinstance(args[1], tuple) else (args[1],)
-    if track.dims is None or out.ndim != x.ndim or not all(isinstance(i, slice) or i is Ellipsis for i in index):
+    if track.dims is None or not all(i is None or i is Ellipsis or isinstance(i, (slice, int)) for i in index):
         return None
-    if Ellipsis in index:
-        at = index.index(Ellipsis)
-        index = index[:at] + (slice(None),) * (x.ndim - len(index) + 1) + index[at + 1 :]
-    index = index + (slice(None),) * (x.ndim - len(index))
-    axes = []
-    for axis, dim in zip((track.field.y, track.field.x), track.dims, strict=True):
-        first, _, stride = index[dim].indices(x.shape[dim])
-        axes.append(axis.window(1, stride, -first))
-    return _Track(Field(*axes), track.dims)
+    taken = sum(i is not None and i is not Ellipsis for i in index)
+    rest = (slice(None),) * (x.ndim - taken)
+    at = index.index(Ellipsis) if Ellipsis in index else len(index)
+    axes, dims = {track.dims[0]: track.field.y, track.dims[1]: track.field.x}, dict[int, int]()
+    before = after = 0
+    for part in (*index[:at], *rest, *index[at + 1 :]):
+        if part is None:
+            after += 1
+            continue
+        if isinstance(part, slice):
+            if before in axes:
+                first, _, stride = part.indices(x.shape[before])
+                axes[before], dims[before] = axes[before].window(1, stride, -first), after
+            after += 1
+        elif before in axes:
+            return None
+        before += 1
+    return _Track(Field(axes[track.dims[0]], axes[track.dims[1]]), (dims[track.dims[0]], dims[track.dims[1]]))
 
 
 def _reshape(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
@@ -434,12 +483,22 @@ def _layer_norm(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -
     return None if track.dims is not None and any(d in normalised for d in track.dims) else track
 
 
-def _along(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
-    """Softmax, splits and other calls that work along one dimension: local when it is not a spatial one."""
-    dim = kwargs.get("dim", args[-1] if len(args) > 1 and isinstance(args[-1], int) else 0)
-    if track.dims is None or not isinstance(dim, int) or dim % x.ndim in track.dims:
-        return None
-    return track if out.ndim == x.ndim else None
+def _along(position: int) -> Handler:
+    """Work along one dimension, the argument at `position`: local when it is not a spatial one."""
+
+    def handler(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+        dim = _argument(args, kwargs, position, "dim", 0)
+        if track.dims is None or not isinstance(dim, int) or dim % x.ndim in track.dims or out.ndim != x.ndim:
+            return None
+        return track
+
+    return handler
+
+
+def _batch_norm(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    """Local with statistics of its own; otherwise it reads those of the whole picture."""
+    own = _argument(args, kwargs, 1, "running_mean", None) is not None
+    return track if own and not _argument(args, kwargs, 5, "training", False) else None
 
 
 def _whole(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
@@ -453,7 +512,7 @@ def _whole(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Tr
 
 POINTWISE = frozenset(
     """relu relu6 hardtanh clamp clamp_min clamp_max threshold silu gelu hardswish hardsigmoid sigmoid tanh
-    leaky_relu elu selu celu prelu rrelu mish softplus batch_norm dropout dropout2d feature_dropout alpha_dropout
+    leaky_relu elu selu celu prelu rrelu mish softplus dropout dropout2d feature_dropout alpha_dropout
     add sub mul div true_divide iadd isub imul itruediv radd rmul rsub neg abs exp log sqrt pow square
     cat concat concatenate to float double half bfloat16 type type_as contiguous clone detach requires_grad
     local_response_norm where maximum minimum lerp addcmul identity""".split()
@@ -481,11 +540,12 @@ HANDLERS: dict[str, Handler] = {
     "transpose": _transpose,
     "linear": _linear,
     "layer_norm": _layer_norm,
-    "softmax": _along,
-    "log_softmax": _along,
-    "chunk": _along,
-    "split": _along,
-    "narrow": _along,
+    "batch_norm": _batch_norm,
+    "softmax": _along(1),
+    "log_softmax": _along(1),
+    "chunk": _along(2),
+    "split": _along(2),
+    "narrow": _along(1),
     "mean": _whole,
     "sum": _whole,
     "amax": _whole,

@@ -11,6 +11,7 @@ import io
 import math
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import PictureError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+_LARGEST = 200_000_000
 _RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -39,6 +41,8 @@ class Fit:
 
     def scaled(self, side: int) -> Fit:
         """Return the same preprocessing for another input size, in the same proportion."""
+        if side < 1:
+            raise PictureError(f"size is the side of the network's input in pixels, at least 1, not {side}")
         ratio = self.resize / min(self.size)
         return Fit((side, side), round(side * ratio), self.interpolation)
 
@@ -70,7 +74,7 @@ def open_picture(source: Any, *, name: str = "") -> Image.Image:
     CMYK, 16-bit and EXIF-rotated pictures are converted. Raises PictureError for anything else.
     """
     if isinstance(source, Image.Image):
-        return _plain(source, name or "the picture")
+        return _guarded(lambda: _plain(source, name or "the picture"), name or "the picture")
     if isinstance(source, np.ndarray):
         return _from_array(source, name or "the array")
     if isinstance(source, (bytes, bytearray)):
@@ -79,12 +83,16 @@ def open_picture(source: Any, *, name: str = "") -> Image.Image:
         raise PictureError(
             f"cannot read a picture from {type(source).__name__}: give a path, bytes, a PIL image, an array or a tensor"
         )
-    path, frame = _path_and_frame(source)
-    if path.is_dir():
-        raise PictureError(f"{path} is a folder: name a picture in it")
-    if not path.exists():
-        raise PictureError(f"there is no picture {path}")
-    if path.stat().st_size == 0:
+    try:
+        path, frame = _path_and_frame(source)
+        if path.is_dir():
+            raise PictureError(f"{path} is a folder: name a picture in it")
+        if not path.exists():
+            raise PictureError(f"there is no picture {path}")
+        empty = path.stat().st_size == 0
+    except (OSError, ValueError) as error:
+        raise PictureError(f"there is no picture {str(source)[:80]!r}: {error.__class__.__name__}") from None
+    if empty:
         raise PictureError(f"{path} is empty (0 bytes)")
     return _from_file(path, str(path), frame)
 
@@ -98,7 +106,7 @@ def _path_and_frame(source: str | Path) -> tuple[Path, int | None]:
 
 
 def _from_file(file: Path | io.BytesIO, name: str, frame: int | None) -> Image.Image:
-    try:
+    def decode() -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file) as image:
@@ -106,13 +114,23 @@ def _from_file(file: Path | io.BytesIO, name: str, frame: int | None) -> Image.I
                 _choose_frame(image, name, frame)
                 image.load()
                 return _plain(image, name)
+
+    return _guarded(decode, name)
+
+
+def _guarded(decode: Callable[[], Image.Image], name: str) -> Image.Image:
+    """Turn whatever Pillow raises on a bad file into a PictureError."""
+    try:
+        return decode()
+    except PictureError:
+        raise
     except UnidentifiedImageError:
         raise PictureError(
             f"{name} is not a picture that Pillow can read (PNG, JPEG, WebP, TIFF, BMP, GIF, ...)"
         ) from None
     except Image.DecompressionBombError as error:
         raise PictureError(f"{name} is refused: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError) as error:
+    except Exception as error:  # Pillow's decoders raise anything: struct.error, KeyError, NotImplementedError, ...
         reason = str(error) or type(error).__name__
         raise PictureError(f"{name} is damaged or cut short: {reason}") from None
 
@@ -127,7 +145,8 @@ def _refuse_bomb(image: Image.Image, name: str) -> None:
 
 
 def _choose_frame(image: Image.Image, name: str, frame: int | None) -> None:
-    count = getattr(image, "n_frames", 1)
+    # The second picture inside a phone's photograph (MPO) is a preview, not a frame.
+    count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if count > 1 and frame is None:
         raise PictureError(f"{name} has {count} frames: name one, as in '{name}[0]'")
     if frame is not None:
@@ -144,13 +163,13 @@ def _plain(image: Image.Image, name: str) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
         return _deep(image, name)
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
 def _deep(image: Image.Image, name: str) -> Image.Image:
@@ -202,6 +221,8 @@ def view(source: Any, fit: Fit, *, channels: int = 3, name: str = "") -> View:
     height, width = fit.size
     shorter = min(image.size)
     scaled = max(1, int(fit.resize * image.width / shorter)), max(1, int(fit.resize * image.height / shorter))
+    if scaled[0] * scaled[1] > _LARGEST:
+        raise PictureError(f"a picture of {image.width} x {image.height} pixels is too long: cut a part of it out")
     resized = image.resize(scaled, _RESAMPLE[fit.interpolation]) if scaled != image.size else image
     left, top = (round((side - cut) / 2.0) for side, cut in zip(scaled, (width, height), strict=True))
     seen = resized.crop((left, top, left + width, top + height))

@@ -134,7 +134,7 @@ class Net(nn.Module):
         return images.view(picture, fit, channels=self.channels)
 
     def _view_of_tensor(self, pixels: Tensor) -> images.View:
-        pixels = self._check(pixels if pixels.ndim == 4 else pixels[None])
+        pixels = self._check(pixels[None] if pixels.ndim == 3 else pixels)
         if len(pixels) != 1:
             raise PictureError(f"expected one picture, not a batch of {len(pixels)}: shape {tuple(pixels.shape)}")
         seen = pixels[0].detach().float().cpu().numpy()
@@ -181,7 +181,7 @@ class Net(nn.Module):
         return ((pixels - mean[:, None, None]) / std[:, None, None]).to(self._first.dtype)
 
     def _check(self, pixels: Tensor) -> Tensor:
-        if pixels.ndim != 4 or pixels.shape[1] != self.channels:
+        if pixels.ndim != 4 or pixels.shape[1] != self.channels or 0 in pixels.shape[2:]:
             raise PictureError(
                 f"{self.name} reads pixels of shape (n, {self.channels}, height, width), not {tuple(pixels.shape)}"
             )

@@ -75,11 +75,11 @@ class Output:
     layer: str = OUTPUT
 
     def read(self, activity: Tensor) -> Tensor:
-        score = self.function(activity)
-        if score.shape != activity.shape[:1]:
+        score: Any = self.function(activity)
+        if not isinstance(score, Tensor) or score.shape != activity.shape[:1]:
+            got = f"shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
             raise QuestionError(
-                f"{self} gave shape {tuple(score.shape)} for {len(activity)} pictures: "
-                f"expected ({len(activity)},), one number per picture"
+                f"{self} gave {got} for {len(activity)} pictures: expected ({len(activity)},), one number per picture"
             )
         return score
 
@@ -219,13 +219,19 @@ def _unit(net: Net, text: str) -> Unit:
 
 
 def _class_index(net: Net, index: int) -> Unit:
-    count = net.layers[OUTPUT].shape[0]
+    shape = net.layers[OUTPUT].shape
+    if not shape:
+        raise QuestionError(f"{net.name} gives one number per picture, not classes: ask with a function of the output")
+    count = shape[0]
     if not 0 <= index < count:
         raise QuestionError(f"{net.name} has {count} classes, 0 to {count - 1}: there is no class {index}")
     return Unit(OUTPUT, index)
 
 
 def _exact_class(net: Net, text: str) -> Unit | None:
+    """Find a class by its whole name; a number that is an index means the index."""
+    if re.fullmatch(r"\d+", text) and int(text) < (net.layers[OUTPUT].shape or (0,))[0]:
+        return Unit(OUTPUT, int(text))
     same = [i for i, name in enumerate(net.classes) if name.lower() == text.lower()]
     if len(same) > 1:
         raise QuestionError(
@@ -256,7 +262,8 @@ def _channel(net: Net, name: str, channel: int, place: str | None) -> Unit:
     layer = net.layer(name) if name else net.layers[OUTPUT]
     if len(layer.shape) not in (1, 3):
         raise QuestionError(
-            f"layer {layer.name!r} has shape {layer.shape}, without channels: ask for a layer (c, h, w) or (c,)"
+            f"{layer.name or 'the output'} of {net.name} has shape {layer.shape}, without channels: "
+            "ask for a layer (c, h, w) or (c,)"
         )
     if channel >= layer.shape[0]:
         raise QuestionError(f"layer {layer.name!r} has channels 0 to {layer.shape[0] - 1}: there is no {channel}")

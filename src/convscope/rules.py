@@ -7,6 +7,7 @@ and a rectifier that was not rewritten, or an activation for which the rule has 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from .errors import RuleError
+
+_INSTEAD = "Methods that follow the true gradient (gradient, saliency, grad_cam) and occlusion work"
 
 Rule = Callable[[Tensor, Tensor], Tensor]
 
@@ -32,28 +35,43 @@ def guided(below: Tensor, above: Tensor) -> Tensor:
 
 
 _MARK = "convscope rule"
-_INPLACE = frozenset({"relu", "relu6", "clamp", "clamp_min", "hardtanh", "threshold"})
-_UNDEFINED = {
-    "SiluBackward0": "SiLU",
-    "GeluBackward0": "GELU",
-    "LeakyReluBackward0": "leaky ReLU",
-    "PreluKernelBackward0": "PReLU",
-    "RreluWithNoiseBackward0": "RReLU",
-    "EluBackward0": "ELU",
-    "CeluBackward0": "CELU",
-    "HardswishBackward0": "hard swish",
-    "MishBackward0": "Mish",
-    "SoftplusBackward0": "softplus",
-    "MaximumBackward0": "an element-wise maximum",
-}
 
-# Without a rectifier the rule changes nothing, which is right only where all else is linear in the picture.
+# What stands on the way down, by the name of its autograd node. What is on none of these lists is refused: it cannot be
+# known whether it rectifies.
+_UNDEFINED = {
+    "Silu": "SiLU",
+    "Gelu": "GELU",
+    "LeakyRelu": "leaky ReLU",
+    "PreluKernel": "PReLU",
+    "RreluWithNoise": "RReLU",
+    "Elu": "ELU",
+    "Celu": "CELU",
+    "Hardswish": "hard swish",
+    "Mish": "Mish",
+    "Softplus": "softplus",
+    "Maximum": "an element-wise maximum",
+    "Minimum": "an element-wise minimum",
+    "Where": "torch.where",
+    "MaskedFill": "masked_fill",
+    "Abs": "the absolute value",
+    "CopySlices": "an in-place operation on a view",
+}
 _LINEAR = frozenset(
-    f"{name}Backward"
-    for name in """Convolution Addmm Mm Bmm Linear NativeBatchNorm CudnnBatchNorm MaxPool2DWithIndices AvgPool2D
-    AdaptiveAvgPool2D Mean Sum Add Sub Div Neg Cat View UnsafeView Reshape ReshapeAlias Flatten Squeeze Unsqueeze T
-    Transpose Permute Select Slice Index Gather Clone ToCopy ConstantPadNd Expand Split Alias _PassBack""".split()
+    """AccumulateGrad Convolution Addmm Baddbmm Addbmm Mm Bmm Mv Linear NativeBatchNorm CudnnBatchNorm MiopenBatchNorm
+    MkldnnLinear MkldnnConvolution MaxPool2DWithIndices AdaptiveMaxPool2D MaxPool3DWithIndices AvgPool2D AvgPool3D
+    AdaptiveAvgPool2D MkldnnAdaptiveAvgPool2D AvgPool1D Mean Sum Add Sub Rsub Div Neg Cat Stack View UnsafeView Reshape
+    ReshapeAlias Flatten Squeeze Unsqueeze T Transpose Permute Select Slice Index IndexSelect Gather Clone Copy ToCopy
+    ConstantPadNd ReflectionPad2D ReplicationPad2D Expand Repeat Split SplitWithSizes Unbind Narrow Alias Detach
+    AsStrided Unfold Im2Col Col2Im Roll Flip Diagonal PixelShuffle PixelUnshuffle UpsampleNearest2D UpsampleBilinear2D
+    UpsampleBicubic2D GridSampler2D NativeDropout FusedDropout _PassBack""".split()
 )
+_CURVED = frozenset(
+    """Mul Sigmoid Tanh Softmax LogSoftmax LogSigmoid Hardsigmoid Exp Log Log1P Pow Sqrt Rsqrt Reciprocal Square
+    NativeLayerNorm NativeGroupNorm Norm LinalgVectorNorm Var Std VarMean StdMean Logsumexp Amax Max
+    ScaledDotProductFlashAttentionForCpu ScaledDotProductFlashAttention ScaledDotProductEfficientAttention
+    ScaledDotProductFusedAttentionOverrideable Prod Cumsum Einsum Sin Cos""".split()
+)
+_COMPARISONS = frozenset("gt lt ge le greater less greater_equal less_equal sign sgn heaviside signbit".split())
 
 
 class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu_rule(deconvnet):`
@@ -78,9 +96,13 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
         self.skip_lrn = skip_lrn
         self.report = ""
         self.switches = 0
+        self.compared = ""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        name = getattr(func, "__name__", "").strip("_")
+        if name in _COMPARISONS and any(isinstance(a, Tensor) and a.requires_grad for a in args):
+            self.compared = name
         if func in (torch.autograd.grad, Tensor.backward):
             self._check(args[0] if args else kwargs["outputs"])
         output = func(*args, **kwargs)
@@ -90,10 +112,6 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
             return _PassBack.apply(args[0] if args else kwargs["input"], output)
         if _rectifies(output.grad_fn):
             self._rewrite(output.grad_fn)
-        elif output._base is not None and getattr(func, "__name__", "").rstrip("_") in _INPLACE:
-            raise RuleError(
-                "an in-place ReLU works on a view, where its backward pass cannot be rewritten: use inplace=False there"
-            )
         return output
 
     def _rewrite(self, node: Node) -> None:
@@ -111,31 +129,27 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
 
     def _check(self, outputs: Any) -> None:
         roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+        if self.compared:
+            raise RuleError(
+                f"the network uses a comparison of activations ({self.compared}), maybe a rectifier of its own making: "
+                f"{self._name} is for ReLU. {_INSTEAD}"
+            )
         rewritten = total = 0
         curved = ""
         self.switches = 0
         for node in _graph([root.grad_fn for root in roots]):
-            name = node.name()
-            self.switches += "MaxPool" in name
-            if name in _UNDEFINED:
-                raise RuleError(
-                    f"the network uses {_UNDEFINED[name]}, where {self._name} is not defined: it is a rule for ReLU. "
-                    "Methods that follow the true gradient (gradient, saliency, grad_cam) and occlusion work"
-                )
-            if _opaque(node):
-                raise RuleError(
-                    f"the network hides its rectifiers in {name} (compiled, scripted, checkpointed or custom code): "
-                    f"{self._name} cannot be applied there. Use the plain eager module"
-                )
+            kind = _kind(node)
+            self.switches += "MaxPool" in kind
             if _rectifies(node):
                 total += 1
                 rewritten += _marked(node)
-            elif name != "torch::autograd::AccumulateGrad" and name.rstrip("0123456789") not in _LINEAR:
-                curved = name
+            elif kind not in _LINEAR or _opaque(node):
+                self._refuse_unknown(node, kind)
+                curved = kind
         if total == 0 and curved:
             raise RuleError(
-                f"no ReLU lies between the question and the picture ({curved} does): "
-                f"{self._name} would be the plain gradient, which `gradient` and `saliency` show"
+                f"no ReLU lies between the question and the picture ({curved} does): {self._name} would be the plain "
+                f"gradient. {_INSTEAD}"
             )
         if rewritten < total:
             raise RuleError(
@@ -143,6 +157,22 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
                 "the others run in scripted or compiled code. Use the plain eager module"
             )
         self.report = f"{rewritten} of {total} rectifiers rewritten" if total else "no rectifier on the way down"
+
+    def _refuse_unknown(self, node: Node, kind: str) -> None:
+        if kind in _UNDEFINED:
+            raise RuleError(
+                f"the network uses {_UNDEFINED[kind]}, where {self._name} is not defined: it is a rule for ReLU. "
+                f"{_INSTEAD}"
+            )
+        masks = (getattr(node, name, None) for name in ("_saved_self", "_saved_other"))
+        if kind == "Mul" and any(isinstance(mask, Tensor) and mask.dtype == torch.bool for mask in masks):
+            raise RuleError(f"the network multiplies by a mask, where {self._name} is not defined. {_INSTEAD}")
+        if kind not in _CURVED or _opaque(node):
+            raise RuleError(
+                f"the network contains {kind} (compiled, scripted, checkpointed, custom, or not known here), of which "
+                f"it cannot be said whether it rectifies: {self._name} cannot be applied. Use plain eager modules. "
+                f"{_INSTEAD}"
+            )
 
     @property
     def _name(self) -> str:
@@ -184,21 +214,28 @@ def _graph(roots: list[Any]) -> Iterator[Node]:
 
 def _rectifies(node: Node) -> bool:
     """Whether an autograd node is that of max(x, 0), possibly cut off above."""
-    name = node.name()
-    if name == "ReluBackward0":
-        return True
-    if name == "HardtanhBackward0":
-        return float(node._saved_min_val) == 0.0  # type: ignore[attr-defined]
-    if name in ("ClampMinBackward0", "ClampBackward1"):
-        low = node._saved_min  # type: ignore[attr-defined]
-        return low is not None and float(low) == 0.0
-    if name == "ThresholdBackward0":
-        return float(node._saved_threshold) == 0.0  # type: ignore[attr-defined]
-    return False
+    kind = _kind(node)
+    if isinstance(node, BackwardCFunction):
+        return False
+    if kind == "Hardtanh":
+        return _saved_number(node, "min_val") == 0
+    if kind in ("ClampMin", "Clamp"):
+        return _saved_number(node, "min") == 0
+    if kind == "Threshold":
+        return _saved_number(node, "threshold") == 0
+    return kind == "Relu"
+
+
+def _saved_number(node: Node, name: str) -> float | None:
+    value = getattr(node, f"_saved_{name}", None)
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _kind(node: Node) -> str:
+    """Return what an autograd node undoes: "Convolution" for ConvolutionBackward0."""
+    return re.sub(r"Backwards?\d*$", "", node.name().rsplit("::", 1)[-1])
 
 
 def _opaque(node: Node) -> bool:
-    name = node.name()
-    if name == "CopySlices" or name.startswith(("CompiledFunction", "DifferentiableGraph")):
-        return True
+    """Whether a node is somebody's own autograd function, whatever its name."""
     return isinstance(node, BackwardCFunction) and getattr(type(node), "_forward_cls", None) is not _PassBack

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import warnings
 from functools import cache
 from importlib.util import find_spec
@@ -69,8 +68,9 @@ def _body(models: Any, model: str, choice: Any, weights: str | Path | None) -> t
         "transform_input": True,
         "aux_logits": state is not None and any(key.startswith(_AUXILIARY) for key in state),
     }
-    accepted = inspect.signature(inspect.unwrap(builder)).parameters
-    special = model in ("googlenet", "inception_v3") and "kwargs" in accepted
+    special = model in ("googlenet", "inception_v3")
+    if model.startswith("vit_"):
+        wanted, special = {"image_size": choice.transforms().crop_size[0]}, True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         body: torch.nn.Module = builder(weights=None, **(wanted if special else {}))

@@ -1,0 +1,575 @@
+"""Drawings: the numbers they keep, the files they write, the colours they use, and that nothing is cut or overlaps."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, PngImagePlugin
+from safetensors import safe_open
+from skimage.color import rgb2lab
+from torch import Tensor
+
+from convscope import colours, sheets
+from convscope.drawings import Curve, Drawing, Gallery, Heatmap, Picture, Recipe, read_recipe, robust_limit
+from convscope.errors import OptionError, OutputError, PictureError
+from convscope.images import Fit, View, view
+from convscope.sheets import Scale, Sheet, Tile, enlarged, number
+
+thorough = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+Box = tuple[float, float, float, float]
+
+RECIPE = Recipe(
+    method="occlusion",
+    network="lenet5 (random weights, seed 0)",
+    weights="0123456789abcdef",
+    pictures=("chat—écran.png 0011", "数字.png 2233"),
+    question="3 - 0.5*conv2:1@max",
+    options={"patch": 6, "fill": None, "samples": 1e-3, "layers": ["a", "b"], "flag": True},
+    remarks=('a remark with "quotes" and a\nnew line',),
+    convscope="0.1.0",
+    torch="2.9",
+)
+
+
+def picture_view(height: int = 90, width: int = 140, *, fit: Fit | None = None, seed: int = 0) -> View:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return view(pixels, fit or Fit((56, 56), 64))
+
+
+def heatmap(values: Tensor | None = None, *, seen: View | None = None, **options: Any) -> Heatmap:
+    seen = seen or picture_view()
+    if values is None:
+        values = torch.rand(1, *seen.seen.shape[1:], generator=torch.Generator().manual_seed(1))
+    options = {"title": "A title", "subtitle": "what was asked", "note": "a note", "unit": "score", **options}
+    return Heatmap(values, seen, RECIPE, **options)
+
+
+def gallery() -> Gallery:
+    tiles = tuple(Tile(Image.new("RGB", (60, 50), (index * 20, 0, 90)), f"caption {index}") for index in range(6))
+    sheet = Sheet("Gallery", (tiles[:3], tiles[3:]), "of tiles", "note", ("left", "mid", "right"), ("upper", "lower"))
+    return Gallery(sheet, {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([0.1])}, RECIPE)
+
+
+def curve() -> Curve:
+    return Curve([0, 1, 2], {"one": [0.0, 0.5, 1.0], "two": [1, 1, 0]}, RECIPE, "Curves", x_label="x", y_label="y")
+
+
+DRAWINGS: dict[str, Callable[[], Drawing]] = {
+    "heatmap": heatmap,
+    "signed": lambda: heatmap(torch.randn(1, 56, 56, generator=torch.Generator().manual_seed(0)), signed=True),
+    "projection": lambda: heatmap(
+        torch.randn(3, 56, 56, generator=torch.Generator().manual_seed(0)), signed=True, projects=True
+    ),
+    "picture": lambda: Picture(torch.rand(3, 40, 30, generator=torch.Generator().manual_seed(0)), RECIPE, "A picture"),
+    "gallery": gallery,
+    "curve": curve,
+}
+each_drawing = pytest.mark.parametrize("kind", DRAWINGS)
+
+
+# Recipes
+
+
+def test_a_recipe_is_the_same_after_json() -> None:
+    assert Recipe.from_json(RECIPE.to_json()) == RECIPE
+    assert Recipe.from_json(RECIPE.to_json().replace('"torch"', '"unknown": 3, "torch"')) == RECIPE
+    assert list(Recipe("a", "b", "c").to_json()) == list(Recipe("a", "b", "c").to_json())
+
+
+@each_drawing
+def test_a_recipe_is_read_back_from_a_png(kind: str, tmp_path: Path) -> None:
+    path = DRAWINGS[kind]().save(tmp_path / "deep" / "x.png")
+    assert read_recipe(path) == read_recipe(str(path)) == RECIPE
+    assert Image.open(path).info["convscope"] == RECIPE.to_json()
+
+
+def test_a_recipe_with_a_file_name_that_is_no_unicode(tmp_path: Path) -> None:
+    """Old file names of other encodings reach Python with surrogates in them."""
+    drawing = Picture(torch.zeros(1, 4, 4), Recipe("m", "n", "w", ("caf\udce9.png",)))
+    path = drawing.save(tmp_path / "x.png")
+    assert read_recipe(path).pictures[0].startswith("caf")
+
+
+def _with_chunk(text: str, path: Path) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("convscope", text)
+    Image.new("L", (4, 4)).save(path, pnginfo=info)
+
+
+@pytest.mark.parametrize("text", ["no json", "{}", '{"method": "x"}', "[]", "3", '"text"', "null", '{"pictures": 3}'])
+def test_recipes_that_are_none(text: str, tmp_path: Path) -> None:
+    _with_chunk(text, tmp_path / "x.png")
+    with pytest.raises(PictureError, match=r"the recipe inside .*x\.png cannot be read") as caught:
+        read_recipe(tmp_path / "x.png")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_files_without_a_recipe(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    heatmap().save(tmp_path / "x.jpg")
+    (tmp_path / "x.txt").write_text("text")
+    for name in ("x.png", "x.jpg"):
+        with pytest.raises(PictureError, match="holds no recipe"):
+            read_recipe(tmp_path / name)
+    for name in ("x.txt", "none.png", "."):
+        with pytest.raises(PictureError):
+            read_recipe(tmp_path / name)
+
+
+# Files
+
+
+@each_drawing
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".PNG", ".JPG"])
+def test_every_kind_of_file(kind: str, suffix: str, tmp_path: Path) -> None:
+    drawing = DRAWINGS[kind]()
+    path = drawing.save(tmp_path / f"x{suffix}")
+    content = path.read_bytes()
+    if suffix == ".pdf":
+        assert content.startswith(b"%PDF-")
+    elif suffix == ".svg":
+        assert b"<svg" in content[:1000]
+    else:
+        image, painted = Image.open(io.BytesIO(content)), drawing.render()
+        assert image.format == {"png": "PNG", "webp": "WEBP"}.get(suffix[1:].lower(), "JPEG")
+        if image.format == "PNG":
+            assert image.convert("RGB").tobytes() == painted.tobytes()
+        means = [np.asarray(each.convert("RGB").reduce(8), float) for each in (image, painted)]
+        assert np.abs(means[0] - means[1]).mean() < 2
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["x.bmp", "x", "x.png.txt", "x.npy"])
+def test_endings_that_are_unknown(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"endings are \.png, \.jpg, \.jpeg, \.webp, \.pdf, \.svg"):
+        heatmap().save(tmp_path / name)
+    if name != "x.npy":
+        with pytest.raises(OutputError, match=r"endings are \.npy, \.npz, \.safetensors"):
+            heatmap().save_values(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_image_keeps_the_recipe(tmp_path: Path) -> None:
+    drawing = heatmap()
+    path = drawing.save(tmp_path / "x.png", image=drawing.overlay())
+    assert Image.open(path).size == (140, 90) and read_recipe(path) == RECIPE
+
+
+@each_drawing
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_numbers_are_written_exactly(kind: str, suffix: str, tmp_path: Path) -> None:
+    drawing = DRAWINGS[kind]()
+    path, expected = drawing.save_values(tmp_path / f"x{suffix}"), drawing.numbers()
+    if suffix == ".npz":
+        with np.load(path) as file:
+            found = {name: file[name] for name in file}
+    else:
+        with safe_open(path, "numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            assert Recipe.from_json(file.metadata()["convscope"]) == RECIPE
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_one_array_as_npy(tmp_path: Path) -> None:
+    values = torch.randn(1, 56, 56)
+    path = heatmap(values).save_values(tmp_path / "x.npy")
+    np.testing.assert_array_equal(np.load(path), values.numpy())
+    with pytest.raises(OutputError, match=r"there are 2 arrays \(a, b\); use \.npz or \.safetensors"):
+        gallery().save_values(tmp_path / "y.npy")
+
+
+@each_drawing
+def test_figures_are_matplotlibs(kind: str) -> None:
+    from matplotlib.figure import Figure
+
+    figure = DRAWINGS[kind]().figure()
+    assert isinstance(figure, Figure) and len(figure.axes) >= 1
+    assert DRAWINGS[kind]()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_figure_shows_what_the_sheet_shows() -> None:
+    from matplotlib.text import Text
+
+    drawing = gallery()
+    texts = " ".join(item.get_text() for item in drawing.figure().findobj(Text))
+    sheet = drawing.sheet()
+    for part in (sheet.title, sheet.subtitle, sheet.note, *(tile.caption for tile in sheet.tiles)):
+        assert part in texts
+    for part in (*sheet.columns, *sheet.labels):
+        assert part in texts
+
+
+def test_painting_does_not_import_matplotlib() -> None:
+    code = (
+        "import sys, torch, numpy as np\n"
+        "from convscope.drawings import Heatmap, Picture, Recipe\n"
+        "from convscope.images import Fit, view\n"
+        "seen = view(np.zeros((30, 40, 3), np.uint8), Fit((28, 28), 28))\n"
+        "recipe = Recipe('m', 'n', 'w')\n"
+        "Heatmap(torch.randn(3, 28, 28), seen, recipe, 'T', signed=True, projects=True).render()\n"
+        "Picture(torch.rand(3, 28, 28), recipe, 'T')._repr_png_()\n"
+        "print('matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_curve_has_as_many_values_as_positions() -> None:
+    with pytest.raises(OptionError, match="curve 'two' has 2 values for 3 positions"):
+        Curve([0, 1, 2], {"one": [1, 2, 3], "two": [1, 2]}, RECIPE)
+
+
+# Maps
+
+
+SPECIAL: dict[str, Tensor] = {
+    "zero": torch.zeros(1, 56, 56),
+    "constant": torch.full((1, 56, 56), 3.5),
+    "negative": -torch.rand(1, 56, 56, generator=torch.Generator().manual_seed(0)) - 0.5,
+    "one outlier": torch.zeros(1, 56, 56).index_put((torch.tensor(0),) * 3, torch.tensor(1e6)),
+    "tiny": torch.rand(1, 56, 56, generator=torch.Generator().manual_seed(0)) * 1e-30,
+    "huge": torch.rand(1, 56, 56, generator=torch.Generator().manual_seed(0)) * 1e30,
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+@pytest.mark.parametrize("signed", [False, True])
+def test_special_maps_are_drawn_without_warnings(name: str, signed: bool) -> None:
+    values = SPECIAL[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawing = heatmap(values, signed=signed)
+        scale = drawing.scale
+        assert scale.low < scale.high and np.isfinite([scale.low, scale.high]).all()
+        assert scale.clipped_low == (values.min() < scale.low) and scale.clipped_high == (values.max() > scale.high)
+        overlay = np.asarray(drawing.overlay())
+        drawing.render()
+    assert overlay.shape == (90, 140, 3)
+    if name == "zero":
+        middle = np.asarray(drawing.map_image())[45, 70]
+        assert (middle == colours.table(scale.colours)[128 if signed else 0]).all()
+        grey = np.asarray(drawing.view.original.convert("L"))[45, 70]
+        assert (overlay[45, 70] == grey).all(), "a map of nothing leaves the picture as it is"
+
+
+def test_one_outlier_does_not_hide_the_rest() -> None:
+    values = np.random.default_rng(0).random((56, 56))
+    assert robust_limit(values) == values.max()
+    values[3, 3] = 1e6
+    assert 0.9 < robust_limit(values) <= 1
+    assert robust_limit(np.zeros((3, 3))) == 1 and robust_limit(np.zeros((0,))) == 1
+    assert heatmap(torch.tensor(values)[None].float()).scale.labels[1].startswith("≥ ")
+
+
+@pytest.mark.parametrize("size", [(90, 140), (300, 120), (56, 56), (28, 33), (600, 601)], ids=str)
+def test_overlays_have_the_originals_size_and_aspect(size: tuple[int, int]) -> None:
+    drawing = heatmap(seen=picture_view(*size))
+    assert drawing.overlay().size == drawing.map_image().size == size[::-1]
+    assert drawing.overlay((50, 40)).size == (50, 40)
+    for tile in drawing.sheet().tiles:
+        assert tile.image.width / tile.image.height == pytest.approx(size[1] / size[0], rel=0.02)
+
+
+@pytest.mark.parametrize("size", [(90, 140), (140, 90)], ids=str)
+def test_what_was_not_seen_is_pale(size: tuple[int, int]) -> None:
+    drawing = heatmap(torch.ones(1, 56, 56), seen=picture_view(*size))
+    spread = drawing.spread(size[::-1])
+    left, top, right, bottom = (round(edge) for edge in drawing.view.box)
+    inside = np.zeros(size, bool)
+    inside[top:bottom, left:right] = True
+    assert np.array_equal(~np.isnan(spread), inside) and 0 < inside.sum() < inside.size
+    map_, overlay = np.asarray(drawing.map_image()), np.asarray(drawing.overlay())
+    assert (map_[~inside] == 225).all() and (overlay[~inside] >= 150).all()
+
+
+@pytest.mark.parametrize(
+    "size", [(28, 28), (28, 60), (75, 50), (120, 300), (300, 120), (451, 300), (600, 599)], ids=str
+)
+@pytest.mark.parametrize("fit", [Fit((28, 28), 28), Fit((96, 96), 110), Fit((64, 96), 110)], ids=str)
+def test_values_land_where_the_network_saw_them(size: tuple[int, int], fit: Fit) -> None:
+    seen = picture_view(*size, fit=fit)
+    scaled = [int(fit.resize * side / min(size)) for side in size]
+    for down, along in ((0.1, 0.9), (0.5, 0.4), (0.85, 0.2)):
+        place = int(down * fit.size[0]), int(along * fit.size[1])
+        values = torch.zeros(1, *fit.size)
+        values[0, place[0], place[1]] = 1
+        spread = np.nan_to_num(heatmap(values, seen=seen).spread(size[::-1]))
+        for axis in (0, 1):
+            ratio = size[axis] / scaled[axis]
+            expected = (round((scaled[axis] - fit.size[axis]) / 2) + place[axis] + 0.5) * ratio - 0.5
+            profile = spread.sum(1 - axis)
+            found = (profile * np.arange(size[axis])).sum() / profile.sum()
+            assert abs(found - expected) <= max(1, ratio / 2), (place, axis)
+
+
+def test_the_whole_extent_of_values_is_said() -> None:
+    values = torch.linspace(-0.25, 12.5, 56 * 56).view(1, 56, 56)
+    caption = heatmap(values).sheet().tiles[1].caption
+    assert caption == "score, from −0.25 to 12.5"
+    values[0, 0, 0] = -123456
+    assert heatmap(values).sheet().tiles[1].caption == "score, from −123,456 to 12.5"
+    assert heatmap(values, signed=True).scale.labels == ("≤ −12.4", "≥ 12.4"), "the colours end before the outlier"
+
+
+def test_maps_to_be_compared_share_their_scale() -> None:
+    maps = [heatmap(torch.rand(1, 56, 56) * factor, signed=True) for factor in (1, 5, 0.1)]
+    shared = [each.compared_with([other for other in maps if other is not each]) for each in maps]
+    limits = {(each.scale.low, each.scale.high) for each in shared}
+    assert limits == {(-maps[1].scale.high, maps[1].scale.high)} and 4.5 < maps[1].scale.high <= 5
+    assert all(each.sheet().tiles[1].caption.endswith(", on a shared scale") for each in shared)
+    assert all("shared" not in each.sheet().tiles[1].caption for each in maps)
+    assert all(torch.equal(each.values, old.values) for each, old in zip(shared, maps, strict=True))
+
+
+def test_a_projection_shows_zero_as_grey() -> None:
+    values = torch.zeros(3, 56, 56)
+    values[0, :28], values[2, 28:] = 2, -1
+    pixels = np.asarray(heatmap(values, projects=True).projection()).astype(int)
+    assert abs(pixels[10, 10] - [255, 128, 128]).max() <= 1 and abs(pixels[40, 40] - [128, 128, 64]).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(3, 4000), (4000, 3), (1, 900), (2, 2), (1, 1)], ids=str)
+def test_very_long_and_very_small_pictures_are_drawn(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing = heatmap(seen=picture_view(*size, fit=Fit((8, 8), 8)))
+    assert drawing.overlay().size == size[::-1]
+    with watched(monkeypatch) as ink:
+        image = drawing.render()
+    assert ink.mistakes(image) == []
+
+
+# Colours
+
+
+@pytest.mark.parametrize("name", colours.NAMES)
+def test_colour_tables_have_256_rows(name: str) -> None:
+    table = colours.table(name)
+    assert table.shape == (256, 3) and table.dtype == np.uint8
+    assert len(np.unique(table, axis=0)) > 200
+
+
+def lightness(name: str) -> np.ndarray:
+    return rgb2lab(colours.table(name)[None] / 255)[0, :, 0]
+
+
+def test_fire_grows_evenly_from_dark_to_light() -> None:
+    levels = lightness("fire")
+    assert levels[0] < 12 and levels[-1] > 88
+    assert np.diff(levels).min() > -0.15, "8-bit rounding aside"
+    steps = levels[16::16] - levels[:-16:16][: len(levels[16::16])]
+    assert steps.min() > 0 and steps.max() / steps.min() < 3
+    lab = rgb2lab(colours.table("fire")[None] / 255)[0]
+    distances = np.linalg.norm(np.diff(lab, axis=0), axis=1)
+    assert distances.max() < 4 * np.median(distances), "no edge where the numbers have none"
+
+
+def test_polar_is_as_light_on_both_sides_and_white_in_the_middle() -> None:
+    table, levels = colours.table("polar").astype(int), lightness("polar")
+    assert levels[127:129].min() > 95 and np.abs(table[127:129] - 255).max() < 20
+    assert np.diff(levels[:128]).min() > -0.15 and np.diff(levels[128:]).max() < 0.15
+    assert np.abs(levels - levels[::-1]).max() < 8
+    assert table[0, 2] > table[0, 0] + 80 and table[-1, 0] > table[-1, 2] + 80, "blue below zero, red above"
+
+
+def test_grey_is_linear_and_jet_is_the_old_rainbow() -> None:
+    assert (colours.table("grey") == np.arange(256)[:, None]).all()
+    t = 4 * np.linspace(0, 1, 256)
+    parts = [np.minimum(t - 1.5, 4.5 - t), np.minimum(t - 0.5, 3.5 - t), np.minimum(t + 0.5, 2.5 - t)]
+    expected = np.rint(255 * np.clip(parts, 0, 1)).T
+    assert np.abs(colours.table("jet") - expected).max() <= 1
+
+
+def test_values_are_painted_between_the_ends() -> None:
+    values = np.array([[-9.0, -1, 0, 1, 9]])
+    table = colours.table("polar")
+    assert (colours.paint(values, -1, 1, "polar")[0] == table[[0, 0, 128, 255, 255]]).all()
+    with pytest.raises(OptionError, match="no colour map 'firee'; nearest: 'fire'"):
+        colours.table("firee")
+
+
+# Sheets
+
+
+class Ink:
+    """Where every text and every image was put."""
+
+    def __init__(self) -> None:
+        self.texts: list[tuple[str, Box]] = []
+        self.images: list[tuple[Image.Image, Box]] = []
+        self.lost: list[str] = []
+
+    def mistakes(self, canvas: Image.Image) -> list[str]:
+        wrong = [f"{text!r} is painted beyond the canvas" for text in self.lost]
+        wrong += [
+            f"{what!r} at {box} is outside {canvas.size}"
+            for what, box in [*self.texts, *((image.size, box) for image, box in self.images)]
+            if min(box) < 0 or box[2] > canvas.width or box[3] > canvas.height
+        ]
+        pieces = [*self.texts, *((f"image {image.size}", box) for image, box in self.images)]
+        for (one, a), (other, b) in itertools.combinations(pieces, 2):
+            if min(a[2], b[2]) - max(a[0], b[0]) > 1 and min(a[3], b[3]) - max(a[1], b[1]) > 1:
+                wrong.append(f"{one!r} at {a} overlaps {other!r} at {b}")
+        return wrong
+
+    @property
+    def letters(self) -> list[str]:
+        return sorted("".join("".join(text.split()) for text, _ in self.texts))
+
+
+@contextmanager
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ink]:
+    """Watch what is drawn; all of it is drawn all the same."""
+    ink, text, paste = Ink(), ImageDraw.ImageDraw.text, Image.Image.paste
+
+    def watched_text(self: Any, xy: Any, words: str, *arguments: Any, **options: Any) -> None:
+        if words.strip():
+            box = self.textbbox(xy, words, font=options["font"], anchor=options.get("anchor"))
+            ink.texts.append((words, box))
+            if box[2] > self.im.size[0] or box[3] > self.im.size[1]:
+                ink.lost.append(words)
+        text(self, xy, words, *arguments, **options)
+
+    def watched_paste(self: Any, image: Any, box: Any = None, *arguments: Any) -> None:
+        if isinstance(image, Image.Image) and isinstance(box, tuple):
+            ink.images.append((image, (*box[:2], box[0] + image.width, box[1] + image.height)))
+        paste(self, image, box, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageDraw.ImageDraw, "text", watched_text)
+        patch.setattr(Image.Image, "paste", watched_paste)
+        yield ink
+
+
+words = st.lists(st.text("aWil.-é", min_size=1, max_size=30), max_size=60).map(" ".join) | st.just("")
+names_ = st.text("abcW il", max_size=30)
+sizes = st.tuples(st.integers(16, 130), st.integers(16, 130))
+tiles = st.builds(lambda size, caption: Tile(Image.new("RGB", size, "teal"), caption), sizes, names_)
+
+
+@st.composite
+def some_sheets(draw: st.DrawFn) -> Sheet:
+    rows, columns = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    cells = tuple(tuple(draw(tiles | st.none()) for _ in range(columns)) for _ in range(rows))
+    cells = ((draw(tiles), *cells[0][1:]), *cells[1:])
+    heads = tuple(draw(names_) for _ in range(columns)) if draw(st.booleans()) else ()
+    labels = tuple(draw(names_) for _ in range(rows)) if draw(st.booleans()) else ()
+    return Sheet(draw(words), cells, draw(words), draw(words), heads, labels)
+
+
+def expected_letters(sheet: Sheet) -> list[str]:
+    captions = [tile.caption for tile in sheet.tiles]
+    parts = [sheet.title, sheet.subtitle, sheet.note, *sheet.columns, *sheet.labels, *captions]
+    return sorted("".join("".join(part.split()) for part in parts))
+
+
+def test_no_text_is_cut_or_overlaps_on_any_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
+    @given(some_sheets())
+    @thorough
+    def check(sheet: Sheet) -> None:
+        with watched(monkeypatch) as ink:
+            image = sheets.paint(sheet)
+        assert ink.mistakes(image) == []
+        assert ink.letters == expected_letters(sheet)
+        assert [each.size for each, _ in ink.images] == [tile.image.size for tile in sheet.tiles]
+
+    check()
+
+
+@pytest.mark.parametrize("text", ["W" * 4000, "Wmmmmmmmmmmmmm " * 60, "a b " * 700, "line\n" * 50, "x" * 79], ids=len)
+@pytest.mark.parametrize("where", ["title", "subtitle", "note"])
+def test_long_texts_wrap(text: str, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {"title": "Title", "subtitle": "", "note": "", where: text}
+    sheet = Sheet(
+        parts["title"], ((Tile(Image.new("RGB", (90, 60), "teal"), "caption"),),), parts["subtitle"], parts["note"]
+    )
+    with watched(monkeypatch) as ink:
+        image = sheets.paint(sheet)
+    assert ink.mistakes(image) == [] and ink.letters == expected_letters(sheet)
+    assert image.width == 360 + 40
+
+
+@pytest.mark.parametrize("width", [24, 60, 120, 400])
+def test_scales_fit_below_their_tiles(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scales = (Scale("polar", -0.00123, 0.00123, "score", True, True), Scale("fire", 0, 123456, "score per pixel"))
+    tiles_ = tuple(Tile(Image.new("RGB", (width, 40), "teal"), "from −1 to 1", scale) for scale in scales)
+    with watched(monkeypatch) as ink:
+        image = sheets.paint(Sheet("Title", (tiles_, tiles_), scale=scales[0]))
+    assert ink.mistakes(image) == []
+    drawn = " ".join(text for text, _ in ink.texts)
+    assert "≤ −0.00123" in drawn and "≥ 0.00123" in drawn and "123,456" in drawn
+
+
+def test_tiles_are_pasted_as_they_are() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 30, 47, 3), np.uint8)
+    sheet = Sheet("T", tuple(tuple(Tile(Image.fromarray(one)) for one in pixels[i : i + 3]) for i in (0, 3)))
+    painted = np.asarray(sheets.paint(sheet))
+    windows = np.lib.stride_tricks.sliding_window_view(painted, (30, 47, 3))[:, :, 0]
+    for one in pixels:
+        assert (windows[:, :, 0, 0] == one[0, 0]).all(-1).any()
+        ys, xs = np.nonzero((windows[:, :, 0, 0] == one[0, 0]).all(-1))
+        assert sum(np.array_equal(windows[y, x], one) for y, x in zip(ys, xs, strict=True)) == 1
+
+
+def test_a_sheet_of_500_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tuple(
+        tuple(Tile(Image.new("RGB", (34, 30), (row * 10, column * 8, 80)), f"{row},{column}") for column in range(25))
+        for row in range(20)
+    )
+    sheet = Sheet("Five hundred", rows, labels=tuple(f"row {row}" for row in range(20)))
+    with watched(monkeypatch) as ink:
+        image = sheets.paint(sheet)
+    assert len(ink.images) == 500 and ink.letters == expected_letters(sheet)
+    boxes = np.array([box for _, box in [*ink.images, *ink.texts]])
+    assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= image.size).all()
+    assert image.width >= 25 * 34 and image.height >= 20 * 45
+    starts = {box[:2] for _, box in ink.images}
+    assert len(starts) == 500
+
+
+def test_html_escapes_what_is_written() -> None:
+    tile = Tile(Image.new("RGB", (4, 4)), "<b>'\"&", Scale("fire", 0, 1, "<i>"))
+    html = sheets.to_html(Sheet("<script>", ((tile, None),), "<u>", "<p>", ("<h>", ""), ("<l>",)))
+    for text in ("<script>", "<b>", "<i>", "<u>", "<h>", "<l>"):
+        assert text not in html
+    assert "&lt;script&gt;" in html and html.count("<table") == html.count("</table>") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"), (-0.0, "0"), (1, "1"), (0.12345, "0.123"), (-2.5, "−2.5"), (1234.5, "1,234"), (-123456, "−123,456"),
+        (999.7, "1,000"), (-999.6, "−1,000"), (1e-7, "1e−07"), (2.5e9, "2.5e+09"), (999.4, "999"),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_for_readers(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@given(st.tuples(st.integers(1, 900), st.integers(1, 900)), st.sampled_from([100, 400]))
+@thorough
+def test_enlarged_images_keep_their_aspect_and_small_ones_their_pixels(size: tuple[int, int], side: int) -> None:
+    image = Image.new("RGB", size)
+    result = enlarged(image, side)
+    assert max(result.size) <= side
+    if max(size) <= side:
+        assert result.width % size[0] == 0 and result.width // size[0] == result.height // size[1] >= 1
+    else:
+        assert max(result.size) == side
+        assert (
+            abs(result.width - size[0] * side / max(size)) <= 1 and abs(result.height - size[1] * side / max(size)) <= 1
+        )

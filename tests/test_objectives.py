@@ -1,0 +1,381 @@
+"""Questions: every form of the grammar, what it means in numbers, and what is said when it means nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torchvision import models
+
+from convscope import Net, Objective, ask, load, tap
+from convscope.errors import LayerError, QuestionError
+from convscope.net import OUTPUT
+from convscope.objectives import Output, Unit
+from networks import CLASSES, pictures, tiny
+
+thorough = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+class Plain(nn.Module):
+    """Small enough to compute by hand: two channels, x and -2 x + 1, rectified; classes are their sums and 3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(1, 2, 1).double(), nn.ReLU()
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.tensor([1.0, -2.0]).view(2, 1, 1, 1))
+            self.conv.bias.copy_(torch.tensor([0.0, 1.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        sums = self.relu(self.conv(x)).sum((2, 3))
+        return torch.cat([sums, torch.full_like(sums[:, :1], 3)], 1)
+
+
+def plain(classes: tuple[str, ...] = ()) -> Net:
+    return Net(Plain(), size=(2, 3), classes=classes, name="plain")
+
+
+PIXELS = torch.tensor([[0.0, 0.25, 0.5], [1.0, 0.75, 0.125]], dtype=torch.float64)[None, None]
+# The convolution's second channel there: 1, 0.5, 0 / -1, -0.5, 0.75.
+
+
+def named(*names: str) -> Net:
+    body = nn.Sequential(nn.Conv2d(1, len(names), 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Net(body, size=4, classes=names, name="named")
+
+
+def refused(net: Net, of: Any, error: type[Exception] = QuestionError) -> str:
+    with pytest.raises(error) as caught:
+        ask(net, of)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+# What questions mean
+
+
+@pytest.mark.parametrize(
+    ("question", "value"),
+    [
+        (0, 2.625),
+        ("1", 1 + 0.5 + 0 + 0 + 0 + 0.75),
+        (2, 3.0),
+        ("conv:0", 2.625 / 6),
+        ("conv:1", 0.75 / 6),
+        ("conv:1@mean", 0.75 / 6),
+        ("conv:1@max", 1.0),
+        ("conv:0@max", 1.0),
+        ("conv:1@1,0", -1.0),
+        ("conv:1@1, 2", 0.75),
+        ("relu:1@1,0", 0.0),
+        ("relu:1", 2.25 / 6),
+        ("1:1@max", 1.0),
+        ("conv", (2.625 + 0.75) / 12),
+        ("relu", (2.625 + 2.25) / 12),
+        (":1", 2.25),
+        (":1@max", 2.25),
+        ("0 + 1", 4.875),
+        ("0 - 1", 0.375),
+        ("2*0", 5.25),
+        ("-2*0", -5.25),
+        ("0.5 * 2 - 0.25*relu:1@0,1", 1.375),
+        (".5*2 + 1e1*2 - 2.*2", 1.5 + 30 - 6),
+        ("1 - 1 + relu:0@max - conv:1@1,1", 1.5),
+        (lambda y: y[:, 0] - y[:, 1], 0.375),
+        (lambda y: y.logsumexp(1), None),
+    ],
+    ids=str,
+)
+def test_questions_have_the_values_computed_by_hand(question: Any, value: float | None) -> None:
+    net, batch = plain(), torch.cat([PIXELS, PIXELS.flip(3)])
+    value = torch.tensor([2.625, 2.25, 3.0], dtype=torch.float64).logsumexp(0).item() if value is None else value
+    score = ask(net, question)(net, batch)
+    assert score.shape == (2,)
+    assert score[0].item() == pytest.approx(value, abs=1e-12)
+
+
+def test_places_count_rows_first() -> None:
+    net = plain()
+    assert ask(net, "conv:0@0,2")(net, PIXELS).item() == 0.5
+    assert ask(net, "conv:0@1,0")(net, PIXELS).item() == 1.0
+
+
+def test_sums_and_multiples_of_objectives() -> None:
+    net = plain()
+    a, b = ask(net, 0), ask(net, "relu:1@max")
+    for objective, value in ((a + b, 3.625), (a - b, 1.625), (2 * a, 5.25), (a * 0.5, 1.3125), (-a, -2.625)):
+        assert objective(net, PIXELS).item() == pytest.approx(value, abs=1e-12)
+        assert ask(net, objective) is objective
+    assert (a - 2 * b).layers == (OUTPUT, "relu")
+    assert str(a - 2 * b) == "0 - 2.0*relu:1@max" and ask(net, str(a - 2 * b)) == a - 2 * b
+
+
+def test_only_the_layers_needed_are_run() -> None:
+    net, runs = plain(), []
+    assert len(net.layers) == 3
+    handle = net.body.relu.register_forward_hook(lambda *_: runs.append(1))
+    ask(net, "conv:0")(net, PIXELS)
+    assert runs == []
+    ask(net, "conv:0 + relu:0")(net, PIXELS)
+    assert runs == [1]
+    handle.remove()
+
+
+def test_the_gradient_of_a_maximum_goes_to_one_place_when_several_tie() -> None:
+    net, pixels = plain(), torch.full((2, 1, 2, 3), 0.25, dtype=torch.float64, requires_grad=True)
+    score = ask(net, "conv:1@max")(net, pixels)
+    assert score.tolist() == [0.5, 0.5]
+    (gradient,) = torch.autograd.grad(score.sum(), pixels)
+    assert [(one != 0).sum().item() for one in gradient] == [1, 1]
+    assert gradient.sum().item() == -4.0
+
+
+def test_a_place_can_be_settled_later_for_channels_only() -> None:
+    objective = ask(plain(), "0 + conv:1 + conv:0@mean + relu")
+    assert str(objective.at((1, 2))) == "0 + conv:1@1,2 + conv:0@mean + relu"
+    assert str(objective.at("max")) == "0 + conv:1@max + conv:0@mean + relu"
+    assert objective.at(None) == objective
+
+
+def test_the_class_is_known_when_the_question_is_one_class() -> None:
+    net = plain(("a", "b", "c"))
+    assert [ask(net, of).class_index for of in (2, "b", "0", ":1")] == [2, 1, 0, 1]
+    for of in ("a - b", "2*a", "conv:1", "conv", ":1@max", lambda y: y[:, 0]):
+        assert ask(net, of).class_index is None
+
+
+def test_titles_are_plain_words() -> None:
+    net = plain(("ant", "bee", "cat"))
+    assert ask(net, 1).title(net) == "bee"
+    assert ask(net, "ant - 0.5*conv:1@0,2").title(net) == "ant - 0.5*channel 1 of conv at row 0, column 2"
+    assert ask(net, "relu").title(net) == "layer relu"
+    assert ask(plain(), 1).title(plain()) == "class 1"
+
+    def confidence(y: Tensor) -> Tensor:
+        return y.softmax(1)[:, 0]
+
+    assert ask(net, confidence).title(net) == "confidence" == str(ask(net, confidence))
+
+
+# Reading and writing
+
+
+def _units(net: Net) -> st.SearchStrategy[Unit]:
+    """Every unit that a question can name. (A whole layer whose name is a number reads as a class.)"""
+    choices: list[st.SearchStrategy[Unit]] = []
+    for name, layer in net.layers.items():
+        if name != OUTPUT and not name.isdigit():
+            choices.append(st.just(Unit(name)))
+        if len(layer.shape) not in (1, 3):
+            continue
+        channels = st.integers(0, layer.shape[0] - 1)
+        place: st.SearchStrategy[Any] = st.sampled_from([None, "max", "mean"])
+        if layer.spatial:
+            place |= st.tuples(*(st.integers(0, extent - 1) for extent in layer.shape[1:]))
+        choices.append(st.builds(Unit, st.just(name), channels, place))
+    return st.one_of(choices)
+
+
+NETS = {kind: tiny(kind) for kind in ("sequential", "residual", "shared", "concat")} | {"plain": plain()}
+numbers = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([1.0, -1.0, 0.5, 1e16, 1e-7])
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_every_question_is_read_as_it_is_written(kind: str) -> None:
+    net = NETS[kind]
+
+    @given(st.lists(st.tuples(numbers, _units(net)), min_size=1, max_size=4))
+    @thorough
+    def check(terms: list[tuple[float, Unit]]) -> None:
+        objective = Objective(tuple(terms))
+        again = ask(net, str(objective))
+        assert again == objective
+        assert str(again) == str(objective)
+
+    check()
+
+
+@given(st.text(max_size=30) | st.text("0123456789.:@*+- ,eabcmaxn#", max_size=20))
+@thorough
+def test_any_text_is_a_question_or_refused(text: str) -> None:
+    for net in (NETS["residual"], NETS["plain"]):
+        try:
+            objective = ask(net, text)
+        except (QuestionError, LayerError) as error:
+            assert str(error)
+        else:
+            assert ask(net, str(objective)) == objective
+
+
+@pytest.mark.parametrize("names", [("3", "1", "0", "2"), ("10", "20", "30", "2"), ("1", "2", "3", "4")], ids=str)
+def test_written_questions_mean_the_same_class_when_names_are_numbers(names: tuple[str, ...]) -> None:
+    net = named(*names)
+    for index in range(len(names)):
+        assert ask(net, str(ask(net, index))) == ask(net, index)
+    for name in names:
+        assert ask(net, str(ask(net, name))) == ask(net, name)
+
+
+# Classes
+
+
+def test_classes_by_index_name_part_and_case() -> None:
+    net = tiny("sequential")
+    assert CLASSES == ("ant", "bee", "cat", "tabby cat", "dog")
+    for question, index in {"bee": 1, "BEE": 1, " Bee ": 1, "cat": 2, "Cat": 2, "tabby": 3, "by c": 3, "o": 4}.items():
+        assert ask(net, question) == ask(net, index) == ask(net, str(index)), question
+
+
+def test_parts_of_several_names_are_refused_with_their_indices() -> None:
+    message = refused(named("red cat", "black cat", "dog"), "cat")
+    assert "'cat' is part of 2 class names" in message and "0 red cat, 1 black cat" in message
+
+
+def test_unknown_classes_get_the_nearest_names() -> None:
+    message = refused(tiny("sequential"), "tabby cta")
+    assert "no class or layer 'tabby cta'" in message and "'tabby cat'" in message
+    assert "'stem'" in refused(tiny("residual"), "stm") or "'stem'" in refused(tiny("residual"), "stemm")
+    assert "no class names" in refused(plain(), "dog") and "by index" in refused(plain(), "dog")
+
+
+def test_names_that_several_classes_have_are_asked_for_by_index() -> None:
+    with torch.device("meta"):
+        net = load("torchvision:alexnet", weights=None)
+    names = models.get_model_weights("alexnet").DEFAULT.meta["categories"]
+    first, second = (index for index, name in enumerate(names) if name.lower() == "cardigan")
+    message = refused(net, "cardigan")
+    assert "2 classes named 'cardigan'" in message and f"{first} or {second}" in message
+    assert {ask(net, index).title(net) for index in (first, second)} == {"cardigan", "Cardigan"}
+    assert refused(net, "cardigan - 3").startswith(message.partition(" has ")[0])
+    assert ask(net, "egyptian cat - 0.5*lynx").title(net) == "Egyptian cat - 0.5*lynx"
+
+
+ODD = ("salt - and - pepper", "C++", "a + b", "time: 12:30", "7-Eleven", "3*star", "me@home", "-5", "conv", "x: 3")
+
+
+@pytest.mark.parametrize("index", range(len(ODD)), ids=ODD)
+def test_names_with_signs_digits_and_colons(index: int) -> None:
+    net = named(*ODD)
+    assert ask(net, ODD[index]) == ask(net, ODD[index].upper()) == ask(net, index)
+    assert ask(net, str(ask(net, ODD[index]))) == ask(net, index)
+
+
+def test_odd_names_in_sums() -> None:
+    net = named(*ODD)
+    assert ask(net, "C++ - 0.5*7-Eleven") == ask(net, 1) - 0.5 * ask(net, 4)
+    assert ask(net, "time: 12:30 + me@home") == ask(net, 3) + ask(net, 6)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"), [(5, "0 to 4: there is no class 5"), (-1, "no class -1"), ("99", "99"), ("+7", "7")]
+)
+def test_indices_out_of_range(index: int | str, words: str) -> None:
+    assert words in refused(tiny("sequential"), index)
+
+
+# Layers and channels
+
+
+@pytest.mark.parametrize(
+    ("kind", "question", "words"),
+    [
+        ("residual", "stem:6", "layer 'stem' has channels 0 to 5: there is no 6"),
+        ("residual", "stem:0@10,0", "10 rows and 10 columns for a picture of 20x20: there is no place 10,0"),
+        ("residual", "stem:0@0,10", "no place 0,10"),
+        ("residual", "stem:0@1", "'features.8:42@6,6'"),
+        ("residual", "stem:0@1,2,3", "a unit is layer:channel"),
+        ("residual", "stem:-1", "a unit is layer:channel"),
+        ("residual", "stem:a", "a unit is layer:channel"),
+        ("residual", "stem@max", "a unit is layer:channel"),
+        ("residual", "stem:0@min", "a unit is layer:channel"),
+        ("residual", "head.2:0@1,1", "has no places: ask for 'head.2:0'"),
+        ("residual", "", "the question is empty"),
+        ("residual", "   ", "the question is empty"),
+        ("residual", "0 - stemm:1@max - 3", "'stem'"),
+    ],
+)
+def test_units_that_do_not_exist(kind: str, question: str, words: str) -> None:
+    with pytest.raises((QuestionError, LayerError)) as caught:
+        ask(tiny(kind), question)
+    assert words in str(caught.value)
+
+
+def test_layers_by_number_name_and_call() -> None:
+    sequential, residual = tiny("sequential"), tiny("residual")
+    assert ask(residual, "1:3") == ask(residual, "stem:3")
+    assert ask(residual, "3:3") == ask(residual, "b:3")
+    assert ask(sequential, "1:3").layers == ("1",), "a name comes before the number of a convolution"
+    assert ask(sequential, "2:3").layers == ("2",)
+    assert ask(residual, "relu#2:1@max").layers == ("relu#2",)
+    with pytest.raises(LayerError, match="runs 3 times: ask for 'relu#1' or 'relu#2' or 'relu#3'"):
+        ask(residual, "relu:1")
+    with pytest.raises(LayerError, match="3 convolutions, numbered from 1: there is no 9"):
+        ask(residual, "9:0")
+
+
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.tokens, self.head = nn.Conv2d(3, 4, 5), nn.Flatten(2), nn.Flatten()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.tokens(self.conv(x)).mean(2, keepdim=True))
+
+
+def test_layers_without_channels_are_asked_for_as_a_whole() -> None:
+    net = Net(Tokens(), size=9)
+    assert "shape (4, 25), without channels" in refused(net, "tokens:1")
+    assert ask(net, "tokens")(net, pictures(2, side=9, dtype=torch.float32)).shape == (2,)
+
+
+def test_networks_with_one_number_or_a_map_as_output() -> None:
+    dense = Net(nn.Conv2d(1, 2, 1).double(), size=(2, 3), name="dense")
+    assert str(ask(dense, 1)) == "1" and str(ask(dense, ":1@1,2")) == ":1@1,2"
+    assert ask(dense, ":1@1,2")(dense, PIXELS).item() == dense(PIXELS)[0, 1, 1, 2].item()
+    assert ask(dense, 1)(dense, PIXELS).item() == pytest.approx(dense(PIXELS)[0, 1].mean().item())
+    single = Net(nn.Sequential(nn.Conv2d(1, 1, (2, 3)).double(), nn.Flatten(0)), size=(2, 3), name="single")
+    assert ask(single, lambda y: y)(single, PIXELS).shape == (1,)
+    assert "single" in refused(single, 0)
+    assert "single" in refused(single, ":0")
+
+
+# Functions
+
+
+def test_functions_of_the_output() -> None:
+    net, batch = tiny("sequential"), pictures(3)
+    margin = ask(net, lambda y: y[:, 2] - y[:, 4])
+    torch.testing.assert_close(margin(net, batch), ask(net, "cat - dog")(net, batch))
+    assert str(ask(net, nn.Flatten(0))) == "Flatten"
+    mixed = margin - 2 * ask(net, "dog")
+    torch.testing.assert_close(mixed(net, batch), net(batch)[:, 2] - 3 * net(batch)[:, 4])
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda y: y, "shape (3, 5) for 3 pictures: expected (3,)"),
+        (lambda y: y.sum(), "shape () for 3 pictures"),
+        (lambda y: y[:1, 0], "shape (1,) for 3 pictures"),
+        (lambda y: y[:, :1], "shape (3, 1)"),
+        (lambda y: 3.0, "float"),
+        (lambda y: None, "NoneType"),
+        (lambda y: y[:, 0].tolist(), "list"),
+    ],
+)
+def test_functions_must_give_one_number_per_picture(function: Callable[[Tensor], Any], words: str) -> None:
+    net = tiny("sequential")
+    with pytest.raises(QuestionError) as caught:
+        ask(net, function)(net, pictures(3))
+    assert words in str(caught.value) and "one number per picture" in str(caught.value)
+
+
+def test_functions_of_another_layer() -> None:
+    net, batch = tiny("residual"), pictures(2)
+    objective = Objective(((1.0, Output(lambda a: a.amax((1, 2, 3)), "stem")),))
+    torch.testing.assert_close(objective(net, batch), tap(net, batch, ["stem"])["stem"].amax((1, 2, 3)))

@@ -1,0 +1,188 @@
+"""Occlusion against loops, captum and closed forms."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from captum.attr import Occlusion
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convscope import Net, ask
+from convscope.errors import OptionError
+from convscope.methods.occlusion import occlusion
+from convscope.reporting import listen
+from networks import pictures, tiny
+from oracles.occlusion import occlusion_by_loops
+
+INDEX = 2
+GEOMETRIES = [(5, 5), (5, 2), (6, 4), (7, 3), (20, 1), (3, 1)]
+"""Patch and stride; captum has no strides beyond the patch."""
+
+
+def oblong(net: Net) -> Tensor:
+    """Two pictures higher than they are wide; all the tiny networks take them."""
+    return torch.rand(2, 3, 23, 20, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(net.device)
+
+
+def score_of(net: Net, of: Any = INDEX) -> Any:
+    objective = ask(net, of)
+
+    def score(pixels: Tensor) -> Tensor:
+        with torch.no_grad():
+            return objective(net, pixels)
+
+    return score
+
+
+@pytest.mark.parametrize(("patch", "stride"), [(5, 2), (6, 4), (5, 8), (20, 5)])
+@pytest.mark.parametrize("kind", ["sequential", "residual"])
+def test_equals_loops(kind: str, patch: int, stride: int) -> None:
+    net = tiny(kind)
+    pixels = oblong(net)
+    found = occlusion(net, pixels, ask(net, INDEX), patch=patch, stride=stride)
+    assert found.shape == (2, 1, 23, 20)
+    for picture, map_ in zip(pixels, found, strict=True):
+        expected = occlusion_by_loops(score_of(net), picture, patch=patch, stride=stride, colour=net.mean)
+        torch.testing.assert_close(map_[0], expected, rtol=1e-9, atol=1e-12)
+        assert expected.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("patch", "stride"), GEOMETRIES)
+def test_equals_captum(patch: int, stride: int) -> None:
+    net = tiny("sequential")
+    pixels = oblong(net)
+    baseline = torch.tensor(net.mean, dtype=torch.float64).view(1, 3, 1, 1).expand_as(pixels)
+    peer = Occlusion(net).attribute(
+        pixels, sliding_window_shapes=(3, patch, patch), strides=(3, stride, stride), baselines=baseline, target=INDEX
+    )
+    found = occlusion(net, pixels, ask(net, INDEX), patch=patch, stride=stride)
+    assert peer.dtype == torch.float32
+    torch.testing.assert_close(found.float().expand_as(peer), peer, rtol=0, atol=1e-6 * float(peer.abs().max()))
+    assert peer.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("fill", "colour"), [("mean", (0.5, 0.4, 0.3)), ("grey", (0.5,) * 3), ("0", (0.0,) * 3), ("0.85", (0.85,) * 3)]
+)
+def test_fills(fill: str, colour: tuple[float, ...]) -> None:
+    net = tiny("functional")
+    pixels = pictures(1)
+    with listen() as remarks:
+        found = occlusion(net, pixels, ask(net, INDEX), patch=6, stride=4, fill=fill)
+    expected = occlusion_by_loops(score_of(net), pixels[0], patch=6, stride=4, colour=colour)
+    torch.testing.assert_close(found[0, 0], expected, rtol=1e-9, atol=1e-12)
+    assert remarks == [f"patch 6 px, stride 4 px, 25 places, filled with {fill}"]
+
+
+def test_a_grey_network_is_filled_with_its_one_colour() -> None:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 81, 5)).double()
+    net, pixels = Net(body, mean=0.13, std=0.3, size=11), pictures(1, side=11, channels=1)
+    expected = occlusion_by_loops(score_of(net), pixels[0], patch=4, stride=3, colour=(0.13,))
+    found = occlusion(net, pixels, ask(net, INDEX), patch=4, stride=3)
+    torch.testing.assert_close(found[0, 0], expected, rtol=1e-9, atol=1e-12)
+
+
+def linear() -> tuple[Net, Tensor]:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Flatten(), nn.Linear(3 * 18 * 24, 5)).double()
+    weight = body[1].weight[INDEX].view(3, 18, 24).detach()
+    return Net(body, mean=(0.5, 0.4, 0.3), std=0.25, size=(18, 24)), weight / 0.25
+
+
+@pytest.mark.parametrize(("patch", "stride"), [(6, 3), (6, 6), (3, 1), (4, 2)])
+def test_of_a_linear_network_is_a_box_filter(patch: int, stride: int) -> None:
+    """I24: a square takes away the sum of w (x - fill) inside it; a pixel gets the mean over its squares."""
+    net, weight = linear()
+    pixels = torch.rand(2, 3, 18, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    parts = (weight * (pixels - torch.tensor(net.mean, dtype=torch.float64).view(3, 1, 1))).sum(1, keepdim=True)
+    sums = F.avg_pool2d(parts, patch, stride) * patch**2
+    ones = torch.ones(1, 1, patch, patch, dtype=torch.float64)
+    covered = F.conv_transpose2d(torch.ones_like(sums), ones, stride=stride)
+    expected = F.conv_transpose2d(sums, ones, stride=stride) / covered
+    found = occlusion(net, pixels, ask(net, INDEX), patch=patch, stride=stride)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_covering_with_what_is_there_changes_nothing() -> None:
+    net = tiny("sequential")
+    pixels = torch.full((1, 3, 20, 20), 0.5, dtype=torch.float64)
+    assert not occlusion(net, pixels, ask(net, INDEX), fill="grey").any()
+    assert occlusion(net, pixels, ask(net, INDEX), fill="mean").any()
+
+
+def test_squares_outside_the_receptive_field_change_nothing() -> None:
+    """I26: the map of a unit ends one square beyond what the unit sees."""
+    net, pixels, patch = tiny("sequential"), pictures(1), 3
+    found = occlusion(net, pixels, ask(net, "0:3@4,5"), patch=patch, stride=1)[0, 0]
+    top, left, bottom, right = net.layer("0").field.box((4, 5), (20, 20))
+    assert found[top:bottom, left:right].any()
+    found[top - patch + 1 : bottom + patch - 1, left - patch + 1 : right + patch - 1] = 0
+    assert not found.any()
+
+
+def test_the_sign_is_positive_where_covering_lowers_the_score() -> None:
+    net, weight = linear()
+    pixels = (weight > 0).double()[None]
+    assert occlusion(net, pixels, ask(net, INDEX), fill="0").min() >= 0
+    assert occlusion(net, pixels, -ask(net, INDEX), fill="0").max() <= 0
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 1000])
+def test_batch_size_does_not_matter(batch: int) -> None:
+    net, pixels = tiny("residual"), pictures(2)
+    expected = occlusion(net, pixels, ask(net, INDEX), patch=6, stride=4)
+    found = occlusion(net, pixels, ask(net, INDEX), patch=6, stride=4, batch=batch)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
+
+
+def test_no_more_pictures_at_once_than_asked_for() -> None:
+    net, counts = tiny("sequential"), []
+    net.body.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
+    objective = ask(net, INDEX)
+    counts.clear()
+    occlusion(net, pictures(2), objective, patch=6, stride=4, batch=4)
+    assert max(counts) == 4 and sum(counts) == 2 + 2 * 25
+
+
+@pytest.mark.parametrize(("side", "patch", "stride"), [(20, 3, 1), (28, 4, 2), (224, 32, 16), (5, 1, 1)])
+def test_defaults_are_a_seventh_and_half_of_that(side: int, patch: int, stride: int) -> None:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5)).double()
+    net = Net(body, size=side)
+    with listen() as remarks:
+        occlusion(net, pictures(1, side=side), ask(net, INDEX))
+    assert re.match(f"patch {patch} px, stride {stride} px, .* places, filled with mean", remarks[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch": 0}, "patch of 0 px does not fit a picture of 20x20: give 1 to 20"),
+        ({"patch": 21}, "patch of 21 px does not fit"),
+        ({"patch": -3}, "patch of -3 px does not fit"),
+        ({"stride": 0}, "at least 1, not 0"),
+        ({"stride": -1}, "at least 1, not -1"),
+        ({"batch": 0}, "batch is at least 1, not 0"),
+        ({"fill": "pink"}, "'mean', 'grey' or a value in .0, 1., not 'pink'"),
+        ({"fill": "1.5"}, "not '1.5'"),
+        ({"fill": "-0.1"}, "not '-0.1'"),
+        ({"fill": "nan"}, "not 'nan'"),
+        ({"fill": ""}, "not ''"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    net = tiny("sequential")
+    with pytest.raises(OptionError, match=message):
+        occlusion(net, pictures(1), ask(net, INDEX), **options)
+
+
+def test_the_places_that_are_reported_are_those_that_cover_something() -> None:
+    net = tiny("sequential")
+    with listen() as remarks:
+        occlusion(net, pictures(1), ask(net, INDEX), patch=3, stride=7)
+    assert remarks == ["patch 3 px, stride 7 px, 9 places, filled with mean"]

@@ -1,0 +1,167 @@
+"""Writing files: whole or not at all, whatever the writer or the disk does."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convscope import outputs
+from convscope.errors import OutputError
+
+
+@pytest.fixture
+def umask() -> Iterator[Callable[[int], None]]:
+    before = os.umask(0o022)
+    yield lambda mask: os.umask(mask) and None
+    os.umask(before)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(path: Path | str, writer: Callable[[Path], object] = lambda to: to.write_text("new")) -> str:
+    with pytest.raises(OutputError) as caught:
+        outputs.write(path, writer)
+    message = str(caught.value)
+    assert message.startswith(f"cannot write {path}: ") and len(message.splitlines()) == 1
+    return message
+
+
+def test_a_file_is_written_and_its_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "x.txt"
+    assert outputs.write(path, lambda to: to.write_text("new")) == path
+    assert contents(tmp_path) == {"deep/er/x.txt": b"new"}
+    assert outputs.write(str(path), lambda to: to.write_text("newer")) == path
+    assert contents(tmp_path) == {"deep/er/x.txt": b"newer"}
+
+
+def test_the_writer_gets_a_path_of_the_same_folder_and_ending(tmp_path: Path) -> None:
+    seen: list[Path] = []
+
+    def writer(to: Path) -> None:
+        seen.append(to)
+        Image.new("L", (3, 4)).save(to)
+        assert not (tmp_path / "x.png").exists(), "nothing is seen under the name until it is whole"
+
+    outputs.write(tmp_path / "x.png", writer)
+    assert seen[0].parent == tmp_path and seen[0].suffix == ".png" and seen[0].name.startswith(".")
+    assert Image.open(tmp_path / "x.png").size == (3, 4)
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), SystemExit(1), MemoryError()], ids=repr)
+def test_a_writer_that_fails_half_way_leaves_the_old_file_whole(error: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"old")
+
+    def writer(to: Path) -> None:
+        to.write_bytes(b"half of the n")
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        outputs.write(path, writer)
+    assert caught.value is error
+    assert contents(tmp_path) == {"x.npy": b"old"}
+    with pytest.raises(type(error)):
+        outputs.write(tmp_path / "y.npy", writer)
+    assert contents(tmp_path) == {"x.npy": b"old"}
+
+
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full on this system")
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"old")
+
+    def writer(to: Path) -> None:
+        to.write_bytes(b"half")
+        with Path("/dev/full").open("wb") as full:
+            np.save(full, np.zeros(100_000))
+
+    assert "No space left on device" in refused(path, writer)
+    assert contents(tmp_path) == {"x.npy": b"old"}
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("old")
+    assert "it is a folder; name a file in it" in refused(tmp_path)
+    assert refused(file / "x.png") and refused(file / "deep" / "x.png")
+    assert refused(tmp_path / ("a" * 300 + ".png"))
+    if Path("/proc/version").exists():
+        assert refused(Path("/proc/nothing/x.png"))
+    assert contents(tmp_path) == {"file": b"old"}
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "x" * 250 + ".png", ".png", "x"])
+def test_odd_names_are_written_or_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    try:
+        outputs.write(path, lambda to: to.write_text("new"))
+    except OutputError:
+        assert contents(tmp_path) == {}
+    else:
+        assert contents(tmp_path) == {name: b"new"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are another matter there")
+def test_a_folder_without_permission() -> None:
+    """Root may write everywhere, so root becomes nobody for a moment."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, user = Path(name), os.geteuid()
+        folder.chmod(0o555)
+        os.seteuid(user or 65534)
+        try:
+            message = refused(folder / "x.png")
+        finally:
+            os.seteuid(user)
+        assert "Permission denied" in message and contents(folder) == {}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are another matter there")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0, 0o666)])
+def test_permissions_follow_the_umask(mask: int, mode: int, tmp_path: Path, umask: Callable[[int], None]) -> None:
+    umask(mask)
+    path = outputs.write(tmp_path / "x.txt", lambda to: to.write_text("new"))
+    plain = tmp_path / "plain.txt"
+    plain.write_text("new")
+    assert stat.S_IMODE(path.stat().st_mode) == mode == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_a_link_to_a_file_is_replaced_or_followed_but_not_broken(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.txt", tmp_path / "link.txt"
+    target.write_text("old")
+    link.symlink_to(target)
+    outputs.write(link, lambda to: to.write_text("new"))
+    assert link.read_text() == "new" and target.read_text() in ("old", "new")
+
+
+def test_many_writers_of_one_file_leave_one_of_their_files(tmp_path: Path) -> None:
+    path, errors = tmp_path / "x.bin", list[Exception]()
+
+    def work(number: int) -> None:
+        try:
+            for _ in range(20):
+                outputs.write(path, lambda to: to.write_bytes(bytes([number]) * 50_000))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(200):
+        if path.exists():
+            content = path.read_bytes()
+            assert len(content) == 50_000 and len(set(content)) == 1
+    for thread in threads:
+        thread.join()
+    assert errors == [] and list(contents(tmp_path)) == ["x.bin"]
