@@ -45,12 +45,17 @@ class Recipe:
 
     def to_json(self) -> str:
         """Return the recipe as JSON, keys in a fixed order."""
-        return json.dumps(vars(self) | {"options": dict(self.options)}, ensure_ascii=False, indent=2, default=str)
+        content = vars(self) | {"options": dict(self.options)}
+        text = json.dumps(content, ensure_ascii=False, indent=2, default=str)
+        # File names of other encodings reach Python with surrogates, which no file can hold.
+        return text.encode("utf-8", "replace").decode("utf-8")
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
         """Read a recipe back from JSON; unknown keys are dropped."""
-        found: dict[str, Any] = json.loads(text)
+        found: Any = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError(f"it is {type(found).__name__}, not an object")
         known = {key: value for key, value in found.items() if key in cls.__dataclass_fields__}
         for key in ("pictures", "remarks"):
             known[key] = tuple(known.get(key, ()))
@@ -148,22 +153,24 @@ class Drawing(ABC):
             figsize=(count * side, len(sheet.rows) * (side * tallest + 0.7) + 0.8), layout="constrained", dpi=150
         )
         axes = figure.subplots(len(sheet.rows), count, squeeze=False)
-        for line, row in zip(axes, sheet.rows, strict=True):
+        for number, (line, row) in enumerate(zip(axes, sheet.rows, strict=True)):
             for place in line:
                 place.set_axis_off()
-            for place, tile in zip(line, row, strict=False):
+            if sheet.labels:
+                line[0].text(-0.05, 0.5, sheet.labels[number], transform=line[0].transAxes, ha="right", va="center")
+            heads = sheet.columns if number == 0 else ()
+            for place, tile, head in zip(line, row, (*heads, *[""] * (count - len(heads))), strict=False):
                 if tile is None:
+                    place.set_title(head, fontsize=8)
                     continue
                 place.imshow(np.asarray(tile.image.convert("RGB")))
-                place.set_title(tile.caption, fontsize=8, wrap=True)
+                place.set_title("\n".join(filter(None, (head, tile.caption))), fontsize=8, wrap=True)
                 if tile.scale:
                     scale = tile.scale
-                    shades = ScalarMappable(
-                        Normalize(scale.low, scale.high), ListedColormap(colours.table(scale.colours) / 255)
-                    )
-                    figure.colorbar(
-                        shades, ax=place, orientation="horizontal", fraction=0.05, pad=0.02, label=scale.unit
-                    )
+                    shades = ListedColormap(colours.table(scale.colours) / 255)
+                    mappable = ScalarMappable(Normalize(scale.low, scale.high), shades)
+                    bar: dict[str, Any] = {"orientation": "horizontal", "fraction": 0.05, "pad": 0.02}
+                    figure.colorbar(mappable, ax=place, label=scale.unit, **bar)
         figure.suptitle("\n".join(filter(None, (sheet.title, sheet.subtitle))), fontsize=10, wrap=True)
         if sheet.note:
             figure.supxlabel(sheet.note, fontsize=7, wrap=True)
@@ -236,6 +243,7 @@ class Heatmap(Drawing):
             round(edge * ratio)
             for edge, ratio in zip(self.view.box, (size[0] / width, size[1] / height) * 2, strict=True)
         )
+        right, bottom = max(right, left + 1), max(bottom, top + 1)
         if (right - left, bottom - top) == self.flat.shape[::-1]:
             values = self.flat
         else:

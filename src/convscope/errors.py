@@ -42,8 +42,8 @@ class OutputError(ConvscopeError):
     """An output that cannot be written."""
 
 
-def nearest(asked: str, existing: Iterable[str], *, count: int = 3) -> str:
-    """Return the names most like the one asked for, quoted and joined, or all when few exist."""
+def nearest(asked: str, existing: Iterable[str], *, count: int = 3, prefix: str = "") -> str:
+    """Return the names most like the one asked for, quoted (with a prefix) and joined; all when few exist."""
     names = [str(name) for name in existing if str(name)]
     folded: dict[str, str] = {}
     for name in names:
@@ -51,4 +51,4 @@ def nearest(asked: str, existing: Iterable[str], *, count: int = 3) -> str:
     close = [folded[low] for low in difflib.get_close_matches(asked.lower(), folded, n=count, cutoff=0.5)]
     shown = close or names[:8]
     more = "" if close or len(names) <= 8 else f", ... ({len(names)} in all)"
-    return ", ".join(repr(name) for name in shown) + more
+    return ", ".join(repr(prefix + name) for name in shown) + more

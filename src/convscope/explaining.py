@@ -100,7 +100,7 @@ def _question(net: Net, pixels: Tensor, of: Question) -> tuple[Objective, str]:
         return ask(net, first), _class_title(net, first, probabilities)
     objective = ask(net, of).at("max")
     index = objective.class_index
-    if index is not None and len(net.layers[OUTPUT].shape) == 1:
+    if index is not None and len(net.output.shape) == 1:
         return objective, _class_title(net, index, predict(net, pixels)[0])
     with torch.inference_mode():
         readings = tap(net, pixels, objective.layers)

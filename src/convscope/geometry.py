@@ -408,17 +408,11 @@ def _pad(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Trac
     left, right, top, bottom = (*pads, 0, 0, 0)[:4]
     # A unit of a reflected border sees as far inside as it lies outside, of a replicated one half as far.
     fold = {"constant": 0, "replicate": 1, "reflect": 2}[mode]
-    y, x = (
-        _stretch(axis, 1, -low - fold * max(high, 0), fold * (max(low, 0) + max(high, 0)))
-        for axis, low, high in ((track.field.y, top, bottom), (track.field.x, left, right))
-    )
-    return _Track(
-        Field(
-            replace(y, centre=track.field.y.centre - top * track.field.y.step),
-            replace(x, centre=track.field.x.centre - left * track.field.x.step),
-        ),
-        track.dims,
-    )
+    axes = []
+    for axis, low, high in ((track.field.y, top, bottom), (track.field.x, left, right)):
+        wide = _stretch(axis, 1, -low - fold * max(high, 0), fold * (max(low, 0) + max(high, 0)))
+        axes.append(replace(wide, centre=axis.centre - low * axis.step))
+    return _Track(Field(*axes), track.dims)
 
 
 def _getitem(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:

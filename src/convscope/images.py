@@ -29,6 +29,7 @@ _RESAMPLE = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+INTERPOLATIONS = tuple(_RESAMPLE)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,6 +109,10 @@ class Net(nn.Module):
         self.channels = channels or _first_channels(body)
         self.mean, self.std = (_per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
         height, width = (size, size) if isinstance(size, int) else size
+        if min(height, width) < 1 or (resize is not None and resize < 1):
+            raise NetworkError(f"size and resize are in pixels, at least 1, not {size} and {resize}")
+        if interpolation not in images.INTERPOLATIONS:
+            raise NetworkError(f"interpolation is one of {nearest('', images.INTERPOLATIONS)}, not {interpolation!r}")
         self.fit = images.Fit((height, width), resize or min(height, width), interpolation)
         check_finite(body, self.name)
 
@@ -170,10 +175,11 @@ class Net(nn.Module):
             self._blame_the_size(pixels, error)
             raise
         if not isinstance(output, Tensor):
-            raise NetworkError(
-                f"{self.name} returns {type(output).__name__}, not a tensor: wrap it in a module that picks one tensor"
-            )
+            raise NetworkError(self._no_tensor(type(output).__name__))
         return output
+
+    def _no_tensor(self, returned: str) -> str:
+        return f"{self.name} returns {returned}, not a tensor: wrap it in a module that picks one tensor"
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Map pixels in [0, 1] to what the body reads, in the body's type."""
@@ -196,7 +202,8 @@ class Net(nn.Module):
         size = tuple(pixels.shape[-2:])
         if size == self.size or self._runs(*size) or not self._runs(*self.size):
             return
-        smallest = next((side for side in range(1, min(self.size) + 1) if self._runs(side, side)), min(self.size))
+        sides = range(1, min(self.size) + 1)
+        smallest = sides[bisect_left(sides, True, key=lambda side: self._runs(side, side), hi=len(sides) - 1)]
         least = f"{self.name} needs at least {smallest}x{smallest}"
         if min(size) >= smallest:
             least = f"{self.name} reads {self.size[0]}x{self.size[1]}"
@@ -234,6 +241,13 @@ class Net(nn.Module):
                 leaf=next(module.children(), None) is None,
             )
         return layers
+
+    @property
+    def output(self) -> Layer:
+        """The output as a layer. Raises NetworkError when it is not a tensor."""
+        if OUTPUT not in self.layers:
+            raise NetworkError(self._no_tensor("something"))
+        return self.layers[OUTPUT]
 
     def layer(self, name: str | int) -> Layer:
         """Find a layer by its dotted name, or by n for the nth convolution in execution order.
@@ -273,7 +287,8 @@ class Net(nn.Module):
     def digest(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the weights and buffers."""
         state = self.body.state_dict()
-        key = tuple((t.data_ptr(), t._version) for t in state.values())
+        # The sums see changes that bypass autograd's version counter, such as `parameter.data += 1`.
+        key = tuple((t.data_ptr(), t._version, float(t.sum())) for t in state.values())
         if getattr(self, "_digest_key", None) != key:
             whole = hashlib.sha256()
             for name, value in state.items():
@@ -307,6 +322,8 @@ def _per_channel(value: float | Sequence[float], channels: int, name: str) -> tu
         raise NetworkError(f"{name} has {len(values)} values for a network of {channels} channels")
     if name == "std" and min(values) <= 0:
         raise NetworkError(f"std must be positive, not {min(values)}")
+    if not np.isfinite(values).all():
+        raise NetworkError(f"{name} must be finite, not {values}")
     return values
 
 

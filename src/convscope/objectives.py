@@ -219,7 +219,7 @@ def _unit(net: Net, text: str) -> Unit:
 
 
 def _class_index(net: Net, index: int) -> Unit:
-    shape = net.layers[OUTPUT].shape
+    shape = net.output.shape
     if not shape:
         raise QuestionError(f"{net.name} gives one number per picture, not classes: ask with a function of the output")
     count = shape[0]
@@ -230,9 +230,12 @@ def _class_index(net: Net, index: int) -> Unit:
 
 def _exact_class(net: Net, text: str) -> Unit | None:
     """Find a class by its whole name; a number that is an index means the index."""
-    if re.fullmatch(r"\d+", text) and int(text) < (net.layers[OUTPUT].shape or (0,))[0]:
+    if re.fullmatch(r"\d+", text) and int(text) < (net.output.shape or (0,))[0]:
         return Unit(OUTPUT, int(text))
     same = [i for i, name in enumerate(net.classes) if name.lower() == text.lower()]
+    count = (net.output.shape or (0,))[0]
+    if same and same[-1] >= count:
+        raise QuestionError(f"{net.name} has {len(net.classes)} class names for {count} outputs: give one name each")
     if len(same) > 1:
         raise QuestionError(
             f"{net.name} has {len(same)} classes named {text!r}: ask by index, {' or '.join(map(str, same))}"
@@ -259,7 +262,7 @@ def _class_part(net: Net, text: str) -> Unit:
 
 
 def _channel(net: Net, name: str, channel: int, place: str | None) -> Unit:
-    layer = net.layer(name) if name else net.layers[OUTPUT]
+    layer = net.layer(name) if name else net.output
     if len(layer.shape) not in (1, 3):
         raise QuestionError(
             f"{layer.name or 'the output'} of {net.name} has shape {layer.shape}, without channels: "

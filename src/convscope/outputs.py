@@ -22,6 +22,8 @@ def write(path: str | Path, writer: Callable[[Path], object]) -> Path:
     path = Path(path)
     temporary: Path | None = None
     try:
+        if "\0" in str(path):
+            raise OutputError(f"cannot write {str(path)!r}: no file can have such a name")
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
         path.parent.mkdir(parents=True, exist_ok=True)

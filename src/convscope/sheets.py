@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -59,7 +60,7 @@ class Scale:
 
 def number(value: float) -> str:
     """Write a number for a reader: three digits, thousands in full, a true minus sign."""
-    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+    text = f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
     return text.replace("-", "−") if value else "0"
 
 
@@ -148,18 +149,18 @@ def _line(kind: str) -> int:
 
 
 class _Layout:
-    """Where everything on a sheet goes, in pixels."""
+    """Where everything on a sheet goes, in pixels, and how its texts break."""
 
     def __init__(self, sheet: Sheet, width: int) -> None:
         self.sheet = sheet
         count = max(len(row) for row in sheet.rows)
-        self.cells = [
-            max((row[i].image.width for row in sheet.rows if i < len(row) and row[i]), default=0)  # type: ignore[union-attr]
-            for i in range(count)
-        ]
-        label = _font("caption")
-        self.label = max((int(label.getlength(text)) + 2 * GAP for text in sheet.labels), default=0)
+        self.cells = [max((_cell(row[i]) for row in sheet.rows if i < len(row)), default=0) for i in range(count)]
+        font = _font("caption")
+        self.label = max((int(font.getlength(text)) + 2 * GAP for text in sheet.labels), default=0)
         self.width = max(self.label + sum(self.cells) + GAP * (count - 1), width)
+        self.title = _wrap(sheet.title, "title", self.width, bold=True)
+        self.subtitle = _wrap(sheet.subtitle, "subtitle", self.width)
+        self.note = _wrap(sheet.note, "note", self.width)
         self.heads = [_wrap(text, "caption", cell) for text, cell in zip(sheet.columns, self.cells, strict=False)]
         self.captions = [
             [_wrap(tile.caption, "caption", cell) if tile else [] for tile, cell in zip(row, self.cells, strict=False)]
@@ -169,21 +170,42 @@ class _Layout:
     @property
     def height(self) -> int:
         """At least the height of everything; what is left over is cut off after painting."""
-        text = self.sheet.title + self.sheet.subtitle + self.sheet.note
-        lines = (
-            8 + text.count("\n") + 14 * len(text) // self.width + max((len(lines) for lines in self.heads), default=0)
-        )
-        return 2 * MARGIN + 27 * lines + sum(sum(self.row_height(i)) + GAP for i in range(len(self.sheet.rows)))
+        heads = max((len(lines) for lines in self.heads), default=0)
+        texts = (("title", self.title), ("subtitle", self.subtitle), ("note", self.note))
+        written = sum(_line(kind) * len(lines) for kind, lines in texts) + _line("caption") * heads
+        rows = sum(sum(self.row_height(i)) + GAP for i in range(len(self.sheet.rows)))
+        return 4 * MARGIN + written + rows + _BAR + 3 * _line("caption")
 
     def row_height(self, index: int) -> tuple[int, int]:
         """Return the height of a row's images, and of what is written under them."""
         row = self.sheet.rows[index]
         image = max((tile.image.height for tile in row if tile), default=0)
         below = [
-            len(lines) * _line("caption") + (_BAR + _line("caption") + GAP if tile and tile.scale else 0)
-            for tile, lines in zip(row, self.captions[index], strict=True)
+            len(lines) * _line("caption") + (_scale_height(tile.scale, cell) if tile and tile.scale else 0)
+            for tile, lines, cell in zip(row, self.captions[index], self.cells, strict=False)
         ]
         return image, max(below, default=0) + (4 if any(below) else 0)
+
+
+def _cell(tile: Tile | None) -> int:
+    """The width that a tile needs: its image's, or that of the wider end of its scale."""
+    if tile is None:
+        return 0
+    ends = tile.scale.labels if tile.scale else ()
+    return max(tile.image.width, *(math.ceil(_font("caption").getlength(end)) for end in ends), 0)
+
+
+def _ends(scale: Scale, width: int) -> list[tuple[str, str, str]]:
+    """Break the texts of a scale into lines of (left, middle, right)."""
+    font, (low, high) = _font("caption"), scale.labels
+    if font.getlength(low) + font.getlength(high) + 2 * GAP > width:
+        return [(low, "", ""), ("", "", high)]
+    room = width - 2 * max(font.getlength(low), font.getlength(high))
+    return [(low, scale.middle if room > font.getlength(scale.middle) + 2 * GAP else "", high)]
+
+
+def _scale_height(scale: Scale, width: int) -> int:
+    return _BAR + len(_ends(scale, width)) * _line("caption") + GAP // 2
 
 
 def paint(sheet: Sheet, *, width: int = 360) -> Image.Image:
@@ -191,70 +213,60 @@ def paint(sheet: Sheet, *, width: int = 360) -> Image.Image:
     layout = _Layout(sheet, width)
     canvas = Image.new("RGB", (layout.width + 2 * MARGIN, layout.height), _PAPER)
     draw = ImageDraw.Draw(canvas)
-
-    def write(lines: Sequence[str], kind: str, x: int, y: int, colour: str, *, bold: bool = False) -> int:
-        for line in lines:
-            draw.text((x, y), line, font=_font(kind, bold), fill=colour)
-            y += _line(kind)
-        return y
-
-    y = write(_wrap(sheet.title, "title", layout.width, bold=True), "title", MARGIN, MARGIN, _INK, bold=True)
-    y = write(_wrap(sheet.subtitle, "subtitle", layout.width), "subtitle", MARGIN, y + 2, _FAINT) + GAP
-    y = _paint_rows(canvas, draw, layout, y, write)
+    y = _write(draw, layout.title, "title", MARGIN, MARGIN, _INK, bold=True)
+    y = _write(draw, layout.subtitle, "subtitle", MARGIN, y + 2, _FAINT) + GAP
+    y = _paint_rows(canvas, draw, layout, y)
     if sheet.scale:
-        _paint_scale(canvas, draw, sheet.scale, MARGIN + layout.label, y, min(240, layout.width))
-        y += _BAR + _line("caption") + GAP
-    y = write(_wrap(sheet.note, "note", layout.width), "note", MARGIN, y + 4, _FAINT) if sheet.note else y
+        across = min(240, layout.width)
+        _paint_scale(canvas, draw, sheet.scale, MARGIN + layout.label, y, across, across)
+        y += _scale_height(sheet.scale, across) + GAP // 2
+    y = _write(draw, layout.note, "note", MARGIN, y + 4, _FAINT) if layout.note else y
     return canvas.crop((0, 0, canvas.width, y + MARGIN - GAP // 2))
 
 
-def _paint_rows(
-    canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, y: int, write: Callable[..., int]
+def _write(
+    draw: ImageDraw.ImageDraw, lines: Sequence[str], kind: str, x: int, y: int, colour: str, *, bold: bool = False
 ) -> int:
+    for line in lines:
+        draw.text((x, y), line, font=_font(kind, bold), fill=colour)
+        y += _line(kind)
+    return y
+
+
+def _paint_rows(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, y: int) -> int:
     left = MARGIN + layout.label
     starts = [left + sum(layout.cells[:i]) + GAP * i for i in range(len(layout.cells))]
     if layout.heads:
-        y = max(write(lines, "caption", x, y, _INK) for lines, x in zip(layout.heads, starts, strict=False)) + 2
+        y = max(_write(draw, lines, "caption", x, y, _INK) for lines, x in zip(layout.heads, starts, strict=False)) + 2
     for index, row in enumerate(layout.sheet.rows):
         image, below = layout.row_height(index)
         if layout.sheet.labels:
-            draw.text(
-                (MARGIN, y + image // 2), layout.sheet.labels[index], font=_font("caption"), fill=_INK, anchor="lm"
-            )
-        for tile, lines, x in zip(row, layout.captions[index], starts, strict=False):
+            at = (MARGIN, y + image // 2)
+            draw.text(at, layout.sheet.labels[index], font=_font("caption"), fill=_INK, anchor="lm")
+        for tile, lines, x, cell in zip(row, layout.captions[index], starts, layout.cells, strict=False):
             if tile:
                 canvas.paste(tile.image.convert("RGB"), (x, y))
-                _paint_below(
-                    canvas,
-                    draw,
-                    tile,
-                    x,
-                    y + image + 4,
-                    lambda at, x=x, lines=lines: write(lines, "caption", x, at, _INK),
-                )
+                under = y + image + 4
+                if tile.scale:
+                    _paint_scale(canvas, draw, tile.scale, x, under, tile.image.width, cell)
+                    under += _scale_height(tile.scale, cell)
+                _write(draw, lines, "caption", x, under, _INK)
         y += image + below + GAP
     return y
 
 
-def _paint_below(
-    canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int, y: int, caption: Callable[[int], int]
+def _paint_scale(
+    canvas: Image.Image, draw: ImageDraw.ImageDraw, scale: Scale, x: int, y: int, width: int, cell: int
 ) -> None:
-    if tile.scale:
-        _paint_scale(canvas, draw, tile.scale, x, y, tile.image.width)
-        y += _BAR + _line("caption") + GAP // 2
-    caption(y)
-
-
-def _paint_scale(canvas: Image.Image, draw: ImageDraw.ImageDraw, scale: Scale, x: int, y: int, width: int) -> None:
-    canvas.paste(scale.strip(width), (x, y))
+    """Paint a bar of `width` pixels; its texts may take the whole `cell`."""
+    canvas.paste(scale.strip(width).crop((0, 0, width, _BAR)), (x, y))
     draw.rectangle((x, y, x + width - 1, y + _BAR - 1), outline="#b8b8c0")
-    low, high = scale.labels
-    font, top = _font("caption"), y + _BAR + 2
-    draw.text((x, top), low, font=font, fill=_FAINT)
-    draw.text((x + width, top), high, font=font, fill=_FAINT, anchor="ra")
-    room = width - 2 * max(font.getlength(low), font.getlength(high))
-    if room > font.getlength(scale.middle) + 2 * GAP:
-        draw.text((x + width / 2, top), scale.middle, font=font, fill=_FAINT, anchor="ma")
+    font, across = _font("caption"), max(width, cell)
+    for number, (low, middle, high) in enumerate(_ends(scale, cell)):
+        top = y + _BAR + 2 + number * _line("caption")
+        draw.text((x, top), low, font=font, fill=_FAINT)
+        draw.text((x + across / 2, top), middle, font=font, fill=_FAINT, anchor="ma")
+        draw.text((x + across, top), high, font=font, fill=_FAINT, anchor="ra")
 
 
 def data_uri(image: Image.Image) -> str:

@@ -70,8 +70,9 @@ def _cover(picture: Tensor, places: list[tuple[int, int]], patch: int, colour: T
 
 
 def _starts(extent: int, patch: int, stride: int) -> range:
-    """Cover every pixel: the last square may reach beyond the border."""
-    return range(0, stride * (math.ceil(max(extent - patch, 0) / stride) + 1), stride)
+    """Go on until a square reaches the border or beyond."""
+    last = stride * math.ceil(max(extent - patch, 0) / stride)
+    return range(0, min(last + 1, extent), stride)
 
 
 def _colour(net: Net, fill: str, pixels: Tensor) -> Tensor:

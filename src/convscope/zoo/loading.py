@@ -53,12 +53,14 @@ def names() -> list[str]:
     return ["lenet5", *(f"torchvision:{model}" for model in torchvision_models.names())]
 
 
-def _lenet5(_: str, weights: str | Path | None) -> Net:
+def _lenet5(model: str, weights: str | Path | None) -> Net:
+    if model:
+        raise NetworkError(f"there is no network 'lenet5:{model}'; it is called 'lenet5'")
     body = lenet.lenet5()
     if weights is not None:
         shipped = Path(str(resources.files(__name__.rpartition(".")[0]) / "lenet5.safetensors"))
         path = shipped if weights == "default" else Path(weights)
-        fit_weights(body, read_weights(path), network="lenet5", path=path)
+        fit_weights(body, read_weights(path), network="lenet5")
     note = f"random weights, seed {SEED}" if weights is None else ""
     digits = [str(digit) for digit in range(10)]
     return Net(body, mean=lenet.MEAN, std=lenet.STD, size=28, classes=digits, name="lenet5", note=note)

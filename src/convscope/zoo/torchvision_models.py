@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
 import warnings
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 
@@ -17,6 +18,7 @@ from ..net import Net
 from .weights import fit_weights, read_weights
 
 _AUXILIARY = ("aux1.", "AuxLogits.")
+_OLD_DENSENET = r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$"
 
 
 @cache
@@ -37,7 +39,7 @@ def names() -> tuple[str, ...]:
 def build(model: str, weights: str | Path | None, *, seed: int) -> Net:
     """Build a network of torchvision as a Net."""
     if model not in names():
-        close = ", ".join(f"'torchvision:{name}'" for name in nearest(model, names()).replace("'", "").split(", "))
+        close = nearest(model, names(), prefix="torchvision:")
         raise NetworkError(f"torchvision has no classification network {model!r}; nearest: {close}")
     from torchvision import models
 
@@ -58,34 +60,41 @@ def build(model: str, weights: str | Path | None, *, seed: int) -> Net:
 
 
 def _body(models: Any, model: str, choice: Any, weights: str | Path | None) -> torch.nn.Module:
-    builder = models.get_model_builder(model)
-    if weights == "default":
-        return _downloaded(builder, model, choice)
-    state = None if weights is None else read_weights(Path(weights))
-    # The networks ported from TensorFlow expect what their own weights expect, auxiliary heads included or not.
-    wanted = {
+    path = _downloaded(model, choice) if weights == "default" else None if weights is None else Path(weights)
+    state = None if path is None else read_weights(path)
+    if state is not None and model.startswith("densenet"):
+        state.rename(_OLD_DENSENET, r"\1\2")
+    # What the networks ported from TensorFlow expect of pixels, and whether the auxiliary heads are in the file.
+    ported = {
         "init_weights": weights is None,
         "transform_input": True,
-        "aux_logits": state is not None and any(key.startswith(_AUXILIARY) for key in state),
+        "aux_logits": state is not None and any(key.startswith(_AUXILIARY) for key in state.tensors),
     }
-    special = model in ("googlenet", "inception_v3")
+    options: dict[str, Any] = ported if model in ("googlenet", "inception_v3") else {}
     if model.startswith("vit_"):
-        wanted, special = {"image_size": choice.transforms().crop_size[0]}, True
+        options = {"image_size": choice.transforms().crop_size[0]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        body: torch.nn.Module = builder(weights=None, **(wanted if special else {}))
+        body: torch.nn.Module = models.get_model_builder(model)(weights=None, **options)
     if state is not None:
-        fit_weights(body, state, network=f"torchvision:{model}", path=Path(str(weights)))
+        fit_weights(body, state, network=f"torchvision:{model}")
     return body
 
 
-def _downloaded(builder: Any, model: str, choice: Any) -> torch.nn.Module:
+def _downloaded(model: str, choice: Any) -> Path:
+    """Return torchvision's own file, downloading it into torch's cache when it is not there."""
+    file = choice.url.rsplit("/", 1)[-1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file
+    if path.exists():
+        return path
+    digest = re.search(r"-([0-9a-f]{8,})\.", file)
     try:
-        return builder(weights=choice)
-    except (URLError, OSError, RuntimeError) as error:
-        file = choice.url.rsplit("/", 1)[-1]
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        print(f"downloading {file} ({choice.meta['_file_size']:.0f} MB) into {path.parent}", file=sys.stderr)
+        torch.hub.download_url_to_file(choice.url, str(path), hash_prefix=digest and digest[1], progress=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError
         raise WeightsError(
             f"cannot get the weights of torchvision:{model} ({error}). Put {file} ({choice.meta['_file_size']:.0f} MB) "
-            f"into {folder}, or give weights=PATH to a file at hand, or weights=None for random ones"
+            f"into {path.parent}, or give weights=PATH to a file at hand, or weights=None for random ones"
         ) from None
+    return path
