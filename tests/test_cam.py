@@ -116,6 +116,19 @@ def test_a_plain_hook_would_have_read_the_rectified_layer(network: Net) -> None:
     torch.testing.assert_close(kept[0].detach(), activity.clamp(min=0))
 
 
+@pytest.mark.parametrize("network", ["alexnet"], indirect=True)
+def test_a_question_of_two_layers_reads_both_before_the_rectifiers(network: Net) -> None:
+    """The unit is one that the rectifier behind it silences: what is read must not be what that leaves."""
+    pixels, below = look_at(network), network.layer("features.6")
+    activity = tap(network, pixels, ["features.8"])["features.8"][0, 40]
+    y, x = divmod(int(activity.argmin()), activity.shape[1])
+    assert activity[y, x] < 0
+    unit, either = ask(network, f"features.8:40@{y},{x}"), ask(network, INDEX)
+    slopes = [activity_and_slope(network, pixels, of, below)[1] for of in (unit, either, 50 * unit + either)]
+    assert slopes[0].any() and slopes[1].any()
+    torch.testing.assert_close(slopes[2], 50 * slopes[0] + slopes[1], rtol=1e-9, atol=1e-15)
+
+
 def test_default_layers() -> None:
     expected = {
         "alexnet": "features.11",

@@ -13,7 +13,7 @@ from . import registry
 from .drawings import Heatmap, Recipe
 from .errors import NetworkError
 from .images import View
-from .net import OUTPUT, Net
+from .net import Net
 from .objectives import Objective, Unit, ask
 from .reporting import listen
 from .tapping import tap
