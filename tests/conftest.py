@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from convscope import Net, load
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("CONVSCOPE_DATA", ROOT.parent / "shared" / "data"))
+
+# The same examples in every run: what fails, fails again.
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.load_profile("suite")
 
 torch.set_num_threads(int(os.environ.get("CONVSCOPE_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")))
 

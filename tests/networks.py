@@ -104,7 +104,8 @@ class Six(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(
             nn.Conv2d(3, 6, 3, stride=2), nn.ReLU6(), nn.LocalResponseNorm(3, alpha=0.5),
-            nn.Conv2d(6, 6, 3, padding=1, groups=3), nn.ReLU6(inplace=True), nn.Conv2d(6, 8, 1), nn.Hardtanh(0, 4), head(8),
+            nn.Conv2d(6, 6, 3, padding=1, groups=3), nn.ReLU6(inplace=True),
+            nn.Conv2d(6, 8, 1), nn.Hardtanh(0, 4), head(8),
         )  # fmt: skip
 
 

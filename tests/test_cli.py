@@ -220,7 +220,7 @@ def test_progress_appears_after_two_seconds(data: Callable[[str], Path], tmp_pat
     """A real terminal is not at hand: rich is told that stderr is one."""
     weights = data("weights/squeezenet1_0.safetensors")
     command = [sys.executable, "-m", "convscope", "occlusion", str(data("pictures/cat.jpg")), "-o", "o.png"]
-    command += ["--net", "torchvision:squeezenet1_0", "--weights", str(weights), "--stride", "12"]
+    command += ["--net", "torchvision:squeezenet1_0", "--weights", str(weights), "--stride", "20"]
     environment = {**os.environ, "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "COLUMNS": "100"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "occlusion" in done.stderr and done.stdout.strip() == "o.png"

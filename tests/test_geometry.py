@@ -83,7 +83,8 @@ convolutions = st.builds(
 )  # fmt: skip
 same_convolutions = st.builds(lambda k, d: conv(k, 1, "same", dilation=d), pairs(1, 4), pairs(1, 2))
 max_pools = st.builds(
-    lambda k, s, p, d, c: nn.MaxPool2d(k, s, half(k, p), d, ceil_mode=c),
+    # A dilated window might read padding alone, whose maximum is that of nothing.
+    lambda k, s, p, d, c: nn.MaxPool2d(k, s, half(k, p) if d == (1, 1) else 0, d, ceil_mode=c),
     pairs(1, 3), pairs(1, 3), pairs(0, 1), pairs(1, 2), st.booleans(),
 )  # fmt: skip
 average_pools = st.builds(
@@ -139,6 +140,7 @@ def fitting(parts: list[nn.Module], shape: Shape, *, largest: int = 20) -> list[
     return kept
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @given(st.lists(steps, min_size=1, max_size=6), heads | st.none(), pairs(6, 14))
 @thorough
 def test_no_unit_of_a_random_network_sees_outside_its_box(
@@ -171,9 +173,11 @@ def test_boxes_of_convolutions_and_average_pools_are_exact(parts: list[nn.Module
     found = supports(body, shape, inputs=1)
     for place in np.ndindex(*found.shape[:2]):
         box, seen = field.box(place, size), extent(found[place])
-        assert seen is not None
-        for axis, (i, end) in enumerate(zip(place, size, strict=True)):
-            start = field.offset[axis] + i * field.step[axis]
+        starts = [offset + i * step for i, offset, step in zip(place, field.offset, field.step, strict=True)]
+        if seen is None:  # a dilated window that reads nothing but padding
+            assert any(start < 0 or start + field.size[axis] > size[axis] for axis, start in enumerate(starts))
+            continue
+        for axis, (start, end) in enumerate(zip(starts, size, strict=True)):
             stop = start + field.size[axis]
             assert box[axis] == max(start, 0) and box[axis + 2] == min(stop, end)
             assert seen[axis] == start if start >= 0 else seen[axis] >= 0
@@ -228,7 +232,8 @@ def test_boxes_of_other_local_operations_are_exact_inside(name: str) -> None:
     found = supports(body, shape, inputs=40)
     for place in np.ndindex(*found.shape[:2]):
         box, seen = field.box(place, shape[1:]), extent(found[place])
-        assert seen is not None
+        if seen is None:  # nothing but padding
+            continue
         for low, high in ((0, 2), (1, 3)):
             assert seen[low] == box[low] or box[low] == 0
             assert seen[high] == box[high] or box[high] == 12

@@ -155,6 +155,10 @@ class _Layout:
         self.sheet = sheet
         count = max(len(row) for row in sheet.rows)
         self.cells = [max((_cell(row[i]) for row in sheet.rows if i < len(row)), default=0) for i in range(count)]
+        # A head breaks anywhere, but needs room for one letter.
+        self.cells = [
+            max(cell, 16 if i < len(sheet.columns) and sheet.columns[i] else 0) for i, cell in enumerate(self.cells)
+        ]
         font = _font("caption")
         self.label = max((int(font.getlength(text)) + 2 * GAP for text in sheet.labels), default=0)
         self.width = max(self.label + sum(self.cells) + GAP * (count - 1), width)
