@@ -57,7 +57,7 @@ _UNDEFINED = {
     "CopySlices": "an in-place operation on a view",
 }
 _LINEAR = frozenset(
-    """AccumulateGrad Convolution Addmm Baddbmm Addbmm Mm Bmm Mv Linear NativeBatchNorm CudnnBatchNorm MiopenBatchNorm
+    """AccumulateGrad MaxPool2D Convolution Addmm Baddbmm Addbmm Mm Bmm Mv Linear NativeBatchNorm CudnnBatchNorm MiopenBatchNorm
     MkldnnLinear MkldnnConvolution MaxPool2DWithIndices AdaptiveMaxPool2D MaxPool3DWithIndices AvgPool2D AvgPool3D
     AdaptiveAvgPool2D MkldnnAdaptiveAvgPool2D AvgPool1D Mean Sum Add Sub Rsub Div Neg Cat Stack View UnsafeView Reshape
     ReshapeAlias Flatten Squeeze Unsqueeze T Transpose Permute Select Slice Index IndexSelect Gather Clone Copy ToCopy
