@@ -202,7 +202,7 @@ def test_layers_that_cannot_be_weighed_are_refused() -> None:
             grad_cam(net, pixels, question, layer=layer)
     with pytest.raises(LayerError, match="no layer 'conv'"):
         grad_cam(net, pixels, question, layer="conv")
-    with pytest.raises(LayerError, match="no convolution with places"):
+    with pytest.raises(LayerError, match="no late layer with places"):
         flat = Net(nn.Sequential(nn.Flatten(), nn.Linear(27, 5)).double(), size=3)
         grad_cam(flat, look_at(flat), ask(flat, INDEX))
     with pytest.raises(OptionError, match="'field' or 'stretch', not 'corner'"):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from convscope import Net, ask, load
+from convscope import Net, ask, load, tap
 from convscope.errors import LayerError, NetworkError, PictureError, QuestionError, WeightsError
 from convscope.net import OUTPUT
 from networks import CLASSES, SIZE, TINY, pictures, tiny, tiny_body
@@ -416,3 +416,35 @@ def test_layers_that_cannot_be_found(name: str | int, words: str) -> None:
     with pytest.raises(LayerError) as caught:
         Net(Odd(), size=8, name="odd").layer(name)
     assert words in str(caught.value)
+
+
+def test_channels_last_layers_have_no_places_to_ask_for() -> None:
+    """Swin's blocks give (rows, columns, channels): reading them as channels first would be silently wrong."""
+    with torch.device("meta"):
+        net = load("torchvision:swin_t", weights=None)
+    assert net.layer("features.1").shape == (56, 56, 96) and not net.layer("features.1").spatial
+    assert net.layer("features.0.0").spatial and net.layer("permute").spatial
+    with pytest.raises(QuestionError, match="without channels"):
+        ask(net, "features.1:3")
+
+
+def test_the_default_places_of_networks_that_are_not_convolutional() -> None:
+    from convscope.methods.cam import last_places
+
+    with torch.device("meta"):
+        nets = {name: load(f"torchvision:{name}", weights=None) for name in ("swin_t", "convnext_tiny", "vit_b_16")}
+    assert last_places(nets["swin_t"]).name == "permute"
+    assert last_places(nets["convnext_tiny"]).name == "features"
+    with pytest.raises(LayerError, match="no late layer with places"):
+        last_places(nets["vit_b_16"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_with_a_scripted_part_is_followed_around_it() -> None:
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), torch.jit.script(nn.ReLU()), nn.Conv2d(4, 2, 1)).train()
+    net = Net(body, size=9)
+    assert list(net.layers) == ["0", "2", ""]
+    assert tap(net, torch.rand(1, 3, 9, 9), ["2"])["2"].shape == (1, 2, 7, 7)
+    assert all(part.training for part in body.modules())
+    with pytest.raises(LayerError, match="'1'"):
+        net.layer("1")

@@ -330,6 +330,18 @@ class Method(nn.Module):
         return x.relu()
 
 
+class Masked(nn.Module):
+    """A rectifier as a product with zeros and ones."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x > 0).to(x.dtype)
+
+
+def exported(module: nn.Module) -> Activation:
+    program = torch.export.export(module, (torch.zeros(2, 6, 8, 8, dtype=torch.float64),)).module()
+    return program.forward
+
+
 class Arithmetic(nn.Module):
     """A rectifier between other operations, so that a compiler finds something to fuse."""
 
@@ -379,6 +391,12 @@ HIDDEN: dict[str, Callable[[], Activation]] = {
     "masked_fill_": lambda: lambda x: x.masked_fill_(x < 0, 0),
     "assignment": lambda: by_assignment,
     "a mask as factor": lambda: lambda x: x * (x > 0),
+    "a mask of numbers": Masked,
+    "a mask of numbers, script": lambda: torch.jit.script(Masked()),
+    "a mask of numbers, export": lambda: exported(Masked()),
+    "a mask of numbers, detached": lambda: lambda x: x * (x.detach() > 0).to(x.dtype),
+    "a mask of numbers, in place": lambda: lambda x: x.clone().mul_((x.detach() > 0).to(x.dtype)),
+    "a mask of twos": lambda: lambda x: x * (1 + x.detach().sign()) / 2,
     "the magnitude": lambda: lambda x: (x + x.abs()) / 2,
     "minimum": lambda: lambda x: -torch.minimum(-x, ZERO),
     "fmin": lambda: lambda x: -torch.fmin(-x, ZERO),

@@ -113,6 +113,11 @@ def test_filters_are_the_weights(lenet: cs.Net) -> None:
         cs.filters(lenet, layer="4")
 
 
+def test_filters_of_a_network_whose_modules_have_numbers_for_names() -> None:
+    net = tiny("sequential", dtype=torch.float32)
+    assert cs.filters(net).recipe.options["layer"] == "0"
+
+
 def test_alexnet_layers_one_to_five() -> None:
     net = cs.load("torchvision:alexnet", weights=None)
     drawing = cs.reconstruct(net, [np.random.default_rng(i).random((64, 64, 3)) for i in range(2)])

@@ -108,6 +108,7 @@ class Seen:
     kind: str
     shape: tuple[int, ...]
     field: Field
+    channels_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,14 +153,15 @@ def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> 
             calls[name] = calls.get(name, 0) + 1
             if isinstance(output, Tensor):
                 track = follow.known(output) or _Track(Field().spread(_extent(picture)), None)
-                field = track.field
-                if track.dims is not None and track.dims != (output.ndim - 2, output.ndim - 1):
-                    field = field.spread(track.extent(output))
-                seen.append(Seen(name, calls[name], type(module).__name__, tuple(output.shape[1:]), field))
+                other = track.dims is not None and track.dims != (output.ndim - 2, output.ndim - 1)
+                field = track.field.spread(track.extent(output)) if other else track.field
+                seen.append(Seen(name, calls[name], type(module).__name__, tuple(output.shape[1:]), field, other))
 
         return record
 
-    handles = [module.register_forward_hook(hook(name)) for name, module in body.named_modules()]
+    # Scripted modules take no hooks: they are no layers.
+    hooked = [(n, m) for n, m in body.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
+    handles = [module.register_forward_hook(hook(name)) for name, module in hooked]
     try:
         with torch.no_grad(), warnings.catch_warnings(), follow:
             warnings.simplefilter("ignore")
@@ -243,13 +245,14 @@ def _everything(tracks: Sequence[Any], out: Tensor) -> _Track:
     if out.ndim != 4:
         return _Track(joined, None)
     units = (shape[track.dims[0]], shape[track.dims[1]]) if track.dims else (1, 1)
+    kept = track.dims if track.dims and all(out.shape[d] == shape[d] for d in track.dims) else (2, 3)
     y, x = (
-        _evenly(wide, old, before, after)
-        for wide, old, before, after in zip(
-            (joined.y, joined.x), (track.field.y, track.field.x), units, out.shape[-2:], strict=True
+        _evenly(wide, old, before, out.shape[dim])
+        for wide, old, before, dim in zip(
+            (joined.y, joined.x), (track.field.y, track.field.x), units, kept, strict=True
         )
     )
-    return _Track(Field(y, x), (2, 3))
+    return _Track(Field(y, x), kept)
 
 
 def _evenly(wide: Axis, old: Axis, before: int, after: int) -> Axis:
@@ -268,7 +271,8 @@ def _merge(tracks: Sequence[Any], out: Tensor) -> _Track | None:
         return _Track(field, None)
     dims = spatial[0][0].dims
     if any(t.dims != dims for t, _ in spatial):
-        return None
+        local = next((t.dims for t, _ in spatial if not t.field.shared), dims)
+        return replace(_everything(tracks, out), dims=local)
     axes = []
     for which, dim in enumerate(dims):
         parts = [((t.field.y, t.field.x)[which], s[dim] if t.dims and len(s) == out.ndim else 1) for t, s in tracks]

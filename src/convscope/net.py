@@ -36,17 +36,23 @@ class Layer:
     parameters: int
     number: int | None = None
     leaf: bool = True
+    channels_last: bool = False
 
     @property
     def spatial(self) -> bool:
-        """Whether the layer has channels with a height and a width."""
-        return len(self.shape) == 3
+        """Whether the layer has channels with a height and a width, in that order."""
+        return len(self.shape) == 3 and not self.channels_last
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The rows and columns of a layer with places."""
+        return self.shape[-2], self.shape[-1]
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Generator[None]:
     """Put a module in eval mode without trainable parameters, and restore every flag afterwards."""
-    training = [part for part in module.modules() if part.training]
+    training = [part for part in module.modules() if getattr(part, "training", False)]
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     try:
         for part in training:
@@ -239,6 +245,7 @@ class Net(nn.Module):
                 parameters=sum(p.numel() for p in module.parameters(recurse=False)),
                 number=convolutions if convolution else None,
                 leaf=next(module.children(), None) is None,
+                channels_last=step.channels_last,
             )
         return layers
 
@@ -252,13 +259,12 @@ class Net(nn.Module):
     def layer(self, name: str | int) -> Layer:
         """Find a layer by its dotted name, or by n for the nth convolution in execution order.
 
-        Raises LayerError with the nearest names when there is none, or with the calls when it runs more than once.
+        A module that is itself called "3" comes before the third convolution. Raises LayerError with the nearest names
+        when there is none, or with the calls when it runs more than once.
         """
         name = str(name)
         if name in self.layers:
             return self.layers[name]
-        if name.isdigit():
-            return self._convolution(int(name))
         twins = [key for key in self.layers if key.partition("#")[0] == name]
         if twins:
             raise LayerError(
@@ -267,9 +273,12 @@ class Net(nn.Module):
         for alias, module in self.body.named_modules(remove_duplicate=False):
             if alias == name:
                 return self._alias(name, module)
+        if name.isdigit():
+            return self.convolution(int(name))
         raise LayerError(f"{self.name} has no layer {name!r}; nearest: {nearest(name, self.layers)}")
 
-    def _convolution(self, number: int) -> Layer:
+    def convolution(self, number: int) -> Layer:
+        """Find the nth convolution in execution order, from 1. Raises LayerError when there are fewer."""
         found = [layer for layer in self.layers.values() if layer.number is not None]
         for layer in found:
             if layer.number == number:

@@ -263,7 +263,7 @@ def _class_part(net: Net, text: str) -> Unit:
 
 def _channel(net: Net, name: str, channel: int, place: str | None) -> Unit:
     layer = net.layer(name) if name else net.output
-    if len(layer.shape) not in (1, 3):
+    if len(layer.shape) != 1 and not layer.spatial:
         raise QuestionError(
             f"{layer.name or 'the output'} of {net.name} has shape {layer.shape}, without channels: "
             "ask for a layer (c, h, w) or (c,)"
@@ -275,7 +275,7 @@ def _channel(net: Net, name: str, channel: int, place: str | None) -> Unit:
     if not layer.spatial:
         raise QuestionError(f"layer {layer.name!r} has no places: ask for '{layer.name}:{channel}'")
     y, x = (int(number) for number in place.split(","))
-    height, width = layer.shape[1:]
+    height, width = layer.grid
     if y >= height or x >= width:
         raise QuestionError(
             f"layer {layer.name!r} has {height} rows and {width} columns for a picture of {net.size[0]}x{net.size[1]}: "

@@ -57,8 +57,9 @@ _UNDEFINED = {
     "CopySlices": "an in-place operation on a view",
 }
 _LINEAR = frozenset(
-    """AccumulateGrad MaxPool2D Convolution Addmm Baddbmm Addbmm Mm Bmm Mv Linear NativeBatchNorm CudnnBatchNorm MiopenBatchNorm
-    MkldnnLinear MkldnnConvolution MaxPool2DWithIndices AdaptiveMaxPool2D MaxPool3DWithIndices AvgPool2D AvgPool3D
+    """AccumulateGrad MaxPool2D Convolution Addmm Baddbmm Addbmm Mm Bmm Mv Linear NativeBatchNorm CudnnBatchNorm
+    MiopenBatchNorm MkldnnLinear MkldnnConvolution MaxPool2DWithIndices AdaptiveMaxPool2D MaxPool3DWithIndices
+    AvgPool2D AvgPool3D
     AdaptiveAvgPool2D MkldnnAdaptiveAvgPool2D AvgPool1D Mean Sum Add Sub Rsub Div Neg Cat Stack View UnsafeView Reshape
     ReshapeAlias Flatten Squeeze Unsqueeze T Transpose Permute Select Slice Index IndexSelect Gather Clone Copy ToCopy
     ConstantPadNd ReflectionPad2D ReplicationPad2D Expand Repeat Split SplitWithSizes Unbind Narrow Alias Detach
@@ -164,8 +165,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
                 f"the network uses {_UNDEFINED[kind]}, where {self._name} is not defined: it is a rule for ReLU. "
                 f"{_INSTEAD}"
             )
-        masks = (getattr(node, name, None) for name in ("_saved_self", "_saved_other"))
-        if kind == "Mul" and any(isinstance(mask, Tensor) and mask.dtype == torch.bool for mask in masks):
+        if kind == "Mul" and _multiplies_by_a_mask(node):
             raise RuleError(f"the network multiplies by a mask, where {self._name} is not defined. {_INSTEAD}")
         if kind not in _CURVED or _opaque(node):
             raise RuleError(
@@ -189,6 +189,13 @@ class _PassBack(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0], None
+
+
+def _multiplies_by_a_mask(node: Node) -> bool:
+    """Whether a product has a factor without gradient that differs from place to place: a mask, for all we know."""
+    factors = zip(node.next_functions, ("_saved_self", "_saved_other"), strict=False)
+    masks = [getattr(node, name, None) for (edge, _), name in factors if edge is None]
+    return any(isinstance(m, Tensor) and (m.dtype == torch.bool or (m.ndim > 2 and m[0, 0].numel() > 1)) for m in masks)
 
 
 def _metadata(node: Node) -> dict[str, Any]:

@@ -50,13 +50,26 @@ def grad_cam(
 
 
 def last_places(net: Net) -> Layer:
-    """Return the last layer with places: where the last convolution's grid is last seen before it is pooled away."""
-    spatial = [layer for layer in net.layers.values() if layer.spatial and min(layer.shape[1:]) > 1]
+    """Return the last layer with places: where the last convolution's grid is last seen before it is pooled away.
+
+    Where nearly all of the network comes after that, it is no convolutional network (a vision transformer's only
+    convolution cuts the picture into patches): then the last layer with places of any kind, or LayerError.
+    """
+    spatial = [layer for layer in net.layers.values() if layer.spatial and min(layer.shape[1:]) > 1 and layer.name]
     convolutions = [layer for layer in spatial if layer.number is not None]
-    if not convolutions:
-        raise LayerError(f"{net.name} has no convolution with places: name a layer, one of {', '.join(net.layers)}")
-    grid = convolutions[-1].shape[1:]
-    return [layer for layer in spatial if layer.shape[1:] == grid and "Pool" not in layer.kind and layer.name][-1]
+    if convolutions:
+        grid = convolutions[-1].shape[1:]
+        spatial = spatial if _early(net, convolutions[-1]) else [s for s in spatial if s.shape[1:] == grid]
+    found = [layer for layer in spatial if "Pool" not in layer.kind]
+    if not found or _early(net, found[-1]):
+        raise LayerError(f"{net.name} has no late layer with places (c, h, w) that could be found: name a layer")
+    return found[-1]
+
+
+def _early(net: Net, layer: Layer) -> bool:
+    """Whether more than four fifths of the layers with parameters come after a layer."""
+    names = [other.name for other in net.layers.values() if other.parameters or other.name == layer.name]
+    return names.index(layer.name) < 0.2 * (len(names) - 1)
 
 
 def activity_and_slope(net: Net, pixels: Tensor, objective: Objective, layer: Layer) -> tuple[Tensor, Tensor]:

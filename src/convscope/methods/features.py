@@ -73,7 +73,7 @@ def maps(
     All tiles share one colour scale. A layer of more than 256 channels shows the 256 strongest.
     """
     chosen, views = net.layer(layer), _views(net, pictures)
-    if len(chosen.shape) not in (1, 3):
+    if len(chosen.shape) != 1 and not chosen.spatial:
         raise LayerError(
             f"layer {chosen.name!r} has shape {chosen.shape}, without channels: name one with (c, h, w) or (c,)"
         )
@@ -294,13 +294,13 @@ def _some_convolutions(net: Net) -> list[Layer]:
 def filters(
     net: Net,
     *,
-    layer: Annotated[str, "a convolution that reads pixels; the first by default"] = "1",
+    layer: Annotated[str | None, "a convolution that reads pixels; the first by default"] = None,
 ) -> Gallery:
     """Show the filters that read pixels directly, each as a small picture with grey as zero.
 
     All share one scale, so that a filter that dominates is seen to; the caption gives each filter's RMS.
     """
-    chosen = net.layer(layer)
+    chosen = net.convolution(1) if layer is None else net.layer(layer)
     module = dict(net.body.named_modules())[chosen.name.partition("#")[0]]
     weight = getattr(module, "weight", None)
     if not isinstance(module, nn.Conv2d) or not isinstance(weight, Tensor) or weight.shape[1] != net.channels:

@@ -42,7 +42,10 @@ def read_mnist(folder: Path) -> Digits:
 
 def read_uci() -> Digits:
     """Enlarge scikit-learn's 8x8 digits to 24x24 within 28x28, in [0, 1]."""
-    from sklearn.datasets import load_digits
+    try:
+        from sklearn.datasets import load_digits  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise SystemExit("training lenet5 needs scikit-learn: pip install 'convscope[train]'") from None
 
     data: Any = load_digits()
     small = torch.tensor(data.images, dtype=torch.float32)[:, None] / 16
