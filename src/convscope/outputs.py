@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 from .errors import OutputError
 
@@ -27,11 +26,9 @@ def write(path: str | Path, writer: Callable[[Path], object]) -> Path:
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.with_name(f".{uuid4().hex}{path.suffix}")
+        temporary.touch(exist_ok=False)
         writer(temporary)
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
@@ -39,9 +36,3 @@ def write(path: str | Path, writer: Callable[[Path], object]) -> Path:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
