@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from skimage.data import chelsea
+from skimage.data import chelsea, coffee
 
 import convscope
 
@@ -14,9 +14,9 @@ IMAGES = Path(__file__).parent / "images"
 
 def main() -> None:
     net = convscope.load("torchvision:squeezenet1_0", weights=sys.argv[1] if len(sys.argv) > 1 else "default")
-    picture = chelsea()  # by Stéfan van der Walt, CC0
-    convscope.explain(net, picture, "grad_cam", "Egyptian cat").save(IMAGES / "chelsea-grad_cam.png")
-    convscope.project(net, picture, layer="features.7", top=6).save(IMAGES / "chelsea-project.png")
+    # coffee: Rachel Michetti, CC0; chelsea: Stéfan van der Walt, CC0
+    convscope.explain(net, coffee(), "grad_cam").save(IMAGES / "coffee-grad_cam.png")
+    convscope.project(net, chelsea(), layer="features.7", top=6).save(IMAGES / "chelsea-project.png")
 
 
 if __name__ == "__main__":
