@@ -22,6 +22,7 @@ from torchvision import models
 from convscope import Net
 from convscope.errors import PictureError
 from convscope.images import Fit, find_pictures, open_picture, to_image, view
+from mutations import edits, mutated
 from networks import tiny
 
 fuzz = settings(max_examples=300, deadline=10_000, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -473,19 +474,7 @@ def _seeds() -> dict[str, bytes]:
 
 
 SEEDS = _seeds()
-places = st.integers(0, 120) | st.integers(0, 4000)
-kinds = st.sampled_from(["set", "drop", "add", "cut"])
-changes = st.lists(st.tuples(places, kinds, st.binary(min_size=1, max_size=4)), min_size=1, max_size=4)
-
-
-def mutated(content: bytes, edits: list[tuple[int, str, bytes]]) -> bytes:
-    for place, kind, new in edits:
-        at = place % max(len(content), 1)
-        head, tail = content[:at], content[at:]
-        content = {
-            "set": head + new + tail[len(new) :], "drop": head + tail[len(new) :], "add": head + new + tail, "cut": head
-        }[kind]  # fmt: skip
-    return content
+PLACES = st.integers(0, 120) | st.integers(0, 4000)
 
 
 def check_sound(content: bytes) -> None:
@@ -500,10 +489,10 @@ def check_sound(content: bytes) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@given(st.sampled_from(list(SEEDS)), changes)
+@given(st.sampled_from(list(SEEDS)), edits(PLACES))
 @fuzz
-def test_damaged_files_are_pictures_or_picture_errors(kind: str, edits: list[tuple[int, str, bytes]]) -> None:
-    check_sound(mutated(SEEDS[kind], edits))
+def test_damaged_files_are_pictures_or_picture_errors(kind: str, changes: list[tuple[int, str, bytes]]) -> None:
+    check_sound(mutated(SEEDS[kind], changes))
 
 
 @pytest.mark.filterwarnings("ignore")

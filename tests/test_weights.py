@@ -27,6 +27,7 @@ from convscope.errors import NetworkError, WeightsError
 from convscope.zoo.lenet import lenet5
 from convscope.zoo.samples import digits
 from convscope.zoo.torchvision_models import names
+from mutations import edits, mutated
 
 fuzz = settings(max_examples=200, deadline=10_000, derandomize=True, suppress_health_check=list(HealthCheck))
 State = dict[str, Tensor]
@@ -248,22 +249,7 @@ def _damageable() -> dict[str, bytes]:
 
 
 CONTENTS = _damageable()
-places = st.integers(0, 1500) | st.integers(0, 300_000) | st.integers(-4000, -1)
-changes = st.lists(
-    st.tuples(places, st.sampled_from(["set", "drop", "add", "cut"]), st.binary(min_size=1, max_size=5)),
-    min_size=1,
-    max_size=4,
-)
-
-
-def mutated(content: bytes, edits: list[tuple[int, str, bytes]]) -> bytes:
-    for place, kind, new in edits:
-        at = place % max(len(content), 1)
-        head, tail = content[:at], content[at:]
-        content = {
-            "set": head + new + tail[len(new) :], "drop": head + tail[len(new) :], "add": head + new + tail, "cut": head
-        }[kind]  # fmt: skip
-    return content
+PLACES = st.integers(0, 1500) | st.integers(0, 300_000) | st.integers(-4000, -1)
 
 
 def check_loads_or_weights_error(path: Path) -> None:
@@ -280,10 +266,10 @@ def check_loads_or_weights_error(path: Path) -> None:
 def test_damaged_files_load_or_are_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"w{suffix}"
 
-    @given(changes)
+    @given(edits(PLACES))
     @fuzz
-    def check(edits: list[tuple[int, str, bytes]]) -> None:
-        path.write_bytes(mutated(CONTENTS[suffix], edits))
+    def check(changes: list[tuple[int, str, bytes]]) -> None:
+        path.write_bytes(mutated(CONTENTS[suffix], changes))
         check_loads_or_weights_error(path)
 
     check()
