@@ -25,6 +25,8 @@ def write(path: str | Path, writer: Callable[[Path], object]) -> Path:
             raise OutputError(f"cannot write {str(path)!r}: no file can have such a name")
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
+        if path.parent.is_file():
+            raise OutputError(f"cannot write {path}: {path.parent} is a file, not a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{uuid4().hex}{path.suffix}")
         temporary.touch(exist_ok=False)
