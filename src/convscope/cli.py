@@ -21,6 +21,7 @@ from . import registry
 from .errors import ConvscopeError, OptionError, OutputError, nearest
 from .outputs import NUMBER_ENDINGS, PICTURE_ENDINGS
 from .progress import progress
+from .training.command import history, train
 
 if TYPE_CHECKING:
     from .drawings import Drawing
@@ -32,8 +33,15 @@ def _option(kind: Any, default: Any, text: str, *names: str) -> tuple[Any, Any]:
 
 
 _COMMON: dict[str, tuple[Any, Any]] = {
-    "net": _option(str | None, None, "network: torchvision:NAME, or lenet5 for handwritten digits, the default"),
-    "weights": _option(str, "default", "'default', 'none' for random ones, or a .safetensors, .pt or .pth file"),
+    "net": _option(
+        str | None,
+        None,
+        "network: zfnet64 (the default), lenet5 (for small grey pictures), zfnet, torchvision:NAME, ...",
+    ),
+    "weights": _option(
+        str, "default", "'default', 'none' for random ones, a .safetensors, .pt or .pth file, or the folder of a run"
+    ),
+    "epoch": _option(int | None, None, "the network as it was after this epoch of its training: convscope history NET"),
     "device": _option(str, "cpu", "cpu, cuda, cuda:1, mps"),
     "out": _option(
         Path | None, None, f"file to write ({', '.join(PICTURE_ENDINGS)}); a folder for several pictures", "--out", "-o"
@@ -179,15 +187,18 @@ def _pictures(names: Iterable[str]) -> list[Path]:
     return found
 
 
-def _load(name: str | None, weights: str, device: str) -> Net:
-    from .zoo import DEFAULT, load
+def _load(name: str | None, weights: str, epoch: int | None, device: str, pictures: Sequence[Path]) -> Net:
+    from .zoo import default_for, load
 
+    net = load(name or default_for(pictures), weights=weights, epoch=epoch, device=device_named(device))
     if name is None:
-        print(f"convscope: no --net given, so {DEFAULT}, which knows handwritten digits only", file=sys.stderr)
-    return load(name or DEFAULT, weights=weights, device=_device(device))
+        known = f"{len(net.classes)} classes: {', '.join(net.classes[:4])}, ..."
+        print(f"convscope: no --net given, so {net.name}, which knows {known}", file=sys.stderr)
+    return net
 
 
-def _device(name: str) -> Any:
+def device_named(name: str) -> Any:
+    """Return a torch device that is here. Raises OptionError when it is not."""
     import torch
 
     try:
@@ -209,6 +220,7 @@ class _Job:
     options: dict[str, Any]
     net: str | None
     weights: str
+    epoch: int | None
     device: str
     out: Path | None
     save_values: Path | None
@@ -227,7 +239,7 @@ class _Job:
     def run(self) -> None:
         self._check_outputs()
         with progress():
-            net = _load(self.net, self.weights, self.device)
+            net = _load(self.net, self.weights, self.epoch, self.device, self.pictures)
             if self.several:
                 self._run_each(net)
                 return
@@ -315,7 +327,7 @@ def demo(
 
 
 def layers(
-    net: Annotated[str, typer.Argument(metavar="NET", help="network: lenet5, torchvision:NAME")],
+    net: Annotated[str, typer.Argument(metavar="NET", help="network: zfnet64, zfnet, lenet5, torchvision:NAME, ...")],
     everything: Annotated[bool, typer.Option("--all", help="blocks as well as the layers inside them")] = False,
 ) -> None:
     """List a network's layers: shape, receptive field, step, parameters."""
@@ -323,9 +335,9 @@ def layers(
     from rich.console import Console
     from rich.table import Table
 
-    from .zoo import load
+    from .zoo import load, shipping
 
-    loaded = load(net, weights="default" if net == "lenet5" else "none")
+    loaded = load(net, weights="default" if net in shipping() else "none")
     table = Table(
         title=f"{loaded.name}, pictures of {loaded.size[0]}x{loaded.size[1]}", box=box.SIMPLE_HEAD, title_justify="left"
     )
@@ -358,4 +370,10 @@ def show(picture: Annotated[Path, typer.Argument(metavar="OUT.png", help="a PNG 
     print(read_recipe(picture).to_json())
 
 
-_FIXED: dict[str, Callable[..., None]] = {"demo": demo, "layers": layers, "show": show}
+_FIXED: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "layers": layers,
+    "show": show,
+    "train": train,
+    "history": history,
+}

@@ -38,6 +38,14 @@ class RuleError(ConvscopeError):
     """A backward rule that is not defined on this network, or could not be applied everywhere."""
 
 
+class DataError(ConvscopeError):
+    """Pictures to learn from that are missing, of one class, or cannot be read."""
+
+
+class TrainingError(ConvscopeError):
+    """A training run that went wrong: its loss is not finite."""
+
+
 class OutputError(ConvscopeError):
     """An output that cannot be written."""
 

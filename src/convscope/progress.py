@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .reporting import tracked_by
+from .reporting import Steps, tracked_by
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -32,7 +32,7 @@ class _Bars:
         self.start = time.monotonic()
         self.display: Progress | None = None
 
-    def track(self, items: Sequence[Any], label: str) -> Iterable[Any]:
+    def track(self, items: Steps[Any], label: str) -> Iterable[Any]:
         task = None
         for done, item in enumerate(items):
             if task is None and time.monotonic() - self.start > _PATIENCE:

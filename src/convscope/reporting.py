@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-T = TypeVar("T")
-Tracker = Callable[[Sequence[Any], str], Iterable[Any]]
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Steps(Protocol[T_co]):
+    """The steps of a computation: a list, a data loader, anything that knows how many there are."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[T_co]: ...
+
+
+Tracker = Callable[[Steps[Any], str], Iterable[Any]]
 
 _remarks: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
 _tracker: ContextVar[Tracker | None] = ContextVar("tracker", default=None)
@@ -32,7 +42,7 @@ def listen() -> Generator[list[str]]:
         _remarks.reset(token)
 
 
-def track(items: Sequence[T], label: str) -> Iterable[T]:
+def track(items: Steps[T_co], label: str) -> Iterable[T_co]:
     """Iterate over the steps of a long computation, showing progress where somebody asked for it."""
     tracker = _tracker.get()
     return items if tracker is None else tracker(items, label)

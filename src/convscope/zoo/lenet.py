@@ -1,17 +1,23 @@
-"""LeNet-5 (LeCun et al. 1998) with rectifiers and max pooling, which deconvnets need."""
+"""LeNet-5 (LeCun et al. 1998): as published, and with the rectifiers and max pooling that deconvnets need."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 MEAN, STD = 0.1307, 0.3081
 """Of MNIST's pixels in [0, 1]."""
 
+MEAN_1998, STD_1998 = 0.1 / 1.275, 1 / 1.275
+"""They map paper (0) to -0.1 and ink (1) to 1.175, as in LeCun et al. (1998), sec. II-B."""
 
-def lenet5() -> nn.Sequential:
-    """Build LeNet-5 for 28x28 grey digits: 61,706 parameters."""
+
+def lenet5(classes: int = 10) -> nn.Sequential:
+    """Build LeNet-5 with rectifiers and max pooling for 28x28 grey digits: 61,706 parameters."""
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(1, 6, 5, padding=2),
@@ -25,6 +31,114 @@ def lenet5() -> nn.Sequential:
             flatten=nn.Flatten(),
             fc4=nn.Linear(120, 84),
             relu4=nn.ReLU(),
-            fc5=nn.Linear(84, 10),
+            fc5=nn.Linear(84, classes),
         )
     )
+
+
+def lenet5_1998() -> nn.Sequential:
+    """Build LeNet-5 as published, for 32x32 grey digits: 60,000 trainable parameters, 340,908 connections.
+
+    Its output is the negative of the paper's: the larger, the nearer to the digit's code.
+    """
+    partial = nn.Conv2d(6, 16, 5)
+    parametrize.register_parametrization(partial, "weight", _Partial())
+    return nn.Sequential(
+        OrderedDict(
+            c1=nn.Conv2d(1, 6, 5),
+            squash1=_Squash(),
+            s2=_Subsample(6),
+            squash2=_Squash(),
+            c3=partial,
+            squash3=_Squash(),
+            s4=_Subsample(16),
+            squash4=_Squash(),
+            c5=nn.Conv2d(16, 120, 5),
+            squash5=_Squash(),
+            flatten=nn.Flatten(),
+            f6=nn.Linear(120, 84),
+            squash6=_Squash(),
+            output=_Codes(),
+        )
+    )
+
+
+# Table I: which maps of S2 each map of C3 reads.
+_READS = (
+    *((k, (k + 1) % 6, (k + 2) % 6) for k in range(6)),
+    *((k, (k + 1) % 6, (k + 2) % 6, (k + 3) % 6) for k in range(6)),
+    *((k, (k + 1) % 6, (k + 3) % 6, (k + 4) % 6) for k in range(3)),
+    tuple(range(6)),
+)
+
+
+class _Partial(nn.Module):
+    """Keep only the 60 kernels of Table I of a (16, 6, 5, 5) weight; the others are zero and not trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pairs = [(above, below) for above, reads in enumerate(_READS) for below in reads]
+        self.pairs = tuple(torch.tensor(pairs).T)
+
+    def forward(self, kernels: Tensor) -> Tensor:
+        weight = kernels.new_zeros(16, 6, 5, 5)
+        return weight.index_put(self.pairs, kernels)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight[self.pairs]
+
+
+class _Squash(nn.Module):
+    """Squash as the paper does: 1.7159 tanh(2/3 x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1.7159 * torch.tanh(x * (2 / 3))
+
+
+class _Subsample(nn.Module):
+    """Add 2x2 neighbours, times one trained coefficient and plus one bias per map."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.coefficient = nn.Parameter(torch.full((channels, 1, 1), 0.25))
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 4 * F.avg_pool2d(x, 2) * self.coefficient + self.bias
+
+
+class _Codes(nn.Module):
+    """Measure the squared distance from the 84 values of F6 to each digit's fixed code, its 7x12 drawing."""
+
+    codes: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        drawn = [[1.0 if dot == "#" else -1.0 for dot in "".join(rows)] for rows in _drawn()]
+        self.register_buffer("codes", torch.tensor(drawn), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -(x[:, None] - self.codes).square().sum(2)
+
+
+def _drawn() -> list[list[str]]:
+    """Cut the ten drawings, 7 wide and 12 high, out of the sheet below."""
+    rows = [line.split() for line in _SHEET.strip().splitlines()]
+    return [[row[digit] for row in rows] for digit in range(10)]
+
+
+# The paper prints its codes as a figure only; these are drawn anew, in the same manner.
+_SHEET = """
+..###.. ...##.. .#####. .#####. .....#. ####### ..####. ####### ..###.. .#####.
+.#...#. ..###.. ##...## ##...## ....##. ##..... .##.... .....## .#...#. ##...##
+##...## .####.. .....## .....## ...###. ##..... ##..... ....##. ##...## ##...##
+##...## ...##.. .....## .....## ..##.#. ##..... ##..... ....##. ##...## ##...##
+##...## ...##.. ....##. ....##. .##..#. #####.. ##.###. ...##.. .#...#. ##...##
+##...## ...##.. ...##.. ..###.. ##...#. ##..##. ###..## ...##.. ..###.. .######
+##...## ...##.. ..##... ....##. ####### .....## ##...## ..##... .#...#. ..##.##
+##...## ...##.. .##.... .....## .....#. .....## ##...## ..##... ##...## .....##
+##...## ...##.. ##..... .....## .....#. .....## ##...## .##.... ##...## .....##
+##...## ...##.. ##..... .....## .....#. ##...## ##...## .##.... ##...## .....##
+.#...#. ...##.. ##..... ##...## .....#. ##..##. .##.##. ##..... .#...#. ....##.
+..###.. .###### ####### .#####. .....#. .####.. ..###.. ##..... ..###.. .####..
+"""

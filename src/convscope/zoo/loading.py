@@ -1,72 +1,127 @@
-"""`load`: a network by name, with weights from its library, from a file, or random."""
+"""`load`: a network by name, with weights of its own, from a file or a training run, or random."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import resources
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 
-from ..errors import NetworkError, nearest
+from ..errors import NetworkError, OptionError, WeightsError, nearest
 from ..net import Net
-from . import lenet, torchvision_models
+from . import runs, torchvision_models
+from .blueprints import BLUEPRINTS, Blueprint
 from .weights import fit_weights, read_weights
 
-DEFAULT = "lenet5"
+DEFAULT = "zfnet64"
 """The network of the command line when none is named; it needs no download."""
+
+_DIGITS, _SMALL = "lenet5", 32
 
 SEED = 0
 
 
-def load(name: str, *, weights: str | Path | None = "default", device: str | torch.device | None = None) -> Net:
+def load(
+    name: str,
+    *,
+    weights: str | Path | None = "default",
+    epoch: int | None = None,
+    device: str | torch.device | None = None,
+) -> Net:
     """Load a network by name.
 
     Args:
-        name: "lenet5", which ships with the package, or "torchvision:alexnet" and every other classification network
-            of torchvision.
-        weights: "default" for the library's own (downloaded once into torch's cache), the path of a .safetensors, .pt
-            or .pth file, or None (on the command line "none") for random weights with a fixed seed, which every
-            caption then says.
+        name: "zfnet64", "lenet5" and "lenet5-1998", which ship with the package; "zfnet", "alexnet-zf" and their
+            variants ("alexnet-zf:no-3-4"); or "torchvision:alexnet" and all of its classification networks.
+        weights: "default" for its own weights (torchvision's are downloaded once into torch's cache), the path of a
+            .safetensors, .pt or .pth file, the folder of a run of `convscope train`, or None (on the command line
+            "none") for random weights with a fixed seed, which every caption then says.
+        epoch: the snapshot of this epoch of the training, where there are several; the last one by default.
         device: where to put it; the CPU by default.
 
-    Raises NetworkError for an unknown name, WeightsError when weights cannot be read, do not fit or are not finite.
+    Raises NetworkError for an unknown name, WeightsError when weights cannot be read, do not fit or are not finite,
+    OptionError for an epoch without a snapshot.
     """
     prefix, _, model = name.partition(":")
-    builder = BUILDERS.get(prefix if model else name)
-    if builder is None:
-        known = nearest(name, names())
-        wanted = "" if model or name not in torchvision_models.names() else f" Did you mean 'torchvision:{name}'?"
-        raise NetworkError(f"there is no network {name!r}; nearest: {known}.{wanted}")
     if isinstance(weights, str) and weights.lower() == "none":
         weights = None
     if weights is not None and weights != "default":
         weights = Path(weights)
+    build = _builder(name, prefix, model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        net = builder(model, weights)
+        net = build(weights, epoch)
     return net if device is None else net.to(device)
 
 
 def names() -> list[str]:
     """List every name that `load` knows."""
-    return ["lenet5", *(f"torchvision:{model}" for model in torchvision_models.names())]
+    return [*BLUEPRINTS, *(f"torchvision:{model}" for model in torchvision_models.names())]
 
 
-def _lenet5(model: str, weights: str | Path | None) -> Net:
-    if model:
-        raise NetworkError(f"there is no network 'lenet5:{model}'; it is called 'lenet5'")
-    body = lenet.lenet5()
-    if weights is not None:
-        shipped = Path(str(resources.files(__name__.rpartition(".")[0]) / "lenet5.safetensors"))
-        path = shipped if weights == "default" else Path(weights)
-        fit_weights(body, read_weights(path), network="lenet5")
-    note = f"random weights, seed {SEED}" if weights is None else ""
-    digits = [str(digit) for digit in range(10)]
-    return Net(body, mean=lenet.MEAN, std=lenet.STD, size=28, classes=digits, name="lenet5", note=note)
+def default_for(pictures: Sequence[Path]) -> str:
+    """Choose a network when none is named: lenet5 for grey pictures of at most 32 pixels, else zfnet64."""
+    return _DIGITS if pictures and all(_digit_like(path) for path in pictures) else DEFAULT
 
 
-BUILDERS: dict[str, Callable[[str, str | Path | None], Net]] = {
-    "lenet5": _lenet5,
-    "torchvision": lambda model, weights: torchvision_models.build(model, weights, seed=SEED),
-}
+def _digit_like(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return image.mode in ("1", "L") and max(image.size) <= _SMALL
+    except Exception:  # a picture that cannot be read is reported when it is read
+        return False
+
+
+def _builder(name: str, prefix: str, model: str) -> Callable[[str | Path | None, int | None], Net]:
+    if name in BLUEPRINTS:
+        return lambda weights, epoch: _own(BLUEPRINTS[name], weights, epoch)
+    if prefix == "torchvision" and model:
+        return lambda weights, epoch: _torchvision(model, weights, epoch)
+    wanted = f" Did you mean 'torchvision:{name}'?" if name in torchvision_models.names() else ""
+    raise NetworkError(f"there is no network {name!r}; nearest: {nearest(name, names())}.{wanted}")
+
+
+def _torchvision(model: str, weights: str | Path | None, epoch: int | None) -> Net:
+    if epoch is not None:
+        raise OptionError(f"torchvision:{model} has no snapshots of its training; those that do: {_with_history()}")
+    return torchvision_models.build(model, weights, seed=SEED)
+
+
+def _own(blueprint: Blueprint, weights: str | Path | None, epoch: int | None) -> Net:
+    if weights is None:
+        if epoch is not None:
+            raise OptionError(f"random weights have no epoch {epoch}: leave out weights or epoch")
+        names = [str(digit) for digit in range(10)] if blueprint.channels == 1 else []
+        return blueprint.net(blueprint.body(blueprint.classes), names, note=f"random weights, seed {SEED}")
+    path = _file(blueprint.name, weights, epoch)
+    told, state = runs.facts(path), read_weights(path)
+    if told.get("network", blueprint.name) != blueprint.name:
+        raise WeightsError(f"{path} holds weights of {told['network']}, not of {blueprint.name}")
+    classes = [str(name) for name in told.get("classes", [])]
+    if not classes and blueprint.channels == 1:
+        classes = [str(digit) for digit in range(10)]
+    body = blueprint.body(len(classes) or blueprint.classes)
+    fit_weights(body, state, network=blueprint.name)
+    return blueprint.net(body, classes, note=f"epoch {told['epoch']} of its training" if epoch is not None else "")
+
+
+def _file(name: str, weights: str | Path, epoch: int | None) -> Path:
+    """Find the weights file that is asked for."""
+    if weights == "default":
+        if not (runs.shipped(name) / runs.HISTORY).is_file():
+            raise WeightsError(
+                f"{name} ships without weights: train it (convscope train {name} --data FOLDER), give weights=FILE, "
+                f"or weights=None for random ones"
+            )
+        return runs.snapshot(runs.shipped(name), epoch)
+    weights = Path(weights)
+    if weights.is_dir():
+        return runs.snapshot(weights, epoch)
+    if epoch is not None:
+        raise OptionError(f"{weights} is one file without other epochs: leave out epoch, or give the run's folder")
+    return weights
+
+
+def _with_history() -> str:
+    return ", ".join(runs.shipping())

@@ -1,0 +1,183 @@
+"""How a network is trained: the numbers, the augmentation and the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torchvision.transforms import v2
+
+from ..errors import OptionError, nearest
+from ..zoo.blueprints import Blueprint
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a training run computes, data and seed apart.
+
+    Attributes:
+        epochs: passes over the pictures.
+        batch: pictures per step, over all devices.
+        rate: learning rate; the peak of "onecycle", the start of "plateau".
+        schedule: "onecycle" (up, then down to nothing) or "plateau" (a tenth whenever three epochs brought nothing).
+        augment: "photo", "digits", or "corners" (Krizhevsky et al.: five places, mirrored).
+        sizes: (from this share of the epochs on, side of the picture as a share of the network's size).
+        momentum, nesterov, decay: of stochastic gradient descent.
+        smoothing: share of the label given to all classes.
+        dropout: of the last layers, where the network has any.
+        gaussian: standard deviation of initial weights, per unit of pixels of 0 to 255, biases zero; torch's when None.
+        clip: largest root mean square of a convolution's filter, in the same units; None for no limit.
+        batch_norm: whether the network may normalise batches while it is trained.
+    """
+
+    epochs: int
+    batch: int = 128
+    rate: float = 0.1
+    schedule: str = "onecycle"
+    augment: str = "photo"
+    sizes: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
+    momentum: float = 0.9
+    nesterov: bool = True
+    decay: float = 5e-4
+    smoothing: float = 0.0
+    dropout: float | None = None
+    gaussian: float | None = None
+    clip: float | None = None
+    batch_norm: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as JSON has them."""
+        return {key: [list(s) for s in value] if key == "sizes" else value for key, value in asdict(self).items()}
+
+    def side(self, epoch: int, size: int) -> int:
+        """Return the side of the pictures in an epoch, from 1, in pixels."""
+        share = max(at for at in self.sizes if at[0] <= (epoch - 1) / self.epochs)[1]
+        return round(size * share)
+
+    def training_body(self, blueprint: Blueprint, classes: int) -> nn.Module:
+        """Build the network as it is trained, with initial weights."""
+        options = dict(blueprint.training) if self.batch_norm else {}
+        if self.dropout is not None and blueprint.name not in _WITHOUT_DROPOUT:
+            options["dropout"] = self.dropout
+        body = blueprint.body(classes, **options)
+        if self.gaussian is not None:
+            _initialise(body, self.gaussian, _unit(blueprint))
+        return body
+
+    def optimiser(self, body: nn.Module) -> Optimizer:
+        """Build the optimiser."""
+        return torch.optim.SGD(
+            body.parameters(), self.rate, self.momentum, nesterov=self.nesterov, weight_decay=self.decay
+        )
+
+    def scheduler(self, optimiser: Optimizer, steps: int) -> Any:
+        """Build the schedule of the learning rate, for a number of steps in all."""
+        if self.schedule == "plateau":
+            return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", factor=0.1, patience=3)
+        return torch.optim.lr_scheduler.OneCycleLR(optimiser, self.rate, total_steps=steps + 1, pct_start=0.2)
+
+    def limit(self, body: nn.Module, blueprint: Blueprint) -> None:
+        """Scale filters whose root mean square is above `clip` back to it (Zeiler & Fergus 2013, sec. 3.1)."""
+        if self.clip is None:
+            return
+        with torch.no_grad():
+            for unit, layer in zip(_units(body, blueprint), _convolutions(body), strict=True):
+                size = layer.weight.square().mean((1, 2, 3), keepdim=True).sqrt()
+                layer.weight.mul_((self.clip * unit / size).clamp(max=1))
+
+    def picture_transform(self, side: int) -> Callable[[Any], Any]:
+        """Build the augmentation of one picture, PIL in and uint8 tensor (c, side, side) out."""
+        return v2.Compose([*AUGMENTATIONS[self.augment](side), v2.PILToTensor()])
+
+
+def _photo(side: int) -> list[Any]:
+    crop = v2.RandomResizedCrop(side, scale=(0.25, 1.0), antialias=True)
+    return [crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.3, 0.3, 0.3)]
+
+
+def _digits(side: int) -> list[Any]:
+    turn = v2.RandomAffine([-12, 12], (0.1, 0.1), (0.8, 1.2), (-12, 12), interpolation=v2.InterpolationMode.BILINEAR)
+    return [v2.Resize((side, side), antialias=True), turn]
+
+
+def _corners(side: int) -> list[Any]:
+    """Scale the shorter side to 256 for 224, cut the middle square, and take one of ten cuts."""
+    large = round(side * 256 / 224)
+    return [v2.Resize(large, antialias=True), v2.CenterCrop(large), v2.TenCrop(side), v2.Lambda(_one_of)]
+
+
+def _one_of(cuts: tuple[Any, ...]) -> Any:
+    return cuts[int(torch.randint(len(cuts), ()))]
+
+
+AUGMENTATIONS: dict[str, Callable[[int], list[Any]]] = {"photo": _photo, "digits": _digits, "corners": _corners}
+
+
+def _convolutions(body: nn.Module) -> list[nn.Conv2d]:
+    return [layer for layer in body.modules() if isinstance(layer, nn.Conv2d)]
+
+
+def _unit(blueprint: Blueprint) -> float:
+    """Return how many steps of 1/255 one unit of the network's normalised input is."""
+    stds = blueprint.std if isinstance(blueprint.std, tuple) else (blueprint.std,)
+    return 255 * sum(stds) / len(stds)
+
+
+def _units(body: nn.Module, blueprint: Blueprint) -> list[float]:
+    """Return the scale of every convolution's weights: the paper's numbers are for pixels of 0 to 255 at the first."""
+    return [_unit(blueprint), *[1.0] * (len(_convolutions(body)) - 1)]
+
+
+def _initialise(body: nn.Module, std: float, unit: float) -> None:
+    first = True
+    for layer in body.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.normal_(layer.weight, 0, std * unit if first else std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+            first = False
+
+
+_WITHOUT_DROPOUT = ("lenet5", "lenet5-1998")
+
+_PAPER = Recipe(
+    epochs=70,
+    rate=0.01,
+    schedule="plateau",
+    augment="corners",
+    nesterov=False,
+    decay=0.0,
+    dropout=0.5,
+    gaussian=0.01,
+    clip=0.1,
+    batch_norm=False,
+)
+_DIGITS = Recipe(epochs=30, batch=64, rate=0.05, augment="digits", smoothing=0.02)
+_OWN = {
+    "lenet5": _DIGITS,
+    "lenet5-1998": replace(_DIGITS, rate=0.01),
+    "zfnet64": Recipe(epochs=50, rate=0.1, sizes=((0.0, 0.75), (0.6, 0.875)), smoothing=0.1),
+}
+
+
+def recipe(blueprint: Blueprint, name: str = "default", **changes: Any) -> Recipe:
+    """Return a network's recipe: "default" or "paper" (Zeiler & Fergus 2013, sec. 3.1), with changes.
+
+    Raises OptionError for an unknown recipe, or a number that makes no sense.
+    """
+    if name not in ("default", "paper"):
+        raise OptionError(f"there is no recipe {name!r}; nearest: {nearest(name, ['default', 'paper'])}")
+    plain = _PAPER if name == "paper" else _OWN.get(blueprint.name, _PAPER)
+    if name == "paper" and blueprint.channels == 1:
+        plain = replace(plain, augment="digits")  # a mirrored digit is another digit
+    chosen = replace(plain, **{key: value for key, value in changes.items() if value is not None})
+    for key in ("epochs", "batch"):
+        if getattr(chosen, key) < 1:
+            raise OptionError(f"{key} is at least 1, not {getattr(chosen, key)}")
+    if not 0 < chosen.rate < float("inf"):
+        raise OptionError(f"rate is a positive number, not {chosen.rate}")
+    return chosen

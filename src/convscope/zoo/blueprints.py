@@ -1,0 +1,99 @@
+"""The project's own networks: how each is built, and what it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from ..net import Net
+from . import lenet, zfnet
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A network of the project's own.
+
+    `build` makes the module, from a number of classes where `any_classes` says that it takes one; `training` are its
+    options while it is trained, such as batch norm that is folded away afterwards. `mean` and `std` are of pixels in
+    [0, 1]; `size` and `resize` as `Net` has them. `any_size` says that it reads larger pictures than `size` too.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
+    size: int
+    classes: int
+    channels: int = 3
+    resize: int | None = None
+    any_classes: bool = True
+    any_size: bool = False
+    training: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def body(self, classes: int, **options: Any) -> nn.Module:
+        """Build the module for a number of classes, with random weights."""
+        return self.build(classes, **options) if self.any_classes else self.build(**options)
+
+    def net(self, body: nn.Module, classes: Sequence[str], *, note: str = "") -> Net:
+        """Wrap a module as a Net that reads pictures as this network does."""
+        return Net(
+            body,
+            mean=self.mean,
+            std=self.std,
+            size=self.size,
+            resize=self.resize,
+            classes=classes,
+            name=self.name,
+            channels=self.channels,
+            note=note,
+        )
+
+
+_DIGITS = Blueprint("lenet5", lenet.lenet5, lenet.MEAN, lenet.STD, size=28, classes=10, channels=1)
+# Pixels of 0 to 255 less their mean, as the paper has them: its filters and their limit of 0.1 are in those units.
+_ZFNET = Blueprint("zfnet", zfnet.zfnet, IMAGENET_MEAN, 1 / 255, size=224, resize=256, classes=1000)
+
+
+def _variant(plain: Blueprint, name: str, options: dict[str, Any]) -> Blueprint:
+    return replace(plain, name=name, build=partial(plain.build, **options))
+
+
+def _all() -> list[Blueprint]:
+    classics = [_ZFNET, _variant(_ZFNET, "alexnet-zf", {"first": "11x11/4"})]
+    return [
+        _DIGITS,
+        replace(
+            _DIGITS,
+            name="lenet5-1998",
+            build=lenet.lenet5_1998,
+            mean=lenet.MEAN_1998,
+            std=lenet.STD_1998,
+            size=32,
+            any_classes=False,
+        ),
+        Blueprint(
+            "zfnet64",
+            zfnet.zfnet64,
+            IMAGENET_MEAN,
+            IMAGENET_STD,
+            size=64,
+            classes=100,
+            any_size=True,
+            training={"batch_norm": True},
+        ),
+        *classics,
+        *(
+            _variant(plain, f"{plain.name}:{name}", options)
+            for plain in classics
+            for name, options in zfnet.VARIANTS[plain.name].items()
+        ),
+    ]
+
+
+BLUEPRINTS = {blueprint.name: blueprint for blueprint in _all()}
