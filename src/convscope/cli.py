@@ -46,6 +46,7 @@ _COMMON: dict[str, tuple[Any, Any]] = {
     "out": _option(
         Path | None, None, f"file to write ({', '.join(PICTURE_ENDINGS)}); a folder for several pictures", "--out", "-o"
     ),
+    "size": _option(int | None, None, "side of the network's input in pixels, where it takes more than one"),
     "save_values": _option(Path | None, None, f"also write the raw numbers ({', '.join(NUMBER_ENDINGS)})"),
 }
 _EXPLAIN: dict[str, tuple[Any, Any]] = {
@@ -54,7 +55,6 @@ _EXPLAIN: dict[str, tuple[Any, Any]] = {
         None,
         "the question: class index or name, layer:channel, layer:channel@row,column, sums; the first choice by default",
     ),
-    "size": _option(int | None, None, "side of the network's input in pixels, where it takes more than one"),
     "overlay": _option(bool, False, "write only the map over the picture, at the original's resolution", "--overlay"),
     "shared_scale": _option(bool, False, "one colour scale for all pictures", "--shared-scale"),
     "cmap": _option(str | None, None, "colour map: fire, polar, grey, jet"),
@@ -253,6 +253,8 @@ class _Job:
 
             heatmap = explain(net, pictures[0], self.entry.name, self.of, size=self.size, **self.options)
             return replace(heatmap, cmap=self.cmap)
+        if self.size is not None:
+            net = net.sized(self.size)
         arguments = {"": [], "picture": pictures[:1], "pictures": [pictures]}[self.entry.takes]
         return self.entry.function(net, *arguments, **self.options)
 

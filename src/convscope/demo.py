@@ -15,9 +15,11 @@ from .net import Net
 from .pages import article, bars, contents, page, section
 from .reporting import track
 from .zoo import DEFAULT, load
-from .zoo.samples import digits
+from .zoo.runs import History, read_history, shipped
+from .zoo.samples import photographs
 
-_SHOWN = (3, 5, 8)
+_SHOWN = 2
+_SIDE = 128
 
 
 def write_demo(folder: Path) -> Path:
@@ -25,80 +27,103 @@ def write_demo(folder: Path) -> Path:
 
     Beside the page lie every figure as PNG, with its recipe inside, and its numbers as .npz.
     """
-    net, pictures = load(DEFAULT), digits()
+    net, pictures = load(DEFAULT), photographs()
+    history = read_history(shipped(DEFAULT))
     steps = [
-        lambda: _introduction(net),
+        lambda: _introduction(net, history),
         lambda: _predictions(net, pictures),
-        *(lambda entry=entry: _method(folder, net, entry, pictures) for entry in _methods()),
-        *(lambda layer=layer: _maps(folder, net, pictures, layer) for layer in ("conv1", "conv2", "conv3")),
-        lambda: _views(folder, net, pictures),
+        *(lambda entry=entry: _method(folder, net, entry, pictures[:_SHOWN]) for entry in _methods()),
+        *(lambda layer=layer: _maps(folder, net, pictures, layer) for layer in ("conv1", "conv3", "conv6")),
+        lambda: _views(folder, net, pictures[:_SHOWN]),
+        lambda: _learning(folder, history),
     ]
     introduction, *parts = [step() for step in track(steps, "demo")]
     titles = re.findall(r"<h2>(.*?)</h2>", "".join(parts))
-    text = page("convscope: a look into LeNet-5", introduction + contents(titles) + "".join(parts))
+    text = page("convscope: a look into a network", introduction + contents(titles) + "".join(parts))
     return outputs.write(folder / "index.html", lambda to: to.write_text(text, encoding="utf-8"))
 
 
 def _methods() -> list[registry.Entry]:
     registry.load_all()
-    order = ("gradient", "saliency", "gradient_x_input", "deconvnet", "guided_backprop", "grad_cam", "occlusion")
+    order = ("grad_cam", "occlusion", "gradient", "saliency", "gradient_x_input", "deconvnet", "guided_backprop")
     rank = {name: place for place, name in enumerate(order)}
     return sorted(registry.METHODS.values(), key=lambda entry: rank.get(entry.name, len(order)))
 
 
-def _introduction(net: Net) -> str:
+def _introduction(net: Net, history: History) -> str:
     parameters = sum(p.numel() for p in net.body.parameters())
     text = (
-        f"This page looks into <b>{html.escape(net.name)}</b>, a network of {parameters:,} parameters that reads "
-        "handwritten digits. It was trained by the project and ships with the package, so nothing was downloaded. "
-        "Every figure lies beside this page as a PNG that knows how it was made "
-        "(<code>convscope show FIGURE.png</code>), with its numbers. The same commands work on any torchvision network "
-        "and on your own: <code>convscope grad_cam cat.jpg --net torchvision:resnet50</code>."
+        f"This page looks into <b>{html.escape(net.name)}</b>, a network of {parameters / 1e6:.1f} million parameters "
+        f"in the manner of Zeiler and Fergus. It tells {len(net.classes)} classes apart, is right on "
+        f"{history.epochs[-1].accuracy:.0%} of the pictures it was tested on, was trained by the project and ships "
+        "with the package, so nothing was downloaded. Every figure lies beside this page as a PNG that knows how it "
+        "was made (<code>convscope show FIGURE.png</code>), with its numbers. The same commands work on any "
+        "torchvision network and on your own: <code>convscope grad_cam cat.jpg --net torchvision:resnet50</code>."
     )
-    return f"<h1>A look into LeNet-5</h1><p class='lead'>{text}</p>"
+    return f"<h1>A look into a network</h1><p class='lead'>{text}</p>"
 
 
 def _predictions(net: Net, pictures: Sequence[Path]) -> str:
     cards = []
     for path in pictures:
-        view = net.view(path)
-        probabilities = predict(net, net.pixels(view))[0]
-        best = probabilities.topk(3)
+        view = net.view(path, size=_SIDE)
+        best = predict(net, net.pixels(view))[0].topk(3)
         rows = [(net.class_name(int(i)), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
-        image = sheets.data_uri(sheets.enlarged(view.original, 84))
-        cards.append(f"<div class='card'><img src='{image}' alt='handwritten digit' width='84'>{bars(rows)}</div>")
+        left, top, right, bottom = map(round, view.box)
+        seen = view.original.crop((left, top, right, bottom))
+        seen.thumbnail((400, 400))
+        image = sheets.data_uri(seen)
+        cards.append(f"<div class='card photo'><img src='{image}' alt='{path.stem}'>{bars(rows)}</div>")
     return section(
         "What it says",
-        "The three most probable digits for each picture, with their probabilities.",
+        "The three most probable of its classes for each picture, with their probabilities. It knows no rockets, and "
+        "can only name what looks most like one.",
         f"<div class='cards'>{''.join(cards)}</div>",
     )
 
 
 def _method(folder: Path, net: Net, entry: registry.Entry, pictures: Sequence[Path]) -> str:
-    drawings: list[Heatmap] = [explain(net, pictures[digit], entry.name) for digit in _SHOWN]
+    drawings: list[Heatmap] = [explain(net, picture, entry.name, size=_SIDE) for picture in pictures]
     body = "".join(
-        _figure(folder, drawing, f"{entry.name}-{digit}") for drawing, digit in zip(drawings, _SHOWN, strict=True)
+        _figure(folder, drawing, f"{entry.name}-{picture.stem}")
+        for drawing, picture in zip(drawings, pictures, strict=True)
     )
     caveat = f"<p class='caveat'>{html.escape(entry.title)}: {html.escape(entry.caveat)}.</p>" if entry.caveat else ""
     return section(entry.title, entry.summary, caveat + body, source=entry.paper)
 
 
 def _maps(folder: Path, net: Net, pictures: Sequence[Path], layer: str) -> str:
-    drawing = maps(net, pictures, layer=layer, top=None if layer != "conv3" else 24)
+    drawing = maps(net.sized(_SIDE), list(pictures), layer=layer, top=12)
     return section(
         f"Feature maps of {layer}",
-        "Every digit as a row, every channel as a column.",
+        "Every picture as a row, the channels that respond most to all of them as columns.",
         _figure(folder, drawing, f"maps-{layer}"),
     )
 
 
 def _views(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
+    wide = net.sized(_SIDE)
     drawings: dict[str, tuple[str, Gallery]] = {
-        "project-conv2": ("What single units saw", project(net, pictures[3], layer="relu2", top=9)),
-        "reconstruct": ("What each layer keeps", reconstruct(net, pictures[:5])),
-        "filters": ("First-layer filters", filters(net)),
+        "project-conv3": ("What single units saw", project(wide, pictures[1], layer="relu3", top=9)),
+        "reconstruct": ("What each layer keeps", reconstruct(wide, list(pictures))),
     }
     return "".join(section(title, "", _figure(folder, drawing, name)) for name, (title, drawing) in drawings.items())
+
+
+def _learning(folder: Path, history: History) -> str:
+    """Show the first filters before and after training, and how well each snapshot does."""
+    kept = history.snapshots
+    rows = [(f"epoch {epoch.epoch}", epoch.accuracy) for epoch in kept]
+    figures = "".join(
+        _figure(folder, filters(load(history.network, epoch=epoch.epoch)), f"filters-epoch-{epoch.epoch}")
+        for epoch in (kept[0], kept[-1])
+    )
+    return section(
+        "How it learned",
+        "Its snapshots, with the share of held-out pictures that each names right; and the filters that read pixels, "
+        "after the first epoch and after the last.",
+        f"<div class='card'>{bars(rows)}</div>{figures}",
+    )
 
 
 def _figure(folder: Path, drawing: Drawing, name: str) -> str:

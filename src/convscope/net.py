@@ -127,6 +127,23 @@ class Net(nn.Module):
         """The input's (height, width) in pixels."""
         return self.fit.size
 
+    def sized(self, side: int) -> Net:
+        """Return the same network, its weights shared, reading pictures of another side in pixels."""
+        fit = self.fit.scaled(side)
+        said = f"input {side} × {side} pixels"
+        return Net(
+            self.body,
+            mean=self.mean,
+            std=self.std,
+            size=fit.size,
+            resize=fit.resize,
+            classes=self.classes,
+            name=self.name,
+            channels=self.channels,
+            interpolation=fit.interpolation,
+            note=f"{self.note}; {said}" if self.note else said,
+        )
+
     @property
     def _first(self) -> Tensor:
         tensors = (t for t in (*self.body.parameters(), *self.body.buffers()) if t.is_floating_point())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,7 +53,8 @@ def train(
     """
     from .trainer import precision_of, processes
 
-    with progress(), processes(_device(device)) as place:
+    first = os.environ.get("RANK", "0") == "0"
+    with progress() if first else nullcontext(), processes(_device(device)) as place:
         run = _run(network, data, recipe, names, held_out, seed, epochs=epochs, batch=batch, rate=rate)
         run.folder = out or Path("runs") / network.replace(":", "-")
         run.snapshots = _epochs(snapshots)

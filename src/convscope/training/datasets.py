@@ -130,7 +130,7 @@ def open_data(
 def _tree(root: Path) -> tuple[Pictures, Pictures | None]:
     if not root.is_dir():
         raise DataError(f"there is no folder {root}" + (" (it is a file)" if root.exists() else ""))
-    if not (root / "train").is_dir():
+    if not any(entry.is_dir() for entry in (root / "train").glob("*")):  # "train" may be the name of a class
         return _folder(root), None
     learn = _folder(root / "train")
     other = next((root / name for name in _HELD_OUT if (root / name).is_dir()), None)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 from ..errors import OptionError, nearest
 from ..zoo.blueprints import Blueprint
@@ -105,13 +107,12 @@ def _digits(side: int) -> list[Any]:
 
 
 def _corners(side: int) -> list[Any]:
-    """Scale the shorter side to 256 for 224, cut the middle square, and take one of ten cuts."""
+    """Scale the shorter side to 256 for 224, cut the middle square, and of it a corner or the middle, or its mirror."""
     large = round(side * 256 / 224)
-    return [v2.Resize(large, antialias=True), v2.CenterCrop(large), v2.TenCrop(side), v2.Lambda(_one_of)]
-
-
-def _one_of(cuts: tuple[Any, ...]) -> Any:
-    return cuts[int(torch.randint(len(cuts), ()))]
+    corners = [(top, left) for top in (0, large - side) for left in (0, large - side)]
+    cuts = [v2.Lambda(partial(functional.crop, top=y, left=x, height=side, width=side)) for y, x in corners]
+    square = [v2.Resize(large, antialias=True), v2.CenterCrop(large)]
+    return [*square, v2.RandomChoice([v2.CenterCrop(side), *cuts]), v2.RandomHorizontalFlip()]
 
 
 AUGMENTATIONS: dict[str, Callable[[int], list[Any]]] = {"photo": _photo, "digits": _digits, "corners": _corners}

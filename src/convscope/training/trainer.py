@@ -90,15 +90,28 @@ def train(run: Run) -> History:
     pictures cannot be read, OptionError when the folder holds a run with other settings, OutputError when a file
     cannot be written (the one before it stays whole).
     """
-    with torch.random.fork_rng(devices=[]), _threads_deterministic():
+    with torch.random.fork_rng(devices=[]), _repeatable():
         state = _State(run)
+        state.tell(_summary(run, state))
         while state.epoch <= run.recipe.epochs:
             _one_epoch(run, state)
         return state.history
 
 
+def _summary(run: Run, state: _State) -> str:
+    pictures = f"{len(run.learn):,} pictures of {len(run.learn.classes)} classes, {len(run.hold):,} held out"
+    parameters = sum(p.numel() for p in state.net.body.parameters())
+    begin = f", from epoch {state.epoch}" + (f", step {state.step}" if state.step else "") if state.begun else ""
+    if state.epoch > run.recipe.epochs:
+        return f"the run in {run.folder} is finished: {run.recipe.epochs} epochs"
+    return (
+        f"{run.blueprint.name}, {parameters:,} parameters: {pictures}; {run.recipe.epochs} epochs of "
+        f"{state.steps} steps{begin}; {run.precision} on {run.device}; in {run.folder}"
+    )
+
+
 @contextmanager
-def _threads_deterministic() -> Generator[None]:
+def _repeatable() -> Generator[None]:
     """Ask cuDNN for algorithms that give the same result twice, where it is used."""
     before = torch.backends.cudnn.deterministic
     torch.backends.cudnn.deterministic = True
@@ -118,6 +131,8 @@ def precision_of(asked: str, device: torch.device) -> str:
         return asked
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if device.type != "cpu":
+        return "fp32"
     fast = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return "bf16" if any(getattr(torch.cpu, name, lambda: False)() for name in fast) else "fp32"
 
@@ -140,6 +155,7 @@ class _State:
         self.history = History(run.blueprint.name, classes, run.settings(), machine(run), run.about)
         self.epoch, self.step, self.seconds = 1, 0, 0.0
         self.losses, self.unreadable = list[float](), dict[str, None]()
+        self.begun = False
         self.resume()
         spread = nn.parallel.DistributedDataParallel(self.body) if self.share.world > 1 else self.body
         self.forward: Callable[[Tensor], Tensor] = spread
@@ -178,8 +194,7 @@ class _State:
                 f"{path} is damaged ({reason}): remove it to begin anew, or name another folder"
             ) from None
         self.history = replace(self.history, epochs=past)
-        at = f", step {self.step}" if self.step else ""
-        self.tell(f"goes on with epoch {self.epoch}{at} of the run in {self.run.folder}")
+        self.begun = True
 
     def _refuse_foreign_folder(self) -> None:
         """Refuse a folder that holds a run without a checkpoint: its snapshots would be overwritten."""
@@ -235,7 +250,7 @@ def _one_epoch(run: Run, state: _State) -> None:
     saved = began
     for batch in track(loader, f"epoch {state.epoch}/{run.recipe.epochs}"):
         state.note_unreadable(run.learn, batch.unreadable)
-        if len(batch.labels) > 1:
+        if len(batch.labels) > 1:  # batch norm needs two
             fresh.append(_one_step(run, state, batch))
         state.step += 1
         if len(fresh) >= _LOOK_EVERY:

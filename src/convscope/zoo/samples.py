@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
+
+
+def photographs() -> list[Path]:
+    """Return three photographs that come with scikit-image, all CC0: a cup of coffee, a cat, and a rocket.
+
+    By Rachel Michetti, Stéfan van der Walt and SpaceX.
+    """
+    spec = find_spec("skimage")
+    folder = Path(str(spec and spec.origin)).parent / "data"
+    return [folder / name for name in ("coffee.png", "chelsea.png", "rocket.jpg")]
 
 
 def digits() -> list[Path]:
