@@ -15,12 +15,13 @@ test: .venv/tested check
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: .venv/tested
-	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples training
 	$(BIN)/pyright
 
 bench: .venv/tested
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/gradients.py
+	$(BIN)/python benchmarks/loading.py
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || (echo "convscope needs Python 3.11 or newer: install one, or say make PYTHON=/path/to/python" && false)

@@ -157,7 +157,34 @@ def test_hyphens_and_random_weights_are_said(digit: str, capsys: Capture) -> Non
 
 def test_the_default_network_is_named(digit: str, capsys: Capture) -> None:
     assert run(["gradient", digit, "-o", "r.png"]) == 0
-    assert "no --net given, so lenet5" in capsys.readouterr().err
+    assert "no --net given, so lenet5, which knows 10 classes: 0, 1, 2, 3" in capsys.readouterr().err
+    Image.new("RGB", (80, 60), "orange").save("colour.png")
+    assert run(["gradient", "colour.png", "-o", "c.png"]) == 0
+    assert "no --net given, so zfnet64, which knows 100 classes: goldfish" in capsys.readouterr().err
+
+
+def test_an_epoch_of_the_training_can_be_asked_for(capsys: Capture) -> None:
+    assert run(["filters", "--epoch", "1", "-o", "f.png", "--save-values", "early.npz"]) == 0
+    assert run(["filters", "-o", "l.png", "--save-values", "late.npz"]) == 0
+    assert np.abs(np.load("early.npz")["filters"] - np.load("late.npz")["filters"]).max() > 0.01
+    assert "epoch 1 of its training" in json.loads(Image.open("f.png").info["convscope"])["network"]
+    assert run(["filters", "--epoch", "4", "-o", "f.png"]) == 2
+    assert "zfnet64 has no snapshot of epoch 4; there are 1, 2, 5, 10, 20" in capsys.readouterr().err
+
+
+def test_views_take_larger_pictures(capsys: Capture) -> None:
+    Image.new("RGB", (80, 60), "orange").save("colour.png")
+    assert run(["maps", "colour.png", "--layer", "conv1", "--size", "96", "-o", "m.png", "--save-values", "m.npz"]) == 0
+    assert np.load("m.npz")["maps"].shape == (1, 48, 48, 48)
+    assert "input 96 × 96 pixels" in json.loads(Image.open("m.png").info["convscope"])["network"]
+
+
+def test_history_lists_epochs_and_accuracies(capsys: Capture) -> None:
+    assert run(["history", "zfnet64"]) == 0
+    text = capsys.readouterr().out
+    assert "epoch-001.safetensors" in text and "%" in text and "100 classes" in text
+    assert run(["history", "resnet18"]) == 2
+    assert "lenet5, lenet5-1998, zfnet64 have one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

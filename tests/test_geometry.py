@@ -367,44 +367,6 @@ def test_operations_that_lose_the_places_spread_their_units_evenly(then: nn.Modu
 # Published tables
 
 
-class ZFNet(nn.Sequential):
-    """Zeiler & Fergus (2014), figure 3, in the padding that gives its sizes."""
-
-    def __init__(self) -> None:
-        pool = {"kernel_size": 3, "stride": 2, "ceil_mode": True}
-        parts: list[tuple[str, nn.Module]] = [
-            ("conv1", nn.Conv2d(3, 96, 7, 2, 1)), ("relu1", nn.ReLU()), ("pool1", nn.MaxPool2d(**pool)),
-            ("norm1", nn.LocalResponseNorm(5)),
-            ("conv2", nn.Conv2d(96, 256, 5, 2)), ("relu2", nn.ReLU()), ("pool2", nn.MaxPool2d(**pool)),
-            ("norm2", nn.LocalResponseNorm(5)),
-            ("conv3", nn.Conv2d(256, 384, 3, 1, 1)), ("relu3", nn.ReLU()),
-            ("conv4", nn.Conv2d(384, 384, 3, 1, 1)), ("relu4", nn.ReLU()),
-            ("conv5", nn.Conv2d(384, 256, 3, 1, 1)), ("relu5", nn.ReLU()), ("pool5", nn.MaxPool2d(**pool)),
-            ("flat", nn.Flatten()), ("fc6", nn.Linear(9216, 4096)), ("relu6", nn.ReLU()), ("drop6", nn.Dropout()),
-            ("fc7", nn.Linear(4096, 4096)), ("relu7", nn.ReLU()), ("drop7", nn.Dropout()),
-            ("fc8", nn.Linear(4096, 1000)),
-        ]  # fmt: skip
-        super().__init__()
-        for name, part in parts:
-            self.add_module(name, part)
-
-
-def test_zfnet_has_the_sizes_and_receptive_fields_of_the_table() -> None:
-    with torch.device("meta"):
-        net = Net(ZFNet())
-    table = {
-        "conv1": (110, 7, 2, -1), "pool1": (55, 11, 4, -1), "conv2": (26, 27, 8, -1), "pool2": (13, 43, 16, -1),
-        "conv3": (13, 75, 16, -17), "conv4": (13, 107, 16, -33), "conv5": (13, 139, 16, -49),
-        "pool5": (6, 171, 32, -49),
-    }  # fmt: skip
-    for name, (units, size, step, offset) in table.items():
-        layer = net.layer(name)
-        assert layer.shape[1:] == (units, units)
-        assert (layer.field.size, layer.field.step, layer.field.offset) == ((size,) * 2, (step,) * 2, (offset,) * 2)
-    assert sum(parameter.numel() for parameter in net.body.parameters()) == 62_357_608
-    assert net.layer("fc8").field.y.shared and net.layer("fc8").field.box((0, 0), (224, 224)) == (0, 0, 224, 224)
-
-
 # Size, step and offset. VGG-16, Inception v3: Araujo, Norris & Sim, "Computing Receptive Fields of Convolutional Neural
 # Networks", Distill 2019 (its AlexNet and ResNets are another library's, with other padding and strides elsewhere).
 # The others follow from its recurrence by hand.

@@ -24,6 +24,7 @@ ORDER = [
     ["explaining"],
     ["methods"],
     ["zoo"],
+    ["training"],
     ["demo"],
     ["cli"],
     ["__main__"],
@@ -90,7 +91,10 @@ def test_no_module_outside_methods_names_a_method() -> None:
         assert not words & (names - {"gradient", "maps", "filters"}), path
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["show", "--help"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["show", "--help"], ["train", "--help"], ["history", "--help"], ["nonsense"]],
+)
 def test_quick_commands_import_neither_torch_nor_torchvision(arguments: list[str]) -> None:
     code = (
         "import sys; from convscope.cli import run; run(sys.argv[1:]); "
@@ -101,8 +105,8 @@ def test_quick_commands_import_neither_torch_nor_torchvision(arguments: list[str
 
 def test_importing_convscope_and_drawing_import_neither_torchvision_nor_matplotlib() -> None:
     code = (
-        "import sys, convscope; from convscope.zoo.samples import digits; "
-        "net = convscope.load('lenet5'); convscope.explain(net, digits()[3], 'saliency').render(); "
+        "import sys, convscope; from convscope.zoo.samples import photographs; "
+        "net = convscope.load('zfnet64'); convscope.explain(net, photographs()[1], 'saliency').render(); "
         "print(sorted({'torchvision', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

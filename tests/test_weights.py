@@ -181,7 +181,7 @@ def test_files_without_a_state_dict(content: Any, tmp_path: Path) -> None:
 
 def test_paths_that_are_no_files(tmp_path: Path) -> None:
     assert refused(tmp_path / "none.pt") == f"there is no weights file {tmp_path / 'none.pt'}"
-    assert refused(tmp_path) == f"there is no weights file {tmp_path} (it is a folder)"
+    assert refused(tmp_path) == f"{tmp_path} is not a training run: it has no history.json"
 
 
 # Files that carry code
@@ -361,6 +361,7 @@ def test_loading_leaves_random_number_generators_alone(name: str) -> None:
         ("torchvision:", ["torchvision"]),
         ("torchvision", ["'torchvision:"]),
         ("lenet5:big", ["'lenet5'"]),
+        ("zfnet:wde", ["'zfnet:wide'"]),
         ("", ["'lenet5'"]),
     ],
 )

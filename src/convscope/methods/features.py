@@ -295,6 +295,7 @@ def filters(
     net: Net,
     *,
     layer: Annotated[str | None, "a convolution that reads pixels; the first by default"] = None,
+    own_scale: Annotated[bool, "give each filter its own contrast: shows the weak ones, hides which are weak"] = False,
 ) -> Gallery:
     """Show the filters that read pixels directly, each as a small picture with grey as zero.
 
@@ -310,20 +311,22 @@ def filters(
         )
     values = weight.detach().float().cpu()
     limit = robust_limit(values.numpy())
+    limits = [float(v.abs().max()) if own_scale else limit for v in values]
     count = len(values)
     per_row = min(16, max(4, round(count**0.5 * 1.4)))
     side = max(48, min(110, 960 // per_row))
     rms = values.flatten(1).square().mean(1).sqrt().tolist()
     tiles = [
         Tile(_fitted(to_image(0.5 + v.numpy() * 0.5 / (limit or 1)), side), f"{k} · {r:.2g}")
-        for k, (v, r) in enumerate(zip(values, rms, strict=True))
+        for k, (v, r, limit) in enumerate(zip(values, rms, limits, strict=True))
     ]
     rows = tuple(tuple(tiles[i : i + per_row]) for i in range(0, count, per_row))
     size = " × ".join(map(str, values.shape[2:]))
+    scale = "each scaled by itself: grey is 0" if own_scale else f"one scale: grey is 0, white {limit:.3g}"
     sheet = Sheet(
         f"First-layer filters of {net.name}",
         rows,
-        f"{count} filters of {size} in {chosen.name} · channel · RMS · one scale: grey is 0, white {limit:.3g}",
+        f"{count} filters of {size} in {chosen.name} · channel · RMS · {scale}",
         footnote(net, registry.VIEWS["filters"], []),
     )
-    return _gallery(net, "filters", sheet, {"filters": values}, [], layer=chosen.name)
+    return _gallery(net, "filters", sheet, {"filters": values}, [], layer=chosen.name, own_scale=own_scale or None)

@@ -86,7 +86,10 @@ def card(history: History, net: Net, measured: Measured) -> str:
         f"{settings['pictures']:,} pictures to learn from, {settings['held out']:,} held out and never learned from; "
         f"{len(history.unreadable)} could not be read.",
         "## Recipe\n\n"
-        + _table(["setting", "value"], [[key, str(value)] for key, value in settings.items() if key != "network"]),
+        + _table(
+            ["setting", "value"],
+            [[key, str(value)] for key, value in settings.items() if key != "network" and value is not None],
+        ),
         f"## Machine\n\n{history.machine}; {minutes:.0f} minutes.",
         "## Accuracy on the held-out pictures\n\n"
         + _table(

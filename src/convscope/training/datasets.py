@@ -20,7 +20,6 @@ from ..errors import DataError, PictureError, nearest
 from ..images import SUFFIXES, open_picture
 
 _HELD_OUT = ("val", "validation", "test")
-_OPTIONS = ("train", "split", "image_set")
 
 
 class Source(Protocol):
@@ -67,9 +66,9 @@ class Pictures:
     @property
     def digest(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of names and labels, in order."""
-        whole = sha256("\0".join(self.classes).encode())
+        whole = sha256("\0".join(self.classes).encode(errors="surrogateescape"))
         for index, label in enumerate(self.labels):
-            whole.update(f"\0{label} {self.name(index)}".encode())
+            whole.update(f"\0{label} {self.name(index)}".encode(errors="surrogateescape"))
         return whole.hexdigest()[:16]
 
 
@@ -93,7 +92,7 @@ class _DataSet:
     def open(self, index: int) -> Any:
         try:
             return self.data[index][0]
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on damaged files
+        except Exception as error:  # Pillow's decoders raise anything on a damaged file
             raise PictureError(f"{self.name(index)} cannot be read: {error}") from None
 
     def name(self, index: int) -> str:
@@ -128,9 +127,20 @@ def open_data(
 
 
 def _tree(root: Path) -> tuple[Pictures, Pictures | None]:
-    if not root.is_dir():
-        raise DataError(f"there is no folder {root}" + (" (it is a file)" if root.exists() else ""))
-    if not any(entry.is_dir() for entry in (root / "train").glob("*")):  # "train" may be the name of a class
+    try:
+        top = _folders(root)
+        within = _folders(root / "train") if "train" in top else []
+    except NotADirectoryError:
+        raise DataError(f"there is no folder {root} (it is a file)") from None
+    except PermissionError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
+    except (OSError, ValueError):  # not there, too long a name, a NUL in it
+        raise DataError(f"there is no folder {str(root)[:200]}") from None
+    if not within:  # "train" may be the name of a class
+        if top and set(top) <= {"train", *_HELD_OUT}:
+            raise DataError(
+                f"{root / 'train'} holds no folders: put the pictures of each class into one named after it"
+            )
         return _folder(root), None
     learn = _folder(root / "train")
     other = next((root / name for name in _HELD_OUT if (root / name).is_dir()), None)
@@ -143,9 +153,20 @@ def _tree(root: Path) -> tuple[Pictures, Pictures | None]:
     return learn, hold
 
 
+def _folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith(".") and _is_folder(entry))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def _folder(folder: Path) -> Pictures:
     """Read a folder with one folder of pictures per class, however deep the pictures lie in it."""
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    classes = _folders(folder)
     found = {name: sorted(_below(folder / name)) for name in classes}
     if not classes:
         loose = sum(Path(entry.name).suffix.lower() in SUFFIXES for entry in os.scandir(folder))
@@ -165,7 +186,8 @@ def _folder(folder: Path) -> Pictures:
 
 
 def _below(folder: Path) -> Iterator[str]:
-    for place, _, files in os.walk(folder):
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for file in files:
             if Path(file).suffix.lower() in SUFFIXES and not file.startswith("."):
                 yield str(Path(place) / file)
@@ -186,7 +208,7 @@ def _split(pictures: Pictures, share: float, seed: int) -> tuple[Pictures, Pictu
                 f"class {pictures.classes[label]!r} has one picture: at least two are needed to hold one out"
             )
         order = torch.randperm(len(members), generator=generator).tolist()
-        hold |= {members[i] for i in order[: max(1, round(share * len(members)))]}
+        hold |= {members[i] for i in order[: min(len(members) - 1, max(1, round(share * len(members))))]}
     everything = range(len(pictures))
     return pictures.only([i for i in everything if i not in hold]), pictures.only(sorted(hold))
 
@@ -195,7 +217,7 @@ def _torchvision(data: str) -> tuple[Pictures, Pictures | None]:
     """Open one of torchvision's data sets from its folder; nothing is downloaded."""
     from torchvision import datasets
 
-    _, name, folder = (data + "::").split(":")[:3]
+    _, name, folder = (data if data.count(":") > 1 else data + ":").split(":", 2)
     known = [key for key in datasets.__all__ if inspect.isclass(getattr(datasets, key))]
     if name not in known:
         raise DataError(f"torchvision has no data set {name!r}; nearest: {nearest(name, known)}")
@@ -205,10 +227,11 @@ def _torchvision(data: str) -> tuple[Pictures, Pictures | None]:
         raise DataError(f"say where {name} lies: --data torchvision:{name}:FOLDER")
     place = {"root": folder} if "root" in takes else {}
     if "train" in takes:
-        return _opened(kind, name, place, train=True), _opened(kind, name, place, train=False)
+        return _whole(_opened(kind, name, place, train=True), data), _opened(kind, name, place, train=False)
     if "split" not in takes:
-        return _opened(kind, name, place), None
-    learn = _opened(kind, name, place, split="train")
+        return _whole(_opened(kind, name, place), data), None
+    splits = inspect.getdoc(kind) or ""
+    learn = _whole(_opened(kind, name, place, split="trainval" if "trainval" in splits else "train"), data)
     for split in _HELD_OUT:
         try:
             return learn, _opened(kind, name, place, split=split)
@@ -225,29 +248,48 @@ def _opened(kind: Any, name: str, place: Mapping[str, str], **options: Any) -> P
     except Exception as error:  # every data set raises its own when files are missing
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(f"cannot read torchvision's {name} in {place.get('root', '.')}: {reason}") from None
-    return Pictures(_DataSet(data, name), tuple(range(len(data))), tuple(labels), tuple(str(c) for c in classes))
+    shown = tuple(", ".join(c) if isinstance(c, tuple) else str(c) for c in classes)
+    return Pictures(_DataSet(data, name), tuple(range(len(data))), tuple(labels), shown)
+
+
+def _whole(learn: Pictures, where: str) -> Pictures:
+    """Check that there are two classes or more, each with a picture to learn from."""
+    present = set(learn.labels)
+    empty = [name for label, name in enumerate(learn.classes) if label not in present]
+    if empty:
+        raise DataError(f"{len(empty)} classes of {where} have no picture: {', '.join(empty[:5])}")
+    if len(learn.classes) < 2:
+        raise DataError(f"{where} has one class, {', '.join(learn.classes)!r}: telling classes apart takes two or more")
+    return learn
 
 
 def _labels(data: Any) -> list[int]:
-    for attribute in ("targets", "labels", "_labels", "_targets", "y"):
+    """Find the labels without opening the pictures, wherever the data set keeps them."""
+    for attribute in ("targets", "labels", "_labels", "_targets", "y", "_samples"):
         found = getattr(data, attribute, None)
         if found is not None and len(found) == len(data):
-            return [int(label) for label in found]
+            return [_label(entry) for entry in found]
     return [int(data[i][1]) for i in range(len(data))]
+
+
+def _label(entry: Any) -> int:
+    if isinstance(entry, tuple):  # (path, label)
+        return int(entry[1])
+    return int(entry[0]) if getattr(entry, "ndim", 0) else int(entry)  # QMNIST's labels have more columns
 
 
 def _read_names(table: Path, classes: Sequence[str]) -> tuple[str, ...]:
     try:
-        with table.open(newline="", encoding="utf-8") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:
             rows = {row[0].strip(): row[1].strip() for row in csv.reader(file) if len(row) > 1}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the names of classes in {table}: {error}") from None
-    missing = [name for name in classes if name not in rows]
+    missing = [name for name in classes if not rows.get(name)]
     if missing:
         raise DataError(f"{table} has no name for {len(missing)} classes: {', '.join(missing[:5])}")
     shown = [rows[name] for name in classes]
     # "tabby, tabby cat" is shown as "tabby", unless two classes would then be called the same.
-    short = [name.split(",")[0] for name in shown]
+    short = [name.split(",")[0].strip() for name in shown]
     counts = Counter(short)
     return tuple(s if counts[s] == 1 else full for s, full in zip(short, shown, strict=True))
 
@@ -305,10 +347,10 @@ class Share:
 
 
 def batches(
-    prepared: Prepared, size: int, *, share: Share, workers: int, epoch: int | None = None, start: int = 0
+    prepared: Prepared, size: int, *, share: Share, workers: int, shuffled: bool = False, start: int = 0
 ) -> DataLoader[Any]:
-    """Load one process's batches: shuffled by the epoch and from step `start` on, or all in order without an epoch."""
-    if epoch is None:
+    """Load one process's batches: shuffled by the seed and from step `start` on, or all in order."""
+    if not shuffled:
         order = list(range(share.rank, len(prepared), share.world))
     else:
         sampler = DistributedSampler(
@@ -321,6 +363,6 @@ def batches(
         sampler=order,
         num_workers=workers,
         collate_fn=_collate,
-        drop_last=epoch is not None,
+        drop_last=shuffled,
         pin_memory=torch.cuda.is_available(),
     )

@@ -244,7 +244,7 @@ def _one_epoch(run: Run, state: _State) -> None:
     began = time.monotonic()
     side = run.recipe.side(state.epoch, run.blueprint.size)
     prepared = Prepared(run.learn, run.recipe.picture_transform(side), run.blueprint.channels, _seed(run, state.epoch))
-    loader = batches(prepared, state.batch, share=state.share, workers=run.workers, epoch=state.epoch, start=state.step)
+    loader = batches(prepared, state.batch, share=state.share, workers=run.workers, shuffled=True, start=state.step)
     state.body.train()
     fresh: list[Tensor] = []
     saved = began
@@ -336,9 +336,9 @@ def _finish_epoch(run: Run, state: _State, rate: float, accuracy: float) -> None
     state.save()
     left = sum(e.seconds for e in state.history.epochs[-3:]) / len(state.history.epochs[-3:])
     left *= run.recipe.epochs - entry.epoch
-    kept = f"  kept {name}" if name else ""
+    kept = "  kept" if name else ""
     state.tell(
-        f"epoch {entry.epoch:>3}/{run.recipe.epochs}  loss {loss:.3f}  held-out accuracy {accuracy:.1%}  "
+        f"epoch {entry.epoch:>3}/{run.recipe.epochs}  loss {loss:.3f}  accuracy {accuracy:.1%}  "
         f"{entry.seconds:.0f} s, {left / 60:.0f} min left{kept}"
     )
 
@@ -409,7 +409,7 @@ def _gathered(values: list[bool]) -> list[bool]:
 
 
 def _seed(run: Run, epoch: int) -> int:
-    return (run.seed * 100_003 + epoch) * 1_000_003
+    return (run.seed * 100_003 + epoch) * 1_000_003 % 2**62
 
 
 def _share() -> Share:
@@ -437,7 +437,7 @@ def machine(run: Run) -> str:
     if run.device.type == "cuda":
         what = f"{_share().world} x {torch.cuda.get_device_name(run.device)}"
     else:
-        what = f"{_processor()}, {torch.get_num_threads()} threads"
+        what = f"{_processor()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
     return f"{what}; torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}, {run.precision}"
 
 
