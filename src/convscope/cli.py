@@ -7,7 +7,6 @@ imported, and torch with it.
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import typer
 
 from . import registry
 from .errors import ConvscopeError, OptionError, OutputError, nearest
-from .outputs import NUMBER_ENDINGS, PICTURE_ENDINGS
+from .outputs import NUMBER_ENDINGS, PICTURE_ENDINGS, check_folder
 from .progress import progress
 from .training.command import history, train
 
@@ -203,7 +202,7 @@ def device_named(name: str) -> Any:
 
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # "meta" has no values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         others = ", cuda" if torch.cuda.is_available() else ""
@@ -295,11 +294,7 @@ class _Job:
             raise OutputError(f"cannot write {out}: endings are {', '.join(PICTURE_ENDINGS)}")
         if values is not None and values.suffix not in NUMBER_ENDINGS:
             raise OutputError(f"cannot write numbers to {values}: endings are {', '.join(NUMBER_ENDINGS)}")
-        target = (out or Path("x")) if several else (out or Path("x")).parent
-        while not target.exists():
-            target = target.parent
-        if not (target.is_dir() and os.access(target, os.W_OK)):
-            raise OutputError(f"cannot write to {target}: it is not a folder that can be written")
+        check_folder((out or Path("x")) if several else (out or Path("x")).parent)
 
     def _write(self, drawing: Drawing, out: Path, values: Path | None) -> None:
         print(drawing.save(out, image=drawing.overlay() if self.overlay else None))  # type: ignore[attr-defined]

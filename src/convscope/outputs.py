@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -10,6 +11,14 @@ from .errors import OutputError
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 NUMBER_ENDINGS = (".npy", ".npz", ".safetensors")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written, or made. Raises OutputError."""
+    while not folder.exists():
+        folder = folder.parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise OutputError(f"cannot write to {folder}: it is not a folder that can be written")
 
 
 def write(path: str | Path, writer: Callable[[Path], object]) -> Path:

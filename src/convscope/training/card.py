@@ -35,7 +35,8 @@ class Measured:
 
 def write_card(run: Run, history: History, net: Net) -> Path:
     """Measure the finished network and write its card into the run's folder."""
-    text = card(history, net, measure(run, net))
+    with torch.random.fork_rng(devices=[]):  # loading pictures draws a number
+        text = card(history, net, measure(run, net))
     return write(run.folder / CARD, lambda to: to.write_text(text, encoding="utf-8"))
 
 

@@ -79,6 +79,8 @@ def _run(
 
     if network not in BLUEPRINTS:
         raise NetworkError(f"convscope does not train {network!r}; nearest: {nearest(network, BLUEPRINTS)}")
+    if not -(2**63) <= seed < 2**63:
+        raise OptionError(f"seed is a whole number of 64 bits, not {seed}")
     blueprint = BLUEPRINTS[network]
     chosen = recipe(blueprint, recipe_name, **changes)
     learn, hold = open_data(data, names=names, held_out=held_out, seed=seed)

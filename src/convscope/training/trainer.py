@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from torchvision.transforms import v2
 
 from ..errors import DataError, OptionError, TrainingError, WeightsError
 from ..net import Net
-from ..outputs import write
+from ..outputs import check_folder, write
 from ..reporting import track
 from ..zoo.blueprints import Blueprint
-from ..zoo.runs import Epoch, History, metadata
+from ..zoo.runs import Epoch, History, metadata, read_history
 from .datasets import Batch, Pictures, Prepared, Share, batches
 from .recipes import Recipe
 
@@ -90,6 +91,7 @@ def train(run: Run) -> History:
     pictures cannot be read, OptionError when the folder holds a run with other settings, OutputError when a file
     cannot be written (the one before it stays whole).
     """
+    check_folder(run.folder)
     with torch.random.fork_rng(devices=[]), _repeatable():
         state = _State(run)
         state.tell(_summary(run, state))
@@ -170,7 +172,9 @@ class _State:
         kept |= {"settings": self.run.settings(), "unreadable": list(self.unreadable)}
         kept["past"] = [vars(epoch) for epoch in self.history.epochs]
         if self.share.rank == 0:
-            write(self.run.folder / CHECKPOINT, lambda to: torch.save(kept, to))
+            content = BytesIO()  # torch.save to a full disk raises RuntimeError, not OSError
+            torch.save(kept, content)
+            write(self.run.folder / CHECKPOINT, lambda to: to.write_bytes(content.getbuffer()))
 
     def resume(self) -> None:
         """Go on where the checkpoint in the run's folder stopped, if there is one."""
@@ -193,8 +197,16 @@ class _State:
             raise WeightsError(
                 f"{path} is damaged ({reason}): remove it to begin anew, or name another folder"
             ) from None
-        self.history = replace(self.history, epochs=past)
+        self.history = replace(self.history, epochs=past, unreadable=tuple(sorted(self.unreadable)))
         self.begun = True
+        if past and self.share.rank == 0 and not self._history_is_written():
+            self.history.save(self.run.folder)
+
+    def _history_is_written(self) -> bool:
+        try:
+            return read_history(self.run.folder).epochs == self.history.epochs
+        except WeightsError:
+            return False
 
     def _refuse_foreign_folder(self) -> None:
         """Refuse a folder that holds a run without a checkpoint: its snapshots would be overwritten."""
@@ -210,7 +222,8 @@ class _State:
 
     def note_unreadable(self, pictures: Pictures, indices: Iterable[int]) -> None:
         """Remember pictures that cannot be read. Raises DataError above 5 % of all."""
-        self.unreadable |= dict.fromkeys(pictures.name(index) for index in indices)
+        where = " (held out)" if pictures is self.run.hold else ""
+        self.unreadable |= dict.fromkeys(f"{pictures.name(index)}{where}" for index in indices)
         known, everything = len(self.unreadable), len(self.run.learn) + len(self.run.hold)
         if known > _UNREADABLE * everything:
             shown = ", ".join(list(self.unreadable)[:5])
@@ -250,8 +263,10 @@ def _one_epoch(run: Run, state: _State) -> None:
     saved = began
     for batch in track(loader, f"epoch {state.epoch}/{run.recipe.epochs}"):
         state.note_unreadable(run.learn, batch.unreadable)
-        if len(batch.labels) > 1:  # batch norm needs two
+        if len(batch.labels):
             fresh.append(_one_step(run, state, batch))
+        elif state.share.world > 1:  # the other processes would wait for this one's gradients for ever
+            raise DataError(f"none of {len(batch.unreadable)} pictures of a step can be read: remove them")
         state.step += 1
         if len(fresh) >= _LOOK_EVERY:
             _look_at_losses(state, fresh)
@@ -260,12 +275,31 @@ def _one_epoch(run: Run, state: _State) -> None:
                 began = saved
     _look_at_losses(state, fresh)
     rate = state.optimiser.param_groups[0]["lr"]
-    export(state.body, state.net)
-    accuracy = sum(right := _right(run, state, state.net)) / max(1, len(right))
+    _export(run, state)
+    right = _right(run, state, state.net)
+    if not right:
+        raise DataError("no held-out picture can be read")
+    accuracy = sum(right) / len(right)
     if run.recipe.schedule == "plateau":
         state.scheduler.step(accuracy)
     state.seconds += time.monotonic() - began
     _finish_epoch(run, state, rate, accuracy)
+
+
+def _export(run: Run, state: _State) -> None:
+    """Bring the network that ships up to date. Raises TrainingError when its weights are not finite."""
+    if dist.is_initialized():
+        for buffer in state.body.buffers():  # every process has its own statistics of batch norm
+            dist.broadcast(buffer, 0)
+    export(state.body, state.net)
+    if not all(bool(value.isfinite().all()) for value in state.net.body.state_dict().values()):
+        raise TrainingError(f"the weights are not finite in 16 bits after epoch {state.epoch}: {_advice(run, state)}")
+
+
+def _advice(run: Run, state: _State) -> str:
+    last = [epoch.epoch for epoch in state.history.snapshots]
+    kept = f"the last good snapshot is that of epoch {last[-1]}" if last else "there is no snapshot yet"
+    return f"try a lower --rate than {run.recipe.rate:g}; {kept}, in {run.folder}"
 
 
 def _checkpoint_within(state: _State, began: float) -> float:
@@ -307,17 +341,14 @@ def _look_at_losses(state: _State, fresh: list[Tensor]) -> None:
     for place, value in enumerate(values):
         if not abs(value) < float("inf"):
             step = state.step - len(values) + place + 1
-            last = [epoch.epoch for epoch in state.history.snapshots]
-            kept = f"the last good snapshot is that of epoch {last[-1]}" if last else "there is no snapshot yet"
             raise TrainingError(
-                f"the loss is {value} at step {step} of epoch {state.epoch}: try a lower --rate than "
-                f"{state.run.recipe.rate:g}; {kept}, in {state.run.folder}"
+                f"the loss is {value} at step {step} of epoch {state.epoch}: {_advice(state.run, state)}"
             )
     state.losses += values
 
 
 def _finish_epoch(run: Run, state: _State, rate: float, accuracy: float) -> None:
-    """Write the snapshot, the history and the checkpoint, in this order: a kill in between loses at most an epoch."""
+    """Write the snapshot, the checkpoint and the history, in this order: a kill in between loses at most an epoch."""
     loss = sum(state.losses) / max(1, len(state.losses))
     if not state.losses:
         raise DataError("no batch of pictures could be read")
@@ -325,15 +356,16 @@ def _finish_epoch(run: Run, state: _State, rate: float, accuracy: float) -> None
     if state.epoch in run.snapshots or state.epoch == run.recipe.epochs:
         name = f"epoch-{state.epoch:03d}.safetensors"
     entry = Epoch(state.epoch, loss, rate, accuracy, round(state.seconds, 1), name)
+    state.unreadable = dict.fromkeys(_gathered(list(state.unreadable)))
     state.history = replace(
         state.history, epochs=(*state.history.epochs, entry), unreadable=tuple(sorted(state.unreadable))
     )
     state.epoch, state.step, state.seconds, state.losses = state.epoch + 1, 0, 0.0, []
-    if state.share.rank == 0:
-        if name:
-            _write_snapshot(run, state.net, entry)
-        state.history.save(run.folder)
+    if name and state.share.rank == 0:
+        _write_snapshot(run, state.net, entry)
     state.save()
+    if state.share.rank == 0:
+        state.history.save(run.folder)
     left = sum(e.seconds for e in state.history.epochs[-3:]) / len(state.history.epochs[-3:])
     left *= run.recipe.epochs - entry.epoch
     kept = "  kept" if name else ""
@@ -400,10 +432,10 @@ def held_out(
             yield (batch.pixels.to(run.device).float() / 255), batch.labels.to(run.device)
 
 
-def _gathered(values: list[bool]) -> list[bool]:
+def _gathered(values: list[Any]) -> list[Any]:
     if not dist.is_initialized():
         return values
-    everyone: list[list[bool]] = [[] for _ in range(dist.get_world_size())]
+    everyone: list[list[Any]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(everyone, values)
     return [value for values in everyone for value in values]
 

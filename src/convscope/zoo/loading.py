@@ -103,7 +103,7 @@ def _own(blueprint: Blueprint, weights: str | Path | None, epoch: int | None) ->
         classes = [str(digit) for digit in range(10)]
     body = blueprint.body(len(classes) or blueprint.classes)
     fit_weights(body, state, network=blueprint.name)
-    return blueprint.net(body, classes, note=f"epoch {told['epoch']} of its training" if epoch is not None else "")
+    return blueprint.net(body, classes, note=f"epoch {epoch} of its training" if epoch is not None else "")
 
 
 def _file(name: str, weights: str | Path, epoch: int | None) -> Path:

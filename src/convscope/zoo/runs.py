@@ -77,11 +77,21 @@ def read_history(folder: Path) -> History:
         raise WeightsError(f"{folder} is not a training run: it has no {HISTORY}")
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        told["epochs"] = tuple(Epoch(**epoch) for epoch in told["epochs"])
+        told["epochs"] = tuple(_epoch(**epoch) for epoch in told["epochs"])
         told["classes"], told["unreadable"] = tuple(told["classes"]), tuple(told["unreadable"])
         return History(**told)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged: {str(error)[:200] or type(error).__name__}") from None
+
+
+def _epoch(**told: Any) -> Epoch:
+    """Build an epoch from JSON. Raises TypeError for values of another type."""
+    kinds = dict.fromkeys(("loss", "rate", "accuracy", "seconds"), (int, float))
+    kinds |= {"epoch": (int, int), "snapshot": (str, type(None))}
+    wrong = [key for key, kind in kinds.items() if not isinstance(told.get(key), kind)]
+    if wrong:
+        raise TypeError(f"{wrong[0]} of an epoch is {told.get(wrong[0])!r}")
+    return Epoch(**told)
 
 
 def snapshot(folder: Path, epoch: int | None) -> Path:
