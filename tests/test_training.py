@@ -794,10 +794,10 @@ def test_the_rate_of_one_cycle_goes_up_and_ends_near_zero(digits: Path, tmp_path
 
 
 def test_pictures_grow_with_the_epochs() -> None:
-    sides = [recipe(ZFNET64).side(epoch, 64) for epoch in range(1, 51)]
-    assert sides == [48] * 30 + [56] * 20
-    assert [recipe(ZFNET64, epochs=1).side(1, 64)] == [48]
-    assert {recipe(LENET).side(epoch, 28) for epoch in range(1, 31)} == {28}
+    sides = [recipe(ZFNET64).sides(epoch, 64) for epoch in range(1, 51)]
+    assert sides == [(48,)] * 28 + [(48, 48, 64, 96)] * 22
+    assert recipe(ZFNET64, epochs=1).sides(1, 64) == (48,)
+    assert {recipe(LENET).sides(epoch, 28) for epoch in range(1, 31)} == {(28,)}
     picture = Image.new("RGB", (70, 90))
     for name, side in (("default", 48), ("default", 56), ("paper", 64)):
         assert recipe(ZFNET64, name).picture_transform(side)(picture).shape == (3, side, side)
@@ -806,6 +806,38 @@ def test_pictures_grow_with_the_epochs() -> None:
 # 8. Histories and snapshots.
 
 FINISHED = "--epochs 12 --batch 4 --snapshots 1,2 --seed 3 --held-out 0.3 --about Stripes,-drawn-here".split()
+
+
+def test_every_step_draws_its_size_and_a_resumed_run_the_same(photos: Path, tmp_path: Path) -> None:
+    sizes = ((0.0, (0.25,)), (0.5, (0.25, 0.5)))
+
+    def sides_of(folder: Path, stop: int) -> list[int]:
+        """The sides that the first convolution reads in training, until the run has told of `stop` epochs."""
+        seen: list[int] = []
+
+        def note(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            if isinstance(module, nn.Conv2d) and module.training and module.in_channels == 3:
+                seen.append(inputs[0].shape[-1])
+
+        def tell(line: str) -> None:
+            if line.startswith(f"epoch {stop:>3}/"):
+                raise KeyboardInterrupt
+
+        one = asked(photos, folder, network="zfnet64", epochs=4, batch=4, sizes=sizes, tell=tell)
+        hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
+        try:
+            train(one)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            hook.remove()
+        return seen
+
+    whole = sides_of(tmp_path / "whole", 9)
+    half = len(whole) // 2
+    assert set(whole[:half]) == {16} and set(whole[half:]) == {16, 32}, "drawn from the second half on"
+    assert sides_of(tmp_path / "parts", 3) + sides_of(tmp_path / "parts", 9) == whole
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ class Recipe:
         schedule: "onecycle" (up, then down to nothing; the momentum 0.05 down, then up) or "plateau" (a tenth whenever
             three epochs brought nothing).
         augment: "photo", "digits", or "corners" (Krizhevsky et al.: five places, mirrored).
-        sizes: (from this share of the epochs on, side of the picture as a share of the network's size).
+        sizes: (from this share of the epochs on, sides as shares of the network's size, of which a step draws one).
         momentum, nesterov, decay: of stochastic gradient descent.
         smoothing: share of the label given to all classes.
         dropout: of the last layers, where the network has any.
@@ -43,7 +43,7 @@ class Recipe:
     rate: float = 0.1
     schedule: str = "onecycle"
     augment: str = "photo"
-    sizes: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
+    sizes: tuple[tuple[float, tuple[float, ...]], ...] = ((0.0, (1.0,)),)
     momentum: float = 0.9
     nesterov: bool = True
     decay: float = 5e-4
@@ -55,12 +55,12 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON has them."""
-        return {key: [list(s) for s in value] if key == "sizes" else value for key, value in asdict(self).items()}
+        return asdict(self) | {"sizes": [[share, list(sides)] for share, sides in self.sizes]}
 
-    def side(self, epoch: int, size: int) -> int:
-        """Return the side of the pictures in an epoch, from 1, in pixels."""
-        share = max(at for at in self.sizes if at[0] <= (epoch - 1) / self.epochs)[1]
-        return round(size * share)
+    def sides(self, epoch: int, size: int) -> tuple[int, ...]:
+        """Return the sides, in pixels, of which each step of an epoch (from 1) draws one."""
+        shares = max(at for at in self.sizes if at[0] <= (epoch - 1) / self.epochs)[1]
+        return tuple(round(size * share) for share in shares)
 
     def training_body(self, blueprint: Blueprint, classes: int) -> nn.Module:
         """Build the network as it is trained, with initial weights."""
@@ -179,7 +179,7 @@ _DIGITS = Recipe(epochs=30, batch=64, rate=0.05, augment="digits", smoothing=0.0
 _OWN = {
     "lenet5": _DIGITS,
     "lenet5-1998": replace(_DIGITS, rate=0.01),
-    "zfnet64": Recipe(epochs=50, rate=0.1, sizes=((0.0, 0.75), (0.6, 0.875)), smoothing=0.1),
+    "zfnet64": Recipe(epochs=50, rate=0.1, sizes=((0.0, (0.75,)), (0.56, (0.75, 0.75, 1.0, 1.5))), smoothing=0.1),
 }
 
 
