@@ -49,8 +49,8 @@ def test_the_commands_of_the_readme_run(newcomer: Path) -> None:
     for command in commands:
         words = shlex.split(command)
         assert words[0] == "convscope" and run(words[1:]) == 0, command
-        if ".png" in command:
-            assert Image.open(words[words.index("-o") + 1]).width > 300
+        for written in [words[i + 1] for i, word in enumerate(words) if word == "-o" and words[i + 1].endswith(".png")]:
+            assert Image.open(written).width > 300
 
 
 def test_the_python_of_the_readme_runs(newcomer: Path) -> None:

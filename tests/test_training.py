@@ -475,9 +475,9 @@ def test_requests_that_make_no_sense(
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        ("lenet6", "convscope does not train 'lenet6'; nearest: 'lenet5'"),
-        ("torchvision:alexnet", "does not train 'torchvision:alexnet'"),
-        ("", "does not train ''"),
+        ("lenet6", "zfnet, alexnet-zf and their variants, not 'lenet6'; nearest: 'lenet5'"),
+        ("torchvision:alexnet", "not 'torchvision:alexnet'"),
+        ("", "variants, not ''"),
         ("lenet5-1998", "lenet5-1998 tells 10 classes apart"),
     ],
 )

@@ -78,7 +78,10 @@ def _run(
     from .trainer import Run
 
     if network not in BLUEPRINTS:
-        raise NetworkError(f"convscope does not train {network!r}; nearest: {nearest(network, BLUEPRINTS)}")
+        plain = ", ".join(name for name in BLUEPRINTS if ":" not in name)
+        raise NetworkError(
+            f"convscope trains {plain} and their variants, not {network!r}; nearest: {nearest(network, BLUEPRINTS)}"
+        )
     if not -(2**63) <= seed < 2**63:
         raise OptionError(f"seed is a whole number of 64 bits, not {seed}")
     blueprint = BLUEPRINTS[network]

@@ -93,7 +93,8 @@ def train(run: Run) -> History:
     cannot be written (the one before it stays whole).
     """
     check_folder(run.folder)
-    with torch.random.fork_rng(devices=[]), _repeatable():
+    cards = [run.device] if run.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards), _repeatable():
         state = _State(run)
         state.tell(_summary(run, state))
         while state.epoch <= run.recipe.epochs:
