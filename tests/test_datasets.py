@@ -178,7 +178,7 @@ def test_endings_are_read_in_either_case(tmp_path: Path) -> None:
     learn, hold = open_data(str(root))
     assert {name for name in told(learn) | told(hold) if name.startswith("cat")} == {f"cat/{name}" for name in names}
     for pictures in (learn, hold):
-        assert all(Prepared(pictures, PLAIN, 3, 0)[i][0] is not None for i in range(len(pictures)))
+        assert all(Prepared(pictures, [PLAIN], 3, 0)[i, 0][0] is not None for i in range(len(pictures)))
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_names_may_hold_spaces_and_any_letters(tmp_path: Path) -> None:
     assert learn.classes == ("-o", "a[0]", "größe 猫", "two words", "x.png")
     assert set(names) < set(told(learn) | told(hold))
     for pictures in (learn, hold):
-        assert all(Prepared(pictures, PLAIN, 3, 0)[i][0] is not None for i in range(5))
+        assert all(Prepared(pictures, [PLAIN], 3, 0)[i, 0][0] is not None for i in range(5))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there are names any bytes")
@@ -211,7 +211,7 @@ def test_names_that_are_not_utf8_are_read_and_digested(tmp_path: Path) -> None:
     root = grow(tmp_path, {f"{part}/{name}": 1 for part in ("train", "val") for name in ("cat", "dog")})
     noise(0).save(root / "train" / "cat" / os.fsdecode(b"caf\xe9.png"))
     learn, _ = open_data(str(root))
-    assert len(learn) == 3 and all(Prepared(learn, PLAIN, 3, 0)[i][0] is not None for i in range(3))
+    assert len(learn) == 3 and all(Prepared(learn, [PLAIN], 3, 0)[i, 0][0] is not None for i in range(3))
     assert len(learn.digest) == 16
 
 
@@ -459,7 +459,7 @@ def test_mnist_is_read_from_its_folder(tmp_path: Path) -> None:
     assert learn.classes[0] == "0 - zero" and len(learn.classes) == 10 and learn.name(7) == "MNIST picture 7"
     assert list(learn.labels) == [n * 7 % 10 for n in range(20)]
     for channels in (1, 3):
-        pixels, label, index = Prepared(learn, PLAIN, channels, 0)[13]
+        pixels, label, index = Prepared(learn, [PLAIN], channels, 0)[13, 0]
         assert pixels is not None and pixels.shape == (channels, 28, 28) and (label, index) == (1, 13)
         assert (pixels[:, 1:] == 10).all() and (pixels[:, 0, 0] == 13).all()
 
@@ -526,7 +526,7 @@ def test_a_data_set_without_a_folder_needs_none() -> None:
     learn, hold = open_data("torchvision:FakeData")
     assert len(learn) + len(hold) == 1000 and learn.classes == tuple("0123456789")
     assert set(learn.labels) == set(hold.labels) == set(range(10))
-    pixels, label, _ = Prepared(hold, PLAIN, 3, 0)[5]
+    pixels, label, _ = Prepared(hold, [PLAIN], 3, 0)[5, 0]
     assert pixels is not None and pixels.shape == (3, 224, 224)
     assert label == learn.source.data[hold.indices[5]][1]  # type: ignore[attr-defined]
     assert torch.equal(before, torch.get_rng_state())
@@ -592,7 +592,7 @@ def test_a_data_set_whose_part_to_learn_from_is_called_trainval_is_read(tmp_path
 
 
 def unreadable_names(pictures: Pictures) -> list[str]:
-    loader = batches(Prepared(pictures, v2.Compose([v2.Resize((8, 8)), PLAIN]), 3, 0), 4, share=Share(), workers=0)
+    loader = batches(Prepared(pictures, [v2.Compose([v2.Resize((8, 8)), PLAIN])], 3, 0), 4, share=Share(), workers=0)
     return [pictures.name(index) for batch in loader for index in batch.unreadable]
 
 
@@ -618,9 +618,9 @@ BAD = ["cat/cut.jpg", "cat/empty.png", "dog/bomb.bmp", "dog/text.png"]
 
 def test_a_picture_that_cannot_be_read_is_none_with_its_class_and_index(damaged: Path) -> None:
     learn, _ = open_data(str(damaged))
-    prepared = Prepared(learn, PLAIN, 3, 0)
+    prepared = Prepared(learn, [PLAIN], 3, 0)
     for index in range(len(learn)):
-        pixels, label, same = prepared[index]
+        pixels, label, same = prepared[index, 0]
         assert (pixels is None) == (learn.name(index) in BAD) and same == index
         assert learn.classes[label] == learn.name(index).split("/")[0]
 
@@ -630,7 +630,7 @@ def test_pictures_that_cannot_be_read_are_collected_and_the_others_keep_their_cl
     damaged: Path, workers: int
 ) -> None:
     learn, _ = open_data(str(damaged))
-    loaded = list(batches(Prepared(learn, PLAIN, 3, 0), 4, share=Share(), workers=workers))
+    loaded = list(batches(Prepared(learn, [PLAIN], 3, 0), 4, share=Share(), workers=workers))
     assert [learn.name(index) for batch in loaded for index in batch.unreadable] == BAD
     assert [len(batch.labels) for batch in loaded] == [len(batch.pixels) for batch in loaded] == [2, 3, 0]
     good = [index for index in range(len(learn)) if learn.name(index) not in BAD]
@@ -643,7 +643,7 @@ def test_pictures_that_cannot_be_read_are_collected_and_the_others_keep_their_cl
 def test_a_batch_of_which_nothing_can_be_read_is_empty(damaged: Path) -> None:
     learn, _ = open_data(str(damaged))
     bad = learn.only([index for index in range(len(learn)) if learn.name(index) in BAD])
-    (batch,) = batches(Prepared(bad, PLAIN, 3, 0), 4, share=Share(), workers=0)
+    (batch,) = batches(Prepared(bad, [PLAIN], 3, 0), 4, share=Share(), workers=0)
     assert len(batch.pixels) == len(batch.labels) == 0 and batch.unreadable == (0, 1, 2, 3)
     assert batch.labels.dtype == torch.long and [bad.name(index) for index in batch.unreadable] == BAD
 
@@ -655,8 +655,8 @@ def test_pictures_of_a_torchvision_folder_that_cannot_be_read_are_collected(dama
 
 
 def bad_of(pictures: Pictures) -> list[int]:
-    prepared = Prepared(pictures, PLAIN, 3, 0)
-    return [index for index in range(len(pictures)) if prepared[index][0] is None]
+    prepared = Prepared(pictures, [PLAIN], 3, 0)
+    return [index for index in range(len(pictures)) if prepared[index, 0][0] is None]
 
 
 def test_a_picture_that_goes_away_is_one_that_cannot_be_read(tmp_path: Path) -> None:
@@ -690,7 +690,7 @@ def test_every_kind_of_picture_comes_out_with_the_channels_asked_for(name: str, 
     MODES[name](root / "train" / "cat" / name)
     learn, _ = open_data(str(root))
     assert learn.name(1) == f"cat/{name}"
-    pixels, label, _ = Prepared(learn, PLAIN, channels, 0)[1]
+    pixels, label, _ = Prepared(learn, [PLAIN], channels, 0)[1, 0]
     assert pixels is not None and label == 0 and pixels.dtype == torch.uint8 and pixels.shape == (channels, 8, 9)
     wanted = 255 if name in ("RGBA.png", "P.gif", "1.png") else 128  # what is see-through lies on white
     assert (pixels.int() - wanted).abs().max() <= 1
@@ -706,8 +706,8 @@ def noisy(tmp_path: Path) -> Pictures:
 
 
 def items(pictures: Pictures, seed: int, indices: Sequence[int] = range(9)) -> torch.Tensor:
-    prepared = Prepared(pictures, AUGMENTED, 3, seed)
-    return torch.stack([pixels for index in indices if (pixels := prepared[index][0]) is not None])
+    prepared = Prepared(pictures, [AUGMENTED], 3, seed)
+    return torch.stack([pixels for index in indices if (pixels := prepared[index, 0][0]) is not None])
 
 
 def test_the_same_seed_and_index_give_the_same_tensor_whatever_came_before(noisy: Pictures) -> None:
@@ -722,7 +722,7 @@ def test_the_same_seed_and_index_give_the_same_tensor_whatever_came_before(noisy
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_the_number_of_workers_changes_nothing(shuffled: bool, noisy: Pictures) -> None:
     def load(workers: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        prepared = Prepared(noisy, AUGMENTED, 3, 5)
+        prepared = Prepared(noisy, [AUGMENTED], 3, 5)
         loader = batches(prepared, 2, share=Share(), workers=workers, shuffled=shuffled)
         return [(batch.pixels, batch.labels) for batch in loader]
 
@@ -745,7 +745,7 @@ def test_another_seed_or_index_gives_another_augmentation(noisy: Pictures) -> No
 def test_large_and_negative_seeds_are_seeds(noisy: Pictures) -> None:
     for seed in (-1, 2**62, 2**80 + 1):
         assert torch.equal(items(noisy, seed), items(noisy, seed))
-        assert len(list(batches(Prepared(noisy, PLAIN, 3, seed), 3, share=Share(), workers=0, shuffled=True))) == 3
+        assert len(list(batches(Prepared(noisy, [PLAIN], 3, seed), 3, share=Share(), workers=0, shuffled=True))) == 3
 
 
 def failing(picture: Image.Image) -> torch.Tensor:
@@ -757,7 +757,7 @@ def test_the_global_random_state_is_left_alone(noisy: Pictures) -> None:
     before = torch.get_rng_state()
     items(noisy, 5)
     with pytest.raises(RuntimeError, match="tensor"):
-        Prepared(noisy, failing, 3, 0)[0]
+        Prepared(noisy, [failing], 3, 0)[0, 0]
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -765,7 +765,7 @@ def test_the_global_random_state_is_left_alone(noisy: Pictures) -> None:
 
 
 def order(count: int, size: int, share: Share | None = None, seed: int = 0, **options: Any) -> list[list[int]]:
-    prepared = Prepared(in_memory(count), PLAIN, 3, seed)
+    prepared = Prepared(in_memory(count), [PLAIN], 3, seed)
     return [batch.labels.tolist() for batch in batches(prepared, size, share=share or Share(), workers=0, **options)]
 
 
@@ -817,6 +817,20 @@ def test_without_an_epoch_every_picture_comes_once_and_in_order(count: int, size
     for rank, share in enumerate(shares):
         assert flat(share) == list(range(rank, count, world))
         assert all(len(batch) == size for batch in share[:-1])
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_every_batch_is_of_one_transform_the_same_for_all_processes_and_after_a_pause(world: int) -> None:
+    sides = [v2.Compose([v2.Resize((side, side)), PLAIN]) for side in (4, 8, 12)]
+    prepared = Prepared(in_memory(60), sides, 3, 9)
+
+    def drawn(rank: int, start: int = 0) -> list[int]:
+        loader = batches(prepared, 2, share=Share(rank, world), workers=0, shuffled=True, start=start)
+        return [batch.pixels.shape[-1] for batch in loader]
+
+    whole = drawn(0)
+    assert set(whole) == {4, 8, 12} and len(whole) == 30 // world
+    assert all(drawn(rank, start) == whole[start:] for rank in range(world) for start in (0, 3, 7))
 
 
 def test_more_pictures_per_batch_than_there_are() -> None:

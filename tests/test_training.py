@@ -799,8 +799,23 @@ def test_pictures_grow_with_the_epochs() -> None:
     assert recipe(ZFNET64, epochs=1).sides(1, 64) == (48,)
     assert {recipe(LENET).sides(epoch, 28) for epoch in range(1, 31)} == {(28,)}
     picture = Image.new("RGB", (70, 90))
-    for name, side in (("default", 48), ("default", 56), ("paper", 64)):
-        assert recipe(ZFNET64, name).picture_transform(side)(picture).shape == (3, side, side)
+    for epoch, name, wanted in ((1, "default", [48]), (50, "default", [48, 48, 64, 96]), (1, "paper", [64])):
+        made = [transform(picture) for transform in recipe(ZFNET64, name).transforms(epoch, 64)]
+        assert [pixels.shape for pixels in made] == [(3, side, side) for side in wanted]
+
+
+def test_whole_pictures_are_only_shifted_and_stay_sharp() -> None:
+    """Black and white dots survive a shift; zooming blurs them."""
+    dots = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    picture = Image.fromarray(np.stack([dots] * 3, 2))
+    chosen = recipe(ZFNET64, epochs=100)
+
+    def sharp(epoch: int) -> float:
+        (transform,) = replace(chosen, sizes=((0.0, (1.0,)),)).transforms(epoch, 64)
+        made = [transform(picture).float() for _ in range(60)]
+        return sum(bool((pixels[:, :, 1:] - pixels[:, :, :-1]).abs().mean() > 100) for pixels in made) / 60
+
+    assert sharp(74) <= 0.05 and 0.2 <= sharp(76) <= 0.6
 
 
 # 8. Histories and snapshots.

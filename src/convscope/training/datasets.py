@@ -298,17 +298,23 @@ Item = tuple[Tensor | None, int, int]
 
 
 class Prepared(Dataset[Item]):
-    """Pictures as tensors: augmented with numbers drawn from (seed, epoch, index) alone, whoever loads them."""
+    """Pictures as tensors: augmented with numbers drawn from (seed, index) alone, whoever loads them.
 
-    def __init__(self, pictures: Pictures, transform: Callable[[Any], Any], channels: int, seed: int) -> None:
-        self.pictures, self.transform, self.seed = pictures, transform, seed
+    Of several transforms, every batch uses one.
+    """
+
+    def __init__(
+        self, pictures: Pictures, transforms: Sequence[Callable[[Any], Any]], channels: int, seed: int
+    ) -> None:
+        self.pictures, self.transforms, self.seed = pictures, transforms, seed
         self.mode = "L" if channels == 1 else "RGB"
 
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, index: int) -> Item:
-        """Return the picture, uint8 (c, h, w), or None when it cannot be read; its class; and its index."""
+    def __getitem__(self, which: tuple[int, int]) -> Item:
+        """Return a picture (index, transform): uint8 (c, h, w), or None when it cannot be read; class; and index."""
+        index, choice = which
         label = self.pictures.labels[index]
         try:
             picture = open_picture(self.pictures.open(index)).convert(self.mode)
@@ -317,7 +323,7 @@ class Prepared(Dataset[Item]):
         before = torch.default_generator.get_state()
         torch.default_generator.manual_seed((self.seed * 1_000_003 + index) % 2**63)
         try:
-            return self.transform(picture), label, index
+            return self.transforms[choice](picture), label, index
         finally:
             torch.default_generator.set_state(before)
 
@@ -351,12 +357,14 @@ def batches(
 ) -> DataLoader[Any]:
     """Load one process's batches: shuffled by the seed and from step `start` on, or all in order."""
     if not shuffled:
-        order = list(range(share.rank, len(prepared), share.world))
+        order = [(index, 0) for index in range(share.rank, len(prepared), share.world)]
     else:
         sampler = DistributedSampler(
             prepared, share.world, share.rank, shuffle=True, seed=prepared.seed % 2**31, drop_last=True
         )
-        order = list(sampler)[start * size :]
+        generator = torch.Generator().manual_seed(prepared.seed % 2**31)
+        choices = torch.randint(len(prepared.transforms), (len(sampler) // size + 1,), generator=generator).tolist()
+        order = [(index, choices[place // size]) for place, index in enumerate(sampler)][start * size :]
     return DataLoader(
         prepared,
         batch_size=size,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from torchvision.transforms.v2 import functional
 
 from ..errors import OptionError, nearest
 from ..zoo.blueprints import Blueprint
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Recipe:
             three epochs brought nothing).
         augment: "photo", "digits", or "corners" (Krizhevsky et al.: five places, mirrored).
         sizes: (from this share of the epochs on, sides as shares of the network's size, of which a step draws one).
+        whole: (from this share of the epochs on, share of "photo" pictures shown whole, only shifted): zooming smooths,
+            and a network that has seen nothing else is lost where a picture is sharp.
         momentum, nesterov, decay: of stochastic gradient descent.
         smoothing: share of the label given to all classes.
         dropout: of the last layers, where the network has any.
@@ -44,6 +49,7 @@ class Recipe:
     schedule: str = "onecycle"
     augment: str = "photo"
     sizes: tuple[tuple[float, tuple[float, ...]], ...] = ((0.0, (1.0,)),)
+    whole: tuple[tuple[float, float], ...] = ((0.0, 0.0),)
     momentum: float = 0.9
     nesterov: bool = True
     decay: float = 5e-4
@@ -55,12 +61,15 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON has them."""
-        return asdict(self) | {"sizes": [[share, list(sides)] for share, sides in self.sizes]}
+        return json.loads(json.dumps(asdict(self)))
 
     def sides(self, epoch: int, size: int) -> tuple[int, ...]:
         """Return the sides, in pixels, of which each step of an epoch (from 1) draws one."""
-        shares = max(at for at in self.sizes if at[0] <= (epoch - 1) / self.epochs)[1]
-        return tuple(round(size * share) for share in shares)
+        return tuple(round(size * share) for share in self._at(self.sizes, epoch))
+
+    def _at(self, stages: Sequence[tuple[float, T]], epoch: int) -> T:
+        """Return what holds in an epoch, from 1."""
+        return [value for start, value in stages if start <= (epoch - 1) / self.epochs][-1]
 
     def training_body(self, blueprint: Blueprint, classes: int) -> nn.Module:
         """Build the network as it is trained, with initial weights."""
@@ -100,22 +109,26 @@ class Recipe:
                 size = layer.weight.square().mean((1, 2, 3), keepdim=True).sqrt()
                 _set(layer, layer.weight * (self.clip * unit / size).clamp(max=1))
 
-    def picture_transform(self, side: int) -> Callable[[Any], Any]:
-        """Build the augmentation of one picture, PIL in and uint8 tensor (c, side, side) out."""
-        return v2.Compose([*AUGMENTATIONS[self.augment](side), v2.PILToTensor()])
+    def transforms(self, epoch: int, size: int) -> list[Callable[[Any], Any]]:
+        """Build an epoch's augmentations, one per side: PIL in and uint8 tensor (c, side, side) out."""
+        whole, augment = self._at(self.whole, epoch), AUGMENTATIONS[self.augment]
+        return [v2.Compose([*augment(side, whole), v2.PILToTensor()]) for side in self.sides(epoch, size)]
 
 
-def _photo(side: int) -> list[Any]:
-    crop = v2.RandomResizedCrop(side, scale=(0.25, 1.0), antialias=True)
+def _photo(side: int, whole: float) -> list[Any]:
+    zoomed = v2.RandomResizedCrop(side, scale=(0.25, 1.0), antialias=True)
+    shifted = v2.RandomCrop(side, padding=side // 8, padding_mode="reflect")
+    plain = v2.Compose([v2.Resize(side, antialias=True), shifted])
+    crop = v2.RandomChoice([zoomed, plain], p=[1 - whole, whole]) if whole else zoomed
     return [crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.3, 0.3, 0.3)]
 
 
-def _digits(side: int) -> list[Any]:
+def _digits(side: int, _: float) -> list[Any]:
     turn = v2.RandomAffine([-12, 12], (0.1, 0.1), (0.8, 1.2), (-12, 12), interpolation=v2.InterpolationMode.BILINEAR)
     return [v2.Resize((side, side), antialias=True), turn]
 
 
-def _corners(side: int) -> list[Any]:
+def _corners(side: int, _: float) -> list[Any]:
     """Scale the shorter side to 256 for 224, cut the middle square, and of it a corner or the middle, or its mirror."""
     large = round(side * 256 / 224)
     corners = [(top, left) for top in (0, large - side) for left in (0, large - side)]
@@ -124,7 +137,7 @@ def _corners(side: int) -> list[Any]:
     return [*square, v2.RandomChoice([v2.CenterCrop(side), *cuts]), v2.RandomHorizontalFlip()]
 
 
-AUGMENTATIONS: dict[str, Callable[[int], list[Any]]] = {"photo": _photo, "digits": _digits, "corners": _corners}
+AUGMENTATIONS: dict[str, Callable[[int, float], list[Any]]] = {"photo": _photo, "digits": _digits, "corners": _corners}
 
 
 def _convolutions(body: nn.Module) -> list[nn.Conv2d]:
@@ -179,7 +192,13 @@ _DIGITS = Recipe(epochs=30, batch=64, rate=0.05, augment="digits", smoothing=0.0
 _OWN = {
     "lenet5": _DIGITS,
     "lenet5-1998": replace(_DIGITS, rate=0.01),
-    "zfnet64": Recipe(epochs=50, rate=0.1, sizes=((0.0, (0.75,)), (0.56, (0.75, 0.75, 1.0, 1.5))), smoothing=0.1),
+    "zfnet64": Recipe(
+        epochs=50,
+        rate=0.1,
+        smoothing=0.1,
+        sizes=((0.0, (0.75,)), (0.56, (0.75, 0.75, 1.0, 1.5))),
+        whole=((0.0, 0.0), (0.74, 0.4)),
+    ),
 }
 
 

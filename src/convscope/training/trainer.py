@@ -23,7 +23,6 @@ from torch import distributed as dist
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional
 
 from ..errors import DataError, OptionError, TrainingError, WeightsError
 from ..net import Net
@@ -257,10 +256,8 @@ def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
 def _one_epoch(run: Run, state: _State) -> None:
     """Learn from every picture once, measure, and keep what there is to keep."""
     began = time.monotonic()
-    sides = run.recipe.sides(state.epoch, run.blueprint.size)
-    prepared = Prepared(
-        run.learn, run.recipe.picture_transform(max(sides)), run.blueprint.channels, _seed(run, state.epoch)
-    )
+    transforms = run.recipe.transforms(state.epoch, run.blueprint.size)
+    prepared = Prepared(run.learn, transforms, run.blueprint.channels, _seed(run, state.epoch))
     loader = batches(prepared, state.batch, share=state.share, workers=run.workers, shuffled=True, start=state.step)
     state.body.train()
     fresh: list[Tensor] = []
@@ -268,7 +265,7 @@ def _one_epoch(run: Run, state: _State) -> None:
     for batch in track(loader, f"epoch {state.epoch}/{run.recipe.epochs}"):
         state.note_unreadable(run.learn, batch.unreadable)
         if len(batch.labels):
-            fresh.append(_one_step(run, state, batch, sides))
+            fresh.append(_one_step(run, state, batch))
         elif state.share.world > 1:  # the other processes would wait for this one's gradients for ever
             raise DataError(f"none of {len(batch.unreadable)} pictures of a step can be read: remove them")
         state.step += 1
@@ -313,14 +310,11 @@ def _checkpoint_within(state: _State, began: float) -> float:
     return now
 
 
-def _one_step(run: Run, state: _State, batch: Batch, sides: Sequence[int]) -> Tensor:
+def _one_step(run: Run, state: _State, batch: Batch) -> Tensor:
     """Take one step and return its loss, still on the device."""
     # Drawn anew at every step, so that a resumed run drops what an uninterrupted one drops.
     torch.manual_seed(_seed(run, state.epoch) + state.step)
     pixels, labels = (t.to(run.device, non_blocking=True) for t in (batch.pixels, batch.labels))
-    side = sides[int(torch.randint(len(sides), ()))]
-    if side < pixels.shape[-1]:
-        pixels = functional.resize(pixels, [side, side], antialias=True)
     inputs = state.net.normalise(pixels.float() / 255).to(memory_format=torch.channels_last)
     with autocast(run):
         scores = state.forward(inputs)
@@ -430,7 +424,7 @@ def held_out(
     side = size or run.blueprint.size
     fit = net.fit.scaled(side)
     look = v2.Compose([v2.Resize(fit.resize, antialias=True), v2.CenterCrop(side), v2.PILToTensor()])
-    prepared = Prepared(run.hold, look, run.blueprint.channels, run.seed)
+    prepared = Prepared(run.hold, [look], run.blueprint.channels, run.seed)
     share = _share() if state else Share()
     for batch in batches(prepared, 250, share=share, workers=run.workers):
         if state:
