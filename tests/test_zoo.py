@@ -362,3 +362,12 @@ def test_zfnet64_says_espresso_and_cat(size: int) -> None:
     assert net.class_name(int(coffee.argmax())) == "espresso"
     first = {net.class_name(int(index)) for index in chelsea.topk(3).indices}
     assert first & {"tabby", "Persian cat"}
+
+
+def test_layers_computed_from_other_parameters_are_listed_once_and_numbered() -> None:
+    net = load("lenet5-1998")
+    c3 = net.convolution(2)
+    assert (c3.name, c3.kind, c3.parameters, c3.leaf, c3.shape) == ("c3", "Conv2d", 1516, True, (16, 10, 10))
+    assert not any("parametrizations" in name for name in net.layers)
+    normed = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)), nn.ReLU())
+    assert [layer.kind for layer in Net(normed, size=16).layers.values()] == ["Conv2d", "ReLU", "Sequential"]

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from . import geometry, images
 from .errors import LayerError, NetworkError, PictureError, WeightsError, nearest
 
 OUTPUT = ""
 """The name of the last layer, as `named_modules` names the root."""
+
+_PARAMETRIZATIONS = "parametrizations"
 
 
 @dataclass(frozen=True)
@@ -251,17 +254,19 @@ class Net(nn.Module):
         convolutions = 0
         for step in seen:
             module = modules[step.module]
+            if _PARAMETRIZATIONS in step.module.split("."):  # it computes a weight, not an activity
+                continue
             convolution = isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
             convolutions += convolution
             name = f"{step.module}#{step.call}" if calls[step.module] > 1 else step.module
             layers[name] = Layer(
                 name=name,
-                kind=step.kind,
+                kind=parametrize.type_before_parametrizations(module).__name__,
                 shape=step.shape,
                 field=step.field,
-                parameters=sum(p.numel() for p in module.parameters(recurse=False)),
+                parameters=sum(p.numel() for part in _own(module) for p in part.parameters(recurse=False)),
                 number=convolutions if convolution else None,
-                leaf=next(module.children(), None) is None,
+                leaf=all(name == _PARAMETRIZATIONS for name, _ in module.named_children()),
                 channels_last=step.channels_last,
             )
         return layers
@@ -326,6 +331,12 @@ class Net(nn.Module):
     def class_name(self, index: int) -> str:
         """Return the name of a class, or "class 7" when the network has no names."""
         return self.classes[index] if index < len(self.classes) else f"class {index}"
+
+
+def _own(module: nn.Module) -> list[nn.Module]:
+    """Return a module and what computes its parameters."""
+    beside = module._modules.get(_PARAMETRIZATIONS)
+    return [module, *(beside.modules() if beside is not None else ())]
 
 
 def _sample(tensor: Tensor) -> Tensor:

@@ -42,23 +42,23 @@ def lenet5_1998() -> nn.Sequential:
     Its output is the negative of the paper's: the larger, the nearer to the digit's code.
     """
     partial = nn.Conv2d(6, 16, 5)
-    parametrize.register_parametrization(partial, "weight", _Partial())
+    parametrize.register_parametrization(partial, "weight", Partial())
     return nn.Sequential(
         OrderedDict(
             c1=nn.Conv2d(1, 6, 5),
-            squash1=_Squash(),
-            s2=_Subsample(6),
-            squash2=_Squash(),
+            squash1=Squash(),
+            s2=Subsample(6),
+            squash2=Squash(),
             c3=partial,
-            squash3=_Squash(),
-            s4=_Subsample(16),
-            squash4=_Squash(),
+            squash3=Squash(),
+            s4=Subsample(16),
+            squash4=Squash(),
             c5=nn.Conv2d(16, 120, 5),
-            squash5=_Squash(),
+            squash5=Squash(),
             flatten=nn.Flatten(),
             f6=nn.Linear(120, 84),
-            squash6=_Squash(),
-            output=_Codes(),
+            squash6=Squash(),
+            output=Codes(),
         )
     )
 
@@ -72,7 +72,7 @@ _READS = (
 )
 
 
-class _Partial(nn.Module):
+class Partial(nn.Module):
     """Keep only the 60 kernels of Table I of a (16, 6, 5, 5) weight; the others are zero and not trained."""
 
     def __init__(self) -> None:
@@ -88,14 +88,14 @@ class _Partial(nn.Module):
         return weight[self.pairs]
 
 
-class _Squash(nn.Module):
+class Squash(nn.Module):
     """Squash as the paper does: 1.7159 tanh(2/3 x)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 1.7159 * torch.tanh(x * (2 / 3))
 
 
-class _Subsample(nn.Module):
+class Subsample(nn.Module):
     """Add 2x2 neighbours, times one trained coefficient and plus one bias per map."""
 
     def __init__(self, channels: int) -> None:
@@ -107,7 +107,7 @@ class _Subsample(nn.Module):
         return 4 * F.avg_pool2d(x, 2) * self.coefficient + self.bias
 
 
-class _Codes(nn.Module):
+class Codes(nn.Module):
     """Measure the squared distance from the 84 values of F6 to each digit's fixed code, its 7x12 drawing."""
 
     codes: Tensor
