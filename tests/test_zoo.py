@@ -17,7 +17,7 @@ from safetensors import safe_open
 from skimage import data as pictures
 from torch import Tensor, nn
 
-from convscope import Net, load, predict
+from convscope import Net, explain, load, predict
 from convscope.errors import NetworkError, OptionError, WeightsError
 from convscope.zoo import default_for, names, shipping
 from convscope.zoo.blueprints import BLUEPRINTS
@@ -371,3 +371,50 @@ def test_layers_computed_from_other_parameters_are_listed_once_and_numbered() ->
     assert not any("parametrizations" in name for name in net.layers)
     normed = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)), nn.ReLU())
     assert [layer.kind for layer in Net(normed, size=16).layers.values()] == ["Conv2d", "ReLU", "Sequential"]
+
+
+# Boxes in pixels of the original (left, top, right, bottom): the cup with its coffee; the cat's face.
+OBJECTS = {"coffee": (150, 10, 390, 260), "chelsea": (85, 40, 330, 290)}
+
+
+@pytest.mark.parametrize(
+    ("picture", "method", "size", "least"),
+    [
+        ("coffee", "grad_cam", 64, 1.4),
+        ("coffee", "grad_cam", 128, 1.6),
+        ("coffee", "occlusion", 128, 1.5),
+        ("chelsea", "grad_cam", 64, 1.05),
+        ("chelsea", "grad_cam", 128, 1.05),
+        ("chelsea", "occlusion", 64, 1.05),
+        ("chelsea", "occlusion", 128, 1.05),
+    ],
+)
+def test_maps_of_zfnet64_point_at_the_cup_and_at_the_cat(picture: str, method: str, size: int, least: float) -> None:
+    """The share of the map inside the box, over the box's share of the area; the face fills two thirds of it."""
+    heatmap = explain(load("zfnet64"), getattr(pictures, picture)(), method, size=size)
+    positive = heatmap.values[0].clamp(min=0)
+    x, y, right, _ = heatmap.view.box
+    scale = size / (right - x)
+    edges = zip(OBJECTS[picture], (x, y, x, y), strict=True)
+    left, top, end, bottom = (round((edge - corner) * scale) for edge, corner in edges)
+    inside = positive[top:bottom, left:end]
+    assert inside.sum() / positive.sum() / (inside.numel() / positive.numel()) > least
+    row, column = divmod(int(positive.argmax()), size)
+    assert top <= row < bottom and left <= column < end, "the strongest place too"
+
+
+def order(kernel: Tensor) -> float:
+    """How much neighbouring weights go together or against each other, in the direction where they do most."""
+    centred = kernel - kernel.mean((1, 2), keepdim=True)
+    across, down = centred[:, :, 1:] * centred[:, :, :-1], centred[:, 1:] * centred[:, :-1]
+    slanted = centred[:, 1:, 1:] * centred[:, :-1, :-1], centred[:, 1:, :-1] * centred[:, :-1, 1:]
+    return max(abs(float(pairs.mean())) for pairs in (across, down, *slanted)) / float(centred.square().mean())
+
+
+def test_the_first_filters_are_neither_dead_nor_noise() -> None:
+    """Neighbouring weights of an edge or a blob go together; those of noise do not."""
+    weight = load("zfnet64").body.get_submodule("conv1").weight.detach()
+    rms = weight.flatten(1).square().mean(1).sqrt()
+    assert rms.min() > 0.2 * rms.median()
+    noise = torch.tensor([order(kernel) for kernel in torch.randn(1000, 3, 7, 7)])
+    assert min(order(kernel) for kernel in weight) > noise.quantile(0.99)
