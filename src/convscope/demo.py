@@ -115,7 +115,9 @@ def _learning(folder: Path, history: History) -> str:
     kept = history.snapshots
     rows = [(f"epoch {epoch.epoch}", epoch.accuracy) for epoch in kept]
     figures = "".join(
-        _figure(folder, filters(load(history.network, epoch=epoch.epoch)), f"filters-epoch-{epoch.epoch}")
+        _figure(
+            folder, filters(load(history.network, epoch=epoch.epoch), own_scale=True), f"filters-epoch-{epoch.epoch}"
+        )
         for epoch in (kept[0], kept[-1])
     )
     return section(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CHUNK = "convscope"
-_SIDE = 400
+_SIDE = 370
 _ROBUST = 0.995
 
 
