@@ -236,7 +236,6 @@ class _State:
 
 def refuse_other_settings(kept: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
     """Raise OptionError with the differences when a run was begun with other settings."""
-    kept, asked = (_comparable(settings) for settings in (kept, asked))
     differ = [
         f"{key} was {kept.get(key)}, now {asked.get(key)}"
         for key in {**kept, **asked}
@@ -247,10 +246,6 @@ def refuse_other_settings(kept: dict[str, Any], asked: dict[str, Any], folder: P
             f"the run in {folder} was begun with other settings: {'; '.join(differ)}. "
             "Ask for the same to go on, or name another folder with -o"
         )
-
-
-def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: str(value).replace("(", "[").replace(")", "]") for key, value in settings.items()}
 
 
 def _one_epoch(run: Run, state: _State) -> None:
