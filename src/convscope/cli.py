@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import typer
 
 from . import registry
-from .errors import ConvscopeError, OptionError, OutputError, nearest
+from .errors import ConvscopeError, OutputError, nearest
 from .outputs import NUMBER_ENDINGS, PICTURE_ENDINGS, check_folder
 from .progress import progress
 from .training.command import history, train
@@ -187,27 +187,13 @@ def _pictures(names: Iterable[str]) -> list[Path]:
 
 
 def _load(name: str | None, weights: str, epoch: int | None, device: str, pictures: Sequence[Path]) -> Net:
-    from .zoo import default_for, load
+    from .zoo import default_for, find_device, load
 
-    net = load(name or default_for(pictures), weights=weights, epoch=epoch, device=device_named(device))
+    net = load(name or default_for(pictures), weights=weights, epoch=epoch, device=find_device(device))
     if name is None:
         known = f"{len(net.classes)} classes: {', '.join(net.classes[:4])}, ..."
         print(f"convscope: no --net given, so {net.name}, which knows {known}", file=sys.stderr)
     return net
-
-
-def device_named(name: str) -> Any:
-    """Return a torch device that is here. Raises OptionError when it is not."""
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()  # "meta" has no values
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        others = ", cuda" if torch.cuda.is_available() else ""
-        raise OptionError(f"there is no device {name!r} here ({reason}); use cpu{others}") from None
-    return device
 
 
 @dataclass(frozen=True)

@@ -113,11 +113,11 @@ def _train(run: Run) -> None:
 def _device(name: str) -> Any:
     import torch
 
-    from ..cli import device_named
+    from ..zoo import find_device
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return device_named(name)
+    return find_device(name)
 
 
 def _epochs(text: str) -> tuple[int, ...]:

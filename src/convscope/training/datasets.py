@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
@@ -25,8 +26,8 @@ _HELD_OUT = ("val", "validation", "test")
 class Source(Protocol):
     """Where pictures come from."""
 
-    def open(self, index: int) -> Any:
-        """Read a picture."""
+    def open(self, index: int) -> Image.Image:
+        """Read a picture, as `images.open_picture` does."""
         ...
 
     def name(self, index: int) -> str:
@@ -46,7 +47,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def open(self, index: int) -> Any:
+    def open(self, index: int) -> Image.Image:
         """Read a picture. Raises PictureError when it cannot be read."""
         return self.source.open(self.indices[index])
 
@@ -77,7 +78,7 @@ class _Files:
     root: Path
     paths: tuple[str, ...]
 
-    def open(self, index: int) -> Any:
+    def open(self, index: int) -> Image.Image:
         return open_picture(self.root / self.paths[index])
 
     def name(self, index: int) -> str:
@@ -89,11 +90,12 @@ class _DataSet:
     data: Any
     title: str
 
-    def open(self, index: int) -> Any:
+    def open(self, index: int) -> Image.Image:
         try:
-            return self.data[index][0]
+            picture = self.data[index][0]
         except Exception as error:  # Pillow's decoders raise anything on a damaged file
             raise PictureError(f"{self.name(index)} cannot be read: {error}") from None
+        return open_picture(picture, name=self.name(index))
 
     def name(self, index: int) -> str:
         return f"{self.title} picture {index}"
@@ -317,7 +319,7 @@ class Prepared(Dataset[Item]):
         index, choice = which
         label = self.pictures.labels[index]
         try:
-            picture = open_picture(self.pictures.open(index)).convert(self.mode)
+            picture = self.pictures.open(index).convert(self.mode)
         except PictureError:
             return None, label, index
         before = torch.default_generator.get_state()

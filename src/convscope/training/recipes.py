@@ -74,7 +74,7 @@ class Recipe:
     def training_body(self, blueprint: Blueprint, classes: int) -> nn.Module:
         """Build the network as it is trained, with initial weights."""
         options = dict(blueprint.training) if self.batch_norm else {}
-        if self.dropout is not None and blueprint.name not in _WITHOUT_DROPOUT:
+        if self.dropout is not None and blueprint.has_dropout:
             options["dropout"] = self.dropout
         body = blueprint.body(classes, **options)
         if self.gaussian is not None:
@@ -173,8 +173,6 @@ def _initialise(body: nn.Module, std: float, unit: float) -> None:
                 nn.init.zeros_(layer.bias)
             first = False
 
-
-_WITHOUT_DROPOUT = ("lenet5", "lenet5-1998")
 
 _PAPER = Recipe(
     epochs=70,

@@ -29,7 +29,7 @@ from ..net import Net
 from ..outputs import check_folder, write
 from ..reporting import track
 from ..zoo.blueprints import Blueprint
-from ..zoo.runs import Epoch, History, metadata, read_history
+from ..zoo.runs import HISTORY, Epoch, History, metadata, read_history
 from .datasets import Batch, Pictures, Prepared, Share, batches
 from .recipes import Recipe
 
@@ -211,7 +211,7 @@ class _State:
 
     def _refuse_foreign_folder(self) -> None:
         """Refuse a folder that holds a run without a checkpoint: its snapshots would be overwritten."""
-        if (self.run.folder / "history.json").exists():
+        if (self.run.folder / HISTORY).exists():
             raise OptionError(
                 f"{self.run.folder} holds the results of a run but no {CHECKPOINT}: name another folder with -o"
             )
@@ -272,7 +272,7 @@ def _one_epoch(run: Run, state: _State) -> None:
     _look_at_losses(state, fresh)
     rate = state.optimiser.param_groups[0]["lr"]
     _export(run, state)
-    right = _right(run, state, state.net)
+    right = _right(run, state)
     if not right:
         raise DataError("no held-out picture can be read")
     accuracy = sum(right) / len(right)
@@ -402,12 +402,12 @@ def export(trained: nn.Module, net: Net) -> None:
     net.body.load_state_dict({key: value.half().float() for key, value in state.items()})
 
 
-def _right(run: Run, state: _State, net: Net) -> list[bool]:
+def _right(run: Run, state: _State) -> list[bool]:
     """Return for every held-out picture that could be read whether it is named right."""
     told: list[Tensor] = []
-    for pixels, labels in held_out(run, net, state):
+    for pixels, labels in held_out(run, state.net, state):
         with torch.inference_mode():
-            told.append(net(pixels).argmax(1).eq(labels).cpu())
+            told.append(state.net(pixels).argmax(1).eq(labels).cpu())
     right = torch.cat(told).tolist() if told else []
     return _gathered(right)
 

@@ -21,7 +21,8 @@ class Blueprint:
 
     `build` makes the module, from a number of classes where `any_classes` says that it takes one; `training` are its
     options while it is trained, such as batch norm that is folded away afterwards. `mean` and `std` are of pixels in
-    [0, 1]; `size` and `resize` as `Net` has them. `any_size` says that it reads larger pictures than `size` too.
+    [0, 1]; `size` and `resize` as `Net` has them. `any_size` says that it reads larger pictures than `size` too,
+    `has_dropout` that `build` takes a share to drop in training.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Blueprint:
     resize: int | None = None
     any_classes: bool = True
     any_size: bool = False
+    has_dropout: bool = True
     training: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def body(self, classes: int, **options: Any) -> nn.Module:
@@ -55,7 +57,7 @@ class Blueprint:
         )
 
 
-_DIGITS = Blueprint("lenet5", lenet.lenet5, lenet.MEAN, lenet.STD, size=28, classes=10, channels=1)
+_DIGITS = Blueprint("lenet5", lenet.lenet5, lenet.MEAN, lenet.STD, size=28, classes=10, channels=1, has_dropout=False)
 # Pixels of 0 to 255 less their mean, as the paper has them: its filters and their limit of 0.1 are in those units.
 _ZFNET = Blueprint("zfnet", zfnet.zfnet, IMAGENET_MEAN, 1 / 255, size=224, resize=256, classes=1000)
 

@@ -65,6 +65,18 @@ def default_for(pictures: Sequence[Path]) -> str:
     return _DIGITS if pictures and all(_digit_like(path) for path in pictures) else DEFAULT
 
 
+def find_device(name: str) -> torch.device:
+    """Return a device that is here, by name. Raises OptionError when it is not."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # "meta" has no values
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        others = ", cuda" if torch.cuda.is_available() else ""
+        raise OptionError(f"there is no device {name!r} here ({reason}); use cpu{others}") from None
+    return device
+
+
 def _digit_like(path: Path) -> bool:
     try:
         with Image.open(path) as image:
