@@ -17,6 +17,9 @@ from networks import SIZE, TINY, pictures, tiny, tiny_body
 load_all()
 QUESTION = 2
 
+LINEAR = {name: entry for name, entry in METHODS.items() if entry.linear}
+
+each_linear_method = pytest.mark.parametrize("entry", LINEAR.values(), ids=LINEAR)
 each_method = pytest.mark.parametrize("entry", METHODS.values(), ids=METHODS)
 each_network = pytest.mark.parametrize("kind", TINY)
 
@@ -152,7 +155,7 @@ def test_works_in_bfloat16(entry: Entry, kind: str) -> None:
         assert expected.abs().max() == 0 or likeness > 0.6
 
 
-@each_method
+@each_linear_method
 @each_network
 def test_does_not_change_with_a_constant_added_to_all_scores(entry: Entry, kind: str) -> None:
     """I13, I23: what is asked is how the score changes, not how high it is."""
@@ -172,7 +175,7 @@ class Plus(nn.Module):
         return x + self.constant
 
 
-@each_method
+@each_linear_method
 @each_network
 def test_doubles_with_the_question(entry: Entry, kind: str) -> None:
     net, pixels = tiny(kind), pictures()

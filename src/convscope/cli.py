@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import typer
 
 from . import registry
+from .commands import inputs
 from .errors import ConvscopeError, OutputError, nearest
 from .outputs import NUMBER_ENDINGS, PICTURE_ENDINGS, check_folder
 from .progress import progress
@@ -32,28 +33,16 @@ def _option(kind: Any, default: Any, text: str, *names: str) -> tuple[Any, Any]:
 
 
 _COMMON: dict[str, tuple[Any, Any]] = {
-    "net": _option(
-        str | None,
-        None,
-        "network: zfnet64 (the default), lenet5 (for small grey pictures), zfnet, torchvision:NAME, ...",
-    ),
-    "weights": _option(
-        str, "default", "'default', 'none' for random ones, a .safetensors, .pt or .pth file, or the folder of a run"
-    ),
-    "epoch": _option(int | None, None, "the network as it was after this epoch of its training: convscope history NET"),
-    "device": _option(str, "cpu", "cpu, cuda, cuda:1, mps"),
-    "out": _option(
-        Path | None, None, f"file to write ({', '.join(PICTURE_ENDINGS)}); a folder for several pictures", "--out", "-o"
-    ),
-    "size": _option(int | None, None, "side of the network's input in pixels, where it takes more than one"),
-    "save_values": _option(Path | None, None, f"also write the raw numbers ({', '.join(NUMBER_ENDINGS)})"),
+    "net": (inputs.NetName, None),
+    "weights": (inputs.Weights, "default"),
+    "epoch": (inputs.Epoch, None),
+    "device": (inputs.Device, "cpu"),
+    "out": (inputs.Out, None),
+    "size": (inputs.Size, None),
+    "save_values": (inputs.SaveValues, None),
 }
 _EXPLAIN: dict[str, tuple[Any, Any]] = {
-    "of": _option(
-        str | None,
-        None,
-        "the question: class index or name, layer:channel, layer:channel@row,column, sums; the first choice by default",
-    ),
+    "of": (inputs.Of, None),
     "overlay": _option(bool, False, "write only the map over the picture, at the original's resolution", "--overlay"),
     "shared_scale": _option(bool, False, "one colour scale for all pictures", "--shared-scale"),
     "cmap": _option(str | None, None, "colour map: fire, polar, grey, jet"),
@@ -144,12 +133,11 @@ def _command(entry: registry.Entry) -> Callable[..., None]:
     own = {name: _option(_plain(option.type), option.default, option.help) for name, option in entry.options.items()}
     parameters = {**_COMMON, **(_EXPLAIN if entry.attributes else {}), **own}
     if entry.takes:
-        argument = typer.Argument(metavar="PICTURE...", help="pictures or folders of pictures")
-        parameters = {"pictures": (Annotated[list[str], argument], inspect.Parameter.empty), **parameters}
+        parameters = {"pictures": (inputs.Pictures, inspect.Parameter.empty), **parameters}
 
     def command(**given: Any) -> None:
         options = {name: _parsed(entry.options[name].type, given.pop(name)) for name in own}
-        pictures = _pictures(given.pop("pictures")) if entry.takes else []
+        pictures = inputs.find_all(given.pop("pictures")) if entry.takes else []
         _Job(entry, pictures, options, **given).run()
 
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -175,25 +163,6 @@ def _plain(kind: Any) -> Any:
 def _parsed(kind: Any, value: Any) -> Any:
     lists = get_origin(kind) is list or any(get_origin(part) is list for part in get_args(kind))
     return [part.strip() for part in value.split(",")] if lists and isinstance(value, str) else value
-
-
-def _pictures(names: Iterable[str]) -> list[Path]:
-    from .images import find_pictures
-
-    found: list[Path] = []
-    for name in names:
-        found += find_pictures(Path(name)) if Path(name).is_dir() else [Path(name)]
-    return found
-
-
-def _load(name: str | None, weights: str, epoch: int | None, device: str, pictures: Sequence[Path]) -> Net:
-    from .zoo import default_for, find_device, load
-
-    net = load(name or default_for(pictures), weights=weights, epoch=epoch, device=find_device(device))
-    if name is None:
-        known = f"{len(net.classes)} classes: {', '.join(net.classes[:4])}, ..."
-        print(f"convscope: no --net given, so {net.name}, which knows {known}", file=sys.stderr)
-    return net
 
 
 @dataclass(frozen=True)
@@ -224,7 +193,7 @@ class _Job:
     def run(self) -> None:
         self._check_outputs()
         with progress():
-            net = _load(self.net, self.weights, self.epoch, self.device, self.pictures)
+            net = inputs.load_named(self.net, self.weights, self.epoch, self.device, self.pictures)
             if self.several:
                 self._run_each(net)
                 return

@@ -46,6 +46,10 @@ class TrainingError(ConvscopeError):
     """A training run that went wrong: its loss is not finite."""
 
 
+class OutOfMemory(ConvscopeError):  # noqa: N818  reads as what happened
+    """Memory ran out, also with the smallest batch."""
+
+
 class OutputError(ConvscopeError):
     """An output that cannot be written."""
 

@@ -14,7 +14,7 @@ from .drawings import Heatmap, Recipe
 from .errors import NetworkError
 from .images import View
 from .net import Net
-from .objectives import Objective, Unit, ask
+from .objectives import Objective, Unit, ask, probabilities
 from .reporting import listen
 from .tapping import tap
 
@@ -33,10 +33,7 @@ def predict(net: Net, pixels: Tensor) -> Tensor:
             f"{net.name} gives outputs of shape {tuple(output.shape)}, not (n, classes): ask with of=..."
         )
     check_output(net, output)
-    sums = output.sum(1)
-    if output.min() >= 0 and bool(((sums - 1).abs() < 1e-3).all()):
-        return output
-    return output.softmax(1)
+    return probabilities(output)
 
 
 def check_output(net: Net, output: Tensor) -> None:

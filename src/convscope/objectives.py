@@ -1,10 +1,12 @@
 """Objectives: the question, one number per picture.
 
     question  = term { (" + " | " - ") term }
-    term      = [ number "*" ] ( class | layer ":" channel [ "@" place ] | layer )
+    term      = [ number "*" ] ( class | "p(" class ")" | layer ":" channel [ "@" place ] | layer )
     class     = index | name, or a part of it that no other name has
     layer     = dotted name | n, the nth convolution
     place     = y "," x | "max" | "mean"
+
+A class is its score before the softmax, p(class) its probability.
 
 Without a place a channel means its strongest place in projections (Zeiler & Fergus isolate one activation) and its
 mean elsewhere; `explain` says which in the caption.
@@ -68,6 +70,25 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Probability:
+    """The probability of a class, which also asks for all other classes to go down."""
+
+    channel: int
+    layer: str = OUTPUT
+
+    def read(self, activity: Tensor) -> Tensor:
+        """Reduce the output (n, classes) to one probability per picture."""
+        return probabilities(activity)[:, self.channel]
+
+    def __str__(self) -> str:
+        return f"p({self.channel})"
+
+    def title(self, net: Net) -> str:
+        """Say in plain words what is asked for."""
+        return f"probability of {net.class_name(self.channel)}"
+
+
+@dataclass(frozen=True)
 class Output:
     """Any function of the network's output that gives one number per picture."""
 
@@ -90,11 +111,22 @@ class Output:
         return str(self)
 
 
+Term = Unit | Probability | Output
+
+
+def probabilities(output: Tensor) -> Tensor:
+    """Return class probabilities (n, classes): the softmax of the output, or the output where it is one already."""
+    sums = output.detach().sum(1)
+    if output.detach().min() >= 0 and bool(((sums - 1).abs() < 1e-3).all()):
+        return output
+    return output.softmax(1)
+
+
 @dataclass(frozen=True)
 class Objective:
     """A weighted sum of questions; add, subtract and multiply objectives to make new ones."""
 
-    terms: tuple[tuple[float, Unit | Output], ...]
+    terms: tuple[tuple[float, Term], ...]
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -149,13 +181,13 @@ class Objective:
         return self + -other
 
 
-def _settle(term: Unit | Output, place: Place) -> Unit | Output:
+def _settle(term: Term, place: Place) -> Term:
     if isinstance(term, Unit) and term.layer != OUTPUT and term.channel is not None and term.place is None:
         return replace(term, place=place)
     return term
 
 
-def _join(terms: tuple[tuple[float, Unit | Output], ...], write: Callable[[Any], str]) -> str:
+def _join(terms: tuple[tuple[float, Term], ...], write: Callable[[Any], str]) -> str:
     text = ""
     for weight, term in terms:
         sign = " - " if weight < 0 and text else " + " if text else ""
@@ -167,8 +199,9 @@ def _join(terms: tuple[tuple[float, Unit | Output], ...], write: Callable[[Any],
 def ask(net: Net, of: str | int | Objective | Callable[[Tensor], Tensor]) -> Objective:
     """Turn a question in any form into an Objective.
 
-    `of` is a class index, a class name (or a part of one, in any case), "layer:channel", "layer:channel@y,x", a layer,
-    sums and multiples of those ("tabby - 0.5*lynx"), a function of the network's output, or an Objective.
+    `of` is a class index, a class name (or a part of one, in any case), "p(class)" for its probability,
+    "layer:channel", "layer:channel@y,x", a layer, sums and multiples of those ("tabby - 0.5*lynx"), a function of the
+    network's output, or an Objective.
 
     Raises QuestionError when it cannot be resolved, with the nearest classes, or the ranges that exist.
     """
@@ -193,17 +226,20 @@ def ask(net: Net, of: str | int | Objective | Callable[[Tensor], Tensor]) -> Obj
     return Objective(tuple(terms))
 
 
-def _term(net: Net, text: str) -> tuple[float, Unit]:
+def _term(net: Net, text: str) -> tuple[float, Unit | Probability]:
     match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*(.+)", text)
     if match:
         return float(match[1]), _unit(net, match[2].strip())
     return 1.0, _unit(net, text)
 
 
-def _unit(net: Net, text: str) -> Unit:
+def _unit(net: Net, text: str) -> Unit | Probability:
     found = _exact_class(net, text)
     if found is not None:
         return found
+    match = re.fullmatch(r"p\((.+)\)", text)
+    if match:
+        return _probability(net, match[1].strip())
     if re.fullmatch(r"[+-]?\d+", text):
         return _class_index(net, int(text))
     match = re.fullmatch(r"(.*?):(\d+)(?:@(max|mean|\d+\s*,\s*\d+))?", text)
@@ -216,6 +252,13 @@ def _unit(net: Net, text: str) -> Unit:
     if text in net.layers:
         return Unit(net.layer(text).name)
     return _class_part(net, text)
+
+
+def _probability(net: Net, text: str) -> Probability:
+    unit = _unit(net, text)
+    if not isinstance(unit, Unit) or unit.layer != OUTPUT or unit.channel is None or len(net.output.shape) != 1:
+        raise QuestionError(f"p({text}) is not the probability of a class: ask as p(281) or p(tabby)")
+    return Probability(unit.channel)
 
 
 def _class_index(net: Net, index: int) -> Unit:

@@ -37,6 +37,7 @@ class Entry:
     caveat: str = ""
     signed: bool = False
     projects: bool = False
+    linear: bool = True
 
     @property
     def attributes(self) -> bool:
@@ -81,15 +82,18 @@ METHODS: dict[str, Entry] = {}
 VIEWS: dict[str, Entry] = {}
 
 
-def method(title: str, *, paper: str, signed: bool, projects: bool = False, caveat: str = "") -> Callable[[F], F]:
+def method(
+    title: str, *, paper: str, signed: bool, projects: bool = False, linear: bool = True, caveat: str = ""
+) -> Callable[[F], F]:
     """Register an attribution: (net, pixels, objective, *, options) -> (n, c, h, w) or (n, 1, h, w).
 
     `signed` says that the sign has a meaning; `projects` that the result is a picture with grey as zero, and that a
-    channel asked for without a place means its strongest place.
+    channel asked for without a place means its strongest place; `linear` that the map doubles with the question and
+    does not change when a constant is added to it.
     """
 
     def register(function: F) -> F:
-        entry = Entry(function.__name__, title, function, paper, caveat, signed, projects)
+        entry = Entry(function.__name__, title, function, paper, caveat, signed, projects, linear)
         METHODS[entry.name] = entry
         return function
 

@@ -1,0 +1,73 @@
+"""Batches: as much at once as fits, halved where it does not."""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+from .errors import OptionError, OutOfMemory
+from .reporting import say, track
+
+T = TypeVar("T")
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def in_batches(work: Callable[[slice], T], count: int, batch: int, label: str) -> Iterator[T]:
+    """Do `work` on consecutive slices of range(count), at most `batch` long, showing progress as `label`.
+
+    When memory runs out the slices are halved, and the caption says so. Raises OptionError for a batch below 1,
+    OutOfMemory when not even one at a time fits.
+    """
+    if batch < 1:
+        raise OptionError(f"batch is at least 1, not {batch}")
+    limit = batch
+    for first in track(range(0, count, batch), label):
+        start, stop = first, min(first + batch, count)
+        while start < stop:
+            piece = slice(start, min(start + limit, stop))
+            try:
+                result = work(piece)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if limit == 1:
+                    raise OutOfMemory(
+                        f"{label}: memory ran out with one at a time: use a smaller input (size=) or another device"
+                    ) from error
+                limit = max(1, min(limit, piece.stop - piece.start) // 2)
+            else:
+                yield result
+                start = piece.stop
+                continue
+            # Outside the handler: until the error is gone, its traceback holds what did not fit.
+            release_memory()
+    if limit < batch:
+        say(f"memory ran out with {batch} at once: went on with {limit}")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    words = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
+
+
+def release_memory() -> None:
+    """Give back what a failed attempt still holds."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def bytes_of(memory: str | int) -> int:
+    """Read an amount of memory, such as "2 GiB", "500 MB" or a number of bytes. Raises OptionError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B?)\s*", str(memory), re.IGNORECASE)
+    unit = match[2].upper() if match else "?"
+    unit += "B" if unit in ("K", "M", "G", "KI", "MI", "GI") else ""
+    if match is None or unit not in _UNITS or float(match[1]) * _UNITS[unit] < 1:
+        raise OptionError(f"memory is an amount such as '2 GiB' or '500 MB', not {memory!r}")
+    return int(float(match[1]) * _UNITS[unit])
