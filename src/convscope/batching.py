@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -25,29 +26,50 @@ def in_batches(work: Callable[[slice], T], count: int, batch: int, label: str) -
     """
     if batch < 1:
         raise OptionError(f"batch is at least 1, not {batch}")
-    limit = batch
-    for first in track(range(0, count, batch), label):
-        start, stop = first, min(first + batch, count)
-        while start < stop:
-            piece = slice(start, min(start + limit, stop))
+    halving = Halving(label)
+    for start in track(range(0, count, batch), label):
+        yield from halving.over(work, slice(start, min(start + batch, count)))
+    halving.report()
+
+
+class Halving:
+    """Do work on slices, on shorter and shorter ones when memory runs out."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.limit = sys.maxsize
+        self.refused = 0
+
+    def over(self, work: Callable[[slice], T], whole: slice) -> Iterator[T]:
+        """Do `work` on `whole`, in as many pieces as memory asks for."""
+        start = whole.start
+        while start < whole.stop:
+            piece = slice(start, min(start + self.limit, whole.stop))
             try:
                 result = work(piece)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if limit == 1:
-                    raise OutOfMemory(
-                        f"{label}: memory ran out with one at a time: use a smaller input (size=) or another device"
-                    ) from error
-                limit = max(1, min(limit, piece.stop - piece.start) // 2)
+                self._halve(piece.stop - piece.start, error)
             else:
                 yield result
                 start = piece.stop
                 continue
             # Outside the handler: until the error is gone, its traceback holds what did not fit.
             release_memory()
-    if limit < batch:
-        say(f"memory ran out with {batch} at once: went on with {limit}")
+
+    def _halve(self, length: int, error: BaseException) -> None:
+        if length == 1:
+            raise OutOfMemory(
+                f"{self.label}: memory ran out with one at a time: use a smaller input (size=) or another device"
+            ) from error
+        self.refused = self.refused or length
+        self.limit = length // 2
+
+    def report(self) -> None:
+        """Say in the caption that memory ran out, if it did."""
+        if self.refused:
+            say(f"memory ran out with {self.refused} at once: went on with {self.limit}")
 
 
 def out_of_memory(error: BaseException) -> bool:

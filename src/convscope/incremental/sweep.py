@@ -1,0 +1,345 @@
+"""The sweep: play a tape for many occluder positions, recomputing only what each one can reach.
+
+Positions whose regions have nearly the same sizes go through the local part of a network together: for every layer
+the parts that change, and around them what they read, cut out of the clean pass. What follows the first global layer
+(pooling to one place, a linear layer, attention) is computed in full, for positions of all regions together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..batching import Halving
+from ..reporting import track
+from .clusters import CALL, Axis, Pair, clustered
+from .regions import Local, Taps, local_form
+from .tape import CannotFollow, Tape
+from .whole import whole_form
+
+Readings = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Region:
+    """Parts of one layer, one per position: all of the same size, each at its own rows and columns."""
+
+    value: Tensor
+    rows: np.ndarray
+    columns: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.value.shape[-2], self.value.shape[-1]
+
+
+class Sweep:
+    """Everything about one picture that does not depend on the occluder's position.
+
+    `spans` are, along y and x, the pixels [low, high) that each row or column of positions covers. Raises
+    CannotFollow where nothing would be gained.
+    """
+
+    def __init__(self, tape: Tape, spans: tuple[np.ndarray, np.ndarray], memory: int) -> None:
+        self.tape, self.clean, self.memory = tape, tape.clean, memory
+        self.forms: dict[int, Local] = {}
+        self.local = self._local_slots()
+        self.steps = [(step, self.forms[n]) for n, step in enumerate(tape.steps) if n in self.forms]
+        rest = [step for n, step in enumerate(tape.steps) if n not in self.forms]
+        self.whole = [(step, whole_form(step, self.clean)) for step in rest]
+        wanted = {i for step in rest for i in step.inputs} | set(tape.readings.values())
+        self.frontier = sorted(wanted & self.local)
+        for i in tape.readings.values():
+            if self.clean[i].shape[:1] != (1,):
+                raise CannotFollow("a layer mixes the pictures of a batch")
+        self.axes = tuple(self._axis(which, span) for which, span in enumerate(spans))
+        self.pairs = clustered(self.axes, self._works(), len(self.steps))
+        self.padded: dict[tuple[Any, ...], tuple[Tensor, int, int]] = {}
+
+    def _local_slots(self) -> set[int]:
+        """Find the tensors that are local: computed place by place or by windows from the pixels on."""
+        local = {0}
+        for number, step in enumerate(self.tape.steps):
+            form = local_form(step, self.clean) if set(step.inputs) <= local else None
+            if form is not None:
+                self.forms[number] = form
+                local |= set(step.outputs)
+        return local
+
+    def _axis(self, which: int, span: np.ndarray) -> Axis:
+        """Follow the reach of every row (or column) of positions through the local layers."""
+        low, high = {0: span[0]}, {0: span[1]}
+        extents = {i: self.clean[i].shape[2 + which] for i in self.local}
+        for step, form in self.steps:
+            firsts, lasts = _united([(low[i], high[i]) for i in step.inputs])
+            for out in step.outputs:
+                low[out], high[out] = form.taps[which].reached(firsts, lasts, extents[out])
+        order = sorted(self.local)
+        return Axis(
+            {i: n for n, i in enumerate(order)},
+            np.stack([low[i] for i in order]),
+            np.stack([high[i] for i in order]),
+            np.array([extents[i] for i in order]),
+        )
+
+    def _works(self) -> np.ndarray:
+        """Return multiplications per place of every local layer, plain passes over memory counted as some."""
+        order = {i: n for n, i in enumerate(sorted(self.local))}
+        works = np.zeros(len(order))
+        for step, form in self.steps:
+            for out in step.outputs:
+                works[order[out]] += form.macs / len(step.outputs) + 16 * self.clean[out].shape[1]
+        return works
+
+    @property
+    def share(self) -> float:
+        """The share of all multiplications and passes that is left to be done, as counted."""
+        works, count = self._works(), self.axes[0].count * self.axes[1].count
+        whole = float((works * self.axes[0].extents * self.axes[1].extents).sum()) * count
+        tail = sum(form.macs for _, form in self.whole) * count
+        done = sum(pair.work(works) for pair in self.pairs)
+        return (done + tail) / (whole + tail)
+
+    @property
+    def pays(self) -> bool:
+        """Whether it is quicker than full passes, as counted: multiplications, and calls at what they cost."""
+        works, count = self._works(), self.axes[0].count * self.axes[1].count
+        whole = float((works * self.axes[0].extents * self.axes[1].extents).sum()) * count
+        windows = sum(not form.placewise for _, form in self.steps)
+        calls = len(self.pairs) * len(self.steps) * CALL + count * windows * CALL / 4
+        return sum(pair.work(works) for pair in self.pairs) + calls < whole
+
+    def run(
+        self, covering: Tensor, label: str, only: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, Readings]]:
+        """Yield (numbers of positions, readings for them) until every position, or those of `only`, are computed.
+
+        `covering` (1, c, h, w) is what stands where pixels are covered. Position (row i, column j) has number
+        i * columns + j.
+        """
+        halving = Halving(label)
+        queue: list[tuple[np.ndarray, dict[int, Tensor]]] = []
+        waiting, enough = 0, self._whole_batch()
+        chunks = [(pair, part) for pair in self.pairs for part in self._parts(pair, only)]
+        for pair, part in track(chunks, label):
+            for numbers, values in halving.over(
+                lambda s, p=pair, c=part: self._play(p, c[s], covering), slice(0, len(part))
+            ):
+                queue.append((numbers, values))
+                waiting += len(numbers)
+            while waiting >= enough:
+                yield from self._finish(queue, halving)
+                queue, waiting = [], 0
+        if queue:
+            yield from self._finish(queue, halving)
+        halving.report()
+
+    def _parts(self, pair: Pair, only: np.ndarray | None) -> list[np.ndarray]:
+        """Cut the positions of a pair of clusters into batches that fit the memory."""
+        places = pair.places()
+        if only is not None:
+            places = places[np.isin(pair.numbers(places), only)]
+        if not len(places):
+            return []
+        batch = max(1, min(len(places), self.memory // self._bytes(pair)))
+        # Batches of equal length: a short last one would cost nearly as much as a full one.
+        return np.array_split(places, -(-len(places) // batch))
+
+    def _bytes(self, pair: Pair) -> int:
+        """Estimate what one position needs at the layer that needs most: all parts alive, and what is read."""
+        last = self._last_uses()
+        alive: dict[int, int] = {0: self._part_bytes(0, pair)}
+        most = 0
+        for number, (step, form) in enumerate(self.steps):
+            outs = {i: self._part_bytes(i, pair) for i in step.outputs}
+            heights = [
+                taps.read(pair.sizes[w][pair.axes[w].order[step.outputs[0]]]) for w, taps in enumerate(form.taps)
+            ]
+            read = sum(
+                self.clean[i].shape[1] * heights[0] * heights[1] * self.clean[i].element_size() for i in step.inputs
+            )
+            alive |= outs
+            most = max(most, sum(alive.values()) + (0 if form.placewise else read))
+            alive = {i: size for i, size in alive.items() if last[i] > number}
+        frontier = sum(self.clean[i].numel() * self.clean[i].element_size() for i in self.frontier)
+        return max(most, 1) + frontier
+
+    def _part_bytes(self, i: int, pair: Pair) -> int:
+        n = pair.axes[0].order[i]
+        return int(self.clean[i].shape[1] * pair.sizes[0][n] * pair.sizes[1][n] * self.clean[i].element_size())
+
+    def _last_uses(self) -> dict[int, int]:
+        """Return after which local step every tensor is no longer needed."""
+        last = dict.fromkeys(self.local, -1)
+        for number, (step, _) in enumerate(self.steps):
+            for i in (*step.inputs, *step.outputs):
+                last[i] = number
+        return last | dict.fromkeys(self.frontier, len(self.steps))
+
+    def _play(self, pair: Pair, places: np.ndarray, covering: Tensor) -> tuple[np.ndarray, dict[int, Tensor]]:
+        """Play the local part for some positions of a pair of clusters; return the whole layers at the frontier."""
+        rows, columns = (pair.offsets[w][:, places[:, w]] for w in (0, 1))
+        regions = {0: self._covered(pair, places, covering)}
+        last, owned = self._last_uses(), set[int]()
+        for number, (step, form) in enumerate(self.steps):
+            n = pair.axes[0].order[step.outputs[0]]
+            out = (rows[n], columns[n], int(pair.sizes[0][n]), int(pair.sizes[1][n]))
+            parts = [self._read(i, regions[i], form, out) for i in step.inputs]
+            if step.mutates and not (step.inputs[0] in owned and last[step.inputs[0]] == number):
+                parts[0] = parts[0].clone()
+            found = form.apply(parts)
+            for i, value in zip(step.outputs, found if step.several else [found], strict=True):
+                regions[i] = Region(self._scaled(value, form, out), rows[n], columns[n])
+            if step.mutates or (len(step.outputs) == 1 and _fresh(regions[step.outputs[0]].value, parts)):
+                owned.add(step.outputs[0])
+            for i in {*step.inputs, *step.outputs}:
+                if last[i] <= number:
+                    del regions[i]
+        numbers = pair.numbers(places)
+        return numbers, {i: self._laid(i, regions[i]) for i in self.frontier}
+
+    def _covered(self, pair: Pair, places: np.ndarray, covering: Tensor) -> Region:
+        """Cut the pixels around every position out of the picture, and cover them."""
+        n = pair.axes[0].order[0]
+        rows, columns = (pair.offsets[w][n, places[:, w]] for w in (0, 1))
+        height, width = int(pair.sizes[0][n]), int(pair.sizes[1][n])
+        value = _windows(self.clean[0][0], rows, columns, height, width)
+        spans = [(pair.lows[w][n, places[:, w]], pair.highs[w][n, places[:, w]]) for w in (0, 1)]
+        for b, (y, x) in enumerate(zip(rows, columns, strict=True)):
+            (top, bottom), (left, right) = ((int(low[b]), int(high[b])) for low, high in spans)
+            value[b, :, top - y : bottom - y, left - x : right - x] = covering[0, :, top:bottom, left:right]
+        return Region(value, rows, columns)
+
+    def _read(self, i: int, region: Region, form: Local, out: tuple[np.ndarray, np.ndarray, int, int]) -> Tensor:
+        """Return what a step reads of a layer to compute its output at `out`: clean around what has changed."""
+        y, x = form.taps
+        height, width = y.read(out[2]), x.read(out[3])
+        top, left = out[0] * y.stride - y.padding, out[1] * x.stride - x.padding
+        if region.size == (height, width) and _same(top, region.rows) and _same(left, region.columns):
+            return region.value
+        base, above, before = self._padded(i, form)
+        value = _windows(base, top + above, left + before, height, width)
+        _paste(value, region, region.rows - top, region.columns - left)
+        return value
+
+    def _padded(self, i: int, form: Local) -> tuple[Tensor, int, int]:
+        """Return a layer of the clean pass (c, h, w) with as much border as a step reads, and how much that is."""
+        key = (i, form.taps, form.border)
+        if key not in self.padded:
+            clean = self.clean[i]
+            pads = [self._pads(taps, extent) for taps, extent in zip(form.taps, clean.shape[2:], strict=True)]
+            (above, below), (before, after) = pads
+            wide = F.pad(clean, (before, after, above, below), value=form.border) if any(map(any, pads)) else clean
+            self.padded[key] = wide[0], above, before
+        return self.padded[key]
+
+    @staticmethod
+    def _pads(taps: Taps, extent: int) -> tuple[int, int]:
+        before = max(taps.padding, 0)
+        # A window may hang over the far border by as much as it is long and strides.
+        return before, max(before, taps.reach + taps.stride) if not taps.identity else 0
+
+    def _scaled(self, value: Tensor, form: Local, out: tuple[np.ndarray, np.ndarray, int, int]) -> Tensor:
+        if form.scale is None:
+            return value
+        return value * _windows(form.scale[0], *out)
+
+    def _laid(self, i: int, region: Region) -> Tensor:
+        """Lay the parts of a layer over the clean pass: the whole layer, (positions, c, h, w)."""
+        clean = self.clean[i]
+        if region.size == tuple(clean.shape[2:]):
+            return region.value
+        whole = clean.repeat(len(region.value), 1, 1, 1)
+        _paste(whole, region, region.rows, region.columns)
+        return whole
+
+    def _whole_batch(self) -> int:
+        sizes = {
+            i: self.clean[i].numel() * self.clean[i].element_size()
+            for step, _ in self.whole
+            for i in (*step.inputs, *step.outputs)
+        }
+        need = sum(sizes.get(i, self.clean[i].numel() * self.clean[i].element_size()) for i in self.frontier)
+        need += 3 * max(sizes.values(), default=0)
+        return max(1, min(256, self.memory // max(need, 1)))
+
+    def _finish(
+        self, queue: list[tuple[np.ndarray, dict[int, Tensor]]], halving: Halving
+    ) -> Iterator[tuple[np.ndarray, Readings]]:
+        """Play the global part for the positions that wait."""
+        numbers = np.concatenate([n for n, _ in queue])
+        values = {i: torch.cat([v[i] for _, v in queue]) for i in self.frontier}
+        queue.clear()
+        yield from halving.over(
+            lambda s: (numbers[s], self._play_whole({i: v[s] for i, v in values.items()})), slice(0, len(numbers))
+        )
+
+    def _play_whole(self, values: dict[int, Tensor]) -> Readings:
+        last = {i: n for n, (step, _) in enumerate(self.whole) for i in (*step.inputs, *step.outputs)}
+        kept = set(self.tape.readings.values())
+        for number, (step, form) in enumerate(self.whole):
+            inputs = [
+                values[i].clone() if step.mutates and (number < last[i] or i in kept) else values[i]
+                for i in step.inputs
+            ]
+            found = form.apply(inputs)
+            for i, value in zip(step.outputs, found if step.several else [found], strict=True):
+                values[i] = value
+            for i in step.inputs:
+                if last[i] == number and i not in kept:
+                    del values[i]
+        return {name: values[i] for name, i in self.tape.readings.items()}
+
+
+def _united(spans: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest spans that contain those of all inputs; empty ones do not count."""
+    low, high = spans[0]
+    for other_low, other_high in spans[1:]:
+        empty, other_empty = high <= low, other_high <= other_low
+        joined = np.minimum(low, other_low), np.maximum(high, other_high)
+        low = np.where(empty, other_low, np.where(other_empty, low, joined[0]))
+        high = np.where(empty, other_high, np.where(other_empty, high, joined[1]))
+    return low, high
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool((one == other).all())
+
+
+def _windows(base: Tensor, rows: np.ndarray, columns: np.ndarray, height: int, width: int) -> Tensor:
+    """Cut windows of one size out of a layer (c, h, w): (positions, c, height, width)."""
+    places = zip(rows.tolist(), columns.tolist(), strict=True)
+    return torch.stack([base[:, y : y + height, x : x + width] for y, x in places])
+
+
+def _paste(onto: Tensor, region: Region, rows: np.ndarray, columns: np.ndarray) -> None:
+    """Write the parts of a region at rows and columns of wider parts, leaving out what lies beyond those."""
+    where, inverse = np.unique(np.stack([rows, columns]), axis=1, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    for n, (y, x) in enumerate(where.T.tolist()):
+        (ty, sy), (tx, sx) = (
+            _overlap(at, size, extent) for at, size, extent in zip((y, x), region.size, onto.shape[-2:], strict=True)
+        )
+        if where.shape[1] == 1:
+            onto[:, :, ty, tx] = region.value[:, :, sy, sx]
+            continue
+        for b in np.flatnonzero(inverse == n).tolist():
+            onto[b, :, ty, tx] = region.value[b, :, sy, sx]
+
+
+def _overlap(at: int, size: int, extent: int) -> tuple[slice, slice]:
+    low, high = max(at, 0), max(min(at + size, extent), 0)
+    high = max(low, high)
+    return slice(low, high), slice(low - at, high - at)
+
+
+def _fresh(value: Tensor, parts: Sequence[Tensor]) -> bool:
+    """Whether a result has memory of its own."""
+    memory = value.untyped_storage().data_ptr()
+    return all(part.untyped_storage().data_ptr() != memory for part in parts)

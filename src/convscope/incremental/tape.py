@@ -1,0 +1,227 @@
+"""The tape: which calls a network makes between a picture and its layers, in order.
+
+A network is run once on one picture while a function mode writes down every call that the picture can reach: what was
+called, with what, and what came out. The tape can then be played with another picture, or with parts of one. It holds
+for other pictures only if the network makes the same calls for every picture, and only if every call was seen; so
+whatever looks at values (a branch on a sum), writes into memory behind the tape, or brings in a tensor of unknown
+origin (scripted or compiled code) raises `CannotFollow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from ..net import Net
+from ..tapping import tap
+
+
+class CannotFollow(Exception):  # noqa: N818  never reaches a user: the caller computes in full instead
+    """The network does something that a tape cannot hold."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of a tensor on the tape."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: its plain name, the function, its arguments with slots for tensors that depend on the picture."""
+
+    name: str
+    function: Callable[..., Any]
+    args: Any
+    kwargs: Any
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    mutates: bool
+    several: bool
+
+    def call(self, values: Callable[[int], Tensor]) -> Any:
+        """Make the call with other values in the slots."""
+        return self.function(*_filled(self.args, values), **_filled(self.kwargs, values))
+
+
+@dataclass
+class Tape:
+    """The steps from a picture to some layers, and every tensor on the way as it was for that picture."""
+
+    steps: list[Step]
+    clean: list[Tensor]
+    readings: dict[str, int]
+
+
+def record(net: Net, pixels: Tensor, layers: Sequence[str]) -> Tape:
+    """Run a network on pixels (1, c, h, w) as far as some layers need, and write down what it does.
+
+    Raises CannotFollow where a tape would not hold for other pictures.
+    """
+    recorder = _Recorder(_known(net), pixels)
+    with torch.no_grad():
+        with recorder:
+            readings = tap(net, pixels, layers)
+        slots = {name: recorder.slot(value) for name, value in readings.items()}
+    return _pruned(Tape(recorder.steps, recorder.clean, slots))
+
+
+def _known(net: Net) -> list[Tensor]:
+    """Return tensors that a network may use and that depend on no picture."""
+    attributes = (value for module in net.body.modules() for value in vars(module).values())
+    return [*net.body.parameters(), *net.body.buffers(), *(t for t in attributes if isinstance(t, Tensor))]
+
+
+class _Recorder(TorchFunctionMode):
+    def __init__(self, known: list[Tensor], pixels: Tensor) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+        self.clean: list[Tensor] = []
+        self.slots: dict[int, int] = {}
+        self.stale: set[int] = set()
+        # Tensors are told apart by id, so everything that has been seen is kept alive.
+        self.constants = {id(tensor): tensor for tensor in known}
+        self.holds: list[Any] = []
+        self._new(pixels)
+
+    def slot(self, tensor: Tensor) -> int:
+        found = self.slots.get(id(tensor))
+        if found is None or id(tensor) in self.stale:
+            raise CannotFollow("a layer's output was not seen to be computed")
+        return found
+
+    def _new(self, tensor: Tensor) -> int:
+        self.slots[id(tensor)] = len(self.clean)
+        self.clean.append(tensor)
+        self.holds.append(tensor)
+        self.stale.discard(id(tensor))
+        return self.slots[id(tensor)]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = list(_tensors((args, kwargs)))
+        tracked = [t for t in given if id(t) in self.slots]
+        versions = [(t, t._version) for t in given]
+        # What is about to be changed in place is needed as it was.
+        before = {id(t): t.clone() for t in tracked} if _may_mutate(func, kwargs, args) else {}
+        output = func(*args, **kwargs)
+        changed = [t for t, version in versions if t._version != version]
+        if not tracked:
+            self._keep_constants(output, changed)
+            return output
+        self._record(func, args, kwargs, tracked, output, changed, before)
+        return output
+
+    def _keep_constants(self, output: Any, changed: list[Tensor]) -> None:
+        for tensor in (*_tensors(output), *changed):
+            self.constants[id(tensor)] = tensor
+
+    def _record(
+        self, func: Any, args: Any, kwargs: Any, tracked: list[Tensor], output: Any, changed: list[Tensor], before: Any
+    ) -> None:
+        name = getattr(func, "__name__", "").strip("_")
+        outputs = [output] if isinstance(output, Tensor) else output
+        if not _is_list_of_tensors(outputs):
+            # Attributes that are no tensors (shape, device, ...) tell nothing of the values.
+            if name in _ABOUT or name == "get":
+                return
+            raise CannotFollow(f"it looks at values ({name})")
+        for tensor in _tensors((args, kwargs)):
+            if id(tensor) in self.stale:
+                raise CannotFollow("it works in place on memory that is still in use")
+            if id(tensor) not in self.slots and id(tensor) not in self.constants:
+                raise CannotFollow("it uses a tensor of unknown origin (scripted or compiled code)")
+        inputs = tuple(dict.fromkeys(self.slots[id(t)] for t in tracked))
+        given_args, given_kwargs = _packed(args, self.slots), _packed(kwargs, self.slots)
+        if any(all(t is not o for o in outputs) for t in changed):
+            raise CannotFollow(f"it writes into a tensor ({name})")
+        for tensor in changed:
+            self._spoil(tensor, before)
+        numbers = tuple(self.slots[id(o)] if id(o) in self.slots and not changed else self._new(o) for o in outputs)
+        if numbers != inputs:
+            several = not isinstance(output, Tensor)
+            self.steps.append(Step(name, func, given_args, given_kwargs, inputs, numbers, bool(changed), several))
+
+    def _spoil(self, tensor: Tensor, before: dict[int, Tensor]) -> None:
+        """Keep what a tensor was before it was changed in place; others that share its memory are no longer valid."""
+        number = self.slots[id(tensor)]
+        if id(tensor) not in before:
+            raise CannotFollow("it works in place in a way that was not foreseen")
+        memory = tensor.untyped_storage().data_ptr()
+        for held in self.holds:
+            if held is not tensor and held.untyped_storage().data_ptr() == memory and id(held) in self.slots:
+                self.stale.add(id(held))
+                if self.slots[id(held)] != number:
+                    self._restore(held, tensor, before[id(tensor)])
+        self.clean[number] = before[id(tensor)]
+
+    def _restore(self, held: Tensor, tensor: Tensor, old: Tensor) -> None:
+        """A view of the same numbers keeps what they were; of any other view it cannot be said."""
+        if held.numel() != tensor.numel() or not (held.is_contiguous() and tensor.is_contiguous()):
+            raise CannotFollow("it works in place on a part of a tensor")
+        self.clean[self.slots[id(held)]] = old.view(held.shape)
+
+
+_ABOUT = frozenset(
+    """size dim ndimension numel nelement stride storage_offset is_floating_point is_complex is_contiguous element_size
+    get_device len data_ptr is_inference is_same_size is_signed is_conj is_neg format repr type""".split()
+)
+
+
+def _may_mutate(func: Any, kwargs: Any, args: Any) -> bool:
+    name = getattr(func, "__name__", "")
+    in_place = name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
+    return in_place or kwargs.get("inplace") is True or "out" in kwargs or any(a is True for a in args)
+
+
+def _is_list_of_tensors(outputs: Any) -> bool:
+    return isinstance(outputs, (list, tuple)) and bool(outputs) and all(isinstance(o, Tensor) for o in outputs)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+
+
+def _packed(value: Any, slots: dict[int, int]) -> Any:
+    """Put slots where tensors that depend on the picture were."""
+    if isinstance(value, Tensor):
+        return Slot(slots[id(value)]) if id(value) in slots else value
+    if type(value) in (tuple, list):
+        return type(value)(_packed(item, slots) for item in value)
+    if isinstance(value, dict):
+        return {key: _packed(item, slots) for key, item in value.items()}
+    return value
+
+
+def _filled(value: Any, values: Callable[[int], Tensor]) -> Any:
+    """Put tensors where slots are."""
+    if isinstance(value, Slot):
+        return values(value.index)
+    if type(value) in (tuple, list):
+        return type(value)(_filled(item, values) for item in value)
+    if isinstance(value, dict):
+        return {key: _filled(item, values) for key, item in value.items()}
+    return value
+
+
+def _pruned(tape: Tape) -> Tape:
+    """Leave out steps whose results nobody reads."""
+    needed = set(tape.readings.values())
+    kept: list[Step] = []
+    for step in reversed(tape.steps):
+        if needed & set(step.outputs):
+            kept.append(step)
+            needed |= set(step.inputs)
+    return Tape(kept[::-1], tape.clean, tape.readings)
