@@ -57,3 +57,169 @@ def test_equals_full_passes_on_any_architecture(
     expected = in_full(net, pixels, squares, covering)
     found = in_parts(net, pixels, squares, covering, memory)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * max(1.0, float(expected.abs().max())))
+
+
+NETWORKS = ("alexnet", "vgg16", "resnet18", "googlenet", "squeezenet1_0", "densenet121", "mobilenet_v2")
+
+
+def lively(name: str, side: int) -> Net:
+    """A torchvision network whose random weights let the signal through, with random statistics."""
+    net = load(f"torchvision:{name}", weights=None).sized(side)
+    torch.manual_seed(1)
+    for module in net.body.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if isinstance(module, nn.BatchNorm2d):
+            for value in (module.weight, module.running_var):
+                nn.init.uniform_(value, 0.7, 1.3)
+            for value in (module.bias, module.running_mean):
+                nn.init.uniform_(value, -0.3, 0.3)
+    return net
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_equals_full_passes_on_torchvision(name: str) -> None:
+    """float32: to 1e-4 of the range of the score, for squares in the middle and over every border."""
+    net = lively(name, 224)
+    pixels = torch.rand(1, 3, 224, 224)
+    covering = torch.full_like(pixels, 0.5)
+    squares = Squares(224, 224, 50, 58)
+    found = in_parts(net, pixels, squares, covering)
+    expected = in_full(net, pixels, squares, covering)
+    spread = (expected.amax(0) - expected.amin(0)).median()
+    assert spread > 1e-3 * expected.abs().max(), "a network that answers the same to every square tests nothing"
+    assert float((found - expected).abs().max()) <= 1e-4 * float(spread)
+
+
+@pytest.mark.parametrize("layer", ["features.3", "features.7.expand3x3", "features.12", "classifier.1", ""])
+def test_any_layer_can_be_read(squeezenet: Net, layer: str) -> None:
+    net, pixels = squeezenet.sized(95), torch.rand(1, 3, 95, 95)
+    squares, covering = Squares(95, 95, 20, 31), torch.zeros(1, 3, 95, 95)
+    covered = Covered(net, pixels, [layer, "features.0"], squares, covering, 2**26)
+    assert covered.how.startswith("recomputed only")
+    for numbers, readings in covered.read(""):
+        for number, value in zip(numbers, readings[layer], strict=True):
+            rows, columns = squares.box(int(number))
+            picture = pixels.clone()
+            picture[:, :, rows, columns] = 0
+            expected = covered._full(np.array([number]))[layer][0]
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        assert readings["features.0"].shape[1:] == net.layers["features.0"].shape
+
+
+def score_net(body: nn.Module, side: int = 48) -> tuple[Net, Covered, Squares, Tensor]:
+    torch.manual_seed(0)
+    net = Net(body.double(), size=side, channels=3)
+    pixels = torch.rand(1, 3, side, side, dtype=torch.float64)
+    squares = Squares(side, side, 6, 4)
+    # So little memory that full passes are of one picture: some of these networks mix those of a batch.
+    return net, Covered(net, pixels, [""], squares, torch.zeros_like(pixels), 2**10), squares, pixels
+
+
+def trunk() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+    )  # fmt: skip
+
+
+class Head(nn.Module):
+    """A trunk, and after it something that is hard to follow."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.trunk, self.kind, self.fc = trunk(), kind, nn.Linear(32, 3)
+        self.constant = torch.tensor(0.5, dtype=torch.float64)
+        self.scripted = torch.jit.script(nn.Sequential(nn.Sigmoid())) if kind == "scripted" else None
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: PLR0912
+        x = self.trunk(x)
+        if self.kind == "branch" and x.mean() > 0.01:
+            x = -x
+        if self.kind == "number":
+            x = x / x.abs().max().item()
+        if self.kind == "numpy":
+            x = x * float(np.abs(x.detach().numpy()).max())
+        if self.kind == "scripted":
+            x = self.scripted(x)  # type: ignore[misc]
+        if self.kind == "assigned":
+            x[:, :4] = 0
+        if self.kind == "view":
+            x[:, :4].mul_(2)
+        if self.kind == "written":
+            buffer = torch.zeros_like(x)
+            buffer[:, 1:] = x[:, :-1]
+            x = buffer
+        if self.kind == "attribute":
+            x = x * self.constant
+        if self.kind == "flat in place":
+            flat = x.view(len(x), -1)
+            flat.relu_()
+            x = x * 2
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["branch", "number", "numpy", "scripted", "assigned", "view", "written", "flat in place"])
+def test_what_cannot_be_followed_is_computed_in_full(kind: str) -> None:
+    net, covered, squares, pixels = score_net(Head(kind))
+    assert covered.how.startswith("computed in full: the network cannot be followed"), covered.how
+    found = covered_scores(covered, ask(net, 1).score, "")
+    torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["", "attribute"])
+def test_what_can_be_followed_is_followed(kind: str) -> None:
+    net, covered, squares, pixels = score_net(Head(kind))
+    assert covered.how.startswith("recomputed only"), covered.how
+    found = covered_scores(covered, ask(net, 1).score, "")
+    torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)
+
+
+class Later(nn.Module):
+    """A trunk, and after it layers that mix all places in ways of their own."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.trunk, self.kind = trunk(), kind
+        self.norm, self.group = nn.LayerNorm(32), nn.GroupNorm(4, 32)
+        self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
+        self.gru, self.fc = nn.Linear(24, 24), nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.trunk(x)
+        if self.kind == "tokens":
+            tokens = self.norm(x.flatten(2).transpose(1, 2))
+            x = self.attention(tokens, tokens, tokens, need_weights=False)[0].transpose(1, 2).reshape(x.shape)
+        if self.kind == "rolled":
+            x = torch.roll(x, 3, 2) + x
+        if self.kind == "along rows":
+            x = self.gru(x)
+        if self.kind == "softmax":
+            x = x * x.flatten(2).softmax(-1).view_as(x)
+        if self.kind == "groups":
+            x = F.relu(self.group(x))
+        if self.kind == "einsum":
+            x = torch.einsum("nchw,ncxw->nchx", x, x)
+        if self.kind == "shuffle":
+            n, c, h, w = x.size()
+            x = x.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
+        if self.kind == "first":
+            return self.fc(torch.stack([one.amax((1, 2)) for one in x]))
+        if self.kind == "transposed":
+            x = F.conv_transpose2d(x, torch.ones(32, 32, 2, 2, dtype=x.dtype), stride=2)
+        if self.kind == "upsampled":
+            x = F.interpolate(x, scale_factor=1.5, mode="bilinear") + 1
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["tokens", "rolled", "along rows", "softmax", "groups", "einsum", "shuffle", "first", "transposed", "upsampled"],
+)
+def test_layers_that_mix_all_places(kind: str) -> None:
+    """Whether they are followed or not, the numbers are those of full passes."""
+    net, covered, squares, pixels = score_net(Later(kind))
+    found = covered_scores(covered, ask(net, 1).score, "")
+    torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from convscope import Net, ask
 from convscope.errors import OptionError
-from convscope.methods.occlusion import occlusion
+from convscope.methods.occlusion import occlusion, spread, squares_over
 from convscope.reporting import listen
 from networks import pictures, tiny
 from oracles.occlusion import occlusion_by_loops
@@ -75,7 +76,7 @@ def test_fills(fill: str, colour: tuple[float, ...]) -> None:
         found = occlusion(net, pixels, ask(net, INDEX), patch=6, stride=4, fill=fill)
     expected = occlusion_by_loops(score_of(net), pixels[0], patch=6, stride=4, colour=colour)
     torch.testing.assert_close(found[0, 0], expected, rtol=1e-9, atol=1e-12)
-    assert remarks == [f"patch 6 px, stride 4 px, 25 places, filled with {fill}"]
+    assert remarks[0] == f"patch 6 px, stride 4 px, 25 places, filled with {fill}"
 
 
 def test_a_grey_network_is_filled_with_its_one_colour() -> None:
@@ -132,21 +133,80 @@ def test_the_sign_is_positive_where_covering_lowers_the_score() -> None:
     assert occlusion(net, pixels, -ask(net, INDEX), fill="0").max() <= 0
 
 
-@pytest.mark.parametrize("batch", [1, 3, 7, 1000])
-def test_batch_size_does_not_matter(batch: int) -> None:
+@pytest.mark.parametrize("memory", ["1 B", "10 KiB", "1 MB", "2 GiB"])
+def test_memory_does_not_matter(memory: str) -> None:
+    """I26: nor, with it, how many squares are computed at once."""
     net, pixels = tiny("residual"), pictures(2)
     expected = occlusion(net, pixels, ask(net, INDEX), patch=6, stride=4)
-    found = occlusion(net, pixels, ask(net, INDEX), patch=6, stride=4, batch=batch)
+    found = occlusion(net, pixels, ask(net, INDEX), patch=6, stride=4, memory=memory)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
 
 
-def test_no_more_pictures_at_once_than_asked_for() -> None:
+def test_no_more_pictures_at_once_than_fit_the_memory() -> None:
     net, counts = tiny("sequential"), []
     net.body.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
     objective = ask(net, INDEX)
     counts.clear()
-    occlusion(net, pictures(2), objective, patch=6, stride=4, batch=4)
-    assert max(counts) == 4 and sum(counts) == 2 + 2 * 25
+    pictures_of = 4 * 3 * 20 * 20 * 8  # the largest layer is the picture, four of them are held
+    occlusion(net, pictures(2), objective, patch=6, stride=4, memory=f"{4 * pictures_of} B")
+    whole = [count for count in counts if count > 1]
+    assert max(counts) == 4 and sum(whole) >= 2 * 24
+
+
+@pytest.mark.parametrize(("patch", "stride", "fill"), [(12, 6, "grey"), (20, 9, "blur"), (7, 11, "noise")])
+def test_equals_loops_where_only_parts_are_recomputed(squeezenet: Net, patch: int, stride: int, fill: str) -> None:
+    """A real network in float64, squares over every border."""
+    from convscope import fills
+
+    net = copy.deepcopy(squeezenet).double().sized(63)
+    pixels = torch.rand(1, 3, 63, 63, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    first = int(net(pixels).argmax())
+    with listen() as remarks:
+        found = occlusion(net, pixels, ask(net, first), patch=patch, stride=stride, fill=fill)
+    assert remarks[1].startswith("recomputed only what a square can change"), remarks
+    squares = squares_over(pixels, patch, stride)
+    covering = fills.background(net, pixels, fill)
+    drops = []
+    for number in range(squares.grid[0] * squares.grid[1]):
+        covered = pixels.clone()
+        covered[:, :, *squares.box(number)] = covering[:, :, *squares.box(number)]
+        drops.append(score_of(net, first)(pixels)[0] - score_of(net, first)(covered)[0])
+    expected = spread(torch.stack(drops), squares)
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(found[0, 0], expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+
+
+def test_approximate_computes_less_and_states_its_error(squeezenet: Net, chelsea: Any) -> None:
+    net = squeezenet.sized(127)
+    pixels = net.read(chelsea, size=127)
+    options: dict[str, Any] = {"patch": 24, "stride": 4}
+    exact = occlusion(net, pixels, ask(net, 285), **options)
+    with listen() as remarks:
+        found = occlusion(net, pixels, ask(net, 285), approximate=True, **options)
+    stated = r"approximate: (\d+) of 729 squares computed.*off by ([\d.e-]+) in the mean, ([\d.e-]+) at most"
+    said = re.search(stated, " ".join(remarks))
+    assert said is not None and int(said[1]) < 300
+    spread_ = float(exact.max() - exact.min())
+    assert float((found - exact).abs().mean()) < 0.03 * spread_
+    # What is stated of 16 squares holds, roughly, for the map.
+    assert float((found - exact).abs().mean()) < 2 * float(said[2])
+    strongest = exact.flatten().topk(200).indices
+    torch.testing.assert_close(found.flatten()[strongest], exact.flatten()[strongest], rtol=0, atol=0.05 * spread_)
+
+
+def test_approximate_is_exact_where_drops_are_linear_in_place() -> None:
+    """A linear network and a picture whose parts grow evenly: interpolation is right, and the error it states is 0."""
+    body = nn.Sequential(nn.Flatten(), nn.Linear(3 * 40 * 40, 5)).double()
+    nn.init.constant_(body[1].weight, 0.01)
+    net = Net(body, size=40)
+    ramp = torch.arange(40, dtype=torch.float64) / 80
+    pixels = (ramp[:, None] + ramp).expand(1, 3, 40, 40)
+    options: dict[str, Any] = {"patch": 4, "stride": 2, "fill": "0"}
+    with listen() as remarks:
+        found = occlusion(net, pixels, ask(net, INDEX), approximate=True, **options)
+    torch.testing.assert_close(found, occlusion(net, pixels, ask(net, INDEX), **options), rtol=1e-9, atol=1e-9)
+    stated = re.search(r"off by ([^ ]+) in the mean", " ".join(remarks))
+    assert stated is not None and float(stated[1]) < 1e-12
 
 
 @pytest.mark.parametrize(("side", "patch", "stride"), [(20, 3, 1), (28, 4, 2), (224, 32, 16), (5, 1, 1)])
@@ -167,8 +227,9 @@ def test_defaults_are_a_seventh_and_half_of_that(side: int, patch: int, stride: 
         ({"patch": -3}, "patch of -3 px does not fit"),
         ({"stride": 0}, "at least 1, not 0"),
         ({"stride": -1}, "at least 1, not -1"),
-        ({"batch": 0}, "batch is at least 1, not 0"),
-        ({"fill": "pink"}, "'mean', 'grey' or a value in .0, 1., not 'pink'"),
+        ({"memory": "0"}, "memory is an amount such as '2 GiB'"),
+        ({"memory": "much"}, "memory is an amount such as '2 GiB' or '500 MB', not 'much'"),
+        ({"fill": "pink"}, "'mean', 'grey', 'blur', 'noise' or a value in .0, 1., not 'pink'"),
         ({"fill": "1.5"}, "not '1.5'"),
         ({"fill": "-0.1"}, "not '-0.1'"),
         ({"fill": "nan"}, "not 'nan'"),
@@ -185,4 +246,4 @@ def test_the_places_that_are_reported_are_those_that_cover_something() -> None:
     net = tiny("sequential")
     with listen() as remarks:
         occlusion(net, pictures(1), ask(net, INDEX), patch=3, stride=7)
-    assert remarks == ["patch 3 px, stride 7 px, 9 places, filled with mean"]
+    assert remarks[0] == "patch 3 px, stride 7 px, 9 places, filled with mean"

@@ -67,3 +67,10 @@ def paint(values: Array, low: float, high: float, name: str) -> Array:
     """Colour values (h, w) between low and high: 8-bit RGB (h, w, 3)."""
     share = (values - low) / (high - low)
     return table(name)[np.rint(share.clip(0, 1) * 255).astype(np.uint8)]
+
+
+def distinct(count: int) -> Array:
+    """Return colours that are easily told apart, 8-bit RGB (count, 3): hues around the circle, two lightnesses."""
+    place = np.arange(count)
+    hues = 30 + 360 * place / max(count, 1)
+    return np.rint(_srgb(np.where(place % 2, 0.82, 0.62), np.full(count, 0.13), hues) * 255).astype(np.uint8)

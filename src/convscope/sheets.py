@@ -144,6 +144,27 @@ def _pieces(word: str, font: Any, width: int) -> list[str]:
     return pieces
 
 
+def written(text: str, size: tuple[int, int]) -> Image.Image:
+    """Return a pale image of that size with a text in it, ended by "…" where it does not fit."""
+    image = Image.new("RGB", size, "#f0f0f3")
+    lines, room = _wrap(text, "caption", max(size[0] - 2 * GAP, 1)), max((size[1] - 2 * GAP) // _line("caption"), 1)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], lines[room - 1].rsplit(" ", 1)[0] + " …"]
+    _write(ImageDraw.Draw(image), lines, "caption", GAP, GAP, _FAINT)
+    return image
+
+
+def legend(entries: Sequence[tuple[tuple[int, int, int], str]], size: tuple[int, int]) -> Image.Image:
+    """Return a white image of that size that says what colours stand for, as many of them as fit."""
+    image = Image.new("RGB", size, _PAPER)
+    draw, y = ImageDraw.Draw(image), 0
+    for colour, text in entries:
+        lines = _wrap(text, "caption", max(size[0] - 3 * GAP - _BAR, 1))
+        draw.rectangle((0, y + 3, _BAR + 2, y + _BAR + 5), fill=colour)
+        y = _write(draw, lines, "caption", _BAR + 2 + GAP, y, _INK) + 2
+    return image
+
+
 def _line(kind: str) -> int:
     return round(_SIZES[kind] * 1.4)
 

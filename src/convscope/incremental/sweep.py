@@ -182,6 +182,7 @@ class Sweep:
                 last[i] = number
         return last | dict.fromkeys(self.frontier, len(self.steps))
 
+    @torch.no_grad()
     def _play(self, pair: Pair, places: np.ndarray, covering: Tensor) -> tuple[np.ndarray, dict[int, Tensor]]:
         """Play the local part for some positions of a pair of clusters; return the whole layers at the frontier."""
         rows, columns = (pair.offsets[w][:, places[:, w]] for w in (0, 1))
@@ -280,6 +281,7 @@ class Sweep:
             lambda s: (numbers[s], self._play_whole({i: v[s] for i, v in values.items()})), slice(0, len(numbers))
         )
 
+    @torch.no_grad()
     def _play_whole(self, values: dict[int, Tensor]) -> Readings:
         last = {i: n for n, (step, _) in enumerate(self.whole) for i in (*step.inputs, *step.outputs)}
         kept = set(self.tape.readings.values())
