@@ -15,8 +15,9 @@ from torchvision import models
 from convscope import Net, ask
 from convscope.errors import LayerError, OptionError
 from convscope.geometry import Axis, Field
-from convscope.methods.cam import activity_and_slope, grad_cam, last_places, lay_over
+from convscope.methods.cam import grad_cam
 from convscope.methods.gradient import gradient
+from convscope.methods.placing import activities_and_slopes, last_places, lay_over
 from convscope.net import Layer
 from convscope.objectives import Objective
 from convscope.reporting import listen
@@ -47,6 +48,11 @@ def network(request: pytest.FixtureRequest) -> Net:
 def look_at(net: Net, count: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(5)
     return torch.rand(count, net.channels, *net.size, generator=generator, dtype=torch.float64)
+
+
+def activity_and_slope(net: Net, pixels: Tensor, of: Objective, layer: Layer) -> tuple[Tensor, Tensor]:
+    (held,) = activities_and_slopes(net, pixels, of, [layer])
+    return held.activity, held.slope
 
 
 def by_hand(net: Net, pixels: Tensor, layer: str, index: int) -> tuple[Tensor, Tensor]:
@@ -232,7 +238,8 @@ def test_nothing_is_computed_below_the_layer(
     true_grad = torch.autograd.grad
 
     def watched(outputs: Any, inputs: Any, *args: Any, **options: Any) -> Any:
-        assert inputs.is_leaf and inputs.grad_fn is None
+        (leaf,) = inputs
+        assert leaf.is_leaf and leaf.grad_fn is None
         graphs.append(list(nodes(outputs.grad_fn)))
         return true_grad(outputs, inputs, *args, **options)
 

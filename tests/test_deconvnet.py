@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from typing import Any
 
 import pytest
 import torch
-from captum.attr import Deconvolution, GuidedBackprop
+from captum.attr import Deconvolution, GuidedBackprop, GuidedGradCam
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision import models
 
 from convscope import Net, ask, rules
 from convscope.errors import RuleError
-from convscope.methods.deconvnet import deconvnet, guided_backprop, project_down
+from convscope.methods.cam import grad_cam
+from convscope.methods.deconvnet import backward, deconvnet, guided_backprop, project_down
 from convscope.methods.gradient import gradient, saliency, slope_at_pixels
+from convscope.methods.guided_cam import guided_grad_cam
 from convscope.reporting import listen
 from convscope.rules import relu_rule
 from convscope.tapping import tap
 from networks import CLASSES, pictures, tiny
-from oracles.deconvnet import ExplicitDeconvnet, unpool_overwriting, walk_gradient
+from oracles.deconvnet import Corner, ExplicitDeconvnet, unpool_adding, unpool_overwriting, walk_gradient
 
 SIDE = 76
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -242,9 +248,7 @@ def test_captum_is_wrong_where_one_rectifier_is_a_function(network: Net, rule: A
 
 def test_without_rectifiers_it_is_the_gradient() -> None:
     """I3."""
-    body = nn.Sequential(
-        nn.Conv2d(3, 4, 3, 2), nn.MaxPool2d(3, 2), nn.Conv2d(4, 4, 2), nn.Flatten(), nn.Linear(36, 5)
-    )
+    body = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.MaxPool2d(3, 2), nn.Conv2d(4, 4, 2), nn.Flatten(), nn.Linear(36, 5))
     net, pixels = Net(body.double().eval(), size=20), pictures()
     with listen() as remarks:
         found = deconvnet(net, pixels, ask(net, 1))
@@ -388,3 +392,202 @@ def test_a_unit_does_not_depend_on_the_layers_above(network: Net) -> None:
         deconvnet(network, pixels, ask(network, of)), deconvnet(other, pixels, ask(other, of)), rtol=0, atol=0
     )
     assert differ(deconvnet(network, pixels, ask(network, 1)), deconvnet(other, pixels, ask(other, 1))) > 0.1
+
+
+CORNERS = list(itertools.product((True, False), repeat=4))
+
+
+@pytest.mark.parametrize(("mask", "switches", "rectify", "lrn"), CORNERS)
+@on("small")
+def test_every_corner_of_the_cube_equals_the_explicit_stack(
+    network: Net, mask: bool, switches: bool, rectify: bool, lrn: bool
+) -> None:
+    """Mahendran & Vedaldi; overlapping and padded windows, ceil_mode, normalisation over odd and even numbers."""
+    pixels = look_at(network, 2)
+    stack, corner = ExplicitDeconvnet(network, pixels), Corner(mask, switches, rectify, lrn)
+    for index in (0, 3):
+        found = backward(network, pixels, ask(network, index), mask=mask, switches=switches, rectify=rectify, lrn=lrn)
+        assert_same(found, stack.down(one_hot(stack.activity, index), corner=corner))
+
+
+@on("small")
+def test_corners_differ(network: Net) -> None:
+    pixels = look_at(network)
+    maps = [backward(network, pixels, ask(network, 3), mask=a, switches=b, rectify=c, lrn=d) for a, b, c, d in CORNERS]
+    for one, other in itertools.combinations(maps, 2):
+        assert differ(one, other) > 0.005
+
+
+@on("small", "alexnet")
+def test_named_methods_are_corners(network: Net) -> None:
+    pixels, of = look_at(network), ask(network, 3)
+    named = {
+        gradient: {},
+        deconvnet: {"mask": False, "rectify": True, "lrn": False},
+        guided_backprop: {"rectify": True},
+    }
+    for method, options in named.items():
+        torch.testing.assert_close(
+            backward(network, pixels, of, **options), method(network, pixels, of), rtol=0, atol=0
+        )
+    plain = saliency(network, pixels, of)
+    torch.testing.assert_close(backward(network, pixels, of).abs().amax(1, keepdim=True), plain, rtol=0, atol=0)
+
+
+def pooled(pool: nn.Module, side: int, seed: int = 0) -> Net:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        conv = nn.Conv2d(3, 4, 3, padding=1)
+        count = pool(conv(torch.zeros(1, 3, side, side))).numel()
+        body = nn.Sequential(conv, nn.ReLU(), pool, nn.Flatten(), nn.Linear(count, 3))
+    return Net(body.double().eval(), size=side)
+
+
+@given(
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.one_of(st.none(), st.tuples(st.integers(1, 4), st.integers(1, 4))),
+    pad=st.integers(0, 2),
+    dilation=st.integers(1, 2),
+    ceil=st.booleans(),
+    side=st.integers(9, 13),
+)
+def test_the_middle_of_every_kind_of_window(
+    kernel: tuple[int, int], stride: tuple[int, int] | None, pad: int, dilation: int, ceil: bool, side: int
+) -> None:
+    """Odd and even, overlapping and apart, hanging over the border, with holes."""
+    padding = (min(pad, kernel[0] // 2), min(pad, kernel[1] // 2))
+    net = pooled(nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil), side)
+    pixels = pictures(1, side=side)
+    stack = ExplicitDeconvnet(net, pixels)
+    found = backward(net, pixels, ask(net, 1), switches=False)
+    assert_same(found, stack.down(one_hot(stack.activity, 1), unpool_adding, Corner(True, False, False, True)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, (2, 4), 11])
+def test_adaptive_windows_have_a_middle_too(size: Any) -> None:
+    net, pixels = pooled(nn.AdaptiveMaxPool2d(size), 11), pictures(2, side=11)
+    stack = ExplicitDeconvnet(net, pixels)
+    with listen() as remarks:
+        found = backward(net, pixels, ask(net, 1), switches=False, rectify=True)
+    assert_same(found, stack.down(one_hot(stack.activity, 1), unpool_adding, Corner(True, False, True, True)))
+    assert "1 of 1 rectifiers rewritten; 1 max pooling sends the signal to the windows' middle" in remarks
+
+
+def test_the_middle_is_where_the_docstring_says() -> None:
+    """Of four the upper left of the middle; without switches the picture does not matter."""
+    net = Net(nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.MaxPool2d(4), nn.Flatten()).double(), size=8)
+    for seed in range(3):
+        found = backward(net, pictures(1, side=8, seed=seed), ask(net, 1), switches=False)
+        assert found.abs().sum((0, 1)).nonzero().tolist() == [[1, 5]]
+
+
+class Calls(nn.Module):
+    """A maximum written as one likes."""
+
+    def __init__(self, maximum: Any) -> None:
+        super().__init__()
+        self.maximum = maximum
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.maximum(x)
+
+
+def _hidden(x: Tensor) -> Tensor:
+    with torch._C.DisableTorchFunction():
+        return F.max_pool2d(x, 3, 2)
+
+
+SPELLED: dict[str, Any] = {
+    "function": lambda x: F.max_pool2d(x, 3, 2),
+    "keywords": lambda x: F.max_pool2d(input=x, kernel_size=3, stride=2),
+    "torch": lambda x: torch.max_pool2d(x, 3, 2),
+    "dispatch": lambda x: torch.ops.aten.max_pool2d(x, [3, 3], [2, 2]),
+    "module": nn.MaxPool2d(3, 2),
+    "in place afterwards": lambda x: F.relu_(F.max_pool2d(x, 3, 2)),
+    "in place before": lambda x: F.max_pool2d(x.clone().mul_(1), 3, 2),
+}
+UNKNOWN: dict[str, Any] = {
+    "with indices": lambda x: F.max_pool2d(x, 3, 2, return_indices=True)[0],
+    "one dimension": lambda x: F.max_pool1d(x.flatten(2), 3, 2),
+    "three dimensions": lambda x: F.max_pool3d(x, (1, 3, 3), (1, 2, 2)),
+    "fractional": lambda x: F.fractional_max_pool2d(x, 2, output_size=5),
+    "amax": lambda x: x.amax((2, 3)),
+    "max": lambda x: x.flatten(2).max(2).values,
+    "maximum": lambda x: torch.maximum(x[:, :, ::2], x[:, :, 1::2]),
+    "unfolded": lambda x: x.unfold(2, 3, 2).amax(-1),
+    "scripted": torch.jit.script(nn.MaxPool2d(3, 2)),
+    "without torch functions": _hidden,
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLED)
+def test_every_spelling_of_max_pooling_is_sent_to_the_middle(spelling: str) -> None:
+    net, usual = (pooled(Calls(SPELLED[name]), 12) for name in (spelling, "module"))
+    pixels = pictures(1, side=12)
+    expected = backward(usual, pixels, ask(net, 1), switches=False)
+    assert_same(backward(net, pixels, ask(net, 1), switches=False), expected)
+    assert differ(gradient(net, pixels, ask(net, 1)), expected) > 0.1
+    torch.testing.assert_close(net(pixels), usual(pixels), rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("spelling", UNKNOWN)
+def test_a_maximum_without_known_windows_is_refused(spelling: str) -> None:
+    net, pixels = pooled(Calls(UNKNOWN[spelling]), 12), pictures(1, side=12)
+    for options in ({}, {"mask": False}, {"rectify": True}):
+        with pytest.raises(RuleError):
+            backward(net, pixels, ask(net, 1), switches=False, **options)
+    assert backward(net, pixels, ask(net, 1)).any()
+
+
+def test_the_true_mask_serves_any_activation() -> None:
+    """With the gradient's own mask an activation need not be a rectifier; with another it must."""
+    net, pixels = pooled(nn.Sequential(nn.SiLU(), nn.MaxPool2d(3, 2)), 12), pictures(1, side=12)
+    assert backward(net, pixels, ask(net, 1), switches=False).any()
+    assert backward(net, pixels, ask(net, 1), lrn=False).any()
+    for options in ({"mask": False}, {"rectify": True}):
+        with pytest.raises(RuleError, match="uses SiLU"):
+            backward(net, pixels, ask(net, 1), **options)
+
+
+def test_no_pooling_on_the_way_is_said() -> None:
+    net, pixels = tiny("residual"), pictures(1)
+    with listen() as remarks:
+        found = backward(net, pixels, ask(net, 1), switches=False)
+    assert_same(found, gradient(net, pixels, ask(net, 1)))
+    assert "no max pooling on the way down, so switches make no difference" in remarks
+    assert "mask: yes · switches: no · rectify: no · lrn: yes" in remarks
+
+
+@on("alexnet", "small")
+def test_guided_grad_cam_is_the_product(network: Net) -> None:
+    pixels = look_at(network, 2)
+    of = ask(network, int(network(pixels)[0].argmax()))
+    for layer in (None, network.layer(2).name):
+        cam = grad_cam(network, pixels, of, layer=layer)
+        assert cam[0].any()
+        assert_same(guided_grad_cam(network, pixels, of, layer=layer), cam * guided_backprop(network, pixels, of))
+
+
+def test_guided_grad_cam_equals_captum_where_grids_agree() -> None:
+    """2x2 pooling puts its units where an even stretch of the grid does."""
+    torch.manual_seed(1)
+    body = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+    )  # fmt: skip
+    net, pixels = Net(body.double().eval(), size=16), pictures(1, side=16)
+    index = int(net(pixels).argmax())
+    expected = GuidedGradCam(net, body[4]).attribute(
+        pixels.clone().requires_grad_(), target=index, interpolate_mode="bilinear"
+    )
+    assert_same(guided_grad_cam(net, pixels, ask(net, index), layer="4"), expected.detach(), 1e-8)
+
+
+def test_guided_grad_cam_without_anything_says_so() -> None:
+    net, pixels = tiny("sequential"), pictures(1)
+    with torch.no_grad():
+        net.body[3].bias.fill_(-1e3)
+    with listen() as remarks:
+        found = guided_grad_cam(net, pixels, ask(net, 1))
+    assert not found.any() and any("zero everywhere" in remark for remark in remarks)

@@ -429,14 +429,14 @@ def test_channels_last_layers_have_no_places_to_ask_for() -> None:
 
 
 def test_the_default_places_of_networks_that_are_not_convolutional() -> None:
-    from convscope.methods.cam import last_places
+    from convscope.methods.placing import candidates, last_places
 
     with torch.device("meta"):
         nets = {name: load(f"torchvision:{name}", weights=None) for name in ("swin_t", "convnext_tiny", "vit_b_16")}
     assert last_places(nets["swin_t"]).name == "permute"
     assert last_places(nets["convnext_tiny"]).name == "features"
-    with pytest.raises(LayerError, match="no late layer with places"):
-        last_places(nets["vit_b_16"])
+    tokens = [layer.name.removeprefix("encoder.layers.") for layer in candidates(nets["vit_b_16"])]
+    assert tokens == ["encoder_layer_10.ln_2", "encoder_layer_11.ln_1", "encoder_layer_11.ln_2", "encoder.ln"]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -18,6 +18,7 @@ import typer
 
 from . import registry
 from .commands import inputs
+from .commands.check import check
 from .errors import ConvscopeError, OutputError, nearest
 from .outputs import NUMBER_ENDINGS, PICTURE_ENDINGS, check_folder
 from .progress import progress
@@ -46,6 +47,9 @@ _EXPLAIN: dict[str, tuple[Any, Any]] = {
     "overlay": _option(bool, False, "write only the map over the picture, at the original's resolution", "--overlay"),
     "shared_scale": _option(bool, False, "one colour scale for all pictures", "--shared-scale"),
     "cmap": _option(str | None, None, "colour map: fire, polar, grey, jet"),
+    "check": _option(
+        bool, False, "say whether the map follows the weights: compare it with maps of random ones", "--check"
+    ),
 }
 
 
@@ -183,6 +187,7 @@ class _Job:
     overlay: bool = False
     shared_scale: bool = False
     cmap: str | None = None
+    check: bool = False
 
     @property
     def several(self) -> bool:
@@ -206,6 +211,10 @@ class _Job:
             from .explaining import explain
 
             heatmap = explain(net, pictures[0], self.entry.name, self.of, size=self.size, **self.options)
+            if self.check:
+                from .checks import checked
+
+                heatmap = checked(net, heatmap)
             return replace(heatmap, cmap=self.cmap)
         if self.size is not None:
             net = net.sized(self.size)
@@ -328,4 +337,5 @@ _FIXED: dict[str, Callable[..., None]] = {
     "show": show,
     "train": train,
     "history": history,
+    "check": check,
 }

@@ -295,7 +295,7 @@ class Heatmap(Drawing):
         last = Tile(self.overlay(picture.size), "over the picture")
         if self.projects:
             painted, limit = as_picture(self.numbers()["map"])
-            last = Tile(self._placed(painted, picture.size), f"as a picture: grey is 0, white {sheets.number(limit)}")
+            last = Tile(self.placed(painted, picture.size), f"as a picture: grey is 0, white {sheets.number(limit)}")
             map_ = Tile(map_.image, extent + (", colours summed" if len(self.values) > 1 else ""), map_.scale)
         tiles = (Tile(picture, self._size_caption()), *((last, map_) if self.projects else (map_, last)))
         return Sheet(self.title, (tiles,), self.subtitle, self.note)
@@ -307,7 +307,7 @@ class Heatmap(Drawing):
         untouched = self.view.box == (0, 0, width, height) and (seen[2], seen[1]) == (width, height)
         return whole if untouched else f"{whole}, seen at {seen[2]} × {seen[1]}"
 
-    def _placed(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    def placed(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Put an image of what the network saw where it was seen, on a grey of the original's extent."""
         ratio = size[0] / self.view.original.width, size[1] / self.view.original.height
         box = [round(edge * r) for edge, r in zip(self.view.box, ratio * 2, strict=True)]

@@ -14,7 +14,7 @@ from .drawings import Heatmap, Recipe
 from .errors import NetworkError
 from .images import View
 from .net import Net
-from .objectives import Objective, Unit, ask, probabilities
+from .objectives import Objective, Probability, Unit, ask, probabilities
 from .reporting import listen
 from .tapping import tap
 
@@ -67,7 +67,7 @@ def explain(
     entry.check_options(options)
     view = net.view(picture, size=size)
     pixels = net.pixels(view)
-    objective, title = _question(net, pixels, of)
+    objective, title = settle(net, pixels, of)
     with listen() as remarks:
         values = entry.function(net, pixels, objective, **options)[0]
     _check_map(net, values, entry.name)
@@ -78,7 +78,7 @@ def explain(
         title=title,
         subtitle=f"{entry.title} · {net.name}" + (f" · {view.name}" if view.name else ""),
         note=footnote(net, entry, remarks),
-        unit="score" if not entry.projects else "",
+        unit=_unit(entry, objective),
         signed=entry.signed,
         projects=entry.projects,
     )
@@ -89,8 +89,13 @@ def _check_map(net: Net, values: Tensor, method: str) -> None:
         raise NetworkError(f"{method} gave NaN or infinite values on {net.name}: its weights or activations overflow")
 
 
-def _question(net: Net, pixels: Tensor, of: Question) -> tuple[Objective, str]:
-    """Settle the question, and say it in plain words with the network's answer."""
+def _unit(entry: registry.Entry, objective: Objective) -> str:
+    asked = all(isinstance(term, Probability) for _, term in objective.terms)
+    return entry.unit.replace("score", "probability") if asked else entry.unit
+
+
+def settle(net: Net, pixels: Tensor, of: Question) -> tuple[Objective, str]:
+    """Settle the question, and say it in plain words with the network's answer; without one, the first choice."""
     if of is None:
         probabilities = predict(net, pixels)[0]
         first = int(probabilities.argmax())

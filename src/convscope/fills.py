@@ -61,5 +61,5 @@ def _blur_along(pixels: Tensor, sigma: float, dim: int) -> Tensor:
 def _number(fill: str) -> float:
     try:
         return float(fill)
-    except ValueError:
+    except (TypeError, ValueError):
         return math.nan

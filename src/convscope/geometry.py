@@ -101,7 +101,11 @@ def _clip(axis: Axis, index: int, extent: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Seen:
-    """One execution of one module: its kind, the shape of its output without the batch, and its receptive field."""
+    """One execution of one module: its kind, the shape of its output without the batch, and its receptive field.
+
+    `lies` is the field of one unit even where `field`, of channels last, is that of the whole layer. `parts` says how
+    many entries along the batch a picture has: more than one for windows or heads.
+    """
 
     module: str
     call: int
@@ -109,6 +113,8 @@ class Seen:
     shape: tuple[int, ...]
     field: Field
     channels_last: bool = False
+    lies: Field = Field()
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -153,9 +159,22 @@ def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> 
             calls[name] = calls.get(name, 0) + 1
             if isinstance(output, Tensor):
                 track = follow.known(output) or _Track(Field().spread(_extent(picture)), None)
+                if track.dims is None and output.ndim == 4:
+                    track = _reshaped(output, _extent(picture))
                 other = track.dims is not None and track.dims != (output.ndim - 2, output.ndim - 1)
                 field = track.field.spread(track.extent(output)) if other else track.field
-                seen.append(Seen(name, calls[name], type(module).__name__, tuple(output.shape[1:]), field, other))
+                seen.append(
+                    Seen(
+                        name,
+                        calls[name],
+                        type(module).__name__,
+                        tuple(output.shape[1:]),
+                        field,
+                        other,
+                        track.field,
+                        parts=output.shape[0] if output.ndim else 1,
+                    )
+                )
 
         return record
 
@@ -170,6 +189,18 @@ def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> 
         for handle in handles:
             handle.remove()
     return seen
+
+
+def _reshaped(out: Tensor, picture: tuple[int, int]) -> _Track:
+    """Guess the places of four dimensions that came out of a reshape: the two with the picture's proportions."""
+    dims = (1, 2) if _unlike(picture, out.shape[1:3]) < min(0.5, _unlike(picture, out.shape[2:4])) else (2, 3)
+    axes = (Axis().spread(extent) for extent in picture)
+    return _Track(Field(*(_evenly(axis, axis, 1, out.shape[d]) for axis, d in zip(axes, dims, strict=True))), dims)
+
+
+def _unlike(picture: tuple[int, int], grid: Sequence[int]) -> float:
+    """How many rows a grid has too many or too few for a picture's proportions."""
+    return abs(picture[0] * grid[1] / picture[1] - grid[0]) if min(grid) > 1 else math.inf
 
 
 def _extent(tensor: Tensor) -> tuple[int, int]:
@@ -295,8 +326,8 @@ def _merge_axis(parts: list[tuple[Axis, int]], units: int) -> Axis | None:
     wide = full[0].spread(units)
     for axis, count in parts:
         wide = wide.join(axis.spread(count))
-    local = next((axis for axis in full if not axis.shared), full[0])
-    return replace(wide, step=local.step, centre=local.centre)
+    local = [axis for axis in full if not axis.shared] or full
+    return replace(wide, step=local[0].step, centre=sum(axis.centre for axis in local) / len(local))
 
 
 def _pair(value: Any) -> tuple[float, float]:

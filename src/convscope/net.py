@@ -23,13 +23,19 @@ OUTPUT = ""
 
 _PARAMETRIZATIONS = "parametrizations"
 
+_MOST_EXTRA_TOKENS = 8
+"""Class, distillation and register tokens that may stand before those of the patches."""
+
 
 @dataclass(frozen=True)
 class Layer:
     """One execution of one module in the network's forward pass.
 
     `name` is what `tap` reads it by; a module that runs k times is k layers, "name#1" to "name#k". `shape` is without
-    the batch; `number` says that it is the nth convolution in execution order.
+    the batch; `number` says that it is the nth convolution in execution order. A layer (tokens, channels) of a
+    transformer has as its last tokens one per patch: `tokens` says in how many rows and columns. `lies` says by steps
+    and centres where units lie, also where each has read all of the picture. `parts` is above 1 where a picture is cut
+    into windows or heads that take several entries of the batch.
     """
 
     name: str
@@ -40,6 +46,9 @@ class Layer:
     number: int | None = None
     leaf: bool = True
     channels_last: bool = False
+    tokens: tuple[int, int] | None = None
+    lies: geometry.Field | None = None
+    parts: int = 1
 
     @property
     def spatial(self) -> bool:
@@ -49,7 +58,21 @@ class Layer:
     @property
     def grid(self) -> tuple[int, int]:
         """The rows and columns of a layer with places."""
-        return self.shape[-2], self.shape[-1]
+        if self.tokens:
+            return self.tokens
+        return (self.shape[0], self.shape[1]) if self.channels_last else (self.shape[-2], self.shape[-1])
+
+    @property
+    def places(self) -> int:
+        """How many places of the picture the layer tells apart; 0 when it has none."""
+        placed = self.parts == 1 and (self.spatial or self.channels_last or self.tokens)
+        return self.grid[0] * self.grid[1] if placed else 0
+
+    def by_place(self, activity: Tensor) -> Tensor:
+        """Return a view of the layer's activity as (n, channels, rows, columns), whatever its own layout."""
+        if self.tokens:
+            return activity[:, -self.places :].unflatten(1, self.tokens).permute(0, 3, 1, 2)
+        return activity.permute(0, 3, 1, 2) if self.channels_last else activity
 
 
 @contextmanager
@@ -252,12 +275,15 @@ class Net(nn.Module):
         calls = {step.module: step.call for step in seen}
         layers: dict[str, Layer] = {}
         convolutions = 0
+        patches: geometry.Seen | None = None
         for step in seen:
             module = modules[step.module]
             if _PARAMETRIZATIONS in step.module.split("."):  # it computes a weight, not an activity
                 continue
             convolution = isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
             convolutions += convolution
+            patches = step if convolution else patches
+            tokens = _tokens(step, patches)
             name = f"{step.module}#{step.call}" if calls[step.module] > 1 else step.module
             layers[name] = Layer(
                 name=name,
@@ -268,6 +294,9 @@ class Net(nn.Module):
                 number=convolutions if convolution else None,
                 leaf=all(name == _PARAMETRIZATIONS for name, _ in module.named_children()),
                 channels_last=step.channels_last,
+                tokens=tokens,
+                lies=patches.lies if patches and tokens else step.lies,
+                parts=step.parts,
             )
         return layers
 
@@ -331,6 +360,14 @@ class Net(nn.Module):
     def class_name(self, index: int) -> str:
         """Return the name of a class, or "class 7" when the network has no names."""
         return self.classes[index] if index < len(self.classes) else f"class {index}"
+
+
+def _tokens(step: geometry.Seen, patches: geometry.Seen | None) -> tuple[int, int] | None:
+    """Recognise (tokens, channels): one token per place of the last convolution, after a few that stand for none."""
+    if len(step.shape) != 2 or patches is None or len(patches.shape) != 3:
+        return None
+    rows, columns = patches.shape[1:]
+    return (rows, columns) if 1 < rows * columns <= step.shape[0] <= rows * columns + _MOST_EXTRA_TOKENS else None
 
 
 def _own(module: nn.Module) -> list[nn.Module]:

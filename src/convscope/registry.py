@@ -38,6 +38,7 @@ class Entry:
     signed: bool = False
     projects: bool = False
     linear: bool = True
+    unit: str = ""
 
     @property
     def attributes(self) -> bool:
@@ -83,17 +84,35 @@ VIEWS: dict[str, Entry] = {}
 
 
 def method(
-    title: str, *, paper: str, signed: bool, projects: bool = False, linear: bool = True, caveat: str = ""
+    title: str,
+    *,
+    paper: str,
+    signed: bool,
+    projects: bool = False,
+    linear: bool = True,
+    unit: str | None = None,
+    caveat: str = "",
 ) -> Callable[[F], F]:
     """Register an attribution: (net, pixels, objective, *, options) -> (n, c, h, w) or (n, 1, h, w).
 
     `signed` says that the sign has a meaning; `projects` that the result is a picture with grey as zero, and that a
     channel asked for without a place means its strongest place; `linear` that the map doubles with the question and
-    does not change when a constant is added to it.
+    does not change when a constant is added to it. `unit` is that of the values, where "score" stands for what was
+    asked; a picture has none unless it says so.
     """
 
     def register(function: F) -> F:
-        entry = Entry(function.__name__, title, function, paper, caveat, signed, projects, linear)
+        entry = Entry(
+            function.__name__,
+            title,
+            function,
+            paper=paper,
+            caveat=caveat,
+            signed=signed,
+            projects=projects,
+            linear=linear,
+            unit=unit if unit is not None else "" if projects else "score",
+        )
         METHODS[entry.name] = entry
         return function
 

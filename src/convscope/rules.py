@@ -1,7 +1,8 @@
-"""Backward rules: change how rectifiers send gradient back, for any model, without touching it.
+"""Backward rules: change how rectifiers and max pooling send gradient back, for any model, without touching it.
 
 A rule sees the gradient above a rectifier (what arrives) and below it (what plain backpropagation would pass on) and
-says what is passed on. Rules are correct or loud: when the backward pass begins, the whole autograd graph is checked,
+says what is passed on. Max pooling sends it to where each maximum was, or to the middle of each window whatever was
+there. Rules are correct or loud: when the backward pass begins, the whole autograd graph is checked,
 and a rectifier that was not rewritten, or an activation for which the rule has no meaning, is an error.
 """
 
@@ -24,6 +25,16 @@ _INSTEAD = "Methods that follow the true gradient (gradient, saliency, grad_cam)
 Rule = Callable[[Tensor, Tensor], Tensor]
 
 
+def plain(below: Tensor, above: Tensor) -> Tensor:
+    """Pass on the true gradient, through active units only."""
+    return below
+
+
+def straight(below: Tensor, above: Tensor) -> Tensor:
+    """Pass everything on, as if there were no rectifier."""
+    return above
+
+
 def deconvnet(below: Tensor, above: Tensor) -> Tensor:
     """Rectify the signal itself, whatever the forward pass did (Zeiler & Fergus, sec. 2.1)."""
     return above.clamp(min=0)
@@ -35,10 +46,15 @@ def guided(below: Tensor, above: Tensor) -> Tensor:
 
 
 _MARK = "convscope rule"
+_CENTRED = "convscope centre"
+
+# Poolings whose windows are known from their node, and maxima whose are not.
+_POOLINGS = ("MaxPool2DWithIndices", "MaxPool2D", "AdaptiveMaxPool2D")
+_MAXIMA = frozenset(("Amax", "Max", "Maximum"))
 
 # What stands on the way down, by the name of its autograd node. What is on none of these lists is refused: it cannot be
 # known whether it rectifies.
-_UNDEFINED = {
+_SMOOTH = {
     "Silu": "SiLU",
     "Gelu": "GELU",
     "LeakyRelu": "leaky ReLU",
@@ -49,6 +65,8 @@ _UNDEFINED = {
     "Hardswish": "hard swish",
     "Mish": "Mish",
     "Softplus": "softplus",
+}
+_UNDEFINED = _SMOOTH | {
     "Maximum": "an element-wise maximum",
     "Minimum": "an element-wise minimum",
     "Where": "torch.where",
@@ -76,27 +94,30 @@ _COMPARISONS = frozenset("gt lt ge le greater less greater_equal less_equal sign
 
 
 class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu_rule(deconvnet):`
-    """Rewrite the backward pass of every rectifier that runs inside the `with` block.
+    """Rewrite the backward pass of every rectifier, and on request max pooling, that runs inside the `with` block.
 
     Rectifiers are ReLU, ReLU6, clamp(min=0), hardtanh(0, b) and threshold(0, 0) in every spelling: module, function,
     method or in place. `skip_lrn=True` also sends gradient past local response normalisation unchanged, as Zeiler and
-    Fergus do. Run the forward and the backward pass inside the block: the check is made when the backward pass begins.
-    Nothing is left behind: a rule hangs on the autograd nodes of one forward pass and goes with them.
+    Fergus do. `centre=True` sends the gradient of every 2-d max pooling to the middle place of its window instead of to
+    its maximum: of an even number the one before the half, at the border the nearest inside the picture. Run the
+    forward and the backward pass inside the block: the check is made when the backward pass begins. Nothing is left
+    behind: a rule hangs on the autograd nodes of one forward pass and goes with them.
 
-    After `torch.autograd.grad` inside the block, `report` says "57 of 57 rectifiers rewritten", and `switches` counts
-    the max poolings on the way down.
+    After `torch.autograd.grad` inside the block, `report` says "57 of 57 rectifiers rewritten", `switches` counts the
+    max poolings on the way down that send gradient to their maximum, `centred` those that send it to the middle.
 
     Raises RuleError at the backward pass when a rectifier was not rewritten (scripted, compiled or checkpointed code),
-    when the network uses an activation for which the rule is not defined, or when it has no rectifier at all and yet
-    is not linear.
+    when the network uses an activation for which the rule is not defined, when it has no rectifier at all and yet is
+    not linear, or when `centre` meets a maximum whose windows are not known.
     """
 
-    def __init__(self, rule: Rule, *, skip_lrn: bool = False) -> None:
+    def __init__(self, rule: Rule, *, skip_lrn: bool = False, centre: bool = False) -> None:
         super().__init__()
         self.rule = rule
         self.skip_lrn = skip_lrn
+        self.centre = centre
         self.report = ""
-        self.switches = 0
+        self.switches = self.centred = 0
         self.compared = ""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -111,7 +132,9 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
             return output
         if func is torch.nn.functional.local_response_norm and self.skip_lrn:
             return _PassBack.apply(args[0] if args else kwargs["input"], output)
-        if _rectifies(output.grad_fn):
+        if self.centre and _kind(output.grad_fn) in _POOLINGS:
+            return _centred(output)
+        if self.rule is not plain and _rectifies(output.grad_fn):
             self._rewrite(output.grad_fn)
         return output
 
@@ -130,23 +153,33 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
 
     def _check(self, outputs: Any) -> None:
         roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-        if self.compared:
+        if self.compared and self.rule is not plain:
             raise RuleError(
                 f"the network uses a comparison of activations ({self.compared}), maybe a rectifier of its own making: "
                 f"{self._name} is for ReLU. {_INSTEAD}"
             )
         rewritten = total = 0
         curved = ""
-        self.switches = 0
+        self.switches = self.centred = 0
         for node in _graph([root.grad_fn for root in roots]):
             kind = _kind(node)
             self.switches += "MaxPool" in kind
+            self.centred += _CENTRED in _metadata(node)
+            if self.centre and ("MaxPool" in kind or kind in _MAXIMA):
+                raise RuleError(
+                    f"the network takes a maximum ({kind}) whose windows are not known (in one or three dimensions, "
+                    "with indices, fractional, by hand, or scripted): the signal cannot be sent to their middle. Keep "
+                    "the switches"
+                )
             if _rectifies(node):
                 total += 1
                 rewritten += _marked(node)
             elif kind not in _LINEAR or _opaque(node):
                 self._refuse_unknown(node, kind)
                 curved = kind
+        if self.rule is plain:
+            self.report = self._pooling
+            return
         if total == 0 and curved:
             raise RuleError(
                 f"no ReLU lies between the question and the picture ({curved} does): {self._name} would be the plain "
@@ -157,9 +190,22 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
                 f"only {rewritten} of {total} rectifiers could be rewritten by {self._name}: "
                 "the others run in scripted or compiled code. Use the plain eager module"
             )
-        self.report = f"{rewritten} of {total} rectifiers rewritten" if total else "no rectifier on the way down"
+        rectifiers = f"{rewritten} of {total} rectifiers rewritten" if total else "no rectifier on the way down"
+        self.report = "; ".join(filter(None, (rectifiers, self._pooling)))
+
+    @property
+    def _pooling(self) -> str:
+        if not self.centre:
+            return ""
+        if not self.centred:
+            return "no max pooling on the way down, so switches make no difference"
+        return (
+            f"{self.centred} max pooling{'s send' if self.centred > 1 else ' sends'} the signal to the windows' middle"
+        )
 
     def _refuse_unknown(self, node: Node, kind: str) -> None:
+        if self.rule is plain and (kind in _SMOOTH or kind == "Mul"):
+            return
         if kind in _UNDEFINED:
             raise RuleError(
                 f"the network uses {_UNDEFINED[kind]}, where {self._name} is not defined: it is a rule for ReLU. "
@@ -176,7 +222,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
 
     @property
     def _name(self) -> str:
-        return f"the {getattr(self.rule, '__name__', 'backward')} rule"
+        return f"the {getattr(self.rule, '__name__', 'given')} rule"
 
 
 class _PassBack(Function):
@@ -189,6 +235,43 @@ class _PassBack(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0], None
+
+
+def _centred(pooled: Tensor) -> Tensor:
+    """Give the result of max pooling the gradient of picking the middle place of every window.
+
+    A pooling that cannot be replaced is returned as it is: the check of the backward pass refuses it.
+    """
+    node: Any = pooled.grad_fn
+    source = getattr(node, "_saved_self", None)
+    if not isinstance(source, Tensor) or not source.requires_grad:
+        return pooled
+    picked = source
+    for axis, dim in enumerate((-2, -1)):
+        extent, count = source.shape[dim], pooled.shape[dim]
+        if _kind(node) == "AdaptiveMaxPool2D":
+            middles = [(i * extent // count - (-(i + 1) * extent // count) - 1) // 2 for i in range(count)]
+        else:
+            names = ("kernel_size", "stride", "padding", "dilation")
+            kernel, stride, padding, dilation = (_along(getattr(node, f"_saved_{name}"), axis) for name in names)
+            middles = [
+                _middle(i * (stride or kernel) - padding, kernel, dilation, extent) for i in range(count)
+            ]  # torch notes no stride where it is the kernel's size
+        picked = picked.index_select(dim, torch.tensor(middles, device=source.device))
+    output = _PassBack.apply(picked, pooled.detach())
+    _metadata(output.grad_fn)[_CENTRED] = True
+    return output
+
+
+def _along(values: tuple[int, ...], axis: int) -> int:
+    """Return an option of pooling along one axis; one number stands for both, none for 0."""
+    return values[axis % len(values)] if values else 0
+
+
+def _middle(start: int, kernel: int, dilation: int, extent: int) -> int:
+    """Return the middle place of a window, or the nearest to it inside the picture."""
+    first, last = -(start // dilation), (extent - 1 - start) // dilation
+    return start + dilation * min(max((kernel - 1) // 2, first), last)
 
 
 def _multiplies_by_a_mask(node: Node) -> bool:

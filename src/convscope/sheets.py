@@ -109,7 +109,8 @@ def enlarged(image: Image.Image, side: int) -> Image.Image:
 
 
 @cache
-def _font(kind: str, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(kind: str, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font of a kind of text: "title", "subtitle", "caption" or "note"."""
     # DejaVu comes with matplotlib, a dependency; its file is found without importing matplotlib.
     spec = find_spec("matplotlib")
     folder = Path(str(spec.origin)).parent / "mpl-data" / "fonts" / "ttf" if spec else Path()
@@ -119,13 +120,13 @@ def _font(kind: str, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.I
 
 def _wrap(text: str, kind: str, width: int, *, bold: bool = False) -> list[str]:
     """Break text into lines no wider than `width` pixels, inside words where they are wider than that."""
-    font, lines = _font(kind, bold), list[str]()
+    face, lines = font(kind, bold), list[str]()
     for paragraph in text.split("\n") if text else []:
         line = ""
         for word in paragraph.split():
-            for piece in _pieces(word, font, width):
+            for piece in _pieces(word, face, width):
                 longer = f"{line} {piece}".strip()
-                if line and font.getlength(longer) > width:
+                if line and face.getlength(longer) > width:
                     lines.append(line)
                     line = piece
                 else:
@@ -180,8 +181,8 @@ class _Layout:
         self.cells = [
             max(cell, 16 if i < len(sheet.columns) and sheet.columns[i] else 0) for i, cell in enumerate(self.cells)
         ]
-        font = _font("caption")
-        self.label = max((int(font.getlength(text)) + 2 * GAP for text in sheet.labels), default=0)
+        face = font("caption")
+        self.label = max((int(face.getlength(text)) + 2 * GAP for text in sheet.labels), default=0)
         self.width = max(self.label + sum(self.cells) + GAP * (count - 1), width)
         self.title = _wrap(sheet.title, "title", self.width, bold=True)
         self.subtitle = _wrap(sheet.subtitle, "subtitle", self.width)
@@ -217,16 +218,16 @@ def _cell(tile: Tile | None) -> int:
     if tile is None:
         return 0
     ends = tile.scale.labels if tile.scale else ()
-    return max(tile.image.width, *(math.ceil(_font("caption").getlength(end)) for end in ends), 0)
+    return max(tile.image.width, *(math.ceil(font("caption").getlength(end)) for end in ends), 0)
 
 
 def _ends(scale: Scale, width: int) -> list[tuple[str, str, str]]:
     """Break the texts of a scale into lines of (left, middle, right)."""
-    font, (low, high) = _font("caption"), scale.labels
-    if font.getlength(low) + font.getlength(high) + 2 * GAP > width:
+    face, (low, high) = font("caption"), scale.labels
+    if face.getlength(low) + face.getlength(high) + 2 * GAP > width:
         return [(low, "", ""), ("", "", high)]
-    room = width - 2 * max(font.getlength(low), font.getlength(high))
-    return [(low, scale.middle if room > font.getlength(scale.middle) + 2 * GAP else "", high)]
+    room = width - 2 * max(face.getlength(low), face.getlength(high))
+    return [(low, scale.middle if room > face.getlength(scale.middle) + 2 * GAP else "", high)]
 
 
 def _scale_height(scale: Scale, width: int) -> int:
@@ -253,7 +254,7 @@ def _write(
     draw: ImageDraw.ImageDraw, lines: Sequence[str], kind: str, x: int, y: int, colour: str, *, bold: bool = False
 ) -> int:
     for line in lines:
-        draw.text((x, y), line, font=_font(kind, bold), fill=colour)
+        draw.text((x, y), line, font=font(kind, bold), fill=colour)
         y += _line(kind)
     return y
 
@@ -267,7 +268,7 @@ def _paint_rows(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout,
         image, below = layout.row_height(index)
         if layout.sheet.labels:
             at = (MARGIN, y + image // 2)
-            draw.text(at, layout.sheet.labels[index], font=_font("caption"), fill=_INK, anchor="lm")
+            draw.text(at, layout.sheet.labels[index], font=font("caption"), fill=_INK, anchor="lm")
         for tile, lines, x, cell in zip(row, layout.captions[index], starts, layout.cells, strict=False):
             if tile:
                 canvas.paste(tile.image.convert("RGB"), (x, y))
@@ -286,12 +287,12 @@ def _paint_scale(
     """Paint a bar of `width` pixels; its texts may take the whole `cell`."""
     canvas.paste(scale.strip(width).crop((0, 0, width, _BAR)), (x, y))
     draw.rectangle((x, y, x + width - 1, y + _BAR - 1), outline="#b8b8c0")
-    font, across = _font("caption"), max(width, cell)
+    face, across = font("caption"), max(width, cell)
     for number, (low, middle, high) in enumerate(_ends(scale, cell)):
         top = y + _BAR + 2 + number * _line("caption")
-        draw.text((x, top), low, font=font, fill=_FAINT)
-        draw.text((x + across / 2, top), middle, font=font, fill=_FAINT, anchor="ma")
-        draw.text((x + across, top), high, font=font, fill=_FAINT, anchor="ra")
+        draw.text((x, top), low, font=face, fill=_FAINT)
+        draw.text((x + across / 2, top), middle, font=face, fill=_FAINT, anchor="ma")
+        draw.text((x + across, top), high, font=face, fill=_FAINT, anchor="ra")
 
 
 def data_uri(image: Image.Image) -> str:

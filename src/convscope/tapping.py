@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ class _Enough(BaseException):
     """Leaves the forward pass once every layer has been read; not an Exception, so that no model swallows it."""
 
 
-def tap(net: Net, pixels: Tensor, layers: Iterable[str | int], *, leaf: str | int | None = None) -> dict[str, Tensor]:
+def tap(
+    net: Net, pixels: Tensor, layers: Iterable[str | int], *, leaf: str | int | Sequence[str | int] | None = None
+) -> dict[str, Tensor]:
     """Read layers during one forward pass that stops after the last of them.
 
     Args:
@@ -23,17 +25,16 @@ def tap(net: Net, pixels: Tensor, layers: Iterable[str | int], *, leaf: str | in
         pixels: (n, c, h, w) in [0, 1].
         layers: names as in `net.layers`, numbers of convolutions, or "" for the output.
         leaf: a layer to begin the autograd graph at: it is detached and requires grad, so that a backward pass to it
-            costs nothing below it.
+            costs nothing below it. Of several, one that depends on another stays connected to it.
 
     Returns the layers by the names asked for. What is kept is safe from in-place operations that follow.
     Raises LayerError when a layer does not exist, runs several times or is not reached.
     """
-    wanted = {
-        str(name): OUTPUT if name == OUTPUT else net.layer(name).name
-        for name in (*layers, *([] if leaf is None else [leaf]))
-    }
-    start = None if leaf is None else wanted[str(leaf)]
-    reader = _Reader(set(wanted.values()) - {OUTPUT}, start, whole=OUTPUT in wanted.values())
+    leaves = () if leaf is None else (leaf,) if isinstance(leaf, (str, int)) else tuple(leaf)
+    wanted = {str(name): OUTPUT if name == OUTPUT else net.layer(name).name for name in (*layers, *leaves)}
+    reader = _Reader(
+        set(wanted.values()) - {OUTPUT}, {wanted[str(name)] for name in leaves}, whole=OUTPUT in wanted.values()
+    )
     kept = reader.read(net, pixels)
     missing = [name for name in wanted.values() if name not in kept]
     if missing:
@@ -42,8 +43,8 @@ def tap(net: Net, pixels: Tensor, layers: Iterable[str | int], *, leaf: str | in
 
 
 class _Reader:
-    def __init__(self, names: set[str], leaf: str | None, *, whole: bool) -> None:
-        self.names, self.leaf, self.whole = names, leaf, whole
+    def __init__(self, names: set[str], leaves: set[str], *, whole: bool) -> None:
+        self.names, self.leaves, self.whole = names, leaves, whole
         self.kept: dict[str, Tensor] = {}
         self.calls: dict[str, int] = {}
 
@@ -78,8 +79,9 @@ class _Reader:
         if not isinstance(output, Tensor):
             raise LayerError(f"layer {name!r} returns {type(output).__name__}, not a tensor: ask for a layer inside it")
         last = not self.whole and len(self.kept) == len(self.names) - 1
-        if name == self.leaf:
-            self.kept[name] = output.detach().clone().requires_grad_()
+        if name in self.leaves:
+            above = output.requires_grad and not self.leaves.isdisjoint(self.kept)
+            self.kept[name] = output.clone() if above else output.detach().clone().requires_grad_()
             onward = None if last else self.kept[name].clone()
         else:
             # The copy is kept and the original goes on: whatever works in place later cannot reach what was read.

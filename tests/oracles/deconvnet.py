@@ -1,7 +1,9 @@
 """Two witnesses for the deconvnet: an explicit stack of layers, and a walk over the autograd graph.
 
-The stack follows Zeiler & Fergus (arXiv:1311.2901v3, sec. 2.1) layer by layer, with no gradient anywhere. The walk
-serves networks that are no stack: it finds every rectifier in the graph of a finished forward pass, whatever wrote it.
+The stack follows Zeiler & Fergus (arXiv:1311.2901v3, sec. 2.1) layer by layer, with no gradient anywhere; on request
+its rectifiers, poolings and normalisations do what the other corners of Mahendran & Vedaldi's cube (ECCV 2016) say. The
+walk serves networks that are no stack: it finds every rectifier in the graph of a finished forward pass, whatever wrote
+it.
 """
 
 from __future__ import annotations
@@ -34,11 +36,28 @@ def unpool_overwriting(signal: Tensor, switches: Tensor, size: torch.Size) -> Te
 
 @dataclass
 class Step:
-    """One layer of the stack and what its way down needs: the size of its input and the switches."""
+    """One layer of the stack and what its way down needs: its input and the switches."""
 
     module: nn.Module
-    size: torch.Size
+    source: Tensor
     switches: Tensor | None = None
+
+    @property
+    def size(self) -> torch.Size:
+        return self.source.shape
+
+
+@dataclass
+class Corner:
+    """A corner of the cube; as it stands, Zeiler & Fergus's."""
+
+    mask: bool = False
+    switches: bool = True
+    rectify: bool = True
+    lrn: bool = False
+
+
+ZEILER_FERGUS = Corner()
 
 
 class ExplicitDeconvnet:
@@ -50,8 +69,8 @@ class ExplicitDeconvnet:
         signal = (pixels - pixels.new_tensor(net.mean).view(-1, 1, 1)) / self.std
         self.steps: list[Step] = []
         for name, module in _layers(net.body, ""):
-            size, (signal, switches) = signal.shape, _up(module, signal)
-            self.steps.append(Step(module, size, switches))
+            source, (signal, switches) = signal, _up(module, signal)
+            self.steps.append(Step(module, source, switches))
             if name == upto:
                 break
         else:
@@ -60,14 +79,14 @@ class ExplicitDeconvnet:
         self.filtered: list[Tensor] = []
 
     @torch.no_grad()
-    def down(self, seed: Tensor, unpool: Unpool = unpool_adding) -> Tensor:
+    def down(self, seed: Tensor, unpool: Unpool = unpool_adding, corner: Corner = ZEILER_FERGUS) -> Tensor:
         """Send a signal of the shape of `activity` down; `filtered` then holds what each filter was given."""
         self.filtered = []
         signal = seed
         for step in reversed(self.steps):
             if isinstance(step.module, nn.Conv2d):
                 self.filtered.append(signal)
-            signal = _down(step, signal, unpool)
+            signal = _down(step, signal, unpool, corner)
         return signal / self.std
 
 
@@ -93,6 +112,8 @@ def _up(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
             return x @ m.weight.T + m.bias, None
         case nn.ReLU():
             return torch.where(x > 0, x, torch.zeros_like(x)), None
+        case nn.AdaptiveMaxPool2d():
+            return F.adaptive_max_pool2d(x, m.output_size, return_indices=True)
         case nn.MaxPool2d():
             return F.max_pool2d(
                 x, m.kernel_size, m.stride, m.padding, m.dilation, ceil_mode=m.ceil_mode, return_indices=True
@@ -109,7 +130,7 @@ def _up(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
     raise NotImplementedError(type(module).__name__)
 
 
-def _down(step: Step, signal: Tensor, unpool: Unpool) -> Tensor:
+def _down(step: Step, signal: Tensor, unpool: Unpool, corner: Corner) -> Tensor:
     m: Any = step.module
     match step.module:
         case nn.Conv2d():
@@ -117,17 +138,61 @@ def _down(step: Step, signal: Tensor, unpool: Unpool) -> Tensor:
         case nn.Linear():
             return signal @ m.weight
         case nn.ReLU():
-            return torch.where(signal > 0, signal, torch.zeros_like(signal))
-        case nn.MaxPool2d():
+            passes = torch.ones_like(signal, dtype=torch.bool)
+            passes = passes & (step.source > 0) if corner.mask else passes
+            passes = passes & (signal > 0) if corner.rectify else passes
+            return torch.where(passes, signal, torch.zeros_like(signal))
+        case nn.MaxPool2d() | nn.AdaptiveMaxPool2d():
             assert step.switches is not None
-            return unpool(signal, step.switches, step.size)
+            switches = step.switches if corner.switches else _middles(m, step.size, step.switches)
+            return unpool(signal, switches, step.size)
         case nn.AdaptiveAvgPool2d() | nn.AvgPool2d():
             rows, columns = _averages(m, step.size)
             return rows.T @ signal @ columns
         case nn.Flatten():
             return signal.view(step.size)
+    if isinstance(step.module, nn.LocalResponseNorm) and corner.lrn:
+        return _through_normalisation(m, step.source, signal)
     assert isinstance(step.module, (nn.LocalResponseNorm, nn.Dropout))
     return signal
+
+
+def _middles(pool: Any, size: torch.Size, switches: Tensor) -> Tensor:
+    """Put every switch in the middle of its window, found by listing the places of the window one by one."""
+    middles = torch.empty_like(switches)
+    for row in range(switches.shape[2]):
+        for column in range(switches.shape[3]):
+            y, x = (
+                _middle(pool, axis, index, size[2 + axis], switches.shape[2 + axis])
+                for axis, index in enumerate((row, column))
+            )
+            middles[:, :, row, column] = y * size[3] + x
+    return middles
+
+
+def _middle(pool: Any, axis: int, index: int, extent: int, count: int) -> int:
+    if isinstance(pool, nn.AdaptiveMaxPool2d):
+        window = [i for i in range(extent) if index * extent // count <= i < -(-(index + 1) * extent // count)]
+    else:
+        kernel, stride, padding, dilation = (
+            value if isinstance(value, int) else value[axis]
+            for value in (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+        )
+        window = [index * stride - padding + dilation * j for j in range(kernel)]
+    middle = window[(len(window) - 1) // 2]
+    return min((place for place in window if 0 <= place < extent), key=lambda place: abs(place - middle))
+
+
+def _through_normalisation(norm: Any, x: Tensor, signal: Tensor) -> Tensor:
+    """Apply the transposed Jacobian of y_i = x_i d_i^-b, d_i = k + a/n sum of x_j^2 over the neighbours j of i."""
+    size, channels = norm.size, x.shape[1]
+    total = norm.k + norm.alpha / size * _neighbours(x.square(), size)
+    down = signal * total**-norm.beta
+    for i in range(channels):
+        common = signal[:, i] * x[:, i] * total[:, i] ** (-norm.beta - 1)
+        for j in range(max(i - size // 2, 0), min(i + (size - 1) // 2 + 1, channels)):
+            down[:, j] -= 2 * norm.alpha * norm.beta / size * x[:, j] * common
+    return down
 
 
 def _transposed(conv: Any, size: torch.Size, signal: Tensor) -> Tensor:
@@ -138,9 +203,7 @@ def _transposed(conv: Any, size: torch.Size, signal: Tensor) -> Tensor:
             size[2:], signal.shape[2:], conv.stride, conv.padding, conv.dilation, conv.kernel_size, strict=True
         )
     ]
-    return F.conv_transpose2d(
-        signal, conv.weight, None, conv.stride, conv.padding, missing, conv.groups, conv.dilation
-    )
+    return F.conv_transpose2d(signal, conv.weight, None, conv.stride, conv.padding, missing, conv.groups, conv.dilation)
 
 
 def _averages(module: Any, size: torch.Size) -> tuple[Tensor, Tensor]:

@@ -181,7 +181,9 @@ def _share(
         start = torch.arange(m, dtype=torch.float64) * s - p
         end = (start + k).clamp(max=n + p)
         counts.append(end - start if include else end.clamp(max=n) - start.clamp(min=0))
-    divisors = counts[0][:, None] * counts[1] if divisor is None else torch.full(out.shape[2:], divisor, dtype=torch.float64)
+    divisors = (
+        counts[0][:, None] * counts[1] if divisor is None else torch.full(out.shape[2:], divisor, dtype=torch.float64)
+    )
     scale = kernel[0] * kernel[1] / divisors
     return None if bool((scale == 1).all()) else scale.to(x)[None, None]
 

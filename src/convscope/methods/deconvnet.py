@@ -12,11 +12,21 @@ a rectifier, R = max(R, 0) instead of R 1[x > 0]. So the deconvnet of any networ
     normalisation  R                       skipped (`skip_lrn`)
 
 Guided backpropagation (Springenberg et al., arXiv:1412.6806) keeps both masks: R 1[x > 0] 1[R > 0].
+
+Mahendran and Vedaldi ("Salient Deconvolutional Networks", ECCV 2016) put all of these into one cube: does a rectifier
+apply its forward mask 1[x > 0], does max pooling use its switches or send the signal to the middle of each window, does
+a rectifier rectify the signal, 1[R > 0]? `backward` is the cube, with normalisation as its fourth bit:
+
+                            mask   switches   rectify   lrn
+    gradient, saliency      yes    yes        no        yes
+    deconvnet               no     yes        yes       no
+    guided_backprop         yes    yes        yes       yes
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -27,7 +37,7 @@ from ..objectives import Objective
 from ..registry import method
 from ..reporting import say, track
 from ..tapping import tap
-from .gradient import slope_at_pixels
+from .gradient import gradient, say_if_flat, slope_at_pixels
 
 
 @method(
@@ -44,9 +54,7 @@ def deconvnet(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
     Pixels (n, c, h, w) in [0, 1] to a signed picture of the same shape; its scale has no unit. Raises RuleError where
     a network's activation is not a rectifier, and never returns a plain gradient instead.
     """
-    with rules.relu_rule(rules.deconvnet, skip_lrn=True) as rule:
-        projection = slope_at_pixels(net, pixels, objective)
-    _report(rule, projection)
+    projection, rule = _sent_back(net, pixels, objective, rules.relu_rule(rules.deconvnet, skip_lrn=True))
     if not rule.switches:
         say("no max pooling on the way down, so no switches: the projection shows the unit, hardly this picture")
     return projection
@@ -68,13 +76,19 @@ def project_down(net: Net, pixels: Tensor, layer: Layer, seeds: Callable[[Tensor
     return torch.cat(projections), rule.report
 
 
-def _report(rule: rules.relu_rule, projection: Tensor) -> None:
+def _sent_back(net: Net, pixels: Tensor, objective: Objective, rule: rules.relu_rule) -> tuple[Tensor, rules.relu_rule]:
+    """Run forward and back once under a rule, and report what it did."""
+    with rule:
+        projection = slope_at_pixels(net, pixels, objective)
     say(rule.report)
-    if not projection.any():
+    if not projection.any() and rule.rule in (rules.plain, rules.straight):
+        say_if_flat(projection)
+    elif not projection.any():
         say(
             "nothing reaches the picture: on the way down some rectifier finds the signal negative everywhere; "
             "ask for one activation instead, as layer:channel"
         )
+    return projection, rule
 
 
 @method(
@@ -91,7 +105,49 @@ def guided_backprop(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
     Pixels (n, c, h, w) in [0, 1] to a signed picture of the same shape; its scale has no unit. Raises RuleError as
     `deconvnet` does.
     """
-    with rules.relu_rule(rules.guided) as rule:
-        projection = slope_at_pixels(net, pixels, objective)
-    _report(rule, projection)
-    return projection
+    return _sent_back(net, pixels, objective, rules.relu_rule(rules.guided))[0]
+
+
+_RECTIFIER = {
+    (True, False): rules.plain,
+    (False, True): rules.deconvnet,
+    (True, True): rules.guided,
+    (False, False): rules.straight,
+}
+"""What a rectifier does, by (mask, rectify)."""
+
+
+@method(
+    "Backward pass",
+    paper="Mahendran & Vedaldi 2016, ECCV, Salient Deconvolutional Networks; after arXiv:1312.6034, sec. 4",
+    signed=True,
+    projects=True,
+)
+def backward(
+    net: Net,
+    pixels: Tensor,
+    objective: Objective,
+    *,
+    mask: Annotated[bool, "rectifiers let the signal through active units only, 1[x > 0]"] = True,
+    switches: Annotated[
+        bool, "max pooling sends the signal to where the maximum was; without, to the middle of its window"
+    ] = True,
+    rectify: Annotated[bool, "rectifiers let positive signal through only, 1[R > 0]"] = False,
+    lrn: Annotated[bool, "local response normalisation sends back its gradient; without, it is skipped"] = True,
+) -> Tensor:
+    """Send the question back to pixels, choosing what rectifiers, max pooling and normalisation do.
+
+    Pixels (n, c, h, w) in [0, 1] to a signed picture of the same shape. As it stands it is the gradient; the deconvnet
+    is mask=False, rectify=True, lrn=False, guided backpropagation rectify=True. Of an even window the middle is the
+    place before its half; at the picture's border the nearest place inside. Raises RuleError where a network has an
+    activation, or a maximum, for which a choice has no meaning.
+    """
+    chosen = " · ".join(
+        f"{name}: {'yes' if value else 'no'}"
+        for name, value in (("mask", mask), ("switches", switches), ("rectify", rectify), ("lrn", lrn))
+    )
+    say(chosen)
+    if mask and switches and not rectify and lrn:
+        return gradient(net, pixels, objective)
+    rule = rules.relu_rule(_RECTIFIER[mask, rectify], skip_lrn=not lrn, centre=not switches)
+    return _sent_back(net, pixels, objective, rule)[0]

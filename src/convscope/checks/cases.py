@@ -1,0 +1,55 @@
+"""A map with what is needed to make it again, on another network or of another picture: where every check starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..drawings import Heatmap
+from ..errors import NetworkError
+from ..explaining import Question
+from ..net import Net
+from ..objectives import Objective, ask
+from ..registry import Entry, find
+from ..reporting import listen
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method, its options, a question and pixels (1, c, h, w); `values` (c, h, w) is the map they gave."""
+
+    entry: Entry
+    options: Mapping[str, Any]
+    objective: Objective
+    pixels: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, net: Net, heatmap: Heatmap, question: Question = None) -> Case:
+        """Read back how a map of this network was made.
+
+        `question` is needed where the map's was a function, which no recipe can hold. Raises NetworkError when other
+        weights made the map.
+        """
+        recipe = heatmap.recipe
+        if recipe.weights != net.digest:
+            raise NetworkError(
+                f"this map was made by {recipe.network} with weights {recipe.weights}, not by {net.name} with "
+                f"{net.digest}: check it with the network that made it"
+            )
+        objective = ask(net, recipe.question if question is None else question).at("max")
+        options = {name: value for name, value in recipe.options.items() if name != "size"}
+        return cls(find(recipe.method), options, objective, net.pixels(heatmap.view), heatmap.values)
+
+    def again(self, net: Net, pixels: Tensor) -> Tensor:
+        """Make maps (n, c, h, w) of the same question for pixels (n, c, h, w). Raises NetworkError when not finite."""
+        # What the method remarks about these maps is not about the one that is shown.
+        with listen():
+            maps = self.entry.function(net, pixels, self.objective, **self.options).detach()
+        if not torch.isfinite(maps).all():
+            raise NetworkError(f"{self.entry.name} gave NaN or infinite values on {net.name} ({net.note})")
+        return maps
