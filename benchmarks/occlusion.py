@@ -25,7 +25,6 @@ from convscope.incremental.covering import Squares
 from convscope.methods.occlusion import occlusion
 
 NETS = ("alexnet", "squeezenet1_0", "resnet18", "googlenet", "vgg16")
-BATCHES = (4, 8, 16, 32)
 SIDE = 224
 CLASS = 281
 
@@ -101,16 +100,18 @@ def apart(*arguments: object) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(name: str, patch: int, stride: int, threads: int) -> None:
+def compare(name: str, patch: int, stride: int, batches: list[int], threads: int) -> None:
     # Every eighth position is every position of a wider stride.
     wide = round(stride * 8**0.5)
-    batch = min(BATCHES, key=lambda b: apart("captum", name, patch, wide, b, threads)["seconds"])
+    batch = batches[0]
+    if len(batches) > 1:
+        batch = min(batches, key=lambda b: apart("captum", name, patch, wide, b, threads)["seconds"])
     peer = apart("captum", name, patch, stride, batch, threads)
     mine = apart("convscope", name, patch, stride, batch, threads)
     loop = apart("full", name, patch, stride, batch, threads)
     print(
-        f"| {name} | {patch} / {stride} | {peer['seconds']:.1f} ({batch}) | {loop['seconds']:.1f} | {mine['seconds']:.1f} "
-        f"| {peer['seconds'] / mine['seconds']:.2f} | {loop['seconds'] / mine['seconds']:.2f} "
+        f"| {name} | {patch} / {stride} | {peer['seconds']:.1f} ({batch}) | {loop['seconds']:.1f} "
+        f"| {mine['seconds']:.1f} | {peer['seconds'] / mine['seconds']:.2f} | {loop['seconds'] / mine['seconds']:.2f} "
         f"| {peer['MB']:.0f} | {loop['MB']:.0f} | {mine['MB']:.0f} |",
         flush=True,
     )
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--nets", default=",".join(NETS))
     parser.add_argument("--patch", type=int, default=32)
     parser.add_argument("--stride", type=int, default=8)
+    parser.add_argument("--batches", default="4,8,16,32", help="captum's batch sizes, of which the best counts")
     parser.add_argument("--one", nargs=6, metavar=("CONTENDER", "NET", "PATCH", "STRIDE", "BATCH", "THREADS"))
     given = parser.parse_args()
     if given.one:
@@ -129,10 +131,11 @@ def main() -> None:
         print(json.dumps(one(contender, name, *map(int, numbers))))
         return
     print(f"{platform.processor() or platform.machine()}, {given.threads} threads, torch {torch.__version__}")
-    print("| network | patch / stride | captum, s (batch) | full, s | convscope, s | of captum | of full | MB | MB | MB |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    heads = ("network", "patch / stride", "captum, s (batch)", "full, s", "convscope, s", "captum / convscope")
+    heads += ("full / convscope", "captum, MB", "full, MB", "convscope, MB")
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name in given.nets.split(","):
-        compare(name, given.patch, given.stride, given.threads)
+        compare(name, given.patch, given.stride, [int(batch) for batch in given.batches.split(",")], given.threads)
 
 
 if __name__ == "__main__":

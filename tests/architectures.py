@@ -92,6 +92,22 @@ class Halves(nn.Module):
         return torch.cat([second, first.abs()], 1)
 
 
+class Shuffled(nn.Module):
+    """Channels shuffled between groups, as ShuffleNet does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.size()
+        return x.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
+
+
+class Planes(nn.Module):
+    """Single channels taken out, scaled and put together, as GoogLeNet does with its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        planes = [torch.unsqueeze(x[:, k], 1) * (k + 0.5) - 0.25 for k in range(x.shape[1])]
+        return torch.cat(planes, 1) + x.mean(1, keepdim=True)
+
+
 def _conv(draw: Draw, channels: int) -> tuple[nn.Module, int]:
     groups = draw(st.sampled_from([g for g in (1, 2, 3, channels) if channels % g == 0]))
     out = groups * draw(st.integers(1, 3))
@@ -143,7 +159,7 @@ def _joined(draw: Draw, channels: int) -> tuple[nn.Module, int]:
 
 
 def _odd(draw: Draw, channels: int) -> tuple[nn.Module, int]:
-    kind = draw(st.sampled_from(["sliced", "padded", "halves", "gate", "adaptive", "upsample"]))
+    kind = draw(st.sampled_from(["sliced", "padded", "halves", "gate", "adaptive", "upsample", "shuffled", "planes"]))
     if kind == "sliced":
         return Sliced(), channels + 2
     if kind == "padded":
@@ -151,6 +167,10 @@ def _odd(draw: Draw, channels: int) -> tuple[nn.Module, int]:
         return Padded(pads, draw(st.sampled_from([0.0, 0.5]))), channels  # type: ignore[arg-type]
     if kind == "halves":
         return Halves(channels), channels if channels > 1 else 2
+    if kind == "shuffled" and channels % 2 == 0:
+        return Shuffled(), channels
+    if kind in ("planes", "shuffled"):
+        return Planes(), channels
     if kind == "adaptive":
         return nn.AdaptiveAvgPool2d((draw(st.integers(2, 6)), draw(st.integers(2, 6)))), channels
     return (Gate(channels) if kind == "gate" else nn.Upsample(scale_factor=2)), channels

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from architectures import architectures
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from architectures import architectures
 from convscope import Net, ask, load
 from convscope.incremental.covering import Covered, Squares, covered_scores
 from convscope.incremental.sweep import Sweep
-from convscope.incremental.tape import CannotFollow, record
+from convscope.incremental.tape import record
 
 LAYERS = ("",)
 
@@ -134,7 +130,7 @@ class Head(nn.Module):
         self.constant = torch.tensor(0.5, dtype=torch.float64)
         self.scripted = torch.jit.script(nn.Sequential(nn.Sigmoid())) if kind == "scripted" else None
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: PLR0912
+    def forward(self, x: Tensor) -> Tensor:
         x = self.trunk(x)
         if self.kind == "branch" and x.mean() > 0.01:
             x = -x
@@ -161,7 +157,9 @@ class Head(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-@pytest.mark.parametrize("kind", ["branch", "number", "numpy", "scripted", "assigned", "view", "written", "flat in place"])
+@pytest.mark.parametrize(
+    "kind", ["branch", "number", "numpy", "scripted", "assigned", "view", "written", "flat in place"]
+)
 def test_what_cannot_be_followed_is_computed_in_full(kind: str) -> None:
     net, covered, squares, pixels = score_net(Head(kind))
     assert covered.how.startswith("computed in full: the network cannot be followed"), covered.how

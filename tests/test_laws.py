@@ -192,9 +192,16 @@ def test_does_not_answer_about_another_picture_of_the_batch(entry: Entry) -> Non
 
 
 @each_method
+def test_options_do_not_hide_those_of_every_command(entry: Entry) -> None:
+    from convscope import cli
+
+    assert not set(entry.options) & {*cli._COMMON, *cli._EXPLAIN}
+
+
+@each_method
 def test_docstring_says_shapes_and_source(entry: Entry) -> None:
     text = entry.function.__doc__ or ""
     assert entry.summary.endswith((".", ":")) or entry.summary
     assert "(n, c, h, w)" in text and "[0, 1]" in text
-    assert "arXiv" in entry.paper
+    assert "arXiv" in entry.paper or "doi:" in entry.paper
     assert all(option.help for option in entry.options.values())

@@ -85,6 +85,18 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def budget(memory: str | None, device: torch.device) -> int:
+    """Return how many bytes batches may take: what was asked for, 48 MiB on a CPU, a quarter of what a GPU has free.
+
+    On a CPU more is not quicker. Raises OptionError when `memory` is no amount.
+    """
+    if memory is not None:
+        return bytes_of(memory)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 4
+    return 48 * 2**20
+
+
 def bytes_of(memory: str | int) -> int:
     """Read an amount of memory, such as "2 GiB", "500 MB" or a number of bytes. Raises OptionError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B?)\s*", str(memory), re.IGNORECASE)

@@ -77,21 +77,27 @@ class Local:
 def local_form(step: Step, clean: Sequence[Tensor]) -> Local | None:
     """Say how to recompute a part of a step's output alone, or None where every output needs every input."""
     ins, outs = [clean[i] for i in step.inputs], [clean[i] for i in step.outputs]
-    if any(t.ndim != 4 or t.shape[0] != 1 or not t.numel() for t in (*ins, *outs)):
+    # The first dimension is the picture's, the last two are rows and columns; between them may be any.
+    if any(t.ndim < 3 or t.shape[0] != 1 or not t.numel() for t in (*ins, *outs)):
         return None
     if step.name in PLACEWISE:
         return _placewise(step, ins, outs)
     if step.name in _WINDOWS and len(ins) == len(outs) == 1:
-        return _WINDOWS[step.name](step, ins[0], outs[0])
+        flat = all(t.ndim == 4 for t in (*ins, *outs)) or step.name in _RESHAPES | _ANY_RANK
+        return _WINDOWS[step.name](step, ins[0], outs[0]) if flat else None
     return None
 
 
 def _placewise(step: Step, ins: list[Tensor], outs: list[Tensor]) -> Local | None:
-    grids = {tuple(t.shape[2:]) for t in (*ins, *outs)}
+    grids = {tuple(t.shape[-2:]) for t in (*ins, *outs)}
     per_channel = step.name in ("batch_norm", "prelu")
-    if len(grids) > 1 or (not per_channel and any(_varies(t) for t in _constants((step.args, step.kwargs)))):
+    if (
+        len({t.ndim for t in ins}) > 1
+        or len(grids) > 1
+        or (not per_channel and any(_varies(t) for t in _constants((step.args, step.kwargs))))
+    ):
         return None
-    if step.name in _ALONG_CHANNELS and _dim(step) not in (1, -3):
+    if step.name in _ALONG_CHANNELS and not _between(_dim(step), ins[0]):
         return None
     if step.name == "batch_norm" and (
         _given(step, 5, "training", False) or _given(step, 1, "running_mean", None) is None
@@ -103,6 +109,11 @@ def _placewise(step: Step, ins: list[Tensor], outs: list[Tensor]) -> Local | Non
         return None
     where = {number: place for place, number in enumerate(step.inputs)}
     return Local(lambda parts: step.call(lambda i: parts[where[i]]))
+
+
+def _between(dim: Any, tensor: Tensor) -> bool:
+    """Whether a dimension is neither the picture's nor rows or columns."""
+    return isinstance(dim, int) and 0 < dim % tensor.ndim < tensor.ndim - 2
 
 
 def _varies(constant: Tensor) -> bool:
@@ -211,18 +222,35 @@ def _pad(step: Step, x: Tensor, out: Tensor) -> Local | None:
 
 
 def _getitem(step: Step, x: Tensor, out: Tensor) -> Local | None:
-    """Slices of channels, rows and columns; strided ones are windows of one tap."""
+    """Slices of channels, rows and columns, and single channels; strided ones are windows of one tap."""
     index = step.args[1] if isinstance(step.args[1], tuple) else (step.args[1],)
-    if not all(i is Ellipsis or isinstance(i, slice) for i in index):
+    if not all(i is Ellipsis or (isinstance(i, (slice, int)) and not isinstance(i, bool)) for i in index):
         return None
     at = index.index(Ellipsis) if Ellipsis in index else len(index)
-    rest = (slice(None),) * (4 - sum(i is not Ellipsis for i in index))
-    batch, channels, *places = (*index[:at], *rest, *index[at + 1 :])
-    if batch.indices(1) != (0, 1, 1):
+    rest = (slice(None),) * (x.ndim - sum(i is not Ellipsis for i in index))
+    batch, *between, rows, columns = (*index[:at], *rest, *index[at + 1 :])
+    if any(isinstance(part, int) for part in (batch, rows, columns)) or batch.indices(1) != (0, 1, 1):
         return None
-    (y0, _, ys), (x0, _, xs) = (part.indices(n) for part, n in zip(places, x.shape[2:], strict=True))
+    (y0, _, ys), (x0, _, xs) = rows.indices(x.shape[-2]), columns.indices(x.shape[-1])
     taps = (Taps(stride=ys, padding=-y0), Taps(stride=xs, padding=-x0))
-    return Local(lambda parts: parts[0][:, channels, ::ys, ::xs], taps)
+    chosen = (slice(None), *between, slice(None, None, ys), slice(None, None, xs))
+    return Local(lambda parts: parts[0][chosen], taps)
+
+
+def _reshape(step: Step, x: Tensor, out: Tensor) -> Local | None:
+    """A change of what lies between the picture's dimension and the places, which keep their order."""
+    if x.shape[-2:] != out.shape[-2:]:
+        return None
+    between = out.shape[1:-2]
+    return Local(lambda parts: parts[0].reshape(len(parts[0]), *between, *parts[0].shape[-2:]))
+
+
+def _exchange(step: Step, x: Tensor, out: Tensor) -> Local | None:
+    """Two dimensions exchanged, neither of them the picture's, rows or columns: a shuffle of channels."""
+    dims = _given(step, 1, "dim0", None), _given(step, 2, "dim1", None)
+    if not all(_between(dim, x) for dim in dims):
+        return None
+    return Local(lambda parts: parts[0].transpose(dims[0] % x.ndim, dims[1] % x.ndim))
 
 
 _ALONG_CHANNELS = frozenset("cat concat concatenate softmax log_softmax chunk split mean sum amax".split())
@@ -238,6 +266,8 @@ PLACEWISE = (
     to float double half bfloat16 type type_as contiguous clone detach local_response_norm batch_norm""".split()
     )
 )
+_ANY_RANK = frozenset(("getitem", "transpose"))
+_RESHAPES = frozenset("view reshape flatten unflatten unsqueeze squeeze".split())
 _WINDOWS: dict[str, Callable[[Step, Tensor, Tensor], Local | None]] = {
     "conv2d": _convolution,
     "max_pool2d": _max_pool,
@@ -246,4 +276,6 @@ _WINDOWS: dict[str, Callable[[Step, Tensor, Tensor], Local | None]] = {
     "adaptive_max_pool2d": _adaptive_pool,
     "pad": _pad,
     "getitem": _getitem,
+    "transpose": _exchange,
+    **dict.fromkeys(_RESHAPES, _reshape),
 }

@@ -7,8 +7,9 @@ the parts that change, and around them what they read, cut out of the clean pass
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,12 +53,13 @@ class Sweep:
         self.local = self._local_slots()
         self.steps = [(step, self.forms[n]) for n, step in enumerate(tape.steps) if n in self.forms]
         rest = [step for n, step in enumerate(tape.steps) if n not in self.forms]
-        self.whole = [(step, whole_form(step, self.clean)) for step in rest]
         wanted = {i for step in rest for i in step.inputs} | set(tape.readings.values())
         self.frontier = sorted(wanted & self.local)
         for i in tape.readings.values():
             if self.clean[i].shape[:1] != (1,):
                 raise CannotFollow("a layer mixes the pictures of a batch")
+        self._forget()
+        self.whole = [(step, whole_form(step, self.clean)) for step in rest]
         self.axes = tuple(self._axis(which, span) for which, span in enumerate(spans))
         self.pairs = clustered(self.axes, self._works(), len(self.steps))
         self.padded: dict[tuple[Any, ...], tuple[Tensor, int, int]] = {}
@@ -72,10 +74,19 @@ class Sweep:
                 local |= set(step.outputs)
         return local
 
+    def _forget(self) -> None:
+        """Keep of the clean pass what parts are laid into; of all else only the shape is needed."""
+        kept = {0, *self.frontier}
+        for step, form in self.steps:
+            if not form.placewise or len(step.inputs) > 1:
+                kept.update(step.inputs)
+        self.clean = [t if i in kept else t.to("meta") for i, t in enumerate(self.clean)]
+        self.tape = replace(self.tape, clean=self.clean)
+
     def _axis(self, which: int, span: np.ndarray) -> Axis:
         """Follow the reach of every row (or column) of positions through the local layers."""
         low, high = {0: span[0]}, {0: span[1]}
-        extents = {i: self.clean[i].shape[2 + which] for i in self.local}
+        extents = {i: self.clean[i].shape[which - 2] for i in self.local}
         for step, form in self.steps:
             firsts, lasts = _united([(low[i], high[i]) for i in step.inputs])
             for out in step.outputs:
@@ -94,8 +105,12 @@ class Sweep:
         works = np.zeros(len(order))
         for step, form in self.steps:
             for out in step.outputs:
-                works[order[out]] += form.macs / len(step.outputs) + 16 * self.clean[out].shape[1]
+                works[order[out]] += form.macs / len(step.outputs) + 16 * self._depth(out)
         return works
+
+    def _depth(self, i: int) -> int:
+        """Return how many numbers a tensor has at every place."""
+        return math.prod(self.clean[i].shape[1:-2])
 
     @property
     def share(self) -> float:
@@ -147,7 +162,7 @@ class Sweep:
             places = places[np.isin(pair.numbers(places), only)]
         if not len(places):
             return []
-        batch = max(1, min(len(places), self.memory // self._bytes(pair)))
+        batch = max(1, min(len(places), self.memory // 2 // self._bytes(pair)))
         # Batches of equal length: a short last one would cost nearly as much as a full one.
         return np.array_split(places, -(-len(places) // batch))
 
@@ -161,9 +176,7 @@ class Sweep:
             heights = [
                 taps.read(pair.sizes[w][pair.axes[w].order[step.outputs[0]]]) for w, taps in enumerate(form.taps)
             ]
-            read = sum(
-                self.clean[i].shape[1] * heights[0] * heights[1] * self.clean[i].element_size() for i in step.inputs
-            )
+            read = sum(self._depth(i) * heights[0] * heights[1] * self.clean[i].element_size() for i in step.inputs)
             alive |= outs
             most = max(most, sum(alive.values()) + (0 if form.placewise else read))
             alive = {i: size for i, size in alive.items() if last[i] > number}
@@ -172,7 +185,7 @@ class Sweep:
 
     def _part_bytes(self, i: int, pair: Pair) -> int:
         n = pair.axes[0].order[i]
-        return int(self.clean[i].shape[1] * pair.sizes[0][n] * pair.sizes[1][n] * self.clean[i].element_size())
+        return int(self._depth(i) * pair.sizes[0][n] * pair.sizes[1][n] * self.clean[i].element_size())
 
     def _last_uses(self) -> dict[int, int]:
         """Return after which local step every tensor is no longer needed."""
@@ -234,10 +247,12 @@ class Sweep:
         key = (i, form.taps, form.border)
         if key not in self.padded:
             clean = self.clean[i]
-            pads = [self._pads(taps, extent) for taps, extent in zip(form.taps, clean.shape[2:], strict=True)]
+            pads = [self._pads(taps, extent) for taps, extent in zip(form.taps, clean.shape[-2:], strict=True)]
             (above, below), (before, after) = pads
             wide = F.pad(clean, (before, after, above, below), value=form.border) if any(map(any, pads)) else clean
             self.padded[key] = wide[0], above, before
+            # One copy is enough: the layer itself lies inside.
+            self.clean[i] = wide[..., above : above + clean.shape[-2], before : before + clean.shape[-1]]
         return self.padded[key]
 
     @staticmethod
@@ -254,9 +269,9 @@ class Sweep:
     def _laid(self, i: int, region: Region) -> Tensor:
         """Lay the parts of a layer over the clean pass: the whole layer, (positions, c, h, w)."""
         clean = self.clean[i]
-        if region.size == tuple(clean.shape[2:]):
+        if region.size == tuple(clean.shape[-2:]):
             return region.value
-        whole = clean.repeat(len(region.value), 1, 1, 1)
+        whole = clean.repeat(len(region.value), *(1,) * (clean.ndim - 1))
         _paste(whole, region, region.rows, region.columns)
         return whole
 
@@ -266,9 +281,10 @@ class Sweep:
             for step, _ in self.whole
             for i in (*step.inputs, *step.outputs)
         }
-        need = sum(sizes.get(i, self.clean[i].numel() * self.clean[i].element_size()) for i in self.frontier)
-        need += 3 * max(sizes.values(), default=0)
-        return max(1, min(256, self.memory // max(need, 1)))
+        frontier = sum(self.clean[i].numel() * self.clean[i].element_size() for i in self.frontier)
+        # What waits is held twice when it is put together.
+        need = 2 * frontier + 3 * max(sizes.values(), default=0)
+        return max(1, min(256, self.memory // 2 // max(need, 1)))
 
     def _finish(
         self, queue: list[tuple[np.ndarray, dict[int, Tensor]]], halving: Halving
@@ -317,7 +333,7 @@ def _same(one: np.ndarray, other: np.ndarray) -> bool:
 def _windows(base: Tensor, rows: np.ndarray, columns: np.ndarray, height: int, width: int) -> Tensor:
     """Cut windows of one size out of a layer (c, h, w): (positions, c, height, width)."""
     places = zip(rows.tolist(), columns.tolist(), strict=True)
-    return torch.stack([base[:, y : y + height, x : x + width] for y, x in places])
+    return torch.stack([base[..., y : y + height, x : x + width] for y, x in places])
 
 
 def _paste(onto: Tensor, region: Region, rows: np.ndarray, columns: np.ndarray) -> None:
@@ -329,10 +345,10 @@ def _paste(onto: Tensor, region: Region, rows: np.ndarray, columns: np.ndarray) 
             _overlap(at, size, extent) for at, size, extent in zip((y, x), region.size, onto.shape[-2:], strict=True)
         )
         if where.shape[1] == 1:
-            onto[:, :, ty, tx] = region.value[:, :, sy, sx]
+            onto[..., ty, tx] = region.value[..., sy, sx]
             continue
         for b in np.flatnonzero(inverse == n).tolist():
-            onto[b, :, ty, tx] = region.value[b, :, sy, sx]
+            onto[b, ..., ty, tx] = region.value[b, ..., sy, sx]
 
 
 def _overlap(at: int, size: int, extent: int) -> tuple[slice, slice]:

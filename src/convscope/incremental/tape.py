@@ -50,7 +50,7 @@ class Step:
         return self.function(*_filled(self.args, values), **_filled(self.kwargs, values))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tape:
     """The steps from a picture to some layers, and every tensor on the way as it was for that picture."""
 

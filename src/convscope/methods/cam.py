@@ -64,6 +64,7 @@ def grad_cam(net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = 
     paper="Chattopadhay et al. 2018, arXiv:1710.11063, sec. 3",
     signed=False,
     linear=False,
+    unit="",
     caveat="its scale has no unit; by the paper's formula, without the normalisation of the authors' code",
 )
 def grad_cam_plus_plus(
@@ -102,7 +103,7 @@ def hires_cam(
 
 @method(
     "LayerCAM",
-    paper="Jiang et al. 2021, IEEE TIP 30, doi:10.1109/TIP.2021.3089943 (not on arXiv)",
+    paper="Jiang et al. 2021, IEEE TIP 30, doi:10.1109/TIP.2021.3089943",
     signed=False,
     caveat="a layer that is pooled or strided right after shows its grid: prefer the layer behind",
 )
@@ -148,6 +149,7 @@ def xgrad_cam(
     paper="Muhammad & Yeasin 2020, arXiv:2008.00299",
     signed=False,
     linear=False,
+    unit="activity",
     caveat="does not depend on the question: the map is the same for every class",
 )
 def eigen_cam(

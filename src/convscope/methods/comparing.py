@@ -37,6 +37,7 @@ class _Asked:
     entry: Entry
     layer: str | None
     answer: Heatmap | ConvscopeError
+    randomised: float | None = None
 
     @property
     def name(self) -> str:
@@ -57,6 +58,9 @@ def compare(
     of: Annotated[Question, "the question, as for every method; the network's first choice by default"] = None,
     size: Annotated[int | None, "side of the network's input in pixels, where it takes more than one"] = None,
     shared_scale: Annotated[bool, "one scale for all layers of a method; by default each map has its own"] = False,
+    check: Annotated[
+        bool, "also how like each map is to maps of random weights: near 0 follows the weights, 1 ignores them"
+    ] = False,
 ) -> Gallery:
     """Lay the maps of several methods, and of several layers, side by side for one picture and one question.
 
@@ -77,12 +81,20 @@ def compare(
     maps = {one.name: one.answer for one in asked if isinstance(one.answer, Heatmap)}
     if not maps:
         raise next(one.answer for one in asked if isinstance(one.answer, ConvscopeError))
+    if check:
+        asked = [_checked(net, one, of) for one in track(asked, "randomising")]
     limits = _limits(maps, shared_scale)
     sheet = _sheet(net, asked, maps, limits, rows)
     if shared_scale:
         sheet = replace(sheet, subtitle=f"the layers of a method on one scale · {sheet.subtitle}")
     names = [entry.name for entry in entries]
-    options = {"methods": names, "layers": layers, "size": size, "shared_scale": shared_scale or None}
+    options = {
+        "methods": names,
+        "layers": layers,
+        "size": size,
+        "shared_scale": shared_scale or None,
+        "check": check or None,
+    }
     remarks = [f"{one.name} refused: {one.answer}" for one in asked if one.name not in maps]
     first = next(iter(maps.values()))
     made = recipe(net, "compare", [first.view], first.recipe.question, options, remarks)
@@ -108,6 +120,16 @@ def _ask(net: Net, picture: Any, entry: Entry, layer: str | None, of: Question, 
         return _Asked(entry, layer, refusal)
 
 
+def _checked(net: Net, one: _Asked, of: Question) -> _Asked:
+    """Add the randomisation score of a map, the mean over three stages."""
+    # Checks stand above methods: they repeat any map.
+    from ..checks import cascade
+
+    if isinstance(one.answer, ConvscopeError):
+        return one
+    return replace(one, randomised=cascade(net, one.answer, stages=3, of=of if callable(of) else None).score)
+
+
 def _limits(maps: dict[str, Heatmap], shared: bool) -> dict[str, float]:
     """Say where each map's colours end; when shared, where those of its method's other layers do."""
     limits = {
@@ -129,6 +151,8 @@ def _sheet(
     picture = Tile(sheets.enlarged(original, _SIDE), f"{original.width} × {original.height}")
     tiles = [_tile(one, first, limits.get(one.name), picture.image.size) for one in asked]
     told = f"share of the magnitude in the strongest {100 * _TOP:g} % of the pixels · ρ: rank correlation with {name}"
+    if any(one.randomised is not None for one in asked):
+        told += " · likeness to maps of random weights: 0 follows the weights, 1 ignores them"
     subtitle = " · ".join(filter(None, (f"under each: range · {told}", net.name, first.view.name)))
     note = footnote(net, registry.VIEWS["compare"], []) + _remarks(asked)
     heads = ("", *dict.fromkeys(one.entry.title for one in asked))
@@ -163,7 +187,7 @@ def _tile(one: _Asked, first: Heatmap, limit: float | None, size: tuple[int, int
     heatmap = one.answer
     if isinstance(heatmap, ConvscopeError) or limit is None:
         return Tile(sheets.written(f"refused: {heatmap}", size), "no map")
-    lines = _scores(heatmap, first)
+    lines = _scores(heatmap, first, one.randomised)
     if heatmap.projects:
         painted = to_image(0.5 + heatmap.numbers()["map"] * (0.5 / limit))
         return Tile(heatmap.placed(painted, size), "\n".join([f"grey is 0, white {number(limit)}", *lines]))
@@ -171,8 +195,8 @@ def _tile(one: _Asked, first: Heatmap, limit: float | None, size: tuple[int, int
     return Tile(heatmap.overlay(size), "\n".join(lines), heatmap.scale)
 
 
-def _scores(heatmap: Heatmap, first: Heatmap) -> list[str]:
-    """Say what can be compared between maps of different units; a check of the method would add its line here."""
+def _scores(heatmap: Heatmap, first: Heatmap, randomised: float | None) -> list[str]:
+    """Say what can be compared between maps of different units."""
     values, strength = heatmap.numbers()["map"], _strength(heatmap)
     if not strength.any():
         return ["zero everywhere"]
@@ -180,6 +204,8 @@ def _scores(heatmap: Heatmap, first: Heatmap) -> list[str]:
     lines = [f"from {number(values.min())} to {number(values.max())}", top]
     if heatmap is not first:
         lines.append(f"ρ = {number(round(rank_correlation(strength, _strength(first)), 2))}")
+    if randomised is not None:
+        lines.append(f"with random weights {randomised:.2f}")
     return lines
 
 

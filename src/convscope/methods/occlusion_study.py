@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import colours, fills, registry
-from ..batching import bytes_of
+from ..batching import budget
 from ..drawings import Gallery, as_picture
 from ..errors import LayerError, NetworkError, QuestionError, RuleError
 from ..explaining import Question, footnote, predict, recipe
@@ -49,7 +49,7 @@ def occlusion_study(
     patch: Patch = None,
     stride: Stride = None,
     fill: Fill = "grey",
-    memory: Memory = "1 GiB",
+    memory: Memory = None,
 ) -> Gallery:
     """Show for every position of a sliding square a channel's activity, the class's probability, and the answer.
 
@@ -115,12 +115,12 @@ def _read(net: Net, pixels: Tensor, layer: Layer) -> Tensor:
 
 
 def _slide(
-    net: Net, pixels: Tensor, layer: Layer, channel: int, class_: int, squares: Squares, fill: str, memory: str
+    net: Net, pixels: Tensor, layer: Layer, channel: int, class_: int, squares: Squares, fill: str, memory: str | None
 ) -> dict[str, Tensor]:
     """Compute the three maps, one number per position."""
     covering = fills.background(net, pixels, fill)
     with torch.inference_mode(False):
-        covered = Covered(net, pixels, [layer.name, OUTPUT], squares, covering, bytes_of(memory))
+        covered = Covered(net, pixels, [layer.name, OUTPUT], squares, covering, budget(memory, pixels.device))
         report(covered)
         found = {name: torch.zeros(covered.count) for name in ("activity", "probability", "first")}
         for numbers, readings in covered.read("occlusion study"):

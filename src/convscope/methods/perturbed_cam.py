@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ def _weighed(net: Net, pixels: Tensor, found: list[Held], align: str, weights: W
     return laid(maps, pixels, align)
 
 
-@method("Score-CAM", paper="Wang et al. 2020, arXiv:1910.01279, sec. 3", signed=False, linear=False)
+@method("Score-CAM", paper="Wang et al. 2020, arXiv:1910.01279, sec. 3", signed=False, linear=False, unit="activity")
 def score_cam(
     net: Net,
     pixels: Tensor,
@@ -55,10 +55,9 @@ def score_cam(
     *,
     layer: Layers = None,
     align: Align = "field",
-    weights: Annotated[
-        Literal["softmax", "increase"],
-        "'softmax' over the channels' increases, as in the paper, or the 'increase' itself, in score",
-    ] = "softmax",
+    softmax: Annotated[
+        bool, "weigh channels by the softmax over their increases, as in the paper, or by the increases themselves"
+    ] = True,
     channels: Annotated[int | None, "only the k channels that vary the most over the picture; by default all"] = None,
     fill: Annotated[str, HELP] = "mean",
     seed: Annotated[int, "of the noise that fills"] = 0,
@@ -69,8 +68,6 @@ def score_cam(
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, never negative. One forward pass
     per picture and channel; channels without contrast mask nothing and are left out. Raises as `grad_cam` does.
     """
-    if weights not in ("softmax", "increase"):
-        raise OptionError(f"weights is 'softmax' or 'increase', not {weights!r}")
     if channels is not None and channels < 1:
         raise OptionError(f"channels is at least 1, not {channels}")
     found = held(net, pixels, objective, layer)
@@ -86,7 +83,7 @@ def score_cam(
             )
             weight = activity.new_zeros(len(activity), dtype=clean.dtype)
             increase = scores - clean[place]
-            weight[kept] = increase.softmax(0) if weights == "softmax" else increase
+            weight[kept] = increase.softmax(0) if softmax else increase
             return weight
 
         result = _weighed(net, pixels, found, align, weigh)
@@ -128,7 +125,7 @@ def _masked_scores(
 
 @method(
     "Ablation-CAM",
-    paper="Desai & Ramaswamy 2020, WACV, doi:10.1109/WACV45572.2020.9093360 (not on arXiv)",
+    paper="Desai & Ramaswamy 2020, WACV, doi:10.1109/WACV45572.2020.9093360",
     signed=False,
 )
 def ablation_cam(
