@@ -79,6 +79,18 @@ def test_layers_are_rows(lenet: cs.Net) -> None:
     assert "no layer" in sheet.rows[0][1].caption  # type: ignore[union-attr]
 
 
+def test_check_adds_how_like_each_map_is_to_maps_of_random_weights(lenet: cs.Net) -> None:
+    from convscope.checks import cascade
+
+    methods = ["gradient", "activation"]
+    drawing = compare(lenet, digits()[3], methods=methods, of=5, check=True)
+    for tile, name in zip(drawing.sheet().tiles[1:], methods, strict=True):
+        score = cascade(lenet, cs.explain(lenet, digits()[3], name, 5), stages=3).score
+        assert tile.caption.endswith(f"with random weights {score:.2f}")
+    assert "0 follows the weights" in drawing.sheet().subtitle and drawing.recipe.options["check"] is True
+    assert "random weights" not in compare(lenet, digits()[3], methods=methods, of=5).sheet().subtitle
+
+
 def test_a_shared_scale_is_one_per_method(lenet: cs.Net) -> None:
     options: dict[str, Any] = {"methods": ["grad_cam", "activation"], "layers": ["conv2", "relu3"]}
     tops = [

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +17,7 @@ from torch.nn import functional as F
 
 from architectures import architectures
 from convscope import Net, ask, load
+from convscope.incremental import regions
 from convscope.incremental.covering import Covered, Squares, covered_scores
 from convscope.incremental.sweep import Sweep
 from convscope.incremental.tape import record
@@ -173,6 +179,73 @@ def test_what_can_be_followed_is_followed(kind: str) -> None:
     assert covered.how.startswith("recomputed only"), covered.how
     found = covered_scores(covered, ask(net, 1).score, "")
     torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["vit_b_32", "swin_t"])
+def test_transformers_are_computed_in_full_and_it_is_said_why(name: str) -> None:
+    net = load(f"torchvision:{name}", weights=None)
+    pixels = torch.rand(1, 3, 224, 224)
+    covered = Covered(net, pixels, [""], Squares(224, 224, 60, 60), torch.zeros_like(pixels), 2**26)
+    assert covered.how.startswith("computed in full: the network cannot be followed, it makes a call that is not")
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x1_0", "efficientnet_b0", "resnext50_32x4d"])
+def test_shuffles_gates_and_groups_are_followed(name: str) -> None:
+    net = lively(name, 96)
+    pixels = torch.rand(1, 3, 96, 96)
+    covering = torch.full_like(pixels, 0.5)
+    squares = Squares(96, 96, 24, 24)
+    found, expected = (way(net, pixels, squares, covering) for way in (in_parts, in_full))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_a_network_whose_every_layer_is_global_gains_nothing() -> None:
+    torch.manual_seed(0)
+    net = Net(nn.Sequential(nn.Flatten(), nn.Linear(3 * 400, 5)).double(), size=20, channels=3)
+    pixels = torch.rand(1, 3, 20, 20, dtype=torch.float64)
+    covered = Covered(net, pixels, [""], Squares(20, 20, 4, 2), torch.zeros_like(pixels), 2**26)
+    assert covered.how == "computed in full: nothing to be gained by recomputing parts"
+
+
+def test_what_is_computed_wrongly_is_found_and_computed_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last guard: three squares are computed both ways before any result is given out."""
+    right = regions._WINDOWS["max_pool2d"]
+
+    def wrong(step: Any, x: Tensor, out: Tensor) -> Any:
+        return replace(right(step, x, out), apply=lambda parts: 2 * F.max_pool2d(parts[0], 2))
+
+    monkeypatch.setitem(regions._WINDOWS, "max_pool2d", wrong)
+    net, covered, squares, pixels = score_net(Head(""))
+    assert covered.how.endswith("parts give other results than whole pictures")
+    found = covered_scores(covered, ask(net, 1).score, "")
+    torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)
+
+
+CRAMPED = """
+import resource, torch
+torch.set_num_threads(1)
+from convscope import ask, load
+from convscope.methods.occlusion import occlusion
+from convscope.reporting import listen
+net = load("torchvision:squeezenet1_0", weights=None)
+pixels = torch.rand(1, 3, 224, 224)
+expected = occlusion(net, pixels, ask(net, 3), patch=32, stride=16)
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 150 * 2**20, resource.RLIM_INFINITY))
+with listen() as remarks:
+    found = occlusion(net, pixels, ask(net, 3), patch=32, stride=16, memory="8 GiB")
+assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()) + 1e-7)
+print(remarks)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory so")
+def test_memory_that_runs_out_is_halved_and_said() -> None:
+    """A process that may take little more than it has, asked for batches that take much more."""
+    done = subprocess.run([sys.executable, "-c", CRAMPED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "memory ran out with" in done.stdout
 
 
 class Later(nn.Module):

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from .errors import ConvscopeError as ConvscopeError
     from .explaining import explain as explain
     from .explaining import predict as predict
+    from .methods.comparing import compare as compare
     from .methods.features import filters as filters
     from .methods.features import maps as maps
     from .methods.features import project as project
     from .methods.features import reconstruct as reconstruct
+    from .methods.hidden import hidden_gradients as hidden_gradients
+    from .methods.occlusion_study import occlusion_study as occlusion_study
+    from .methods.segmentation import segment as segment
     from .net import Layer as Layer
     from .net import Net as Net
     from .objectives import Objective as Objective
@@ -41,15 +45,19 @@ _HOMES = {
     "Picture": "drawings",
     "Recipe": "drawings",
     "ask": "objectives",
+    "compare": "methods.comparing",
     "explain": "explaining",
     "filters": "methods.features",
+    "hidden_gradients": "methods.hidden",
     "load": "zoo.loading",
     "maps": "methods.features",
+    "occlusion_study": "methods.occlusion_study",
     "predict": "explaining",
     "project": "methods.features",
     "read_recipe": "drawings",
     "reconstruct": "methods.features",
     "relu_rule": "rules",
+    "segment": "methods.segmentation",
     "tap": "tapping",
 }
 

@@ -10,7 +10,10 @@ from pathlib import Path
 from . import outputs, registry, sheets
 from .drawings import Drawing, Gallery, Heatmap
 from .explaining import explain, predict
+from .methods.comparing import compare
 from .methods.features import filters, maps, project, reconstruct
+from .methods.hidden import hidden_gradients
+from .methods.occlusion_study import occlusion_study
 from .net import Net
 from .pages import article, bars, contents, page, section
 from .reporting import track
@@ -32,6 +35,7 @@ def write_demo(folder: Path) -> Path:
     steps = [
         lambda: _introduction(net, history),
         lambda: _predictions(net, pictures),
+        lambda: _compared(folder, net, pictures[:_SHOWN]),
         *(lambda entry=entry: _method(folder, net, entry, pictures[:_SHOWN]) for entry in _methods()),
         *(lambda layer=layer: _maps(folder, net, pictures, layer) for layer in ("conv1", "conv3", "conv6")),
         lambda: _views(folder, net, pictures[:_SHOWN]),
@@ -45,7 +49,10 @@ def write_demo(folder: Path) -> Path:
 
 def _methods() -> list[registry.Entry]:
     registry.load_all()
-    order = ("grad_cam", "occlusion", "gradient", "saliency", "gradient_x_input", "deconvnet", "guided_backprop")
+    order = (
+        *("grad_cam", "occlusion", "integrated_gradients", "gradient", "saliency", "smooth_grad", "gradient_x_input"),
+        *("deconvnet", "guided_backprop", "guided_grad_cam", "backward", "rise", "extremal", "cam", "hires_cam"),
+    )
     rank = {name: place for place, name in enumerate(order)}
     return sorted(registry.METHODS.values(), key=lambda entry: rank.get(entry.name, len(order)))
 
@@ -82,6 +89,21 @@ def _predictions(net: Net, pictures: Sequence[Path]) -> str:
     )
 
 
+def _compared(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
+    methods = ["grad_cam", "occlusion", "gradient", "integrated_gradients", "guided_backprop"]
+    figures = [
+        _figure(folder, compare(net, picture, methods=methods, size=_SIDE, check=True), f"compare-{picture.stem}")
+        for picture in pictures
+    ]
+    return section(
+        "Why did it say so? Five answers",
+        "Five methods for the network's first choice, at the same size. The last number under each says how like the "
+        "map is to maps of the same network with random weights: one that stays alike shows little that was learnt.",
+        "".join(figures),
+        source="Adebayo et al. 2018, arXiv:1810.03292",
+    )
+
+
 def _method(folder: Path, net: Net, entry: registry.Entry, pictures: Sequence[Path]) -> str:
     drawings: list[Heatmap] = [explain(net, picture, entry.name, size=_SIDE) for picture in pictures]
     body = "".join(
@@ -104,6 +126,11 @@ def _maps(folder: Path, net: Net, pictures: Sequence[Path], layer: str) -> str:
 def _views(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
     wide = net.sized(_SIDE)
     drawings: dict[str, tuple[str, Gallery]] = {
+        "occlusion-study": (
+            "What covering each part does",
+            occlusion_study(wide, pictures[0], patch=28, stride=6),
+        ),
+        "hidden-gradients": ("The question, asked of hidden layers", hidden_gradients(wide, pictures[0])),
         "project-conv3": ("What single units saw", project(wide, pictures[1], layer="relu3", top=9)),
         "reconstruct": ("What each layer keeps", reconstruct(wide, list(pictures))),
     }

@@ -131,6 +131,8 @@ class _Recorder(TorchFunctionMode):
             # Attributes that are no tensors (shape, device, ...) tell nothing of the values.
             if name in _ABOUT or name == "get":
                 return
+            if output is None or any(True for _ in _tensors(outputs)):
+                raise CannotFollow(f"it makes a call that is not understood ({name})")
             raise CannotFollow(f"it looks at values ({name})")
         for tensor in _tensors((args, kwargs)):
             if id(tensor) in self.stale:
