@@ -74,7 +74,9 @@ class Halving:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    # oneDNN, the library of convolutions on a CPU, only says that it could not create something.
     words = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    words += ("could not create a primitive", "could not create a memory")
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
 
 
@@ -86,7 +88,7 @@ def release_memory() -> None:
 
 
 def budget(memory: str | None, device: torch.device) -> int:
-    """Return how many bytes batches may take: what was asked for, 48 MiB on a CPU, a quarter of what a GPU has free.
+    """Return how many bytes batches may take: what was asked for, 32 MiB on a CPU, a quarter of what a GPU has free.
 
     On a CPU more is not quicker. Raises OptionError when `memory` is no amount.
     """
@@ -94,7 +96,7 @@ def budget(memory: str | None, device: torch.device) -> int:
         return bytes_of(memory)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 4
-    return 48 * 2**20
+    return 32 * 2**20
 
 
 def bytes_of(memory: str | int) -> int:

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from . import outputs, registry, sheets
 from .drawings import Drawing, Gallery, Heatmap
@@ -23,6 +24,8 @@ from .zoo.samples import photographs
 
 _SHOWN = 2
 _SIDE = 128
+_QUICK: dict[str, dict[str, Any]] = {"rise": {"masks": 400}}
+"""Less than the default, where that takes longer than a demonstration should."""
 
 
 def write_demo(folder: Path) -> Path:
@@ -30,6 +33,7 @@ def write_demo(folder: Path) -> Path:
 
     Beside the page lie every figure as PNG, with its recipe inside, and its numbers as .npz.
     """
+    outputs.check_folder(folder)
     net, pictures = load(DEFAULT), photographs()
     history = read_history(shipped(DEFAULT))
     steps = [
@@ -90,14 +94,14 @@ def _predictions(net: Net, pictures: Sequence[Path]) -> str:
 
 
 def _compared(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
-    methods = ["grad_cam", "occlusion", "gradient", "integrated_gradients", "guided_backprop"]
+    methods = ["grad_cam", "occlusion", "gradient", "guided_backprop"]
     figures = [
         _figure(folder, compare(net, picture, methods=methods, size=_SIDE, check=True), f"compare-{picture.stem}")
         for picture in pictures
     ]
     return section(
-        "Why did it say so? Five answers",
-        "Five methods for the network's first choice, at the same size. The last number under each says how like the "
+        "Why did it say so? Four answers",
+        "Four methods for the network's first choice, at the same size. The last number under each says how like the "
         "map is to maps of the same network with random weights: one that stays alike shows little that was learnt.",
         "".join(figures),
         source="Adebayo et al. 2018, arXiv:1810.03292",
@@ -105,7 +109,8 @@ def _compared(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
 
 
 def _method(folder: Path, net: Net, entry: registry.Entry, pictures: Sequence[Path]) -> str:
-    drawings: list[Heatmap] = [explain(net, picture, entry.name, size=_SIDE) for picture in pictures]
+    options = _QUICK.get(entry.name, {})
+    drawings: list[Heatmap] = [explain(net, picture, entry.name, size=_SIDE, **options) for picture in pictures]
     body = "".join(
         _figure(folder, drawing, f"{entry.name}-{picture.stem}")
         for drawing, picture in zip(drawings, pictures, strict=True)

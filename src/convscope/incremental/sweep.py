@@ -178,7 +178,11 @@ class Sweep:
             ]
             read = sum(self._depth(i) * heights[0] * heights[1] * self.clean[i].element_size() for i in step.inputs)
             alive |= outs
-            most = max(most, sum(alive.values()) + (0 if form.placewise else read))
+            # A convolution's library puts what it reads and writes into an order of its own.
+            twice = 2 if form.macs else 1
+            most = max(
+                most, sum(alive.values()) + (0 if form.placewise else twice * read) + (twice - 1) * sum(outs.values())
+            )
             alive = {i: size for i, size in alive.items() if last[i] > number}
         frontier = sum(self.clean[i].numel() * self.clean[i].element_size() for i in self.frontier)
         return max(most, 1) + frontier

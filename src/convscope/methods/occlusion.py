@@ -29,7 +29,7 @@ Patch = Annotated[int | None, "side of the square, in pixels of the network's in
 Stride = Annotated[int | None, "distance between squares, in pixels; by default half the patch"]
 Memory = Annotated[
     str | None,
-    "how much memory batches may take, such as '500 MB' or '2 GiB'; by default 48 MiB on a CPU, where more is not "
+    "how much memory batches may take, such as '500 MB' or '2 GiB'; by default 32 MiB on a CPU, where more is not "
     "quicker, and a quarter of what is free on a GPU",
 ]
 Fill = Annotated[str, fills.HELP]
