@@ -21,9 +21,13 @@ import torch
 from convscope import Net, load
 from convscope.checks import Boxed, Localisation, localise, read_boxes
 from convscope.checks.boxes import renamed, spread_over
+from convscope.checks.localisation import Rules
 from convscope.errors import ConvscopeError
 from convscope.progress import progress
 from convscope.registry import METHODS, load_all
+
+QUICK = {"rise": {"masks": 500}}
+"""A quarter of the default: thousands of passes for every picture would take days."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def seconds(setting: Setting, pictures: Sequence[Boxed], method: str) -> float:
     start = 0.0
     for one in (pictures[0], pictures[-1]):
         start = time.perf_counter()
-        localise(setting.net, [one], [method], size=setting.size)
+        localise(setting.net, [one], [method], size=setting.size, options=QUICK)
     return time.perf_counter() - start
 
 
@@ -70,10 +74,12 @@ def judged(
             continue
         print(f"{setting.name}: {method} takes {taken:.2f} s a picture")
         (slow if taken > options.slow else fast).append(method)
-    table = localise(setting.net, pictures, fast, size=setting.size)
+    rules = Rules(segment=True)
+    table = localise(setting.net, pictures, fast, size=setting.size, rules=rules, options=QUICK)
     if not slow:
         return table
-    few = localise(setting.net, spread_over(pictures, options.slow_limit), slow, size=setting.size)
+    some = spread_over(pictures, options.slow_limit)
+    few = localise(setting.net, some, slow, size=setting.size, rules=rules, options=QUICK)
     # The maps without a network come last, and are those of all pictures.
     rows = (*table.rows[: len(fast)], *few.rows[: len(slow)], *table.rows[len(fast) :])
     recipe = replace(table.recipe, options={**table.recipe.options, "methods": [*fast, *slow]})
@@ -88,6 +94,7 @@ def main() -> None:
     parser.add_argument("--slow", type=float, default=1.0, help="seconds a picture above which a method is slow")
     parser.add_argument("--weights", type=Path, help="SqueezeNet 1.0's weights, for the third setting")
     parser.add_argument("--methods", help="names with commas between; all by default")
+    parser.add_argument("--settings", help="names with commas between, as zfnet64-128; all by default")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=Path("localisation"), help="folder of the tables")
@@ -99,6 +106,8 @@ def main() -> None:
     pictures = spread_over(pictures, options.limit)
     with progress():
         for setting in settings(options.weights, options.device):
+            if options.settings and setting.name not in options.settings.split(","):
+                continue
             start = time.perf_counter()
             table = judged(setting, pictures, methods, options)
             for ending in ("csv", "md", "png"):

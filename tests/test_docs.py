@@ -90,7 +90,10 @@ def test_the_tables_of_the_readme_are_complete() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "benchmarks/README.md", "training/README.md"],
+    [
+        *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checks.md"),
+        *("benchmarks/README.md", "training/README.md"),
+    ],
 )
 def test_links_and_files_exist(document: str) -> None:
     path = ROOT / document

@@ -324,7 +324,7 @@ def test_the_whole_extent_of_values_is_said() -> None:
     assert caption == "score, from −0.25 to 12.5"
     values[0, 0, 0] = -123456
     assert heatmap(values).sheet().tiles[1].caption == "score, from −123,456 to 12.5"
-    assert heatmap(values, signed=True).scale.labels == ("≤ −12.4", "≥ 12.4"), "the colours end before the outlier"
+    assert heatmap(values, signed=True).scale.labels == ("≤ −12.2", "≥ 12.2"), "the colours end before the outlier"
 
 
 def test_maps_to_be_compared_share_their_scale() -> None:

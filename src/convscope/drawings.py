@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _CHUNK = "convscope"
 _SIDE = 370
-_ROBUST = 0.995
+_ROBUST = 0.98
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ from .whole import whole_form
 
 Readings = dict[str, Tensor]
 
+_WAITING = 2**25
+"""How many bytes of whole layers may wait for the global part; more at once is hardly quicker."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -148,9 +151,10 @@ class Sweep:
             ):
                 queue.append((numbers, values))
                 waiting += len(numbers)
-            while waiting >= enough:
-                yield from self._finish(queue, halving)
-                queue, waiting = [], 0
+                # Where memory has run out, no more may wait than can be computed at once.
+                if waiting >= min(enough, halving.limit):
+                    yield from self._finish(queue, halving)
+                    queue, waiting = [], 0
         if queue:
             yield from self._finish(queue, halving)
         halving.report()
@@ -288,18 +292,18 @@ class Sweep:
         frontier = sum(self.clean[i].numel() * self.clean[i].element_size() for i in self.frontier)
         # What waits is held twice when it is put together.
         need = 2 * frontier + 3 * max(sizes.values(), default=0)
-        return max(1, min(256, self.memory // 2 // max(need, 1)))
+        return max(1, min(256, _WAITING // max(frontier, 1), self.memory // 2 // max(need, 1)))
 
     def _finish(
         self, queue: list[tuple[np.ndarray, dict[int, Tensor]]], halving: Halving
     ) -> Iterator[tuple[np.ndarray, Readings]]:
         """Play the global part for the positions that wait."""
         numbers = np.concatenate([n for n, _ in queue])
-        values = {i: torch.cat([v[i] for _, v in queue]) for i in self.frontier}
-        queue.clear()
         yield from halving.over(
-            lambda s: (numbers[s], self._play_whole({i: v[s] for i, v in values.items()})), slice(0, len(numbers))
+            lambda s: (numbers[s], self._play_whole({i: _gathered(queue, i, s) for i in self.frontier})),
+            slice(0, len(numbers)),
         )
+        queue.clear()
 
     @torch.no_grad()
     def _play_whole(self, values: dict[int, Tensor]) -> Readings:
@@ -317,6 +321,17 @@ class Sweep:
                 if last[i] == number and i not in kept:
                     del values[i]
         return {name: values[i] for name, i in self.tape.readings.items()}
+
+
+def _gathered(queue: list[tuple[np.ndarray, dict[int, Tensor]]], i: int, piece: slice) -> Tensor:
+    """Put together what waits of a layer for the positions of a piece, counted through the queue."""
+    found, start = list[Tensor](), 0
+    for numbers, values in queue:
+        low, high = max(piece.start - start, 0), min(piece.stop - start, len(numbers))
+        if low < high:
+            found.append(values[i][low:high])
+        start += len(numbers)
+    return torch.cat(found)
 
 
 def _united(spans: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
