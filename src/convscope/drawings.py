@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -258,10 +259,20 @@ class Heatmap(Drawing):
         inner[:] = values[max(-top, 0) :, max(-left, 0) :][: inner.shape[0], : inner.shape[1]]
         return canvas
 
+    def _fine(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return a size at which no pixel of the map is lost: made smaller as numbers, signs would cancel."""
+        left, _, right, _ = self.view.box
+        ratio = self.flat.shape[1] / ((right - left) * size[0] / self.view.original.width)
+        return size if ratio <= 1 else (math.ceil(size[0] * ratio), math.ceil(size[1] * ratio))
+
     def map_image(self, size: tuple[int, int] | None = None) -> Image.Image:
         """Paint the map in its colours over the extent of the original picture; pale grey where nothing was seen."""
+        size = size or self.view.original.size
+        fine = self._fine(size)
+        if fine != size:
+            return self.map_image(fine).resize(size, Image.Resampling.LANCZOS)
         scale = self.scale
-        values = self.spread(size or self.view.original.size)
+        values = self.spread(size)
         painted = colours.paint(np.nan_to_num(values), scale.low, scale.high, scale.colours)
         painted[np.isnan(values)] = 225
         return Image.fromarray(painted)
@@ -269,6 +280,9 @@ class Heatmap(Drawing):
     def overlay(self, size: tuple[int, int] | None = None) -> Image.Image:
         """Lay the map over the picture, by default at the original's resolution; weak values leave it visible."""
         size = size or self.view.original.size
+        fine = self._fine(size)
+        if fine != size:
+            return self.overlay(fine).resize(size, Image.Resampling.LANCZOS)
         scale, values = self.scale, self.spread(size)
         seen = ~np.isnan(values)
         values = np.nan_to_num(values)
