@@ -154,6 +154,10 @@ class Head(nn.Module):
             buffer = torch.zeros_like(x)
             buffer[:, 1:] = x[:, :-1]
             x = buffer
+        if self.kind == "into a constant":
+            x = torch.ones_like(x.detach() * 0).mul_(1) + torch.zeros(x.shape, dtype=x.dtype).add_(x)
+        if self.kind == "out":
+            x = torch.mul(x, 2, out=torch.empty(x.shape, dtype=x.dtype))
         if self.kind == "attribute":
             x = x * self.constant
         if self.kind == "flat in place":
@@ -164,7 +168,8 @@ class Head(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "kind", ["branch", "number", "numpy", "scripted", "assigned", "view", "written", "flat in place"]
+    "kind",
+    ["branch", "number", "numpy", "scripted", "assigned", "view", "written", "flat in place", "into a constant", "out"],
 )
 def test_what_cannot_be_followed_is_computed_in_full(kind: str) -> None:
     net, covered, squares, pixels = score_net(Head(kind))

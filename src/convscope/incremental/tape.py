@@ -141,7 +141,9 @@ class _Recorder(TorchFunctionMode):
                 raise CannotFollow("it uses a tensor of unknown origin (scripted or compiled code)")
         inputs = tuple(dict.fromkeys(self.slots[id(t)] for t in tracked))
         given_args, given_kwargs = _packed(args, self.slots), _packed(kwargs, self.slots)
-        if any(all(t is not o for o in outputs) for t in changed):
+        # In place is what changes its first argument and returns it.
+        first = args[0] if args else None
+        if any(t is not first or all(t is not o for o in outputs) or id(t) not in self.slots for t in changed):
             raise CannotFollow(f"it writes into a tensor ({name})")
         for tensor in changed:
             self._spoil(tensor, before)
