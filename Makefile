@@ -22,6 +22,8 @@ bench: .venv/tested
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/cams.py
+	$(BIN)/python benchmarks/occlusion.py
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || (echo "convscope needs Python 3.11 or newer: install one, or say make PYTHON=/path/to/python" && false)

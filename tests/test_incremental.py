@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from captum.attr import Occlusion
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from convscope.incremental import regions
 from convscope.incremental.covering import Covered, Squares, covered_scores
 from convscope.incremental.sweep import Sweep
 from convscope.incremental.tape import record
+from convscope.methods.occlusion import occlusion
+from convscope.reporting import listen
 
 LAYERS = ("",)
 
@@ -92,6 +95,23 @@ def test_equals_full_passes_on_torchvision(name: str) -> None:
     spread = (expected.amax(0) - expected.amin(0)).median()
     assert spread > 1e-3 * expected.abs().max(), "a network that answers the same to every square tests nothing"
     assert float((found - expected).abs().max()) <= 1e-4 * float(spread)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["alexnet", "resnet18", "googlenet", "squeezenet1_0", "mobilenet_v2"])
+def test_occlusion_equals_captum_on_torchvision(name: str) -> None:
+    """To 1e-5 of the map, in float64, where neither rounding nor the order of sums matters."""
+    net = lively(name, 96).double()
+    pixels = torch.rand(1, 3, 96, 96, dtype=torch.float64)
+    target = int(net(pixels).argmax())
+    with listen() as remarks:
+        found = occlusion(net, pixels, ask(net, target), patch=24, stride=12, fill="0.3")
+    assert "recomputed only" in remarks[1]
+    peer = Occlusion(net).attribute(
+        pixels, sliding_window_shapes=(3, 24, 24), strides=(3, 12, 12), baselines=0.3, target=target
+    )
+    torch.testing.assert_close(found.float().expand_as(peer), peer, rtol=0, atol=1e-5 * float(peer.abs().max()))
+    assert peer.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("layer", ["features.3", "features.7.expand3x3", "features.12", "classifier.1", ""])
