@@ -24,7 +24,11 @@ from .zoo.samples import photographs
 
 _SHOWN = 2
 _SIDE = 128
-_QUICK: dict[str, dict[str, Any]] = {"rise": {"masks": 400}}
+_QUICK: dict[str, dict[str, Any]] = {
+    "rise": {"masks": 250},
+    "score_cam": {"channels": 64},
+    "extremal": {"steps": 60},
+}
 """Less than the default, where that takes longer than a demonstration should."""
 
 
