@@ -332,7 +332,8 @@ def _tile_html(tile: Tile | None) -> str:
         return ""
     width = tile.image.width
     bar = _scale_html(tile.scale) if tile.scale else ""
-    caption = f"<figcaption>{html.escape(tile.caption)}</figcaption>" if tile.caption else ""
+    lines = "<br>".join(html.escape(line) for line in tile.caption.split("\n"))
+    caption = f"<figcaption>{lines}</figcaption>" if tile.caption else ""
     alt = html.escape(tile.caption or "tile", quote=True)
     image = f"<img width='{width}' alt=\"{alt}\" src='{data_uri(tile.image)}'>"
     return f"<figure style='width:{width}px'>{image}{bar}{caption}</figure>"
