@@ -64,6 +64,29 @@ def test_equals_full_passes_on_any_architecture(
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * max(1.0, float(expected.abs().max())))
 
 
+class Accumulated(nn.Module):
+    """A sum in place into the branch that a square changes least: what it was before must be remembered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow, self.wide = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 7, padding=3)
+        self.last = nn.Conv2d(8, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.narrow(x)
+        y += self.wide(x)
+        return self.last(F.relu(y, inplace=True)).amax((2, 3))
+
+
+def test_what_was_there_before_a_sum_in_place_is_remembered() -> None:
+    torch.manual_seed(0)
+    net = Net(Accumulated().double(), size=24, channels=3)
+    pixels, covering = torch.rand(2, 1, 3, 24, 24, dtype=torch.float64)
+    squares = Squares(24, 24, 4, 3)
+    found, expected = (way(net, pixels, squares, covering) for way in (in_parts, in_full))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
 NETWORKS = ("alexnet", "vgg16", "resnet18", "googlenet", "squeezenet1_0", "densenet121", "mobilenet_v2")
 
 
