@@ -17,8 +17,9 @@ from torch.nn.utils import parametrizations
 
 from convscope import Net, explain
 from convscope.checks import cascade, cascades, checked, randomised
-from convscope.checks.randomisation import rank_correlation, structural_similarity, verdict, weighted_layers
+from convscope.checks.randomisation import structural_similarity, verdict, weighted_layers
 from convscope.errors import LayerError, NetworkError, OptionError
+from convscope.ranks import rank_correlation
 from convscope.registry import METHODS, load_all
 from networks import SIZE, TINY, pictures, tiny
 from test_laws import assert_same, state_of

@@ -201,6 +201,12 @@ class Head(nn.Module):
             x = torch.ones_like(x.detach() * 0).mul_(1) + torch.zeros(x.shape, dtype=x.dtype).add_(x)
         if self.kind == "out":
             x = torch.mul(x, 2, out=torch.empty(x.shape, dtype=x.dtype))
+        if self.kind == "gate, then in place":
+            gate = torch.sigmoid(x.mean((2, 3), keepdim=True))
+            x = F.relu_(x) * gate
+        if self.kind == "gate, then in place on a view":
+            gate = torch.sigmoid(x.mean((2, 3), keepdim=True))
+            x = F.relu_(x[...]) * gate
         if self.kind == "attribute":
             x = x * self.constant
         if self.kind == "flat in place":
@@ -221,7 +227,7 @@ def test_what_cannot_be_followed_is_computed_in_full(kind: str) -> None:
     torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["", "attribute"])
+@pytest.mark.parametrize("kind", ["", "attribute", "gate, then in place", "gate, then in place on a view"])
 def test_what_can_be_followed_is_followed(kind: str) -> None:
     net, covered, squares, pixels = score_net(Head(kind))
     assert covered.how.startswith("recomputed only"), covered.how

@@ -16,7 +16,7 @@ SOURCE = Path(convscope.__file__).parent
 
 # Each module may import from those before it only.
 ORDER = [
-    ["errors", "colours", "reporting", "outputs", "geometry", "rules", "registry"],
+    ["errors", "colours", "reporting", "outputs", "geometry", "rules", "registry", "ranks"],
     ["images", "sheets", "progress", "pages"],
     ["net"],
     ["batching", "drawings", "fills", "tapping"],

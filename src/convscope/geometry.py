@@ -219,13 +219,13 @@ class _Follow(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").strip("_")
-        inputs = [t for t in _tensors((args, kwargs)) if self.known(t) is not None]
+        inputs = [t for t in tensors((args, kwargs)) if self.known(t) is not None]
         tracks = [(self.known(t), t.shape) for t in inputs]
         output = func(*args, **kwargs)
         if not tracks:
             return output
         changed = _changed(func, args)
-        for out in _tensors(output):
+        for out in tensors(output):
             self.mark(
                 out, _after(name, tracks, inputs, out, args, kwargs) if changed is None else _everything(tracks, out)
             )
@@ -239,18 +239,23 @@ def _changed(func: Any, args: Any) -> Tensor | None:
     name = getattr(func, "__name__", "")
     if name == "__setitem__":
         return args[0] if args[0]._base is None else args[0]._base
-    in_place = name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
-    return args[0]._base if in_place and args and isinstance(args[0], Tensor) else None
+    return args[0]._base if in_place(name) and args and isinstance(args[0], Tensor) else None
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def in_place(name: str) -> bool:
+    """Whether a function's name says that it changes its first argument: `add_`, `__iadd__`."""
+    return name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Yield every tensor in arguments or results, however nested."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors(item)
     elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+        yield from tensors(list(value.values()))
 
 
 def _after(name: str, tracks: Sequence[Any], inputs: list[Tensor], out: Tensor, args: Any, kwargs: Any) -> _Track:
@@ -335,7 +340,8 @@ def _pair(value: Any) -> tuple[float, float]:
     return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
 
 
-def _argument(args: Any, kwargs: Any, position: int, name: str, default: Any) -> Any:
+def argument(args: Any, kwargs: Any, position: int, name: str, default: Any) -> Any:
+    """Return an argument of a call, by position or by name."""
     return args[position] if len(args) > position else kwargs.get(name, default)
 
 
@@ -352,10 +358,10 @@ def _slide(track: _Track, kernel: Any, stride: Any, padding: Any, dilation: Any)
 
 
 def _conv(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
-    weight = _argument(args, kwargs, 1, "weight", None)
-    stride = _argument(args, kwargs, 3, "stride", 1)
-    padding = _argument(args, kwargs, 4, "padding", 0)
-    dilation = _pair(_argument(args, kwargs, 5, "dilation", 1))
+    weight = argument(args, kwargs, 1, "weight", None)
+    stride = argument(args, kwargs, 3, "stride", 1)
+    padding = argument(args, kwargs, 4, "padding", 0)
+    dilation = _pair(argument(args, kwargs, 5, "dilation", 1))
     kernel = _extent(weight)
     if padding == "same":
         padding = [(d * (k - 1)) // 2 for d, k in zip(dilation, kernel, strict=True)]
@@ -366,9 +372,9 @@ def _conv_transpose(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: An
     """Output o reads inputs i with o = i stride - padding + j dilation, j in [0, kernel): an interval of i."""
     if track.dims is None:
         return None
-    weight = _argument(args, kwargs, 1, "weight", None)
-    stride, padding = (_pair(_argument(args, kwargs, p, n, d)) for p, n, d in ((3, "stride", 1), (4, "padding", 0)))
-    dilation = _pair(_argument(args, kwargs, 7, "dilation", 1))
+    weight = argument(args, kwargs, 1, "weight", None)
+    stride, padding = (_pair(argument(args, kwargs, p, n, d)) for p, n, d in ((3, "stride", 1), (4, "padding", 0)))
+    dilation = _pair(argument(args, kwargs, 7, "dilation", 1))
     axes = []
     for axis, k, s, p, d in zip(
         (track.field.y, track.field.x), _extent(weight), stride, padding, dilation, strict=True
@@ -387,15 +393,15 @@ def _stretch(axis: Axis, scale: float, first: float, reach: float) -> Axis:
 
 
 def _pool(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
-    kernel = _argument(args, kwargs, 1, "kernel_size", None)
-    stride = _argument(args, kwargs, 2, "stride", None) or kernel
-    return _slide(track, kernel, stride, _argument(args, kwargs, 3, "padding", 0), 1)
+    kernel = argument(args, kwargs, 1, "kernel_size", None)
+    stride = argument(args, kwargs, 2, "stride", None) or kernel
+    return _slide(track, kernel, stride, argument(args, kwargs, 3, "padding", 0), 1)
 
 
 def _max_pool(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
-    kernel = _argument(args, kwargs, 1, "kernel_size", None)
-    stride = _argument(args, kwargs, 2, "stride", None) or kernel
-    padding, dilation = _argument(args, kwargs, 3, "padding", 0), _argument(args, kwargs, 4, "dilation", 1)
+    kernel = argument(args, kwargs, 1, "kernel_size", None)
+    stride = argument(args, kwargs, 2, "stride", None) or kernel
+    padding, dilation = argument(args, kwargs, 3, "padding", 0), argument(args, kwargs, 4, "dilation", 1)
     return _slide(track, kernel, stride, padding, dilation)
 
 
@@ -417,12 +423,12 @@ def _adaptive(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> 
 
 
 def _interpolate(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
-    mode = _argument(args, kwargs, 3, "mode", "nearest")
-    smooth = _argument(args, kwargs, 4, "align_corners", None) or _argument(args, kwargs, 6, "antialias", False)
+    mode = argument(args, kwargs, 3, "mode", "nearest")
+    smooth = argument(args, kwargs, 4, "align_corners", None) or argument(args, kwargs, 6, "antialias", False)
     if track.dims is None or smooth or mode not in ("nearest", "bilinear"):
         return None
-    given = _argument(args, kwargs, 2, "scale_factor", None)
-    exact = given is not None and not _argument(args, kwargs, 5, "recompute_scale_factor", None)
+    given = argument(args, kwargs, 2, "scale_factor", None)
+    exact = given is not None and not argument(args, kwargs, 5, "recompute_scale_factor", None)
     axes = []
     for which, (axis, dim) in enumerate(zip((track.field.y, track.field.x), track.dims, strict=True)):
         scale = _pair(given)[which] if exact else out.shape[dim] / x.shape[dim]
@@ -436,8 +442,8 @@ def _interpolate(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) 
 
 
 def _pad(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
-    pads = list(_argument(args, kwargs, 1, "pad", ()))
-    mode = _argument(args, kwargs, 2, "mode", "constant")
+    pads = list(argument(args, kwargs, 1, "pad", ()))
+    mode = argument(args, kwargs, 2, "mode", "constant")
     if track.dims != (x.ndim - 2, x.ndim - 1) or mode == "circular":
         return None
     left, right, top, bottom = (*pads, 0, 0, 0)[:4]
@@ -496,7 +502,7 @@ def _permute(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _
 
 
 def _transpose(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
-    a, b = (_argument(args, kwargs, p, n, 0) % x.ndim for p, n in ((1, "dim0"), (2, "dim1")))
+    a, b = (argument(args, kwargs, p, n, 0) % x.ndim for p, n in ((1, "dim0"), (2, "dim1")))
     order = list(range(x.ndim))
     order[a], order[b] = order[b], order[a]
     return _permute(track, x, out, (x, order), {})
@@ -507,7 +513,7 @@ def _linear(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _T
 
 
 def _layer_norm(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
-    count = len(_argument(args, kwargs, 1, "normalized_shape", ()))
+    count = len(argument(args, kwargs, 1, "normalized_shape", ()))
     normalised = range(x.ndim - count, x.ndim)
     return None if track.dims is not None and any(d in normalised for d in track.dims) else track
 
@@ -516,7 +522,7 @@ def _along(position: int) -> Handler:
     """Work along one dimension, the argument at `position`: local when it is not a spatial one."""
 
     def handler(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
-        dim = _argument(args, kwargs, position, "dim", 0)
+        dim = argument(args, kwargs, position, "dim", 0)
         if track.dims is None or not isinstance(dim, int) or dim % x.ndim in track.dims or out.ndim != x.ndim:
             return None
         return track
@@ -526,8 +532,8 @@ def _along(position: int) -> Handler:
 
 def _batch_norm(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
     """Local with statistics of its own; otherwise it reads those of the whole picture."""
-    own = _argument(args, kwargs, 1, "running_mean", None) is not None
-    return track if own and not _argument(args, kwargs, 5, "training", False) else None
+    own = argument(args, kwargs, 1, "running_mean", None) is not None
+    return track if own and not argument(args, kwargs, 5, "training", False) else None
 
 
 def _whole(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:

@@ -132,7 +132,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
             return output
         if func is torch.nn.functional.local_response_norm and self.skip_lrn:
             return _PassBack.apply(args[0] if args else kwargs["input"], output)
-        if self.centre and _kind(output.grad_fn) in _POOLINGS:
+        if self.centre and kind_of(output.grad_fn) in _POOLINGS:
             return _centred(output)
         if self.rule is not plain and _rectifies(output.grad_fn):
             self._rewrite(output.grad_fn)
@@ -161,8 +161,8 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
         rewritten = total = 0
         curved = ""
         self.switches = self.centred = 0
-        for node in _graph([root.grad_fn for root in roots]):
-            kind = _kind(node)
+        for node in graph_below([root.grad_fn for root in roots]):
+            kind = kind_of(node)
             self.switches += "MaxPool" in kind
             self.centred += _CENTRED in _metadata(node)
             if self.centre and ("MaxPool" in kind or kind in _MAXIMA):
@@ -249,7 +249,7 @@ def _centred(pooled: Tensor) -> Tensor:
     picked = source
     for axis, dim in enumerate((-2, -1)):
         extent, count = source.shape[dim], pooled.shape[dim]
-        if _kind(node) == "AdaptiveMaxPool2D":
+        if kind_of(node) == "AdaptiveMaxPool2D":
             middles = [(i * extent // count - (-(i + 1) * extent // count) - 1) // 2 for i in range(count)]
         else:
             names = ("kernel_size", "stride", "padding", "dilation")
@@ -289,7 +289,7 @@ def _marked(node: Node) -> bool:
     return _MARK in _metadata(node)
 
 
-def _graph(roots: list[Any]) -> Iterator[Node]:
+def graph_below(roots: list[Any]) -> Iterator[Node]:
     """Walk the autograd graph below some nodes, each node once."""
     seen: set[Node] = set()
     stack = [root for root in roots if root is not None]
@@ -304,7 +304,7 @@ def _graph(roots: list[Any]) -> Iterator[Node]:
 
 def _rectifies(node: Node) -> bool:
     """Whether an autograd node is that of max(x, 0), possibly cut off above."""
-    kind = _kind(node)
+    kind = kind_of(node)
     if isinstance(node, BackwardCFunction):
         return False
     if kind == "Hardtanh":
@@ -321,7 +321,7 @@ def _saved_number(node: Node, name: str) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _kind(node: Node) -> str:
+def kind_of(node: Node) -> str:
     """Return what an autograd node undoes: "Convolution" for ConvolutionBackward0."""
     return re.sub(r"Backwards?\d*$", "", node.name().rsplit("::", 1)[-1])
 

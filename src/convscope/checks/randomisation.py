@@ -29,6 +29,7 @@ from ..errors import LayerError, NetworkError, OptionError, nearest
 from ..explaining import Question
 from ..images import to_image
 from ..net import Net
+from ..ranks import rank_correlation
 from ..reporting import say, track
 from ..sheets import Sheet, Tile
 from .cases import Case
@@ -283,25 +284,6 @@ def verdict(score: float) -> str:
 def strength(map_: Tensor) -> Tensor:
     """Return the magnitude of a map (c, h, w), summed over its channels, as (h, w) in float64."""
     return map_.double().abs().sum(0)
-
-
-def rank_correlation(one: Tensor, other: Tensor) -> float:
-    """Return Spearman's rank correlation of two maps of one shape; ties get their mean rank.
-
-    A constant map is like another constant one (1) and unlike all others (0).
-    """
-    ranks = [_ranks(map_.double().flatten()) for map_ in (one, other)]
-    ranks = [rank - rank.mean() for rank in ranks]
-    lengths = [float(rank.norm()) for rank in ranks]
-    if min(lengths) == 0:
-        return float(max(lengths) == 0)
-    return float(ranks[0] @ ranks[1]) / (lengths[0] * lengths[1])
-
-
-def _ranks(values: Tensor) -> Tensor:
-    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    return (last - (counts.double() - 1) / 2)[place]
 
 
 def structural_similarity(one: Tensor, other: Tensor) -> float:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..geometry import argument
 from .tape import Slot, Step
 
 Starts = np.ndarray
@@ -137,7 +138,7 @@ def _constants(value: Any) -> list[Tensor]:
 
 
 def _given(step: Step, position: int, name: str, default: Any) -> Any:
-    return step.args[position] if len(step.args) > position else step.kwargs.get(name, default)
+    return argument(step.args, step.kwargs, position, name, default)
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ..batching import Halving
 from ..reporting import track
 from .clusters import CALL, Axis, Pair, clustered
 from .regions import Local, Taps, local_form
-from .tape import CannotFollow, Tape
+from .tape import CannotFollow, Step, Tape
 from .whole import whole_form
 
 Readings = dict[str, Tensor]
@@ -47,35 +47,34 @@ class Sweep:
     """Everything about one picture that does not depend on the occluder's position.
 
     `spans` are, along y and x, the pixels [low, high) that each row or column of positions covers. Raises
-    CannotFollow where nothing would be gained.
+    CannotFollow where a layer that is read has no dimension for the picture.
     """
 
     def __init__(self, tape: Tape, spans: tuple[np.ndarray, np.ndarray], memory: int) -> None:
-        self.tape, self.clean, self.memory = tape, tape.clean, memory
-        self.forms: dict[int, Local] = {}
-        self.local = self._local_slots()
-        self.steps = [(step, self.forms[n]) for n, step in enumerate(tape.steps) if n in self.forms]
-        rest = [step for n, step in enumerate(tape.steps) if n not in self.forms]
-        wanted = {i for step in rest for i in step.inputs} | set(tape.readings.values())
-        self.frontier = sorted(wanted & self.local)
-        for i in tape.readings.values():
+        self.clean, self.readings, self.memory = tape.clean, tape.readings, memory
+        for i in self.readings.values():
             if self.clean[i].shape[:1] != (1,):
                 raise CannotFollow("a layer mixes the pictures of a batch")
+        self.local = {0}
+        self.steps: list[tuple[Step, Local]] = []
+        rest = [step for step in tape.steps if not self._is_local(step)]
+        wanted = {i for step in rest for i in step.inputs} | set(self.readings.values())
+        self.frontier = sorted(wanted & self.local)
+        self.last = self._last_uses()
         self._forget()
         self.whole = [(step, whole_form(step, self.clean)) for step in rest]
         self.axes = tuple(self._axis(which, span) for which, span in enumerate(spans))
-        self.pairs = clustered(self.axes, self._works(), len(self.steps))
+        self.works = self._works()
+        self.pairs = clustered(self.axes, self.works, len(self.steps))
         self.padded: dict[tuple[Any, ...], tuple[Tensor, int, int]] = {}
 
-    def _local_slots(self) -> set[int]:
-        """Find the tensors that are local: computed place by place or by windows from the pixels on."""
-        local = {0}
-        for number, step in enumerate(self.tape.steps):
-            form = local_form(step, self.clean) if set(step.inputs) <= local else None
-            if form is not None:
-                self.forms[number] = form
-                local |= set(step.outputs)
-        return local
+    def _is_local(self, step: Step) -> bool:
+        """Take a step into the local part if it is computed place by place or by windows, as all before it are."""
+        form = local_form(step, self.clean) if set(step.inputs) <= self.local else None
+        if form is not None:
+            self.steps.append((step, form))
+            self.local |= set(step.outputs)
+        return form is not None
 
     def _forget(self) -> None:
         """Keep of the clean pass what parts are laid into; of all else only the shape is needed."""
@@ -84,7 +83,6 @@ class Sweep:
             if not form.placewise or len(step.inputs) > 1:
                 kept.update(step.inputs)
         self.clean = [t if i in kept else t.to("meta") for i, t in enumerate(self.clean)]
-        self.tape = replace(self.tape, clean=self.clean)
 
     def _axis(self, which: int, span: np.ndarray) -> Axis:
         """Follow the reach of every row (or column) of positions through the local layers."""
@@ -115,23 +113,26 @@ class Sweep:
         """Return how many numbers a tensor has at every place."""
         return math.prod(self.clean[i].shape[1:-2])
 
+    def _whole_work(self) -> float:
+        """Return what full passes of the local part would take for all positions."""
+        each = float((self.works * self.axes[0].extents * self.axes[1].extents).sum())
+        return each * self.axes[0].count * self.axes[1].count
+
     @property
     def share(self) -> float:
         """The share of all multiplications and passes that is left to be done, as counted."""
-        works, count = self._works(), self.axes[0].count * self.axes[1].count
-        whole = float((works * self.axes[0].extents * self.axes[1].extents).sum()) * count
+        whole, count = self._whole_work(), self.axes[0].count * self.axes[1].count
         tail = sum(form.macs for _, form in self.whole) * count
-        done = sum(pair.work(works) for pair in self.pairs)
+        done = sum(pair.work(self.works) for pair in self.pairs)
         return (done + tail) / (whole + tail)
 
     @property
     def pays(self) -> bool:
         """Whether it is quicker than full passes, as counted: multiplications, and calls at what they cost."""
-        works, count = self._works(), self.axes[0].count * self.axes[1].count
-        whole = float((works * self.axes[0].extents * self.axes[1].extents).sum()) * count
+        whole, count = self._whole_work(), self.axes[0].count * self.axes[1].count
         windows = sum(not form.placewise for _, form in self.steps)
         calls = len(self.pairs) * len(self.steps) * CALL + count * windows * CALL / 4
-        return sum(pair.work(works) for pair in self.pairs) + calls < whole
+        return sum(pair.work(self.works) for pair in self.pairs) + calls < whole
 
     def run(
         self, covering: Tensor, label: str, only: np.ndarray | None = None
@@ -172,7 +173,6 @@ class Sweep:
 
     def _bytes(self, pair: Pair) -> int:
         """Estimate what one position needs at the layer that needs most: all parts alive, and what is read."""
-        last = self._last_uses()
         alive: dict[int, int] = {0: self._part_bytes(0, pair)}
         most = 0
         for number, (step, form) in enumerate(self.steps):
@@ -187,7 +187,7 @@ class Sweep:
             most = max(
                 most, sum(alive.values()) + (0 if form.placewise else twice * read) + (twice - 1) * sum(outs.values())
             )
-            alive = {i: size for i, size in alive.items() if last[i] > number}
+            alive = {i: size for i, size in alive.items() if self.last[i] > number}
         frontier = sum(self.clean[i].numel() * self.clean[i].element_size() for i in self.frontier)
         return max(most, 1) + frontier
 
@@ -208,12 +208,13 @@ class Sweep:
         """Play the local part for some positions of a pair of clusters; return the whole layers at the frontier."""
         rows, columns = (pair.offsets[w][:, places[:, w]] for w in (0, 1))
         regions = {0: self._covered(pair, places, covering)}
-        last, owned = self._last_uses(), set[int]()
+        owned = set[int]()
         for number, (step, form) in enumerate(self.steps):
             n = pair.axes[0].order[step.outputs[0]]
             out = (rows[n], columns[n], int(pair.sizes[0][n]), int(pair.sizes[1][n]))
             parts = [self._read(i, regions[i], form, out) for i in step.inputs]
-            if step.mutates and not (step.inputs[0] in owned and last[step.inputs[0]] == number):
+            # The global part comes later, and may have read what is changed in place here, or a view of it, before.
+            if step.mutates and not (step.inputs[0] in owned and self.last[step.inputs[0]] == number):
                 parts[0] = parts[0].clone()
             found = form.apply(parts)
             for i, value in zip(step.outputs, found if step.several else [found], strict=True):
@@ -221,7 +222,7 @@ class Sweep:
             if step.mutates or (len(step.outputs) == 1 and _fresh(regions[step.outputs[0]].value, parts)):
                 owned.add(step.outputs[0])
             for i in {*step.inputs, *step.outputs}:
-                if last[i] <= number:
+                if self.last[i] <= number:
                     del regions[i]
         numbers = pair.numbers(places)
         return numbers, {i: self._laid(i, regions[i]) for i in self.frontier}
@@ -308,19 +309,15 @@ class Sweep:
     @torch.no_grad()
     def _play_whole(self, values: dict[int, Tensor]) -> Readings:
         last = {i: n for n, (step, _) in enumerate(self.whole) for i in (*step.inputs, *step.outputs)}
-        kept = set(self.tape.readings.values())
+        kept = set(self.readings.values())
         for number, (step, form) in enumerate(self.whole):
-            inputs = [
-                values[i].clone() if step.mutates and (number < last[i] or i in kept) else values[i]
-                for i in step.inputs
-            ]
-            found = form.apply(inputs)
+            found = form.apply([values[i] for i in step.inputs])
             for i, value in zip(step.outputs, found if step.several else [found], strict=True):
                 values[i] = value
             for i in step.inputs:
                 if last[i] == number and i not in kept:
                     del values[i]
-        return {name: values[i] for name, i in self.tape.readings.items()}
+        return {name: values[i] for name, i in self.readings.items()}
 
 
 def _gathered(queue: list[tuple[np.ndarray, dict[int, Tensor]]], i: int, piece: slice) -> Tensor:

@@ -9,7 +9,7 @@ origin (scripted or compiled code) raises `CannotFollow`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ..geometry import in_place, tensors
 from ..net import Net
 from ..tapping import tap
 
@@ -105,7 +106,7 @@ class _Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = list(_tensors((args, kwargs)))
+        given = list(tensors((args, kwargs)))
         tracked = [t for t in given if id(t) in self.slots]
         versions = [(t, t._version) for t in given]
         # What is about to be changed in place is needed as it was.
@@ -119,7 +120,7 @@ class _Recorder(TorchFunctionMode):
         return output
 
     def _keep_constants(self, output: Any, changed: list[Tensor]) -> None:
-        for tensor in (*_tensors(output), *changed):
+        for tensor in (*tensors(output), *changed):
             self.constants[id(tensor)] = tensor
 
     def _record(
@@ -131,10 +132,10 @@ class _Recorder(TorchFunctionMode):
             # Attributes that are no tensors (shape, device, ...) tell nothing of the values.
             if name in _ABOUT or name == "get":
                 return
-            if output is None or any(True for _ in _tensors(outputs)):
+            if output is None or any(True for _ in tensors(outputs)):
                 raise CannotFollow(f"it makes a call that is not understood ({name})")
             raise CannotFollow(f"it looks at values ({name})")
-        for tensor in _tensors((args, kwargs)):
+        for tensor in tensors((args, kwargs)):
             if id(tensor) in self.stale:
                 raise CannotFollow("it works in place on memory that is still in use")
             if id(tensor) not in self.slots and id(tensor) not in self.constants:
@@ -179,23 +180,16 @@ _ABOUT = frozenset(
 
 
 def _may_mutate(func: Any, kwargs: Any, args: Any) -> bool:
-    name = getattr(func, "__name__", "")
-    in_place = name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
-    return in_place or kwargs.get("inplace") is True or "out" in kwargs or any(a is True for a in args)
+    return (
+        in_place(getattr(func, "__name__", ""))
+        or kwargs.get("inplace") is True
+        or "out" in kwargs
+        or any(a is True for a in args)
+    )
 
 
 def _is_list_of_tensors(outputs: Any) -> bool:
     return isinstance(outputs, (list, tuple)) and bool(outputs) and all(isinstance(o, Tensor) for o in outputs)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
 
 
 def _packed(value: Any, slots: dict[int, int]) -> Any:

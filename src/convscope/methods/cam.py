@@ -31,6 +31,7 @@ from ..net import Layer, Net
 from ..objectives import Objective
 from ..registry import method
 from ..reporting import say
+from ..rules import graph_below, kind_of
 from .placing import Align, Layers, candidates, held, laid, last_places, named, scored
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
@@ -242,32 +243,22 @@ def _check_head(net: Net, layer: Layer, score: Tensor) -> None:
 
 
 def _curved(root: Any) -> Iterator[str]:
-    """Walk an autograd graph and yield what is not linear."""
-    seen, stack = set[Any](), [root]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        kind, below = _kind(node), [following for following, _ in node.next_functions]
+    """Yield what is not linear on the way down from an autograd node."""
+    for node in graph_below([root]):
+        kind, below = kind_of(node), [following for following, _ in node.next_functions]
         # Scaling by a constant is linear; a product of two activities is not.
         scales = kind in ("Mul", "Div") and sum(following is not None for following in below) == 1
         if kind not in _LINEAR and not (scales and below[0] is not None) and not _on_the_layer(node):
             yield kind
-        stack += below
 
 
 def _on_the_layer(node: Any) -> bool:
     """Whether a node rectifies or max-pools the layer itself: w max(0, A) is the slope times A, place by place."""
-    while _kind(node) in ("Relu", "Clone", "MaxPool2DWithIndices") or (
-        _kind(node) in ("Clamp", "ClampMin") and node._saved_min == 0 and getattr(node, "_saved_max", None) is None
+    while kind_of(node) in ("Relu", "Clone", "MaxPool2DWithIndices") or (
+        kind_of(node) in ("Clamp", "ClampMin") and node._saved_min == 0 and getattr(node, "_saved_max", None) is None
     ):
         node = node.next_functions[0][0]
-    return _kind(node) == "AccumulateGrad"
-
-
-def _kind(node: Any) -> str:
-    return node.name().rsplit("::", 1)[-1].partition("Backward")[0]
+    return kind_of(node) == "AccumulateGrad"
 
 
 def _uneven(slope: Tensor) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 
 from .. import registry, sheets
 from ..drawings import Gallery, Heatmap, robust_limit
@@ -20,6 +21,7 @@ from ..errors import ConvscopeError, OptionError, OutOfMemory
 from ..explaining import Question, explain, footnote, recipe
 from ..images import to_image
 from ..net import Net
+from ..ranks import rank_correlation
 from ..registry import Entry, view
 from ..reporting import track
 from ..sheets import Sheet, Tile, number
@@ -203,7 +205,9 @@ def _scores(heatmap: Heatmap, first: Heatmap, randomised: float | None) -> list[
     top = f"{100 * concentration(strength):.0f} % in the top {100 * _TOP:g} %"
     lines = [f"from {number(values.min())} to {number(values.max())}", top]
     if heatmap is not first:
-        lines.append(f"ρ = {number(round(rank_correlation(strength, _strength(first)), 2))}")
+        lines.append(
+            f"ρ = {number(round(rank_correlation(torch.from_numpy(strength), torch.from_numpy(_strength(first))), 2))}"
+        )
     if randomised is not None:
         lines.append(f"with random weights {randomised:.2f}")
     return lines
@@ -219,16 +223,6 @@ def concentration(strength: np.ndarray, share: float = _TOP) -> float:
     count, whole = max(1, round(share * strength.size)), float(strength.sum(dtype=np.float64))
     top = np.sort(strength, axis=None)[-count:].sum(dtype=np.float64)
     return float(top) / whole if whole else 0.0
-
-
-def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Return Spearman's correlation of two maps of the same shape, ties sharing their rank; 0 where one is flat."""
-    from scipy.stats import rankdata
-
-    ranks = [rankdata(values, axis=None) for values in (one, other)]
-    ranks = [values - values.mean() for values in ranks]
-    length = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
-    return float((ranks[0] * ranks[1]).sum()) / length if length else 0.0
 
 
 def _remarks(asked: Sequence[_Asked]) -> str:
