@@ -60,6 +60,7 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    arguments = _spelled(arguments)
     command = typer.main.get_command(_app(_command_word(arguments)))
     try:
         code = command.main(list(arguments) or ["--help"], prog_name="convscope", standalone_mode=False)
@@ -90,6 +91,15 @@ def _usage(error: Any, arguments: Sequence[str]) -> str:
 def _fail(message: str, code: int = 2) -> int:
     print(f"convscope: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+def _spelled(arguments: Sequence[str]) -> list[str]:
+    """Accept the dashes of shells where a command's name has underscores: class-model is class_model."""
+    word = _command_word(arguments)
+    if word is None or word in _FIXED:
+        return list(arguments)
+    place = list(arguments).index(word)
+    return [*arguments[:place], word.replace("-", "_"), *arguments[place + 1 :]]
 
 
 def _command_word(arguments: Sequence[str]) -> str | None:
@@ -135,6 +145,7 @@ def _root(
 def _command(entry: registry.Entry) -> Callable[..., None]:
     """Build the command of a method or view from its signature."""
     own = {name: _option(_plain(option.type), option.default, option.help) for name, option in entry.options.items()}
+    # A view's own option takes the place of the common one of its name: `size` of what makes pictures of any size.
     parameters = {**_COMMON, **(_EXPLAIN if entry.attributes else {}), **own}
     if entry.takes:
         parameters = {"pictures": (inputs.Pictures, inspect.Parameter.empty), **parameters}
@@ -205,6 +216,9 @@ class _Job:
             drawing = self._draw(net, self.pictures)
         stem = f"{self.pictures[0].stem}-" if len(self.pictures) == 1 else ""
         self._write(drawing, self.out or Path(f"{stem}{self.entry.name}.png"), self.save_values)
+        if not self.entry.attributes:
+            for remark in drawing.recipe.remarks:
+                print(f"convscope: {remark}", file=sys.stderr)
 
     def _draw(self, net: Net, pictures: list[Path]) -> Drawing:
         if self.entry.attributes:
@@ -261,9 +275,23 @@ class _Job:
         check_folder((out or Path("x")) if several else (out or Path("x")).parent)
 
     def _write(self, drawing: Drawing, out: Path, values: Path | None) -> None:
-        print(drawing.save(out, image=drawing.overlay() if self.overlay else None))  # type: ignore[attr-defined]
+        image = drawing.overlay() if self.overlay else None  # type: ignore[attr-defined]
+        try:
+            print(drawing.save(out, image=image))
+        except OutputError as error:
+            raise OutputError(f"{error}{_rescued(drawing, out, image)}") from None
         if values:
             print(drawing.save_values(values))
+
+
+def _rescued(drawing: Drawing, out: Path, image: Any) -> str:
+    """Save elsewhere what took long to make and cannot be written where it should be; say where."""
+    from tempfile import gettempdir
+
+    try:
+        return f"; kept instead as {drawing.save(Path(gettempdir()) / f'convscope-{out.name}', image=image)}"
+    except OutputError:
+        return ""
 
 
 def _names(pictures: list[Path]) -> list[str]:

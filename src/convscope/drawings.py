@@ -334,7 +334,10 @@ class Heatmap(Drawing):
 
 @dataclass(frozen=True, eq=False)
 class Picture(Drawing):
-    """A picture that a network made: values (c, h, w) in [0, 1]."""
+    """A picture that a network made: values (c, h, w) in [0, 1].
+
+    It is written as it is, with nothing around it; pages and figures show it on a sheet.
+    """
 
     values: Tensor
     recipe: Recipe
@@ -348,6 +351,9 @@ class Picture(Drawing):
     def image(self) -> Image.Image:
         """Return the picture itself, at its own size."""
         return to_image(self.numbers()["picture"])
+
+    def render(self) -> Image.Image:
+        return self.image().convert("RGB")
 
     def sheet(self) -> Sheet:
         image = self.image()

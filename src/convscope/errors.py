@@ -46,6 +46,10 @@ class TrainingError(ConvscopeError):
     """A training run that went wrong: its loss is not finite."""
 
 
+class SynthesisError(ConvscopeError):
+    """A picture that could not be made: its unit never moves, or the loss is not finite."""
+
+
 class OutOfMemory(ConvscopeError):  # noqa: N818  reads as what happened
     """Memory ran out, also with the smallest batch."""
 

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from . import registry
 from .drawings import Heatmap, Recipe
-from .errors import NetworkError
+from .errors import NetworkError, QuestionError
 from .images import View
 from .net import Net
 from .objectives import Objective, Probability, Unit, ask, probabilities
 from .reporting import listen
 from .tapping import tap
+from .wishes import judges_making
 
 Question = str | int | Objective | Callable[[Tensor], Tensor] | None
 
@@ -101,6 +102,9 @@ def settle(net: Net, pixels: Tensor, of: Question) -> tuple[Objective, str]:
         first = int(probabilities.argmax())
         return ask(net, first), _class_title(net, first, probabilities)
     objective = ask(net, of).at("max")
+    for _, term in objective.terms:
+        if judges_making(term):
+            raise QuestionError(f"{term} judges a picture that is being made, not a given one: ask maximize or dream")
     index = objective.class_index
     if index is not None and len(net.output.shape) == 1:
         return objective, _class_title(net, index, predict(net, pixels)[0])

@@ -21,6 +21,9 @@ from .errors import LayerError, NetworkError, PictureError, WeightsError, neares
 OUTPUT = ""
 """The name of the last layer, as `named_modules` names the root."""
 
+PIXELS = "(pixels)"
+"""What stands for the picture itself where layers are read."""
+
 _PARAMETRIZATIONS = "parametrizations"
 
 _MOST_EXTRA_TOKENS = 8

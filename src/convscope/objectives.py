@@ -1,12 +1,15 @@
 """Objectives: the question, one number per picture.
 
     question  = term { (" + " | " - ") term }
-    term      = [ number "*" ] ( class | "p(" class ")" | layer ":" channel [ "@" place ] | layer )
+    term      = [ number "*" ] ( class | "p(" class ")" | layer ":" channel [ "@" place ] | layer | made )
     class     = index | name, or a part of it that no other name has
     layer     = dotted name | n, the nth convolution
-    place     = y "," x | "max" | "mean"
+    place     = y "," x | "max" | "mean" | "centre"
+    made      = "energy(" layer ")" | "direction(" layer "," file.npy ")" | "diversity(" layer ")"
+              | "tv()" | "l1()" | "l2()" | "blur()"
 
-A class is its score before the softmax, p(class) its probability.
+A class is its score before the softmax, p(class) its probability. What stands under "made" is in `wishes.py`; tv, l1, l2,
+blur and diversity judge pictures that are being made, and are refused where a picture is explained.
 
 Without a place a channel means its strongest place in projections (Zeiler & Fergus isolate one activation) and its
 mean elsewhere; `explain` says which in the caption.
@@ -17,15 +20,34 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from .errors import QuestionError, nearest
 from .net import OUTPUT, Net
 from .tapping import tap
+from .wishes import wish
 
-Place = tuple[int, int] | Literal["max", "mean"] | None
+Place = tuple[int, int] | Literal["max", "mean", "centre"] | None
+
+
+@runtime_checkable
+class Term(Protocol):
+    """One kind of question: a layer, and how its activity becomes one number per picture."""
+
+    @property
+    def layer(self) -> str:
+        """The layer to read, "" for the output; PIXELS for the picture itself."""
+        ...
+
+    def read(self, activity: Tensor) -> Tensor:
+        """Reduce the layer's activity to one number per picture, shape (n,)."""
+        ...
+
+    def title(self, net: Net) -> str:
+        """Say in plain words what is asked for."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,8 @@ class Unit:
             return channel
         if isinstance(self.place, tuple):
             return channel[:, self.place[0], self.place[1]]
+        if self.place == "centre":
+            return channel[:, channel.shape[1] // 2, channel.shape[2] // 2]
         flat = channel.flatten(1)
         if self.place == "max":
             # A maximum by index: the gradient goes to one place, also when several tie.
@@ -66,6 +90,7 @@ class Unit:
         if self.layer == OUTPUT and self.place is None:
             return net.class_name(self.channel)
         where = f" at row {self.place[0]}, column {self.place[1]}" if isinstance(self.place, tuple) else ""
+        where = " at the centre" if self.place == "centre" else where
         return f"channel {self.channel} of {self.layer or 'the output'}{where}"
 
 
@@ -109,9 +134,6 @@ class Output:
 
     def title(self, net: Net) -> str:
         return str(self)
-
-
-Term = Unit | Probability | Output
 
 
 def probabilities(output: Tensor) -> Tensor:
@@ -226,23 +248,25 @@ def ask(net: Net, of: str | int | Objective | Callable[[Tensor], Tensor]) -> Obj
     return Objective(tuple(terms))
 
 
-def _term(net: Net, text: str) -> tuple[float, Unit | Probability]:
+def _term(net: Net, text: str) -> tuple[float, Term]:
     match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*(.+)", text)
     if match:
         return float(match[1]), _unit(net, match[2].strip())
     return 1.0, _unit(net, text)
 
 
-def _unit(net: Net, text: str) -> Unit | Probability:
+def _unit(net: Net, text: str) -> Term:
     found = _exact_class(net, text)
     if found is not None:
         return found
-    match = re.fullmatch(r"p\((.+)\)", text)
+    match = re.fullmatch(r"(\w+)\((.*)\)", text)
+    if match and match[1] == "p":
+        return _probability(net, match[2].strip())
     if match:
-        return _probability(net, match[1].strip())
+        return wish(net, match[1], match[2].strip())
     if re.fullmatch(r"[+-]?\d+", text):
         return _class_index(net, int(text))
-    match = re.fullmatch(r"(.*?):(\d+)(?:@(max|mean|\d+\s*,\s*\d+))?", text)
+    match = re.fullmatch(r"(.*?):(\d+)(?:@(max|mean|centre|\d+\s*,\s*\d+))?", text)
     if match:
         return _channel(net, match[1], int(match[2]), match[3])
     if ":" in text or "@" in text:
@@ -313,7 +337,7 @@ def _channel(net: Net, name: str, channel: int, place: str | None) -> Unit:
         )
     if channel >= layer.shape[0]:
         raise QuestionError(f"layer {layer.name!r} has channels 0 to {layer.shape[0] - 1}: there is no {channel}")
-    if place is None or place in ("max", "mean"):
+    if place is None or place in ("max", "mean", "centre"):
         return Unit(layer.name, channel, place)
     if not layer.spatial:
         raise QuestionError(f"layer {layer.name!r} has no places: ask for '{layer.name}:{channel}'")

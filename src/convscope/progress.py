@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .reporting import Steps, tracked_by
+from .reporting import Label, Steps, tracked_by
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -32,16 +32,19 @@ class _Bars:
         self.start = time.monotonic()
         self.display: Progress | None = None
 
-    def track(self, items: Steps[Any], label: str) -> Iterable[Any]:
+    def track(self, items: Steps[Any], label: Label) -> Iterable[Any]:
         task = None
-        for done, item in enumerate(items):
-            if task is None and time.monotonic() - self.start > _PATIENCE:
-                task = self._shown().add_task(label, total=len(items))
+        try:
+            for done, item in enumerate(items):
+                said = label if isinstance(label, str) else label()
+                if task is None and time.monotonic() - self.start > _PATIENCE:
+                    task = self._shown().add_task(said, total=len(items))
+                if task is not None:
+                    self._shown().update(task, completed=done, description=said)
+                yield item
+        finally:
             if task is not None:
-                self._shown().update(task, completed=done)
-            yield item
-        if task is not None:
-            self._shown().remove_task(task)
+                self._shown().remove_task(task)
 
     def _shown(self) -> Progress:
         if self.display is None:

@@ -18,7 +18,8 @@ class Steps(Protocol[T_co]):
     def __iter__(self) -> Iterator[T_co]: ...
 
 
-Tracker = Callable[[Steps[Any], str], Iterable[Any]]
+Label = str | Callable[[], str]
+Tracker = Callable[[Steps[Any], Label], Iterable[Any]]
 
 _remarks: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
 _tracker: ContextVar[Tracker | None] = ContextVar("tracker", default=None)
@@ -42,8 +43,11 @@ def listen() -> Generator[list[str]]:
         _remarks.reset(token)
 
 
-def track(items: Steps[T_co], label: str) -> Iterable[T_co]:
-    """Iterate over the steps of a long computation, showing progress where somebody asked for it."""
+def track(items: Steps[T_co], label: Label) -> Iterable[T_co]:
+    """Iterate over the steps of a long computation, showing progress where somebody asked for it.
+
+    A label that is a function is asked again at every step: it may say how far the loss has come.
+    """
     tracker = _tracker.get()
     return items if tracker is None else tracker(items, label)
 

@@ -45,6 +45,15 @@ def guided(below: Tensor, above: Tensor) -> Tensor:
     return below.clamp(min=0)
 
 
+def redirected(below: Tensor, above: Tensor) -> Tensor:
+    """Let what would wake a dead unit through, for pictures that the true gradient does not reach at all.
+
+    So a picture from which every unit is silent can begin to move (lucid's redirected gradients).
+    """
+    reached = below.flatten(1).any(1).view(-1, *[1] * (below.ndim - 1))
+    return torch.where(reached, below, above.clamp(min=0))
+
+
 _MARK = "convscope rule"
 _CENTRED = "convscope centre"
 

@@ -145,6 +145,19 @@ def _pieces(word: str, font: Any, width: int) -> list[str]:
     return pieces
 
 
+def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """Return images of one size in a block, 8 pixels apart, nothing written on it; one alone stays as it is."""
+    if len(images) == 1:
+        return images[0]
+    width, height = images[0].size
+    across = math.ceil(math.sqrt(len(images) * height / width))
+    down = math.ceil(len(images) / across)
+    block = Image.new("RGB", (across * (width + GAP) - GAP, down * (height + GAP) - GAP), _PAPER)
+    for i, image in enumerate(images):
+        block.paste(image.convert("RGB"), ((i % across) * (width + GAP), (i // across) * (height + GAP)))
+    return block
+
+
 def written(text: str, size: tuple[int, int]) -> Image.Image:
     """Return a pale image of that size with a text in it, ended by "…" where it does not fit."""
     image = Image.new("RGB", size, "#f0f0f3")

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .errors import LayerError
-from .net import OUTPUT, Net
+from .net import OUTPUT, PIXELS, Net
 
 
 class _Enough(BaseException):
@@ -23,7 +23,7 @@ def tap(
     Args:
         net: the network.
         pixels: (n, c, h, w) in [0, 1].
-        layers: names as in `net.layers`, numbers of convolutions, or "" for the output.
+        layers: names as in `net.layers`, numbers of convolutions, "" for the output, PIXELS for the pixels themselves.
         leaf: a layer to begin the autograd graph at: it is detached and requires grad, so that a backward pass to it
             costs nothing below it. Of several, one that depends on another stays connected to it.
 
@@ -31,11 +31,12 @@ def tap(
     Raises LayerError when a layer does not exist, runs several times or is not reached.
     """
     leaves = () if leaf is None else (leaf,) if isinstance(leaf, (str, int)) else tuple(leaf)
-    wanted = {str(name): OUTPUT if name == OUTPUT else net.layer(name).name for name in (*layers, *leaves)}
-    reader = _Reader(
-        set(wanted.values()) - {OUTPUT}, {wanted[str(name)] for name in leaves}, whole=OUTPUT in wanted.values()
-    )
-    kept = reader.read(net, pixels)
+    wanted = {str(name): name if name in (OUTPUT, PIXELS) else net.layer(name).name for name in (*layers, *leaves)}
+    inside = set(wanted.values()) - {OUTPUT, PIXELS}
+    reader = _Reader(inside, {wanted[str(name)] for name in leaves}, whole=OUTPUT in wanted.values())
+    if inside or reader.whole:
+        reader.read(net, pixels)
+    kept = reader.kept | {PIXELS: pixels}
     missing = [name for name in wanted.values() if name not in kept]
     if missing:
         raise LayerError(f"{net.name} did not run layer {missing[0]!r} in this forward pass")
@@ -48,7 +49,7 @@ class _Reader:
         self.kept: dict[str, Tensor] = {}
         self.calls: dict[str, int] = {}
 
-    def read(self, net: Net, pixels: Tensor) -> dict[str, Tensor]:
+    def read(self, net: Net, pixels: Tensor) -> None:
         modules = dict(net.body.named_modules())
         handles = [
             modules[module].register_forward_hook(self._hook(module))
@@ -63,7 +64,6 @@ class _Reader:
         finally:
             for handle in handles:
                 handle.remove()
-        return self.kept
 
     def _hook(self, module: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> Any:

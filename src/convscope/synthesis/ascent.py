@@ -1,0 +1,467 @@
+"""Ascent: change pictures step by step until they are what was asked for.
+
+    x  <-  settle( step( x, d score / d x ) )
+
+The loop knows nothing of what is asked (an `Objective`), what the picture is made of (a `Start`) or how it is shaken (a
+`Shake`). It stops the network at the last layer asked for, looks at the loss only every few steps, keeps the best that it has
+seen, and hands that out when it is interrupted or the loss is no longer a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from .. import outputs, rules
+from ..batching import out_of_memory, release_memory
+from ..errors import OptionError, OutOfMemory, RuleError, SynthesisError
+from ..fills import blurred
+from ..images import to_image
+from ..net import PIXELS, Net
+from ..objectives import Objective
+from ..reporting import say, track
+from ..sheets import number, side_by_side
+from ..tapping import tap
+from .shakes import Shake
+from .starts import Pixels, Start
+
+Optimiser = Literal["adam", "lbfgs", "ascent"]
+Seed = Annotated[int, "start of all random numbers: the same seed gives the same bytes on a CPU"]
+Preview = Annotated[Path | None, "write what there is so far to this picture, every --preview-every steps"]
+PreviewEvery = Annotated[int, "steps between two previews"]
+
+_LOOK = 10
+"""Steps between two looks at the loss: each makes a GPU wait."""
+
+_REDIRECTED = 16
+"""Steps in which gradient is led past silent rectifiers, as in lucid."""
+
+_SMALLEST = 128
+"""The side of the smallest tiles, in pixels."""
+
+_PATIENCE = 64
+"""Steps after which a unit that has not moved is given up."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How many steps are taken, and how.
+
+    by: "adam", "lbfgs", or "ascent" along the gradient itself. rate: Adam's learning rate; of "ascent" the factor of the
+    gradient, of what `scaling` makes of it. scaling: "none"; "mean" divides the gradient of every picture by its mean magnitude
+    (DeepDream); "progress" makes the step that would raise the score by `rate`, if it were linear, but never by more
+    than `limit` times the gradient (Yosinski et al.). momentum: of "ascent".
+
+    After every step, in the picture's difference from the network's mean (Yosinski et al. 2015, arXiv:1506.06579, sec. 3):
+    decay: the share taken away. blur: standard deviation in pixels, every `blur_every` steps. small_norm,
+    small_contribution: the percentage of pixels with the smallest norm, or the smallest share in raising the score, that are set
+    to the mean.
+    """
+
+    count: int = 512
+    by: Optimiser = "adam"
+    rate: float = 0.05
+    scaling: Literal["none", "mean", "progress"] = "none"
+    limit: float = 1.0
+    momentum: float = 0.0
+    decay: float = 0.0
+    blur: float = 0.0
+    blur_every: int = 4
+    small_norm: float = 0.0
+    small_contribution: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.blur_every < 1:
+            raise OptionError(f"steps and blur_every are at least 1, not {self.count} and {self.blur_every}")
+        if self.by not in ("adam", "lbfgs", "ascent"):
+            raise OptionError(f"the optimiser is adam, lbfgs or ascent, not {self.by!r}")
+        if not self.rate > 0:
+            raise OptionError(f"the rate is above 0, not {self.rate}")
+
+    @property
+    def tidies(self) -> bool:
+        """Whether something is done to the pixels themselves after every step."""
+        return bool(self.decay or self.blur or self.small_norm or self.small_contribution)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """Pictures (n, c, h, w) with their scores (n,) as seen without shaking, and how the loop ended.
+
+    `history` holds the mean score at every look; `moved` says which pictures were ever reached by a gradient.
+    """
+
+    pixels: Tensor
+    scores: Tensor
+    history: list[float]
+    steps: int
+    moved: list[bool]
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is shown while pictures are being made: a label for the progress, and a preview every so many steps."""
+
+    label: str = "making"
+    preview: Path | None = None
+    every: int = 50
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise OptionError(f"preview_every is at least 1 step, not {self.every}")
+        if self.preview is not None:
+            if self.preview.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+                raise OptionError(f"a preview is a .png, .jpg or .webp file, not {self.preview}")
+            outputs.check_folder(self.preview.parent)
+
+    def show(self, pixels: Tensor) -> None:
+        """Write the preview, pictures side by side."""
+        if self.preview is not None:
+            images = [to_image(one) for one in pixels.detach().float().cpu().numpy()]
+            outputs.write(self.preview, lambda to: side_by_side(images).save(to))
+
+
+class _Stop(BaseException):
+    """Leaves an optimiser that calls back; not an Exception, so that nothing swallows it."""
+
+
+def ascend(
+    net: Net,
+    questions: Sequence[Objective],
+    start: Start,
+    *,
+    shake: Shake | None = None,
+    steps: Steps | None = None,
+    seeds: Sequence[int] = (0,),
+    tile: int | None = None,
+    redirect: bool = True,
+    watch: Watch | None = None,
+) -> Made:
+    """Make pictures that score high: of n pictures, n / len(questions) in a row for every question.
+
+    Args:
+        net: the network; nothing of it is changed.
+        questions: what is asked, for groups of pictures of equal size.
+        start: the pictures to begin with.
+        shake: how they are changed at random before every look; not at all by default.
+        steps: how many steps, and by which optimiser.
+        seeds: one for every picture (or one for all, counted up), for the shakes.
+        tile: the longest side that the network is shown at once, in pixels; larger pictures are seen in tiles.
+        redirect: lead gradient past silent rectifiers in the first steps, so that pictures that excite nothing can move.
+        watch: the progress' label and previews.
+
+    Returns the best pictures seen. An interruption keeps them, and a remark says so. Raises SynthesisError when the loss
+    is not a number from the start, OptionError for parts that do not go together.
+    """
+    loop = _Loop(
+        net, questions, start, shake or Shake(), steps or Steps(), list(seeds), tile, redirect, watch or Watch()
+    )
+    return loop.run()
+
+
+@dataclass(eq=False)
+class _Loop:
+    net: Net
+    questions: Sequence[Objective]
+    start: Start
+    shake: Shake
+    steps: Steps
+    seeds: list[int]
+    tile: int | None
+    redirect: bool
+    watch: Watch
+    done: int = 0
+    said: str = ""
+    history: list[float] = field(default_factory=list[float])
+    recent: list[Tensor] = field(default_factory=list[Tensor])
+
+    def __post_init__(self) -> None:
+        with torch.no_grad():
+            first = self.start.pixels()
+        self.count, self.device = len(first), first.device
+        if self.count % len(self.questions):
+            raise OptionError(f"{self.count} pictures cannot be shared among {len(self.questions)} questions")
+        if self.steps.tidies and not isinstance(self.start, Pixels):
+            raise OptionError("decay, blur and small_* work on the pixels themselves: use them with space='pixels'")
+        if self.steps.by == "lbfgs" and self.shake != Shake():
+            raise OptionError("L-BFGS needs a score that stays the same: use shake='none', or the optimiser adam")
+        if len(self.seeds) != self.count:
+            self.seeds = [self.seeds[0] + i for i in range(self.count)]
+        self.asked = [_part(question, of_pixels=False) for question in self.questions]
+        self.wishes = [_part(question, of_pixels=True) for question in self.questions]
+        if not all(question.terms for question in self.asked):
+            raise OptionError("nothing is asked of the network: add a class, a channel or a layer to the question")
+        if not all(question.terms for question in self.wishes):
+            # What is wished of some pictures is wished, with no weight, of all.
+            some = next((question for question in self.wishes if question.terms), None)
+            self.wishes = [q if q.terms else some * 0.0 for q in self.wishes] if some else []
+        self.layers = list(dict.fromkeys(name for question in self.asked for name in question.layers))
+        self.drawn = self.shake.draw(self.seeds, self.steps.count)
+        self.best = torch.full((self.count,), -torch.inf)
+        self.kept = self.start.snapshot()
+        self.moved = torch.zeros(self.count, dtype=torch.bool)
+        self.tiled = _Tiles(self.tile) if self.tile and self.tile < max(first.shape[-2:]) else None
+
+    def run(self) -> Made:
+        interrupted = False
+        ticks = track(range(self.steps.count), lambda: f"{self.watch.label}{self.said}")
+        step = {"adam": self._adam, "lbfgs": self._lbfgs, "ascent": self._ascent}[self.steps.by]
+        try:
+            step(iter(ticks))
+            self._look()
+        except KeyboardInterrupt:
+            if not self.done:
+                raise
+            interrupted = True
+            say(f"interrupted after {self.done} of {self.steps.count} steps: the best so far was kept")
+        except _Stop:
+            pass
+        finally:
+            getattr(ticks, "close", lambda: None)()
+        return self._finished(interrupted)
+
+    def _finished(self, interrupted: bool) -> Made:
+        if self.best.isfinite().any():
+            self.start.restore(self.kept)
+        with torch.no_grad():
+            pixels = self.start.pixels().clone()
+            scores = self._plain_scores(pixels)
+        return Made(pixels, scores, self.history, self.done, self.moved.tolist(), interrupted)
+
+    def _plain_scores(self, pixels: Tensor) -> Tensor:
+        if self.tiled:
+            return torch.full((self.count,), self.history[-1] if self.history else torch.nan)
+        scores = self._score(self.asked, tap(self.net, pixels, self.layers))
+        return scores + self._score(self.wishes, {PIXELS: pixels}) if self.wishes else scores
+
+    # One evaluation -----------------------------------------------------------------------------------------------
+
+    def _gradient(self) -> Tensor:
+        """Look at the pictures once; return the gradient of the scores' sum by the free numbers."""
+        pixels = self.start.pixels()
+        seen = self.shake(pixels, self.drawn[self.done])
+        below, scores = self._below(seen.detach())
+        if self._beginning:
+            self.moved |= below.flatten(1).any(1).view(self.count, -1).any(1).cpu()
+        outputs, gradients = [seen], [below]
+        if self.wishes:
+            wished = self._score(self.wishes, {PIXELS: pixels})
+            outputs, gradients = [seen, wished], [below, torch.ones_like(wished)]
+            scores = scores + wished.detach()
+        (gradient,) = torch.autograd.grad(outputs, [self.start.free], gradients)
+        self.recent.append(scores)
+        return gradient
+
+    def _below(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the network's gradient by what it sees, and its scores (n,)."""
+        if self.redirect and self._beginning:
+            try:
+                with rules.relu_rule(rules.redirected):
+                    return self._differentiate(seen)
+            except RuleError:
+                # Only rectifiers can be redirected, and only they need it.
+                self.redirect = False
+        return self._differentiate(seen)
+
+    def _differentiate(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        if self.tiled:
+            return self.tiled.over(seen, self._whole)
+        return self._whole(seen)
+
+    def _whole(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = seen.requires_grad_()
+        scores = self._score(self.asked, tap(self.net, leaf, self.layers), len(seen) // self.count)
+        (below,) = torch.autograd.grad(scores.sum(), leaf)
+        return below, scores.detach()
+
+    def _score(self, questions: Sequence[Objective], readings: dict[str, Tensor], views: int = 1) -> Tensor:
+        """Return one score per picture from readings of all of them, each in `views` copies."""
+        if len(questions) == 1 and views == 1:
+            return questions[0].score(readings)
+        # split's backward is one concatenation: a slice's would write the whole batch anew for every group.
+        parts = {name: value.split(len(value) // len(questions)) for name, value in readings.items()}
+        scores = [
+            question.score({name: value[i] for name, value in parts.items()}) for i, question in enumerate(questions)
+        ]
+        return torch.cat(scores).view(-1, views).mean(1)
+
+    @property
+    def _beginning(self) -> bool:
+        """Whether it is still watched which pictures a gradient reaches."""
+        return self.done < _REDIRECTED or (self.done < _PATIENCE and not bool(self.moved.all()))
+
+    # Looking ------------------------------------------------------------------------------------------------------
+
+    def _after(self) -> None:
+        """Count a step; every few, look at how far it has come."""
+        self.done += 1
+        if self.done % _LOOK == 0:
+            self._look()
+        if self.watch.preview and self.done % self.watch.every == 0:
+            with torch.no_grad():
+                self.watch.show(self.start.pixels())
+
+    def _look(self) -> None:
+        """Keep what is better than before; stop where the loss is not a number."""
+        if not self.recent:
+            return
+        scores = torch.stack(self.recent).mean(0).float().cpu()
+        self.recent.clear()
+        if not scores.isfinite().all():
+            self._stop_at_nan()
+        self.history.append(float(scores.mean()))
+        self.said = f" · {number(self.history[-1])}"
+        better = scores > self.best
+        if better.any():
+            self.best = torch.where(better, scores, self.best)
+            mask = better.to(self.device).view(-1, *[1] * (self.kept.ndim - 1))
+            self.kept = torch.where(mask, self.start.snapshot(), self.kept)
+        if self.done >= _PATIENCE and not self.moved.any():
+            raise _Stop
+
+    def _stop_at_nan(self) -> None:
+        if not self.best.isfinite().any():
+            raise SynthesisError(
+                f"the score of {self.watch.label} is not a number within the first {self.done + 1} steps: use a lower rate "
+                f"than {self.steps.rate:g}, or another start"
+            )
+        say(
+            f"stopped after {self.done} of {self.steps.count} steps, where the score was not a number any more: the best "
+            f"before was kept. A lower rate than {self.steps.rate:g} may go on"
+        )
+        raise _Stop
+
+    # Stepping -----------------------------------------------------------------------------------------------------
+
+    def _adam(self, ticks: Iterator[int]) -> None:
+        free = self.start.free
+        # One kernel for all of a step; maximising, so that gradients keep their meaning.
+        adam = torch.optim.Adam([free], lr=self.steps.rate, maximize=True, fused=free.device.type in ("cpu", "cuda"))
+        for _ in ticks:
+            gradient = self._gradient()
+            free.grad = gradient
+            adam.step()
+            self._tidy(gradient)
+            self.start.settle()
+            self._after()
+
+    def _ascent(self, ticks: Iterator[int]) -> None:
+        free, velocity = self.start.free, None
+        for _ in ticks:
+            gradient = self._gradient()
+            step = self._scaled(gradient)
+            if self.steps.momentum:
+                velocity = step if velocity is None else velocity * self.steps.momentum + step
+                step = velocity
+            with torch.no_grad():
+                free += step
+            self._tidy(gradient)
+            self.start.settle()
+            self._after()
+
+    def _scaled(self, gradient: Tensor) -> Tensor:
+        dims = tuple(range(1, gradient.ndim))
+        if self.steps.scaling == "mean":
+            return gradient * (self.steps.rate / (gradient.abs().mean(dims, keepdim=True) + 1e-12))
+        if self.steps.scaling == "progress":
+            share = self.steps.rate / (gradient.square().sum(dims, keepdim=True) + 1e-30)
+            return gradient * share.clamp(max=self.steps.limit)
+        return gradient * self.steps.rate
+
+    def _lbfgs(self, ticks: Iterator[int]) -> None:
+        free = self.start.free
+        many = self.steps.count * 2
+        lbfgs = torch.optim.LBFGS(
+            [free], lr=self.steps.rate, max_iter=many, max_eval=many, history_size=20, tolerance_grad=0,
+            tolerance_change=0, line_search_fn="strong_wolfe",
+        )  # fmt: skip
+
+        def closure() -> Tensor:
+            # An evaluation is a step: what a line search tries is also work.
+            if next(ticks, None) is None:
+                raise _Stop
+            self.start.settle()
+            free.grad = -self._gradient()
+            loss = -self.recent[-1].sum()
+            self._after()
+            return loss
+
+        lbfgs.step(closure)
+
+    def _tidy(self, gradient: Tensor) -> None:
+        """Apply Yosinski's regularisers to the picture's difference from the mean."""
+        if not self.steps.tidies:
+            return
+        steps, free = self.steps, self.start.free
+        with torch.no_grad():
+            mean = free.new_tensor(self.net.mean)[:, None, None]
+            away = (free - mean) * (1 - steps.decay)
+            if steps.blur and (self.done + 1) % steps.blur_every == 0:
+                away = blurred(away, steps.blur)
+            if steps.small_norm:
+                away = away * _above(away.norm(dim=1, keepdim=True), steps.small_norm)
+            if steps.small_contribution:
+                away = away * _above((away * gradient).sum(1, keepdim=True).abs(), steps.small_contribution)
+            free.copy_(mean + away)
+
+
+def _part(question: Objective, *, of_pixels: bool) -> Objective:
+    """Return the terms about the picture itself, or those about the network."""
+    return Objective(tuple((w, term) for w, term in question.terms if (term.layer == PIXELS) == of_pixels))
+
+
+def _above(values: Tensor, percent: float) -> Tensor:
+    """Return where values (n, 1, h, w) are above a percentile of their picture's own."""
+    limit = values.flatten(1).quantile(percent / 100, dim=1)
+    return (values > limit[:, None, None, None]).to(values)
+
+
+class _Tiles:
+    """Differentiates a picture that is too large to be shown at once, tile by tile; halves the tiles when memory ends."""
+
+    def __init__(self, side: int) -> None:
+        self.side, self.asked = side, side
+
+    def over(self, seen: Tensor, whole: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Return the gradient by what is seen, of the size of the picture, and the scores (n,), averaged over its area."""
+        while True:
+            try:
+                return self._attempt(seen, whole)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if self.side <= _SMALLEST:
+                    raise OutOfMemory(
+                        f"memory ran out with tiles of {self.side} pixels: make a smaller picture, or use another device"
+                    ) from error
+                self.side //= 2
+            release_memory()
+            say(f"memory ran out with tiles of {self.asked} pixels: went on with smaller ones")
+
+    def _attempt(self, seen: Tensor, whole: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        below, total = torch.zeros_like(seen), torch.zeros(())
+        for rows, columns in self.cuts(seen.shape[-2], seen.shape[-1]):
+            tile = seen[..., rows, columns].clone()
+            share = tile[0, 0].numel() / seen[0, 0].numel()
+            gradient, scores = whole(tile)
+            below[..., rows, columns] = gradient * share
+            total = total + scores * share
+        return below, total
+
+    def cuts(self, height: int, width: int) -> Iterator[tuple[slice, slice]]:
+        """Cut a picture into tiles of nearly equal sides, none longer than allowed."""
+        for top, bottom in _parts(height, self.side):
+            for left, right in _parts(width, self.side):
+                yield slice(top, bottom), slice(left, right)
+
+
+def _parts(length: int, most: int) -> Iterator[tuple[int, int]]:
+    count = -(-length // most)
+    for i in range(count):
+        yield i * length // count, (i + 1) * length // count
