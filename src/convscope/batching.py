@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -107,3 +109,30 @@ def bytes_of(memory: str | int) -> int:
     if match is None or unit not in _UNITS or float(match[1]) * _UNITS[unit] < 1:
         raise OptionError(f"memory is an amount such as '2 GiB' or '500 MB', not {memory!r}")
     return int(float(match[1]) * _UNITS[unit])
+
+
+def quickest(work: Callable[[int], object], sizes: Sequence[int], *, least: float = 1.05) -> int:
+    """Return which batch size takes least time per item, by doing `work(size)` twice for each, smallest first.
+
+    A larger batch must be quicker than the best smaller one by the factor `least`; the search ends at the first that is
+    slower, or that memory does not hold.
+    """
+    best, shortest = sizes[0], math.inf
+    for size in sizes:
+        try:
+            elapsed = min(_timed(work, size) for _ in range(2)) / size
+        except (RuntimeError, MemoryError) as error:
+            if size == sizes[0] or not out_of_memory(error):
+                raise
+            return best
+        if elapsed * least < shortest:
+            best, shortest = size, elapsed
+        elif elapsed > shortest:
+            break
+    return best
+
+
+def _timed(work: Callable[[int], object], size: int) -> float:
+    start = time.perf_counter()
+    work(size)
+    return time.perf_counter() - start

@@ -8,8 +8,8 @@
     made      = "energy(" layer ")" | "direction(" layer "," file.npy ")" | "diversity(" layer ")"
               | "tv()" | "l1()" | "l2()" | "blur()"
 
-A class is its score before the softmax, p(class) its probability. What stands under "made" is in `wishes.py`; tv, l1, l2,
-blur and diversity judge pictures that are being made, and are refused where a picture is explained.
+A class is its score before the softmax, p(class) its probability. What stands under "made" is in `wishes.py`; tv, l1,
+l2, blur and diversity judge pictures that are being made, and are refused where a picture is explained.
 
 Without a place a channel means its strongest place in projections (Zeiler & Fergus isolate one activation) and its
 mean elsewhere; `explain` says which in the caption.

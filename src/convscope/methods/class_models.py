@@ -1,0 +1,157 @@
+"""What a class looks like to the network.
+
+Simonyan, Vedaldi and Zisserman (arXiv:1312.6034, sec. 2): from the zero image climb
+
+    argmax over I of   S_c(I) - lambda ||I||^2
+
+with the score S_c before the softmax (its probability could also be raised by lowering all other classes), and add the
+mean picture at the end. I is what a picture adds to the network's mean, in units of pixels, black to white being 1. Of a
+linear score w . I the class model is w / (2 lambda).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+
+from .. import registry
+from ..drawings import Gallery
+from ..errors import OptionError, QuestionError
+from ..explaining import footnote, predict, recipe
+from ..images import to_image
+from ..net import Net
+from ..objectives import Objective, ask
+from ..registry import view
+from ..reporting import listen
+from ..sheets import Sheet, Tile, enlarged, number
+from ..synthesis.ascent import Made, Preview, PreviewEvery, Seed, Steps, Watch, ascend
+from ..synthesis.many import Settings, make_many, refuse_dead, settle_settings
+from ..synthesis.presets import (
+    OptimiserOption,
+    Preset,
+    RateOption,
+    ShakeOption,
+    SpaceOption,
+    StepsOption,
+)
+from ..synthesis.starts import Pixels
+from ..wishes import Penalty
+
+_PRESETS = {
+    "clear": Preset("fourier", "standard", Steps(256, rate=0.02), start="zero", spread=0.0, bounded=False),
+    "paper": Preset("pixels", "none", Steps(256, rate=0.01), start="zero", spread=0.0, bounded=False),
+}
+_CONTRAST = 0.1
+
+
+@view(
+    "Class model",
+    paper="Simonyan et al. 2013, arXiv:1312.6034, sec. 2",
+    caveat="shows what raises the score, which need not be what the class looks like to us",
+)
+def class_model(
+    net: Net,
+    *,
+    of: Annotated[str | int | Sequence[str | int], "a class, by name or index; several with semicolons between"],
+    l2: Annotated[
+        float | None,
+        "the paper's lambda: what a unit of the squared norm of the picture costs, in units of the score; by default "
+        "what keeps the values near those of pixels, as measured for each class",
+    ] = None,
+    preset: Annotated[
+        Literal["clear", "paper"], "clear changes the spectrum and is shaken; paper changes pixels and is not"
+    ] = "clear",
+    space: SpaceOption = None,
+    shake: ShakeOption = None,
+    steps: StepsOption = None,
+    rate: RateOption = None,
+    optimiser: OptimiserOption = None,
+    batch: Annotated[int | None, "classes at once; by default what a short measurement finds quickest"] = None,
+    seed: Seed = 0,
+    preview: Preview = None,
+    preview_every: PreviewEvery = 50,
+) -> Gallery:
+    """Climb the class score less lambda times the squared norm, from the zero image, and add the mean at the end.
+
+    Returns a Gallery with the models (n, c, h, w), the mean added and not cut to [0, 1], their scores and lambdas.
+    Raises QuestionError for what is no class, OptionError for an unknown preset or a lambda below 0.
+    """
+    if preset not in _PRESETS:
+        raise OptionError(f"there is no preset {preset!r} of class models; there are 'clear' and 'paper'")
+    if l2 is not None and not l2 >= 0:
+        raise OptionError(f"l2 is the paper's lambda, at least 0, not {l2}")
+    classes = _classes(net, of)
+    chosen = settle_settings(_PRESETS[preset], space=space, shake=shake, steps=steps, rate=rate, optimiser=optimiser)
+    settings = Settings(chosen, seed, batch, Watch("class model", preview, preview_every))
+    with listen() as remarks:
+        lambdas = [_fitting(net, question) if l2 is None else l2 for question in classes]
+        penalty = Objective(((1.0, Penalty("l2", net.mean)),))
+        asked = [question - penalty * weight for question, weight in zip(classes, lambdas, strict=True)]
+        made, settings = make_many(net, asked, settings)
+        refuse_dead(net, asked, made)
+    ordered = sorted(made)
+    tiles = [_tile(net, classes[i], lambdas[i], made[i]) for i in ordered]
+    across = len(tiles) if len(tiles) <= 5 else min(8, round((len(tiles) * 1.6) ** 0.5))
+    sheet = Sheet(
+        f"What {net.class_name(_index(classes[0]))} looks like to {net.name}"
+        if len(classes) == 1
+        else f"What {len(classes)} classes look like to {net.name}",
+        tuple(tuple(tiles[i : i + across]) for i in range(0, len(tiles), across)),
+        f"score less lambda times the squared norm, mean added · {settings.summary(net)}",
+        footnote(net, registry.VIEWS["class_model"], remarks),
+    )
+    values = {
+        "models": torch.cat([made[i].pixels for i in ordered]),
+        "scores": torch.cat([made[i].scores for i in ordered]),
+        "lambdas": torch.tensor([lambdas[i] for i in ordered]),
+    }
+    options = {"preset": preset, "l2": l2, **settings.to_dict(), "size": list(net.size)}
+    return Gallery(sheet, values, recipe(net, "class_model", [], "; ".join(map(str, classes)), options, remarks))
+
+
+def _classes(net: Net, of: str | int | Sequence[str | int]) -> list[Objective]:
+    pieces = [of] if isinstance(of, (str, int)) else of
+    texts = [part for piece in pieces for part in (piece.split(";") if isinstance(piece, str) else [piece])]
+    found = [ask(net, text) for text in texts]
+    for text, question in zip(texts, found, strict=True):
+        if question.class_index is None:
+            raise QuestionError(f"{text!r} is not a class: class_model is asked for classes, maximize for other units")
+    return found
+
+
+def _index(question: Objective) -> int:
+    assert question.class_index is not None
+    return question.class_index
+
+
+def _fitting(net: Net, question: Objective) -> float:
+    """Return the lambda at which a score linear with the slope found would be a picture of modest contrast.
+
+    The slope is taken after a few steps without penalty: at the zero image many networks are hardly awake.
+    """
+    mean = torch.tensor(net.mean, device=net.device)[None, :, None, None].expand(1, net.channels, *net.size)
+    few = Steps(8, by="ascent", scaling="mean", rate=0.02)
+    with listen():
+        reached = ascend(net, [question], Pixels(mean, bounded=False), steps=few, watch=Watch("weighing")).pixels
+    pixels = reached.requires_grad_()
+    (slope,) = torch.autograd.grad(question(net, pixels).sum(), pixels)
+    return float(slope.square().mean().sqrt()) / (2 * _CONTRAST)
+
+
+def _tile(net: Net, question: Objective, weight: float, one: Made) -> Tile:
+    """Show a model with what lies outside [0, 1] brought inside by one factor around the mean, which is written down."""
+    index = _index(question)
+    shown = one.pixels[0].float().cpu()
+    mean = torch.tensor(net.mean)[:, None, None].clamp(0.05, 0.95)
+    away = shown - mean
+    room = torch.where(away > 0, 1 - mean, mean) / away.abs().clamp(min=1e-6)
+    factor = min(1.0, float(room.flatten().quantile(0.01)))
+    chance = float(predict(net, one.pixels)[0, index])
+    drawn = to_image((mean + away * factor).numpy())
+    contrast = "" if factor == 1 else f", shown at {factor:.2g} of its contrast"
+    return Tile(
+        enlarged(drawn, 370),
+        f"{index} {net.class_name(index)} · p = {chance:.2f} · lambda {number(weight)}{contrast}",
+    )

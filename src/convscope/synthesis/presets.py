@@ -1,0 +1,69 @@
+"""Presets: settings that go together, by the names of where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from ..errors import OptionError, nearest
+from .ascent import Optimiser, Steps
+from .starts import Space
+
+# Caffe's pixels go from 0 to 255: what a step adds is 1 / 255 of that here, and a gradient 255 times as large.
+_CAFFE = 255.0**2
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A start, a shake and steps; `spread` is the noise to begin with, `bounded` keeps pixels in [0, 1]."""
+
+    space: Space
+    shake: str
+    steps: Steps
+    start: str = "noise"
+    spread: float = 0.01
+    bounded: bool = True
+
+
+def _yosinski(count: int, **settings: float | int | str) -> Preset:
+    """One of the four rows of Table 1 of Yosinski et al. 2015, arXiv:1506.06579."""
+    steps = Steps(count, by="ascent", **settings)  # type: ignore[arg-type]
+    return Preset("pixels", "none", steps, spread=10 / 255)
+
+
+PRESETS = {
+    "lucid": Preset("fourier", "standard", Steps(256, rate=0.05)),
+    "maco": Preset("maco", "standard", Steps(256, rate=0.1)),
+    "simonyan": Preset("pixels", "none", Steps(200, rate=0.01), start="zero", spread=0.0, bounded=False),
+    "yosinski1": _yosinski(500, blur=0.5, small_norm=50.0, scaling="progress", rate=2.0, limit=100 / _CAFFE),
+    "yosinski2": _yosinski(750, decay=0.3, small_norm=20.0, rate=100 / _CAFFE),
+    "yosinski3": _yosinski(1000, decay=0.0001, blur=1.0, rate=100 / _CAFFE),
+    "yosinski4": _yosinski(500, blur=0.5, small_contribution=90.0, scaling="progress", rate=2.0, limit=1e8 / _CAFFE),
+}
+
+PresetName = Annotated[
+    str,
+    "settings that go together: lucid (Fourier, shaken), maco (phase only, for deep modern networks), simonyan "
+    "(pixels, not shaken, not bounded), yosinski1 to yosinski4 (the rows of the paper's Table 1)",
+]
+SpaceOption = Annotated[
+    Space | None,
+    "what is changed: fourier (the spectrum, in independent colours), pixels, maco (the spectrum's phase); the "
+    "preset's by default",
+]
+StartOption = Annotated[str | None, "noise, zero (the network's mean colour) or a picture to begin with"]
+ShakeOption = Annotated[
+    str | None,
+    "random changes before every look: none, light, standard, jitter, crops, or parts as 'jitter=8 rotate=10', in "
+    "pixels, degrees and shares",
+]
+StepsOption = Annotated[int | None, "how many steps; the preset's by default"]
+RateOption = Annotated[float | None, "how far each step goes; the preset's by default"]
+OptimiserOption = Annotated[Optimiser | None, "adam, lbfgs (not shaken), or ascent along the gradient"]
+
+
+def preset(name: str) -> Preset:
+    """Return a preset, or raise OptionError with the names there are."""
+    if name not in PRESETS:
+        raise OptionError(f"there is no preset {name!r}; there are {nearest(name, PRESETS)}")
+    return PRESETS[name]
