@@ -60,8 +60,18 @@ def test_every_method_writes_a_picture_and_its_numbers(
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_writes_a_picture(view: str, digit: str, capsys: Capture) -> None:
-    options = {"maps": ["--layer", "conv2"], "project": ["--layer", "conv2", "--top", "4"]}.get(view, [])
-    pictures = [] if view == "filters" else [digit]
+    options = {
+        "maps": ["--layer", "conv2"],
+        "project": ["--layer", "conv2", "--top", "4"],
+        "maximize": ["--of", "conv2:0-3", "--steps", "9"],
+        "filters_by_ascent": ["--layer", "conv2", "--channels", "0-3", "--steps", "9"],
+        "class_model": ["--of", "3; 8", "--steps", "9"],
+        "dream": ["--steps", "2", "--size", "360", "--tile", "128"],
+        "accentuate": ["--steps", "9"],
+        "invert": ["--steps", "9"],
+        "style": ["--style", digit, "--steps", "3", "--size", "360"],
+    }.get(view, [])
+    pictures = [] if VIEWS[view].takes == "" else [digit]
     assert run([view, *pictures, "--net", "lenet5", *options, "-o", "v.png", "--save-values", "v.npz"]) == 0
     assert Image.open("v.png").width >= 360
     assert all(np.isfinite(array).all() for array in np.load("v.npz").values())

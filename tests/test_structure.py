@@ -29,6 +29,7 @@ ORDER = [
     ["zoo"],
     ["training"],
     ["commands"],
+    ["stylizing"],
     ["demo"],
     ["cli"],
     ["__main__"],

@@ -295,3 +295,13 @@ def test_hooks_of_the_user_see_and_change_what_is_read() -> None:
     torch.testing.assert_close(tap(net, pixels, ["0"])["0"], plain * 2)
     torch.testing.assert_close(tap(net, pixels, ["1"])["1"], (plain * 2).relu())
     handle.remove()
+
+
+@pytest.mark.parametrize("layers", [["0", "3"], ["3", ""]], ids=["inside", "with the output"])
+def test_a_picture_too_small_for_a_layer_is_said_to_be(layers: list[str]) -> None:
+    """The sizes that a network takes are found by running it, which no reader may take for the picture."""
+    body = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.MaxPool2d(4), nn.Conv2d(4, 4, 5), nn.Flatten(), nn.Dropout())
+    net = Net(body, size=40)
+    with pytest.raises(PictureError, match="does not fit"):
+        tap(net, torch.rand(1, 3, 12, 12), layers)
+    assert tap(net, torch.rand(1, 3, 12, 12), ["0"])["0"].shape == (1, 4, 8, 8)

@@ -22,6 +22,7 @@ from .commands.check import check
 from .errors import ConvscopeError, OutputError, nearest
 from .outputs import NUMBER_ENDINGS, PICTURE_ENDINGS, check_folder
 from .progress import progress
+from .stylizing.command import stylize, train_style
 from .training.command import history, train
 
 if TYPE_CHECKING:
@@ -365,5 +366,7 @@ _FIXED: dict[str, Callable[..., None]] = {
     "show": show,
     "train": train,
     "history": history,
+    "train-style": train_style,
+    "stylize": stylize,
     "check": check,
 }

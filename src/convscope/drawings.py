@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _CHUNK = "convscope"
 _SIDE = 370
 _ROBUST = 0.98
+_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -359,6 +361,81 @@ class Picture(Drawing):
         image = self.image()
         tile = Tile(sheets.enlarged(image, _SIDE), f"{image.width} × {image.height}")
         return Sheet(self.title, ((tile,),), self.subtitle, self.note)
+
+
+@dataclass(frozen=True, eq=False)
+class Film(Drawing):
+    """Pictures of one size that follow each other: files, of which only the one at hand is read.
+
+    Saved as .gif, .webp or .mp4 it moves, at `fps` frames per second; otherwise it is a sheet of some of its frames.
+    """
+
+    frames: Sequence[Path]
+    recipe: Recipe
+    title: str = ""
+    subtitle: str = ""
+    note: str = ""
+    fps: float = 12.0
+
+    def images(self) -> Iterator[Image.Image]:
+        """Read the frames in RGB, one after the other."""
+        return (open_picture(path).convert("RGB") for path in self.frames)
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        whole = np.stack([np.asarray(image) for image in self.images()])
+        return {"frames": whole.transpose(0, 3, 1, 2).astype(np.float32) / 255}
+
+    def save(self, path: str | Path, *, image: Image.Image | None = None) -> Path:
+        """Write the film: .gif, .webp, or .mp4 (extra `video`); any other picture is a sheet of some of its frames.
+
+        The file appears whole or not at all. Raises OutputError when it cannot be written.
+        """
+        path = Path(path)
+        writers = {".gif": self._write_gif, ".webp": self._write_webp, ".mp4": self._write_mp4}
+        if image is None and path.suffix.lower() in writers:
+            return outputs.write(path, writers[path.suffix.lower()])
+        return super().save(path, image=image)
+
+    def _write_gif(self, file: Path) -> None:
+        # Every frame has colours of its own: a dream's would be bands in a palette for all.
+        first, *others = (image.quantize(256) for image in self.images())
+        first.save(file, save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0, optimize=False)
+
+    def _write_webp(self, file: Path) -> None:
+        first, *others = self.images()
+        first.save(file, save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0, quality=88)
+
+    def _write_mp4(self, file: Path) -> None:
+        try:
+            ffmpeg: Any = importlib.import_module("imageio_ffmpeg")
+        except ImportError:
+            raise OutputError(
+                "an .mp4 film needs ffmpeg: pip install 'convscope[video]'; .gif and .webp need nothing more"
+            ) from None
+        # Players read colours at half the resolution, so that sides are even.
+        width, height = (side - side % 2 for side in next(self.images()).size)
+        quality = ["-crf", "18"]
+        try:
+            film = ffmpeg.write_frames(
+                str(file), (width, height), fps=self.fps, quality=None, macro_block_size=2, output_params=quality
+            )
+            film.send(None)
+            for image in self.images():
+                film.send(image.crop((0, 0, width, height)).tobytes())
+            film.close()
+        except RuntimeError as error:
+            raise OutputError(f"ffmpeg cannot write the film: {' '.join(str(error).split())[-300:]}") from None
+
+    def sheet(self) -> Sheet:
+        count = len(self.frames)
+        shown = sorted({round(i * (count - 1) / (_SHOWN - 1)) for i in range(_SHOWN)})
+        per_row = min(4, len(shown))
+        tiles = [
+            Tile(sheets.enlarged(open_picture(self.frames[i]).convert("RGB"), _SIDE * 2 // 3), f"frame {i + 1}")
+            for i in shown
+        ]
+        rows = tuple(tuple(tiles[i : i + per_row]) for i in range(0, len(tiles), per_row))
+        return Sheet(self.title, rows, self.subtitle, self.note)
 
 
 @dataclass(frozen=True, eq=False)

@@ -217,18 +217,31 @@ class Net(nn.Module):
 
         Raises PictureError for a wrong shape or a picture too small for the network.
         """
+        with self.blaming_the_size(pixels):
+            return self.run(pixels)
+
+    def run(self, pixels: Tensor) -> Tensor:
+        """Do what `forward` does, but let an error about the size be the network's own."""
         pixels = self._check(pixels)
+        with frozen(self.body):
+            output = self.body(self.normalise(pixels))
+        if not isinstance(output, Tensor):
+            raise NetworkError(self._no_tensor(type(output).__name__))
+        return output
+
+    @contextmanager
+    def blaming_the_size(self, pixels: Tensor) -> Generator[None]:
+        """Turn an error inside the block into a PictureError where it is due to the picture's size alone.
+
+        The network is tried on other sizes: no hook of one's own may be attached any more when the block is left.
+        """
         try:
-            with frozen(self.body):
-                output = self.body(self.normalise(pixels))
+            yield
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, AssertionError, ValueError) as error:
             self._blame_the_size(pixels, error)
             raise
-        if not isinstance(output, Tensor):
-            raise NetworkError(self._no_tensor(type(output).__name__))
-        return output
 
     def _no_tensor(self, returned: str) -> str:
         return f"{self.name} returns {returned}, not a tensor: wrap it in a module that picks one tensor"

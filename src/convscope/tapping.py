@@ -35,7 +35,8 @@ def tap(
     inside = set(wanted.values()) - {OUTPUT, PIXELS}
     reader = _Reader(inside, {wanted[str(name)] for name in leaves}, whole=OUTPUT in wanted.values())
     if inside or reader.whole:
-        reader.read(net, pixels)
+        with net.blaming_the_size(pixels):
+            reader.read(net, pixels)
     kept = reader.kept | {PIXELS: pixels}
     missing = [name for name in wanted.values() if name not in kept]
     if missing:
@@ -56,7 +57,7 @@ class _Reader:
             for module in sorted({name.partition("#")[0] for name in self.names})
         ]
         try:
-            output = net(pixels)
+            output = net.run(pixels)
             if self.whole:
                 self.kept[OUTPUT] = output
         except _Enough:

@@ -1,8 +1,8 @@
 """Wishes: what may be asked of a picture that is being made, beside what excites a unit.
 
-After Olah, Mordvintsev and Schubert, "Feature Visualization" (Distill 2017) and lucid: the energy of a layer (DeepDream),
-a direction in a layer's channels, and what a picture or a set of pictures should not be: noisy (tv, blur), bright or
-dark (l1, l2), alike (diversity). Penalties are positive: subtract them.
+After Olah, Mordvintsev and Schubert, "Feature Visualization" (Distill 2017) and lucid: the energy of a layer
+(DeepDream), a direction in a layer's channels, and what a picture or a set of pictures should not be: noisy (tv, blur),
+bright or dark (l1, l2), alike (diversity). Penalties are positive: subtract them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ _BLUR = 1.0
 def total_variation(pixels: Tensor, beta: float = 2.0) -> Tensor:
     """Return sum ((x[i,j+1]-x[i,j])^2 + (x[i+1,j]-x[i,j])^2)^(beta/2) per picture, from (n, c, h, w) to (n,).
 
-    With beta = 2 its gradient is minus twice the five-point Laplacian. Mahendran & Vedaldi 2014, arXiv:1412.0035, sec. 3.
+    With beta = 2 its gradient is minus twice the five-point Laplacian. Mahendran & Vedaldi 2014, arXiv:1412.0035,
+    sec. 3.
     """
     down, right = pixels.diff(dim=2).square(), pixels.diff(dim=3).square()
     if beta == 2:
@@ -42,7 +44,8 @@ def total_variation(pixels: Tensor, beta: float = 2.0) -> Tensor:
 class Penalty:
     """What a picture of values x around the network's mean m costs, summed over all values; always positive.
 
-    tv: squared differences of neighbours. l1: |x - m|. l2: (x - m)^2. blur: (x - blurred x)^2, by a Gaussian of 1 pixel.
+    tv: squared differences of neighbours. l1: |x - m|. l2: (x - m)^2. blur: (x - blurred x)^2, by a Gaussian of 1
+    pixel.
     """
 
     name: str
@@ -96,10 +99,10 @@ class Diversity:
     def read(self, activity: Tensor) -> Tensor:
         """Return, per picture, minus its mean cosine with the others, (n, c, h, w) to (n,) in [-1, 1]."""
         flat = activity.flatten(2)
-        grams = F.normalize((flat @ flat.transpose(1, 2)).flatten(1), dim=1)
+        grams = (flat @ flat.transpose(1, 2)).flatten(1)
+        grams = grams / (grams.norm(dim=1, keepdim=True) + 1e-12)
         cosines = grams @ grams.T
-        others = cosines - torch.diag(cosines.diagonal())
-        return -others.sum(1) / max(1, len(activity) - 1)
+        return (cosines.diagonal() - cosines.sum(1)) / max(1, len(activity) - 1)
 
     def __str__(self) -> str:
         return f"diversity({self.layer})"
@@ -124,10 +127,10 @@ class Direction:
     def vector(self) -> Tensor:
         """The unit vector, read from the file. Raises QuestionError when it is none."""
         try:
-            values = np.load(self.file, allow_pickle=False)
-        except (OSError, ValueError) as error:
+            values = np.asarray(np.load(self.file, allow_pickle=False), dtype=np.float32)
+        except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
             raise QuestionError(f"cannot read a direction from {self.file}: {error}") from None
-        vector = torch.from_numpy(np.asarray(values, dtype=np.float32).reshape(-1))
+        vector = torch.from_numpy(values.reshape(-1))
         if not (bool(torch.isfinite(vector).all()) and bool(vector.any())):
             raise QuestionError(f"the direction in {self.file} is zero, or not finite: give one number per channel")
         return vector / vector.norm()
@@ -170,7 +173,10 @@ def _penalty(net: Net, name: str, inside: str) -> Penalty:
 
 def _layer(net: Net, name: str, inside: str) -> Layer:
     if not inside:
-        raise QuestionError(f"{name}() needs a layer: ask as {name}({nearest('', net.layers)})")
+        some = _spatial(net) or list(net.layers)
+        raise QuestionError(
+            f"{name}() needs a layer: ask as {name}({some[len(some) // 2]}), or of another of {nearest('', some)}"
+        )
     return net.layer(inside)
 
 

@@ -5,8 +5,8 @@ Simonyan, Vedaldi and Zisserman (arXiv:1312.6034, sec. 2): from the zero image c
     argmax over I of   S_c(I) - lambda ||I||^2
 
 with the score S_c before the softmax (its probability could also be raised by lowering all other classes), and add the
-mean picture at the end. I is what a picture adds to the network's mean, in units of pixels, black to white being 1. Of a
-linear score w . I the class model is w / (2 lambda).
+mean picture at the end. I is what a picture adds to the network's mean, in units of pixels, black to white being 1. Of
+a linear score w . I the class model is w / (2 lambda).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ _PRESETS = {
     "paper": Preset("pixels", "none", Steps(256, rate=0.01), start="zero", spread=0.0, bounded=False),
 }
 _CONTRAST = 0.1
+_MOST_CONTRAST = 4.0
 
 
 @view(
@@ -141,17 +142,16 @@ def _fitting(net: Net, question: Objective) -> float:
 
 
 def _tile(net: Net, question: Objective, weight: float, one: Made) -> Tile:
-    """Show a model with what lies outside [0, 1] brought inside by one factor around the mean, which is written down."""
+    """Show a model with its contrast changed by one factor, so that it fills what pixels can show; say which."""
     index = _index(question)
     shown = one.pixels[0].float().cpu()
     mean = torch.tensor(net.mean)[:, None, None].clamp(0.05, 0.95)
     away = shown - mean
     room = torch.where(away > 0, 1 - mean, mean) / away.abs().clamp(min=1e-6)
-    factor = min(1.0, float(room.flatten().quantile(0.01)))
+    factor = min(_MOST_CONTRAST, float(room.flatten().quantile(0.01)))
     chance = float(predict(net, one.pixels)[0, index])
     drawn = to_image((mean + away * factor).numpy())
-    contrast = "" if factor == 1 else f", shown at {factor:.2g} of its contrast"
     return Tile(
         enlarged(drawn, 370),
-        f"{index} {net.class_name(index)} · p = {chance:.2f} · lambda {number(weight)}{contrast}",
+        f"{index} {net.class_name(index)} · p = {chance:.2f} · lambda {number(weight)} · contrast × {factor:.2g}",
     )

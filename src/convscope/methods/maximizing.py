@@ -1,8 +1,8 @@
 """What would excite a unit most: pictures made from nothing.
 
-Erhan et al. 2009 asked x* = argmax a(x). By itself that gives noise: Yosinski et al. (arXiv:1506.06579) tidy the picture
-after every step, lucid (Olah et al., Distill 2017) changes its spectrum and shakes it before every look, Fel et al.
-(arXiv:2306.06805) change the phase alone. All of them are settings of one loop, `synthesis.ascent`.
+Erhan et al. 2009 asked x* = argmax a(x). By itself that gives noise: Yosinski et al. (arXiv:1506.06579) tidy the
+picture after every step, lucid (Olah et al., Distill 2017) changes its spectrum and shakes it before every look, Fel
+et al. (arXiv:2306.06805) change the phase alone. All of them are settings of one loop, `synthesis.ascent`.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def maximize(
     *,
     of: Annotated[
         str | int | Objective | Sequence[str | int | Objective],
-        "what to excite: a class, layer:channel (its mean over places), layer:channel@centre, layer:0-15, a layer, sums "
-        "with penalties as 'conv5:7 - 0.001*tv()'; several with semicolons between",
+        "what to excite: a class, layer:channel (its mean over places), layer:channel@centre, layer:0-15, a layer, "
+        "sums with penalties as 'conv5:7 - 0.001*tv()'; several with semicolons between",
     ],
     pictures: Annotated[int, "how many different pictures for each"] = 1,
     diversity: Annotated[float, "how much the pictures of one unit are driven apart, in shares of its score"] = 0.2,
@@ -74,7 +74,7 @@ def maximize(
     """Make the pictures that excite units, channels, layers or classes most, many at once.
 
     Returns a Gallery with the pictures (n, c, h, w) in [0, 1] and the scores they reach, not shaken. The network stops
-    at the layer asked for. Raises SynthesisError for a unit that no gradient reaches, OptionError for an unknown preset.
+    at the layer asked for. Raises SynthesisError where no gradient reaches a picture, OptionError for an unknown preset.
     """
     chosen = settle_settings(
         find_preset(preset), space=space, start=start, shake=shake, steps=steps, rate=rate, optimiser=optimiser
@@ -110,7 +110,7 @@ def _values(made: Mapping[int, Made]) -> dict[str, Tensor]:
 
 
 def _questions(net: Net, of: Any) -> list[Objective]:
-    """Read one question or several; "layer:0-15" stands for all these channels. A channel means its mean over places."""
+    """Read one question or several; "layer:0-15" stands for these channels, and a channel for its mean over places."""
     texts = of if isinstance(of, (list, tuple)) else [of]
     found = list[Objective]()
     for text in texts:

@@ -1,1 +1,1 @@
-"""Pictures made by the network: one optimiser over where it starts, how it is shaken, what is asked and how it steps."""
+"""Pictures made by the network: one optimiser over a start, a shake, a question and steps."""

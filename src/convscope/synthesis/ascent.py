@@ -3,8 +3,8 @@
     x  <-  settle( step( x, d score / d x ) )
 
 The loop knows nothing of what is asked (an `Objective`), what the picture is made of (a `Start`) or how it is shaken (a
-`Shake`). It stops the network at the last layer asked for, looks at the loss only every few steps, keeps the best that it has
-seen, and hands that out when it is interrupted or the loss is no longer a number.
+`Shake`). It stops the network at the last layer asked for, looks at the loss only every few steps, keeps the best that
+it has seen, and hands that out when it is interrupted or the loss is no longer a number.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .. import outputs, rules
 from ..batching import out_of_memory, release_memory
-from ..errors import OptionError, OutOfMemory, RuleError, SynthesisError
+from ..errors import OptionError, OutOfMemory, OutputError, RuleError, SynthesisError
 from ..fills import blurred
 from ..images import to_image
 from ..net import PIXELS, Net
@@ -44,6 +44,9 @@ _REDIRECTED = 16
 _SMALLEST = 128
 """The side of the smallest tiles, in pixels."""
 
+_MARGIN = 16
+"""The part of a tile's side that its margins take, each."""
+
 _PATIENCE = 64
 """Steps after which a unit that has not moved is given up."""
 
@@ -52,15 +55,15 @@ _PATIENCE = 64
 class Steps:
     """How many steps are taken, and how.
 
-    by: "adam", "lbfgs", or "ascent" along the gradient itself. rate: Adam's learning rate; of "ascent" the factor of the
-    gradient, of what `scaling` makes of it. scaling: "none"; "mean" divides the gradient of every picture by its mean magnitude
-    (DeepDream); "progress" makes the step that would raise the score by `rate`, if it were linear, but never by more
-    than `limit` times the gradient (Yosinski et al.). momentum: of "ascent".
+    by: "adam", "lbfgs", or "ascent" along the gradient itself. rate: Adam's learning rate; of "ascent" the factor of
+    the gradient, of what `scaling` makes of it. scaling: "none"; "mean" divides the gradient of every picture by its
+    mean magnitude (DeepDream); "progress" makes the step that would raise the score by `rate`, if it were linear, but
+    never by more than `limit` times the gradient (Yosinski et al.). momentum: of "ascent".
 
-    After every step, in the picture's difference from the network's mean (Yosinski et al. 2015, arXiv:1506.06579, sec. 3):
-    decay: the share taken away. blur: standard deviation in pixels, every `blur_every` steps. small_norm,
-    small_contribution: the percentage of pixels with the smallest norm, or the smallest share in raising the score, that are set
-    to the mean.
+    After every step, in the picture's difference from the network's mean (Yosinski et al. 2015, arXiv:1506.06579,
+    sec. 3): decay: the share taken away. blur: standard deviation in pixels, every `blur_every` steps. small_norm,
+    small_contribution: the percentage of pixels with the smallest norm, or the smallest share in raising the score,
+    that are set to the mean.
     """
 
     count: int = 512
@@ -80,8 +83,16 @@ class Steps:
             raise OptionError(f"steps and blur_every are at least 1, not {self.count} and {self.blur_every}")
         if self.by not in ("adam", "lbfgs", "ascent"):
             raise OptionError(f"the optimiser is adam, lbfgs or ascent, not {self.by!r}")
-        if not self.rate > 0:
-            raise OptionError(f"the rate is above 0, not {self.rate}")
+        if self.scaling not in ("none", "mean", "progress"):
+            raise OptionError(f"a gradient's scaling is none, mean or progress, not {self.scaling!r}")
+        if not (self.rate > 0 and self.limit > 0):
+            raise OptionError(f"the rate is above 0, not {self.rate}, and the limit is above 0, not {self.limit}")
+        if not (0 <= self.decay <= 1 and 0 <= self.momentum <= 1):
+            raise OptionError(f"decay and momentum are shares, 0 to 1, not {self.decay} and {self.momentum}")
+        if not (0 <= self.small_norm <= 100 and 0 <= self.small_contribution <= 100):
+            raise OptionError(f"small_* are percentages, 0 to 100, not {self.small_norm} and {self.small_contribution}")
+        if not self.blur >= 0:
+            raise OptionError(f"blur is in pixels, 0 or more, not {self.blur}")
 
     @property
     def tidies(self) -> bool:
@@ -124,7 +135,11 @@ class Watch:
         """Write the preview, pictures side by side."""
         if self.preview is not None:
             images = [to_image(one) for one in pixels.detach().float().cpu().numpy()]
-            outputs.write(self.preview, lambda to: side_by_side(images).save(to))
+            try:
+                outputs.write(self.preview, lambda to: side_by_side(images).save(to))
+            except OutputError as error:
+                # What has been made so far is worth more than a look at it.
+                say(f"there is no preview: {error}")
 
 
 class _Stop(BaseException):
@@ -153,7 +168,7 @@ def ascend(
         steps: how many steps, and by which optimiser.
         seeds: one for every picture (or one for all, counted up), for the shakes.
         tile: the longest side that the network is shown at once, in pixels; larger pictures are seen in tiles.
-        redirect: lead gradient past silent rectifiers in the first steps, so that pictures that excite nothing can move.
+        redirect: lead gradient past silent rectifiers in the first steps: pictures that excite nothing can move.
         watch: the progress' label and previews.
 
     Returns the best pictures seen. An interruption keeps them, and a remark says so. Raises SynthesisError when the loss
@@ -203,7 +218,7 @@ class _Loop:
             self.wishes = [q if q.terms else some * 0.0 for q in self.wishes] if some else []
         self.layers = list(dict.fromkeys(name for question in self.asked for name in question.layers))
         self.drawn = self.shake.draw(self.seeds, self.steps.count)
-        self.best = torch.full((self.count,), -torch.inf)
+        self.best = torch.full((self.count,), -torch.inf, dtype=torch.float64)
         self.kept = self.start.snapshot()
         self.moved = torch.zeros(self.count, dtype=torch.bool)
         self.tiled = _Tiles(self.tile) if self.tile and self.tile < max(first.shape[-2:]) else None
@@ -301,7 +316,8 @@ class _Loop:
     def _after(self) -> None:
         """Count a step; every few, look at how far it has come."""
         self.done += 1
-        if self.done % _LOOK == 0:
+        # L-BFGS waits for every loss anyway, and not all that it tries is better.
+        if self.steps.by == "lbfgs" or self.done % _LOOK == 0:
             self._look()
         if self.watch.preview and self.done % self.watch.every == 0:
             with torch.no_grad():
@@ -311,7 +327,7 @@ class _Loop:
         """Keep what is better than before; stop where the loss is not a number."""
         if not self.recent:
             return
-        scores = torch.stack(self.recent).mean(0).float().cpu()
+        scores = torch.stack(self.recent).cpu().double().mean(0)
         self.recent.clear()
         if not scores.isfinite().all():
             self._stop_at_nan()
@@ -328,12 +344,12 @@ class _Loop:
     def _stop_at_nan(self) -> None:
         if not self.best.isfinite().any():
             raise SynthesisError(
-                f"the score of {self.watch.label} is not a number within the first {self.done + 1} steps: use a lower rate "
-                f"than {self.steps.rate:g}, or another start"
+                f"the score of {self.watch.label} is not a number within the first {self.done} steps: use a lower "
+                f"rate than {self.steps.rate:g}, or another start"
             )
         say(
-            f"stopped after {self.done} of {self.steps.count} steps, where the score was not a number any more: the best "
-            f"before was kept. A lower rate than {self.steps.rate:g} may go on"
+            f"stopped after {self.done} of {self.steps.count} steps, where the score was not a number any more: the "
+            f"best before was kept. A lower rate than {self.steps.rate:g} may go on"
         )
         raise _Stop
 
@@ -345,7 +361,8 @@ class _Loop:
         adam = torch.optim.Adam([free], lr=self.steps.rate, maximize=True, fused=free.device.type in ("cpu", "cuda"))
         for _ in ticks:
             gradient = self._gradient()
-            free.grad = gradient
+            # The fused kernel takes it that both lie in memory alike, and a transform's gradient does not.
+            free.grad = gradient.contiguous()
             adam.step()
             self._tidy(gradient)
             self.start.settle()
@@ -423,13 +440,13 @@ def _above(values: Tensor, percent: float) -> Tensor:
 
 
 class _Tiles:
-    """Differentiates a picture that is too large to be shown at once, tile by tile; halves the tiles when memory ends."""
+    """Differentiates a picture too large to be shown at once, tile by tile; halves the tiles when memory ends."""
 
     def __init__(self, side: int) -> None:
         self.side, self.asked = side, side
 
     def over(self, seen: Tensor, whole: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Return the gradient by what is seen, of the size of the picture, and the scores (n,), averaged over its area."""
+        """Return the gradient by what is seen, of the picture's size, and the scores (n,), averaged over its area."""
         while True:
             try:
                 return self._attempt(seen, whole)
@@ -438,27 +455,49 @@ class _Tiles:
                     raise
                 if self.side <= _SMALLEST:
                     raise OutOfMemory(
-                        f"memory ran out with tiles of {self.side} pixels: make a smaller picture, or use another device"
+                        f"memory ran out with tiles of {self.side} pixels: make a smaller picture, or use another "
+                        "device"
                     ) from error
                 self.side //= 2
             release_memory()
             say(f"memory ran out with tiles of {self.asked} pixels: went on with smaller ones")
 
     def _attempt(self, seen: Tensor, whole: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        below, total = torch.zeros_like(seen), torch.zeros(())
-        for rows, columns in self.cuts(seen.shape[-2], seen.shape[-1]):
-            tile = seen[..., rows, columns].clone()
-            share = tile[0, 0].numel() / seen[0, 0].numel()
+        below, total, shares = torch.zeros_like(seen), torch.zeros(()), 0.0
+        height, width = seen.shape[-2:]
+        for rows, columns in self.cuts(height, width):
+            above, beside = self._around(rows, height), self._around(columns, width)
+            tile = seen[..., above, beside].clone()
+            # Of a mean over the tile to one over the picture.
+            share = tile[0, 0].numel() / (height * width)
             gradient, scores = whole(tile)
-            below[..., rows, columns] = gradient * share
-            total = total + scores * share
-        return below, total
+            weights = self._fading(rows, above)[:, None] * self._fading(columns, beside)
+            below[..., above, beside] += gradient * (share * weights).to(gradient)
+            total, shares = total + scores * share, shares + share
+        return below, total / shares
 
     def cuts(self, height: int, width: int) -> Iterator[tuple[slice, slice]]:
-        """Cut a picture into tiles of nearly equal sides, none longer than allowed."""
-        for top, bottom in _parts(height, self.side):
-            for left, right in _parts(width, self.side):
+        """Cut a picture into tiles of nearly equal sides that, with their margins, are no longer than allowed."""
+        most = self.side - 2 * self.margin
+        for top, bottom in _parts(height, most if height > self.side else height):
+            for left, right in _parts(width, most if width > self.side else width):
                 yield slice(top, bottom), slice(left, right)
+
+    @property
+    def margin(self) -> int:
+        """The pixels seen beyond each border of a tile: there it fades into its neighbour, and leaves no seam."""
+        return self.side // _MARGIN
+
+    def _around(self, tile: slice, length: int) -> slice:
+        return slice(max(0, tile.start - self.margin), min(length, tile.stop + self.margin))
+
+
+    def _fading(self, tile: slice, around: slice) -> Tensor:
+        """Return how much a tile counts along its length: neighbours' shares add up to 1."""
+        places, width = torch.arange(around.start, around.stop, dtype=torch.float64) + 0.5, 2 * self.margin or 1
+        rising = ((places - tile.start) / width + 0.5) if around.start < tile.start else torch.ones(len(places))
+        falling = ((tile.stop - places) / width + 0.5) if around.stop > tile.stop else torch.ones(len(places))
+        return rising.clamp(0, 1) * falling.clamp(0, 1)
 
 
 def _parts(length: int, most: int) -> Iterator[tuple[int, int]]:

@@ -1,8 +1,9 @@
 """Likeness: how near a picture that is being made comes to another one, as a layer sees both.
 
-Content: the activity itself (Mahendran & Vedaldi 2014, arXiv:1412.0035; Gatys et al. 2015, arXiv:1508.06576, eq. 1). Style: which
-channels are active together, wherever (eq. 3-5). Both are divided by what the target itself weighs, so that a layer's cost is 1 for a
-picture that excites nothing, and weights mean the same on any network. Costs are positive: subtract them.
+Content: the activity itself (Mahendran & Vedaldi 2014, arXiv:1412.0035; Gatys et al. 2015, arXiv:1508.06576, eq. 1).
+Style: which channels are active together, wherever (eq. 3-5). Both are divided by what the target itself weighs, so
+that a layer's cost is 1 for a picture that excites nothing, and weights mean the same on any network. Costs are
+positive: subtract them.
 """
 
 from __future__ import annotations
@@ -80,17 +81,45 @@ def placed_layer(net: Net, name: str, purpose: str) -> Layer:
 
 
 def stages(net: Net) -> list[Layer]:
-    """Return the first rectified (or last) layer of every size that a picture goes through, finest first.
+    """Return the first rectified layer of every size that a picture goes through, finest first.
 
     On VGG these are relu1_1, relu2_1, ..., Gatys et al.'s choice for style.
     """
-    placed = [layer for layer in net.layers.values() if layer.spatial and layer.leaf and min(layer.grid) > 1]
-    found: list[Layer] = []
-    for size in dict.fromkeys(layer.grid for layer in placed):
-        same = [layer for layer in placed if layer.grid == size]
-        rectified = [layer for layer in same if "ReLU" in layer.kind or "GELU" in layer.kind or "SiLU" in layer.kind]
-        found.append((rectified or same[-1:])[0])
-    return found
+    return [same[0] for same in stage_layers(net)]
+
+
+def stage_layers(net: Net) -> list[list[Layer]]:
+    """Return the rectified layers of every size that a picture goes through, finest first.
+
+    A block that keeps its size, as SqueezeNet's fire module, stands for the layers inside it. A network whose
+    rectifiers are not modules is read at its blocks, and one without blocks at the last layer of every size.
+    """
+    placed = [layer for layer in net.layers.values() if layer.spatial and layer.name and min(layer.grid) > 1]
+    leaves = [layer for layer in placed if layer.leaf]
+    # A Sequential is a list of layers: it stands for its last one only.
+    inside = {layer: _inside(layer, leaves) for layer in placed if layer.kind != "Sequential"}
+    whole = {layer: parts for layer, parts in inside.items() if {part.grid for part in parts} == {layer.grid}}
+    found = [layer for layer, parts in whole.items() if any(map(_rectifies, parts))]
+    found = found or [layer for layer in whole if not layer.leaf]
+    found = found or list({layer.grid: layer for layer in leaves}.values())
+    sizes = [[layer for layer in found if layer.grid == size] for size in dict.fromkeys(layer.grid for layer in leaves)]
+    return [_outermost(same) for same in sizes if same]
+
+
+def _inside(layer: Layer, leaves: list[Layer]) -> list[Layer]:
+    if layer.leaf:
+        return [layer]
+    module = layer.name.partition("#")[0]
+    return [leaf for leaf in leaves if leaf.name.startswith(f"{module}.")]
+
+
+def _rectifies(layer: Layer) -> bool:
+    return "LU" in layer.kind or layer.kind in ("Hardswish", "Mish")
+
+
+def _outermost(layers: list[Layer]) -> list[Layer]:
+    depth = min(layer.name.count(".") for layer in layers)
+    return [layer for layer in layers if layer.name.count(".") == depth]
 
 
 def scale_to(pixels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -108,7 +108,8 @@ def make_many(
     """
     groups = _of_one_depth(questions)
     largest = [questions[i] for i in max(groups, key=len)]
-    settings = replace(settings, batch=settings.batch or _measured_batch(net, largest, settings, copies))
+    if settings.batch is None:
+        settings = replace(settings, batch=_measured_batch(net, largest, settings, copies))
     made: dict[int, Made] = {}
     for places in groups:
         for part in _group(net, questions, places, settings, copies, len(made)):

@@ -9,10 +9,6 @@ from ..errors import OptionError, nearest
 from .ascent import Optimiser, Steps
 from .starts import Space
 
-# Caffe's pixels go from 0 to 255: what a step adds is 1 / 255 of that here, and a gradient 255 times as large.
-_CAFFE = 255.0**2
-
-
 @dataclass(frozen=True)
 class Preset:
     """A start, a shake and steps; `spread` is the noise to begin with, `bounded` keeps pixels in [0, 1]."""
@@ -25,9 +21,13 @@ class Preset:
     bounded: bool = True
 
 
-def _yosinski(count: int, **settings: float | int | str) -> Preset:
-    """One of the four rows of Table 1 of Yosinski et al. 2015, arXiv:1506.06579."""
-    steps = Steps(count, by="ascent", **settings)  # type: ignore[arg-type]
+def _yosinski(count: int, rate: float, **settings: float) -> Preset:
+    """One of the four rows of Table 1 of Yosinski et al. 2015, arXiv:1506.06579.
+
+    Rows 2 and 3 have a constant factor of the gradient, which fits one network's scores only: here every step raises the
+    score, if it were linear, by what that factor did at first on theirs.
+    """
+    steps = Steps(count, by="ascent", scaling="progress", rate=rate, **settings)  # type: ignore[arg-type]
     return Preset("pixels", "none", steps, spread=10 / 255)
 
 
@@ -35,10 +35,10 @@ PRESETS = {
     "lucid": Preset("fourier", "standard", Steps(256, rate=0.05)),
     "maco": Preset("maco", "standard", Steps(256, rate=0.1)),
     "simonyan": Preset("pixels", "none", Steps(200, rate=0.01), start="zero", spread=0.0, bounded=False),
-    "yosinski1": _yosinski(500, blur=0.5, small_norm=50.0, scaling="progress", rate=2.0, limit=100 / _CAFFE),
-    "yosinski2": _yosinski(750, decay=0.3, small_norm=20.0, rate=100 / _CAFFE),
-    "yosinski3": _yosinski(1000, decay=0.0001, blur=1.0, rate=100 / _CAFFE),
-    "yosinski4": _yosinski(500, blur=0.5, small_contribution=90.0, scaling="progress", rate=2.0, limit=1e8 / _CAFFE),
+    "yosinski1": _yosinski(500, 2.0, blur=0.5, small_norm=50.0),
+    "yosinski2": _yosinski(750, 10.0, decay=0.3, small_norm=20.0),
+    "yosinski3": _yosinski(1000, 10.0, decay=0.0001, blur=1.0),
+    "yosinski4": _yosinski(1000, 2.0, blur=0.5, small_contribution=90.0),
 }
 
 PresetName = Annotated[

@@ -1,7 +1,7 @@
 """Shakes: small random changes before every look, so that only what survives them is drawn.
 
-Jitter, scaling, rotation, padding and cropping are one affine map and so one resampling per step; every picture of a batch
-is shaken by its own, drawn from its own seed before the first step. After lucid's transforms and MaCo's crops.
+Jitter, scaling, rotation, padding and cropping are one affine map and so one resampling per step; every picture of a
+batch is shaken by its own, drawn from its own seed before the first step. After lucid's transforms and MaCo's crops.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ class Shake:
     """How a picture is changed at random before the network sees it.
 
     jitter: shift, up to so many pixels each way. scale: enlarge by up to this share, or shrink. rotate: turn, up to so
-    many degrees each way. pad: pixels of grey seen beyond each border. crop: the shares of the sides, least and most, of a
-    window that is cut out anywhere and enlarged. noise: standard deviation added to pixels. roll: shift by whole pixels,
-    what leaves on one side coming back on the other. views: how many shaken copies of a picture are seen per step.
+    many degrees each way. pad: pixels of grey seen beyond each border. crop: the shares of the sides, least and most,
+    of a window that is cut out anywhere and enlarged. noise: standard deviation added to pixels. roll: shift by whole
+    pixels, what leaves on one side coming back on the other. views: how many shaken copies of a picture are seen per
+    step.
     """
 
     jitter: float = 0.0
@@ -68,8 +69,9 @@ class Shake:
             shift = (drawn[0, 4:6] * self.roll).round().int().tolist()
             pixels = pixels.roll(shift, (2, 3))
         if self.noise:
-            generator = torch.Generator().manual_seed(int((float(drawn[0, 6]) + 1) * 2**30))
-            pixels = pixels + torch.randn(pixels.shape, generator=generator).to(pixels) * self.noise
+            seeds = [int((number + 1) * 2**30) for number in drawn[:, 6].tolist()]
+            normal = [torch.randn(pixels.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+            pixels = pixels + torch.stack(normal).to(pixels) * self.noise
         return pixels
 
     def _resample(self, pixels: Tensor, drawn: Tensor) -> Tensor:
@@ -91,7 +93,10 @@ class Shake:
             torch.stack((cos * across[:, 0], -sin * across[:, 1] * height / width, shift[:, 0]), 1),
             torch.stack((sin * across[:, 0] * width / height, cos * across[:, 1], shift[:, 1]), 1),
         ]
-        grid = F.affine_grid(torch.stack(rows, 1), list(pixels.shape), align_corners=False)
+        # As affine_grid, in a quarter of the time: what the column adds, and what the row adds.
+        matrix = torch.stack(rows, 1)[:, None, None]
+        x, y = ((2 * torch.arange(side, device=pixels.device) + 1).to(pixels) / side - 1 for side in (width, height))
+        grid = (matrix[..., 0] * x[:, None] + matrix[..., 2]) + matrix[..., 1] * y[:, None, None]
         # Beyond the border lies mid-grey.
         return F.grid_sample(pixels - 0.5, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + 0.5
 

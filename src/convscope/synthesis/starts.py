@@ -1,7 +1,7 @@
 """Starts: what a picture is made of while it is being made, and what it is at first.
 
-A start holds free numbers and says what picture they are. Pixels are the picture itself (Simonyan et al., Gatys et al.).
-Fourier is its spectrum, low frequencies made as easy to change as they are common in photographs, in colours that
+A start holds free numbers and says what picture they are. Pixels are the picture itself (Simonyan et al., Gatys et
+al.). Fourier is its spectrum, low frequencies made as easy to change as they are common in photographs, in colours that
 are independent in photographs (lucid). Phases keeps the spectrum's magnitude at that of photographs and frees the phase
 alone (MaCo: Fel et al. 2023, arXiv:2306.06805).
 """
@@ -33,14 +33,19 @@ def correlate(colours: Tensor) -> Tensor:
     """Turn independent colours (n, 3, h, w) into red, green and blue; other numbers of channels stay."""
     if colours.shape[1] != 3:
         return colours
-    return torch.einsum("nchw,dc->ndhw", colours, _COLOURS.to(colours))
+    return _turned(colours, _COLOURS)
 
 
 def decorrelate(colours: Tensor) -> Tensor:
     """Undo `correlate`."""
     if colours.shape[1] != 3:
         return colours
-    return torch.einsum("nchw,dc->ndhw", colours, torch.linalg.inv(_COLOURS).to(colours))
+    return _turned(colours, torch.linalg.inv(_COLOURS))
+
+
+def _turned(colours: Tensor, matrix: Tensor) -> Tensor:
+    # einsum would leave the channels last in memory, and all that follows would be slower.
+    return (matrix.to(colours) @ colours.flatten(2)).view_as(colours)
 
 
 def frequencies(height: int, width: int) -> Tensor:
@@ -75,7 +80,8 @@ class Pixels(Start):
     """The picture's own values; in [0, 1] after every step if `bounded`."""
 
     def __init__(self, values: Tensor, *, bounded: bool = True) -> None:
-        self.free = values.detach().clone().requires_grad_()
+        # Optimisers lay the numbers out in one row.
+        self.free = values.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         self.bounded = bounded
 
     def pixels(self) -> Tensor:

@@ -244,7 +244,7 @@ def refuse_other_settings(kept: dict[str, Any], asked: dict[str, Any], folder: P
     if differ:
         raise OptionError(
             f"the run in {folder} was begun with other settings: {'; '.join(differ)}. "
-            "Ask for the same to go on, or name another folder with -o"
+            "Ask for the same to go on, or name another place with -o"
         )
 
 

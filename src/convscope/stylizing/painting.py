@@ -1,0 +1,96 @@
+"""`stylize`: a picture in a style that a network has learnt."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..drawings import Picture, Recipe
+from ..errors import OptionError
+from ..images import open_picture
+from ..reporting import listen, say
+from .network import STEP, read_style
+from .settings import KeepColour, Strength, Tile
+from .tiles import paint
+
+_LEAST = 16
+"""The smallest side that is painted: smaller pictures are continued by reflection."""
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def stylize(
+    picture: Any,
+    style: str | Path,
+    *,
+    tile: Tile = 1024,
+    strength: Strength = 1.0,
+    keep_colour: KeepColour = False,
+    device: str | torch.device = "cpu",
+) -> Picture:
+    """Paint a picture, at its own size, in the style of a file that `train_style` wrote.
+
+    Args:
+        picture: anything that `open_picture` reads: a path, an image, an array. Alpha is laid on white.
+        style: the style file.
+        tile: longest side in pixels that is painted at once. Larger pictures are painted in tiles, without a seam.
+        strength: share of the painting in the result, 0 to 1; the rest is the original.
+        keep_colour: take brightness from the painting, colour from the original (Gatys et al. 2016, arXiv:1606.05897).
+        device: where to compute.
+
+    Returns values (3, h, w) in [0, 1]. Raises WeightsError for a file that holds no style, PictureError, OptionError,
+    OutOfMemory. Johnson et al. 2016, arXiv:1603.08155.
+    """
+    if not 0 <= strength <= 1:
+        raise OptionError(f"strength is a share, 0 to 1, not {strength}")
+    style = Path(style)
+    net, told = read_style(style)
+    image = open_picture(picture).convert("RGB")
+    with listen() as remarks:
+        painted = painted_at_own_size(net.to(device), image, tile)
+    for remark in remarks:
+        say(remark)
+    original = to_tensor(np.asarray(image))[0]
+    if keep_colour:
+        weights = torch.tensor(_LUMA)[:, None, None]
+        painted = (original + ((painted - original) * weights).sum(0)).clamp_(0, 1)
+    if strength < 1:
+        painted = original.lerp_(painted, strength)
+    name = Path(picture).name if isinstance(picture, (str, Path)) else "array"
+    recipe = Recipe(
+        method="stylize",
+        network=f"{style.name}, {told.get('picture', 'a style')} by {told.get('through', 'a network')}",
+        weights=hashlib.sha256(style.read_bytes()).hexdigest()[:16],
+        pictures=(f"{name} {digest(image)}",),
+        options={"tile": tile, "strength": strength, "keep_colour": keep_colour, "training": told},
+        remarks=tuple(remarks),
+        convscope=version("convscope"),
+        torch=torch.__version__,
+    )
+    return Picture(painted, recipe, f"{name} as {told.get('picture', 'a style')}", f"painted by {style.name}")
+
+
+def painted_at_own_size(net: Any, image: Image.Image, tile: int) -> Tensor:
+    """Paint an RGB image; return values (3, h, w) in [0, 1] on the CPU."""
+    array = np.asarray(image)
+    more = [max(_LEAST, -(-side // STEP) * STEP) - side for side in array.shape[:2]]
+    pixels = to_tensor(np.pad(array, ((0, more[0]), (0, more[1]), (0, 0)), mode="reflect"))
+    device = next(net.parameters()).device
+    return paint(net, pixels.to(device), tile=tile)[0, :, : image.height, : image.width].cpu()
+
+
+def to_tensor(array: np.ndarray) -> Tensor:
+    """Turn bytes (h, w, 3) into pixels (1, 3, h, w) in [0, 1]."""
+    return torch.from_numpy(array.transpose(2, 0, 1).copy())[None].float().div_(255)
+
+
+def digest(image: Image.Image) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of an image's bytes."""
+    return hashlib.sha256(image.tobytes()).hexdigest()[:16]
