@@ -1,13 +1,13 @@
 """Do made pictures excite their units more than photographs do?
 
-For random channels over the layers of two networks: the made picture's activity, mean over places and over fresh jitter, against
-the best of thousands of photographs. For class models: the network's own first choice and probability, and what another network
-says of the same picture.
+For random channels over the layers of two networks: the made picture's activity, mean over places and over fresh
+jitter, against the best of thousands of photographs. For class models: the network's own first choice and probability,
+and what another network says of the picture shown.
 
     python benchmarks/excitation.py DATA [--channels 20] [--classes 10] [--pictures 5000]
 
-DATA holds weights/squeezenet1_0.safetensors and, unpacked beside it or given by --photographs, a folder val/<wnid>/*.JPEG and
-classes.csv of Tiny ImageNet's first 100 classes.
+DATA holds weights/squeezenet1_0.safetensors and, unpacked beside it or given by --photographs, a folder
+val/<wnid>/*.JPEG of Tiny ImageNet's first 100 classes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def channels(net: Net, count: int, paths: list[Path], steps: int) -> int:
     for (name, k), photograph, picture in zip(units, best.tolist(), made.values["pictures"], strict=True):
         value = shaken_score(net, picture, name, k)
         more += value > photograph
-        print(f"  {name}:{k:<4} made {value:9.3g}  best photograph {photograph:9.3g}  {value / max(photograph, 1e-9):6.1f} x")
+        ratio = value / max(photograph, 1e-9)
+        print(f"  {name}:{k:<4} made {value:9.3g}  best photograph {photograph:9.3g}  {ratio:6.1f} x", flush=True)
     made.save(f"excitation-{net.name}.png")
     print(f"{net.name}: {more} of {count} excited more than by the best of {len(paths)} photographs")
     return more
@@ -88,7 +89,8 @@ def models(net: Net, other: Net, names: list[str], steps: int) -> None:
     made.save(f"class-models-{net.name}.png")
     pixels = made.values["models"]
     own = predict(net, pixels)
-    size = torch.nn.functional.interpolate(pixels.clamp(0, 1), size=other.size, mode="bicubic", antialias=True)
+    shown = made.values["pictures"]
+    size = torch.nn.functional.interpolate(shown, size=other.size, mode="bicubic", antialias=True)
     seen = predict(other, size.clamp(0, 1))
     sure, ranks = 0, []
     for i, name in enumerate(names):
@@ -101,14 +103,16 @@ def models(net: Net, other: Net, names: list[str], steps: int) -> None:
     first, five = sum(r == 0 for r in ranks), sum(r < 5 for r in ranks)
     print(
         f"{net.name}: {sure} of {len(names)} its own first choice with p > 0.9; {other.name} of {count} classes: first "
-        f"{first}, among five {five} of {len(ranks)} (chance {len(ranks) / count:.2g} and {5 * len(ranks) / count:.2g})"
+        f"{first}, among five {five} of {len(ranks)} (chance {len(ranks) / count:.2g} and {5 * len(ranks) / count:.2g}); "
+        f"median rank {sorted(ranks)[len(ranks) // 2]} (chance {count // 2})",
+        flush=True,
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--photographs", type=Path, help="folder with val/ and classes.csv; DATA by default")
+    parser.add_argument("--photographs", type=Path, help="folder with val/; DATA by default")
     parser.add_argument("--channels", type=int, default=20, help="per network")
     parser.add_argument("--classes", type=int, default=10, help="per network")
     parser.add_argument("--pictures", type=int, default=5000)

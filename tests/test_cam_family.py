@@ -362,8 +362,8 @@ def test_several_layers_are_fused_by_the_largest_of_equal_peaks() -> None:
 def test_one_pass_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where no layer lies above the other: both branches of a concatenation."""
     net, passes = tiny("concat"), []
-    true = Net.forward
-    monkeypatch.setattr(Net, "forward", lambda self, x: passes.append(1) or true(self, x))
+    true = Net.run
+    monkeypatch.setattr(Net, "run", lambda self, x: passes.append(1) or true(self, x))
     found = held(net, PIXELS, ask(net, INDEX), ["a", "b", "stem"])
     assert len(passes) == 1
     for one in found:

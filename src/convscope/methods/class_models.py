@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
+from torch import Tensor
 
 from .. import registry
 from ..drawings import Gallery
@@ -76,7 +77,8 @@ def class_model(
 ) -> Gallery:
     """Climb the class score less lambda times the squared norm, from the zero image, and add the mean at the end.
 
-    Returns a Gallery with the models (n, c, h, w), the mean added and not cut to [0, 1], their scores and lambdas.
+    Returns a Gallery with the models (n, c, h, w), the mean added and not cut to [0, 1], the pictures shown of them, in
+    [0, 1] and with more contrast, their scores and lambdas.
     Raises QuestionError for what is no class, OptionError for an unknown preset or a lambda below 0.
     """
     if preset not in _PRESETS:
@@ -93,7 +95,11 @@ def class_model(
         made, settings = make_many(net, asked, settings)
         refuse_dead(net, asked, made)
     ordered = sorted(made)
-    tiles = [_tile(net, classes[i], lambdas[i], made[i]) for i in ordered]
+    shown = [_in_contrast(net, made[i].pixels[0]) for i in ordered]
+    tiles = [
+        _tile(net, classes[i], lambdas[i], made[i], picture, factor)
+        for i, (picture, factor) in zip(ordered, shown, strict=True)
+    ]
     across = len(tiles) if len(tiles) <= 5 else min(8, round((len(tiles) * 1.6) ** 0.5))
     sheet = Sheet(
         f"What {net.class_name(_index(classes[0]))} looks like to {net.name}"
@@ -105,6 +111,7 @@ def class_model(
     )
     values = {
         "models": torch.cat([made[i].pixels for i in ordered]),
+        "pictures": torch.stack([picture for picture, _ in shown]),
         "scores": torch.cat([made[i].scores for i in ordered]),
         "lambdas": torch.tensor([lambdas[i] for i in ordered]),
     }
@@ -141,17 +148,19 @@ def _fitting(net: Net, question: Objective) -> float:
     return float(slope.square().mean().sqrt()) / (2 * _CONTRAST)
 
 
-def _tile(net: Net, question: Objective, weight: float, one: Made) -> Tile:
-    """Show a model with its contrast changed by one factor, so that it fills what pixels can show; say which."""
-    index = _index(question)
-    shown = one.pixels[0].float().cpu()
-    mean = torch.tensor(net.mean)[:, None, None].clamp(0.05, 0.95)
-    away = shown - mean
+def _in_contrast(net: Net, model: Tensor) -> tuple[Tensor, float]:
+    """Return a model (c, h, w) as a picture in [0, 1], its difference from the mean times the factor that fills it."""
+    mean = torch.tensor(net.mean, device=model.device)[:, None, None].clamp(0.05, 0.95)
+    away = model - mean
     room = torch.where(away > 0, 1 - mean, mean) / away.abs().clamp(min=1e-6)
-    factor = min(_MOST_CONTRAST, float(room.flatten().quantile(0.01)))
+    factor = min(_MOST_CONTRAST, float(room.flatten().kthvalue(1 + room.numel() // 100).values))
+    return (mean + away * factor).clamp(0, 1), factor
+
+
+def _tile(net: Net, question: Objective, weight: float, one: Made, picture: Tensor, factor: float) -> Tile:
+    index = _index(question)
     chance = float(predict(net, one.pixels)[0, index])
-    drawn = to_image((mean + away * factor).numpy())
     return Tile(
-        enlarged(drawn, 370),
+        enlarged(to_image(picture.float().cpu().numpy()), 370),
         f"{index} {net.class_name(index)} · p = {chance:.2f} · lambda {number(weight)} · contrast × {factor:.2g}",
     )

@@ -171,8 +171,8 @@ def ascend(
         redirect: lead gradient past silent rectifiers in the first steps: pictures that excite nothing can move.
         watch: the progress' label and previews.
 
-    Returns the best pictures seen. An interruption keeps them, and a remark says so. Raises SynthesisError when the loss
-    is not a number from the start, OptionError for parts that do not go together.
+    Returns the best pictures seen. An interruption keeps them, and a remark says so. Raises SynthesisError when the
+    loss is not a number from the start, OptionError for parts that do not go together.
     """
     loop = _Loop(
         net, questions, start, shake or Shake(), steps or Steps(), list(seeds), tile, redirect, watch or Watch()

@@ -1,0 +1,218 @@
+"""Time a step of `ascend` against a bare forward and backward pass to the same layer, and against lucent.
+
+    python benchmarks/maximizing.py [--rounds 7] [--steps 40] [--lucent FOLDER]
+
+SqueezeNet with random weights, 224 x 224 pixels, one channel asked for, as `maximize` does by default: Fourier, the
+standard shake, Adam. Contenders run in turn, round after round; a contender's figure in a round is the median of its
+steps, a ratio the median of the ratios within rounds. The first sixteen steps, in which gradient is led past silent
+rectifiers, are counted apart. "bare" runs nothing but the modules up to the layer, on a picture as `ascend` shows it
+(noise: max pooling is twice as quick on a flat one).
+
+lucent's last release, 0.1.8, needs kornia <= 0.4.1 and, to be imported, IPython (a notebook's display, stood in for
+here):
+
+    pip install --no-deps --target FOLDER torch-lucent==0.1.8 kornia==0.4.1 tqdm decorator future
+
+It is called as its README does, in its default transforms: they pad by 12 pixels, so that its network sees 1.23 times
+as many. With kornia 0.9 it does not run: there is no kornia.get_rotation_matrix2d any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import platform
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscope import Net, ask, load
+from convscope.reporting import tracked_by
+from convscope.synthesis.ascent import Steps, ascend
+from convscope.synthesis.shakes import shake_for
+from convscope.synthesis.starts import begin
+
+SIDE = 224
+LAYERS = ("features.5", "features.12", "classifier.1")
+CHANNEL = 10
+BEGINNING = 16
+BATCHES = (1, 4, 16)
+
+Times = list[float]
+Run = Callable[[], Times]
+
+
+def network() -> Net:
+    """Build SqueezeNet with random weights that let the signal through."""
+    net = load("torchvision:squeezenet1_0", weights=None)
+    torch.manual_seed(0)
+    for module in net.body.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return net
+
+
+def between(stamps: Times) -> Times:
+    return [later - earlier for earlier, later in pairwise(stamps)]
+
+
+def ours(net: Net, layer: str, steps: int, pictures: int = 1) -> Times:
+    """Time every step of making pictures, each for a channel of its own."""
+    stamps: Times = []
+
+    def tracker(items: Any, _: Any) -> Iterator[Any]:
+        for item in items:
+            stamps.append(time.perf_counter())
+            yield item
+        stamps.append(time.perf_counter())
+
+    questions = [ask(net, f"{layer}:{CHANNEL + i}") for i in range(pictures)]
+    start = begin("fourier", torch.full((pictures, 3, SIDE, SIDE), 0.5), list(range(pictures)))
+    with tracked_by(tracker):
+        ascend(net, questions, start, shake=shake_for("standard", SIDE), steps=Steps(steps))
+    return between(stamps)
+
+
+def modules_to(body: Any, layer: str) -> nn.Sequential:
+    """Return SqueezeNet's modules up to a layer, without trainable parameters."""
+    parts: list[nn.Module] = []
+    for name, module in (*body.features.named_children(), *body.classifier.named_children()):
+        parts.append(module)
+        where = "features" if len(parts) <= len(body.features) else "classifier"
+        if f"{where}.{name}" == layer:
+            break
+    return nn.Sequential(*parts).eval().requires_grad_(False)
+
+
+def bare(net: Net, layer: str, steps: int) -> Times:
+    """Time forward and backward passes to a layer, and nothing else."""
+    modules, shake = modules_to(copy.deepcopy(net.body), layer), shake_for("standard", SIDE)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (net.mean, net.std))
+    picture = begin("fourier", torch.full((1, 3, SIDE, SIDE), 0.5), [0]).pixels().detach()
+    pixels = shake(picture, shake.draw([0], 1)[0]).requires_grad_()
+    stamps = [time.perf_counter()]
+    for _ in range(steps):
+        score = modules((pixels - mean) / std)[:, CHANNEL].mean()
+        torch.autograd.grad(score, pixels)
+        stamps.append(time.perf_counter())
+    return between(stamps)
+
+
+def lucents(net: Net, layer: str, steps: int) -> Times:
+    """Time lucent's steps, from one use of its transforms to the next, on a network of its own: its hooks stay."""
+    from lucent.optvis import param, render, transform  # type: ignore[import-not-found]
+
+    stamps: Times = []
+
+    def stamp(pixels: torch.Tensor) -> torch.Tensor:
+        stamps.append(time.perf_counter())
+        return pixels
+
+    render.render_vis(
+        copy.deepcopy(net.body).requires_grad_(True).eval(),
+        f"{layer.replace('.', '_')}:{CHANNEL}",
+        lambda: param.image(SIDE),
+        transforms=[stamp, *transform.standard_transforms],
+        thresholds=(steps,),
+        progress=False,
+        show_image=False,
+    )
+    return between(stamps)
+
+
+def measure(runs: dict[str, Run], rounds: int) -> dict[str, Times]:
+    """Return the median step of every contender in every round, after one round that does not count."""
+    medians: dict[str, Times] = {name: [] for name in runs}
+    for turn in range(rounds + 1):
+        for name, run in runs.items():
+            times = run()
+            if turn:
+                medians[name].append(statistics.median(times))
+    return medians
+
+
+def ratio(times: dict[str, Times], one: str, other: str) -> float:
+    return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
+
+
+def milliseconds(times: Times) -> str:
+    return f"{statistics.median(times) * 1e3:.1f}"
+
+
+def layers(net: Net, rounds: int, steps: int, lucent: bool) -> None:
+    """Print a step at every layer against a bare one, and against lucent's."""
+    print("| layer | bare, ms | convscope, ms | of bare | first 16, of bare | lucent, ms | lucent / convscope |")
+    print(f"|{'---|' * 7}")
+    for layer in LAYERS:
+        runs: dict[str, Run] = {
+            "bare": lambda layer=layer: bare(net, layer, steps),
+            "ours": lambda layer=layer: ours(net, layer, BEGINNING + steps)[BEGINNING:],
+            "beginning": lambda layer=layer: ours(net, layer, BEGINNING),
+        }
+        if lucent:
+            runs["lucent"] = lambda layer=layer: lucents(net, layer, steps)
+        times = measure(runs, rounds)
+        theirs, faster = ("", "")
+        if lucent:
+            theirs, faster = milliseconds(times["lucent"]), f"{ratio(times, 'lucent', 'ours'):.2f}"
+        print(
+            f"| {layer} | {milliseconds(times['bare'])} | {milliseconds(times['ours'])} "
+            f"| {ratio(times, 'ours', 'bare'):.2f} | {ratio(times, 'beginning', 'bare'):.2f} | {theirs} | {faster} |",
+            flush=True,
+        )
+
+
+def batches(net: Net, rounds: int, steps: int) -> None:
+    """Print what a step takes per picture when several are made at once."""
+    print(
+        f"\n| layer | {' | '.join(f'{count} at once, ms each' for count in BATCHES)} |\n|{'---|' * (len(BATCHES) + 1)}"
+    )
+    for layer in LAYERS:
+        runs: dict[str, Run] = {
+            str(count): lambda layer=layer, count=count: [
+                step / count for step in ours(net, layer, BEGINNING + max(4, steps // count), count)[BEGINNING:]
+            ]
+            for count in BATCHES
+        }
+        times = measure(runs, rounds)
+        print(f"| {layer} | {' | '.join(milliseconds(times[str(count)]) for count in BATCHES)} |", flush=True)
+
+
+def find_lucent(folder: Path) -> None:
+    """Make lucent importable, with a stand-in for IPython, which it imports and does not use here."""
+    sys.path.append(str(folder))
+    shown = ModuleType("IPython.display")
+    notebook = ModuleType("IPython")
+    notebook.display = shown  # type: ignore[attr-defined]
+    sys.modules |= {"IPython": notebook, "IPython.display": shown}
+    # Its kornia scripts functions as they were scripted then.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--lucent", type=Path, help="the folder that lucent was installed to")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.lucent:
+        find_lucent(given.lucent)
+    print(f"{platform.processor() or platform.machine()}, {given.threads} threads, torch {torch.__version__}")
+    net = network()
+    layers(net, given.rounds, given.steps, bool(given.lucent))
+    batches(net, given.rounds, given.steps)
+
+
+if __name__ == "__main__":
+    main()
