@@ -103,7 +103,7 @@ def models(net: Net, other: Net, names: list[str], steps: int) -> None:
     first, five = sum(r == 0 for r in ranks), sum(r < 5 for r in ranks)
     print(
         f"{net.name}: {sure} of {len(names)} its own first choice with p > 0.9; {other.name} of {count} classes: first "
-        f"{first}, among five {five} of {len(ranks)} (chance {len(ranks) / count:.2g} and {5 * len(ranks) / count:.2g}); "
+        f"{first}, in five {five} of {len(ranks)} (chance {len(ranks) / count:.2g} and {5 * len(ranks) / count:.2g}), "
         f"median rank {sorted(ranks)[len(ranks) // 2]} (chance {count // 2})",
         flush=True,
     )

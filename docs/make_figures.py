@@ -1,30 +1,109 @@
-"""Draw the figures of the README: python docs/make_figures.py SQUEEZENET_WEIGHTS.safetensors"""
+"""Draw the figures of the README and the gallery.
+
+    python docs/make_figures.py SQUEEZENET_WEIGHTS.safetensors [--pictures FOLDER] [--only NAME ...]
+
+FOLDER holds cat.jpg, of which one figure is made; without it that one is left out.
+"""
 
 from __future__ import annotations
 
-import sys
+import argparse
+import tempfile
 from pathlib import Path
+from typing import Any
 
-from skimage.data import chelsea, coffee
+from PIL import Image
+from skimage import data
 
 import convscope
+from convscope import Net
 from convscope.checks import cascades
 
 IMAGES = Path(__file__).parent / "images"
 
 
-def main() -> None:
-    net = convscope.load("torchvision:squeezenet1_0", weights=sys.argv[1] if len(sys.argv) > 1 else "default")
-    # coffee: Rachel Michetti, CC0; chelsea: Stéfan van der Walt, CC0
-    convscope.explain(net, coffee(), "grad_cam").save(IMAGES / "coffee-grad_cam.png")
+def explained(net: Net) -> None:
+    """The README's figures of methods. coffee: Rachel Michetti, CC0; chelsea: Stéfan van der Walt, CC0."""
+    convscope.explain(net, data.coffee(), "grad_cam").save(IMAGES / "coffee-grad_cam.png")
     methods = ["grad_cam", "occlusion", "integrated_gradients", "guided_backprop"]
-    convscope.compare(net, chelsea(), methods=methods, of="Egyptian cat", check=True).save(
+    convscope.compare(net, data.chelsea(), methods=methods, of="Egyptian cat", check=True).save(
         IMAGES / "chelsea-compare.png"
     )
-    maps = [convscope.explain(net, chelsea(), name, "Egyptian cat") for name in ("gradient", *methods)]
+    maps = [convscope.explain(net, data.chelsea(), name, "Egyptian cat") for name in ("gradient", *methods)]
     cascades(net, maps, stages=4).save(IMAGES / "chelsea-cascade.png")
     convscope.filters(convscope.load("zfnet64"), own_scale=True).save(IMAGES / "zfnet64-filters.png")
-    convscope.project(net, chelsea(), layer="features.7", top=6).save(IMAGES / "chelsea-project.png")
+    convscope.project(net, data.chelsea(), layer="features.7", top=6).save(IMAGES / "chelsea-project.png")
+
+
+def units(net: Net) -> None:
+    """Mosaics of three layers of two networks, and the figure of the README."""
+    for name, layers in ((net, ("features.1", "features.5", "features.12")),
+                         (convscope.load("zfnet64"), ("relu1", "relu3", "relu6"))):  # fmt: skip
+        for layer in layers:
+            mosaic = convscope.filters_by_ascent(name, layer=layer, channels="0-20")
+            mosaic.save(IMAGES / f"{name.name.removesuffix('1_0')}-{layer}.png")
+    chosen = "features.5:20; features.7:33; features.9:7; features.10:12; features.12:100; lemon"
+    convscope.maximize(net, of=chosen).save(IMAGES / "squeezenet-units.png")
+
+
+def variety(net: Net) -> None:
+    """Several pictures for one unit, and the way from one to another."""
+    convscope.maximize(net.sized(160), of="features.10:12", pictures=4).save(IMAGES / "squeezenet-diversity.png")
+    convscope.maximize(net.sized(160), of="features.9:7; features.9:33", between=5).save(
+        IMAGES / "squeezenet-between.png"
+    )
+
+
+def classes(net: Net) -> None:
+    """Class models of both networks."""
+    convscope.class_model(net, of="lemon; dalmatian; goose; bell pepper").save(IMAGES / "squeezenet-classes.png")
+    own = convscope.load("zfnet64").sized(96)
+    convscope.class_model(own, of="espresso; tabby; goldfish; school bus").save(IMAGES / "zfnet64-classes.png")
+
+
+def dream(net: Net) -> None:
+    """A dream of a sky. rocket: SpaceX, CC0."""
+    convscope.dream(net, data.rocket()[:300, 100:]).save(IMAGES / "rocket-dream.png")
+
+
+def kept(net: Net) -> None:
+    """What layers keep of a photograph, and what would excite a class in it."""
+    convscope.invert(net, data.chelsea()).save(IMAGES / "chelsea-invert.png")
+    convscope.accentuate(net, data.chelsea(), of="tiger, Panthera").save(IMAGES / "chelsea-accentuate.png")
+
+
+def styled(net: Net, pictures: Path | None) -> None:
+    """A style transfer, and what every layer carries. Tissue: scikit-image's immunohistochemistry(), CC0."""
+    with tempfile.TemporaryDirectory() as folder:
+        texture = Path(folder) / "tissue.png"
+        Image.fromarray(data.immunohistochemistry()).save(texture)
+        arguments: dict[str, Any] = {"style": [str(texture)]}
+        convscope.style(net, data.chelsea(), map=True, **arguments).save(IMAGES / "chelsea-style-map.png")
+        if pictures is not None:
+            drawing = convscope.style(net, pictures / "cat.jpg", size=448, **arguments)
+            drawing.save(IMAGES / "cat-style.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", nargs="?", default="default")
+    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--only", nargs="*", choices=sorted(PARTS), default=list(PARTS))
+    given = parser.parse_args()
+    net = convscope.load("torchvision:squeezenet1_0", weights=given.weights)
+    for name in given.only:
+        PARTS[name](net, given.pictures) if name == "styled" else PARTS[name](net)
+
+
+PARTS: dict[str, Any] = {
+    "explained": explained,
+    "units": units,
+    "variety": variety,
+    "classes": classes,
+    "dream": dream,
+    "kept": kept,
+    "styled": styled,
+}
 
 
 if __name__ == "__main__":

@@ -21,9 +21,7 @@ def linear() -> tuple[Net, torch.Tensor]:
 
 
 @pytest.mark.parametrize("l2", [0.3, 2.0])
-@pytest.mark.parametrize(
-    "how", [{"optimiser": "ascent"}, {"optimiser": "lbfgs", "steps": 20}], ids=["ascent", "lbfgs"]
-)
+@pytest.mark.parametrize("how", [{"optimiser": "ascent"}, {"optimiser": "lbfgs", "steps": 20}], ids=["ascent", "lbfgs"])
 def test_the_model_of_a_linear_score_is_its_weights_over_two_lambda(l2: float, how: Any) -> None:
     net, weight = linear()
     given = {"steps": 80, "rate": 0.3 / l2, **how} if how["optimiser"] == "ascent" else how

@@ -12,7 +12,6 @@ from convscope import Net, ask, filters_by_ascent, load, maximize, tap
 from convscope.errors import ConvscopeError, LayerError, OptionError, QuestionError, SynthesisError
 from convscope.images import View
 from convscope.synthesis.presets import PRESETS
-
 from networks import Functional, Sequential
 
 

@@ -20,7 +20,7 @@ from . import registry
 from .commands import inputs
 from .commands.check import check
 from .errors import ConvscopeError, OutputError, nearest
-from .outputs import NUMBER_ENDINGS, PICTURE_ENDINGS, check_folder
+from .outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_folder
 from .progress import progress
 from .stylizing.command import stylize, train_style
 from .training.command import history, train
@@ -269,8 +269,14 @@ class _Job:
         several = self.several or (len(self.pictures) > 1 and self.entry.takes == "picture")
         if several and out is not None and (out.suffix or out.is_file()):
             raise OutputError(f"several pictures are written to a folder: give -o FOLDER, not {out}")
-        if out is not None and not several and out.suffix.lower() not in PICTURE_ENDINGS:
-            raise OutputError(f"cannot write {out}: endings are {', '.join(PICTURE_ENDINGS)}")
+        moving = self.entry.films and self.options[self.entry.films] is not None
+        endings = dict.fromkeys((*PICTURE_ENDINGS, *FILM_ENDINGS) if moving else PICTURE_ENDINGS)
+        if out is not None and not several and out.suffix.lower() not in endings:
+            still = bool(self.entry.films) and out.suffix.lower() in FILM_ENDINGS
+            film = f"; a film is made with --{self.entry.films}" if still else ""
+            raise OutputError(f"cannot write {out}: endings are {', '.join(endings)}{film}")
+        if out is not None and out.suffix.lower() == ".mp4":
+            check_ffmpeg()
         if values is not None and values.suffix not in NUMBER_ENDINGS:
             raise OutputError(f"cannot write numbers to {values}: endings are {', '.join(NUMBER_ENDINGS)}")
         check_folder((out or Path("x")) if several else (out or Path("x")).parent)

@@ -406,12 +406,8 @@ class Film(Drawing):
         first.save(file, save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0, quality=88)
 
     def _write_mp4(self, file: Path) -> None:
-        try:
-            ffmpeg: Any = importlib.import_module("imageio_ffmpeg")
-        except ImportError:
-            raise OutputError(
-                "an .mp4 film needs ffmpeg: pip install 'convscope[video]'; .gif and .webp need nothing more"
-            ) from None
+        outputs.check_ffmpeg()
+        ffmpeg: Any = importlib.import_module("imageio_ffmpeg")
         # Players read colours at half the resolution, so that sides are even.
         width, height = (side - side % 2 for side in next(self.images()).size)
         quality = ["-crf", "18"]

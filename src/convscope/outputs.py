@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
 
 from .errors import OutputError
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
+FILM_ENDINGS = (".gif", ".webp", ".mp4")
 NUMBER_ENDINGS = (".npy", ".npz", ".safetensors")
+
+
+def check_ffmpeg() -> None:
+    """Refuse films in .mp4 where nothing can write them. Raises OutputError."""
+    if find_spec("imageio_ffmpeg") is None:
+        raise OutputError("an .mp4 film needs ffmpeg: pip install 'convscope[video]'; .gif and .webp need nothing more")
 
 
 def check_folder(folder: Path) -> None:

@@ -39,6 +39,7 @@ class Entry:
     projects: bool = False
     linear: bool = True
     unit: str = ""
+    films: str = ""
 
     @property
     def attributes(self) -> bool:
@@ -119,11 +120,14 @@ def method(
     return register
 
 
-def view(title: str, *, paper: str = "", caveat: str = "") -> Callable[[F], F]:
-    """Register a view: (net[, picture or pictures], *, options) -> a drawing."""
+def view(title: str, *, paper: str = "", caveat: str = "", films: str = "") -> Callable[[F], F]:
+    """Register a view: (net[, picture or pictures], *, options) -> a drawing.
+
+    `films` names the option with which the drawing is a Film.
+    """
 
     def register(function: F) -> F:
-        VIEWS[function.__name__] = Entry(function.__name__, title, function, paper, caveat)
+        VIEWS[function.__name__] = Entry(function.__name__, title, function, paper, caveat, films=films)
         return function
 
     return register

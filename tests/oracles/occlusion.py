@@ -27,9 +27,7 @@ def occlusion_by_loops(
         for left in starts(width, patch, stride):
             covered = picture.clone()
             inside = [
-                (y, x)
-                for y in range(top, min(top + patch, height))
-                for x in range(left, min(left + patch, width))
+                (y, x) for y in range(top, min(top + patch, height)) for x in range(left, min(left + patch, width))
             ]
             for y, x in inside:
                 for channel, value in enumerate(colour):

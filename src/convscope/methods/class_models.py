@@ -94,29 +94,28 @@ def class_model(
         asked = [question - penalty * weight for question, weight in zip(classes, lambdas, strict=True)]
         made, settings = make_many(net, asked, settings)
         refuse_dead(net, asked, made)
-    ordered = sorted(made)
-    shown = [_in_contrast(net, made[i].pixels[0]) for i in ordered]
-    tiles = [
-        _tile(net, classes[i], lambdas[i], made[i], picture, factor)
-        for i, (picture, factor) in zip(ordered, shown, strict=True)
-    ]
-    across = len(tiles) if len(tiles) <= 5 else min(8, round((len(tiles) * 1.6) ** 0.5))
-    sheet = Sheet(
-        f"What {net.class_name(_index(classes[0]))} looks like to {net.name}"
-        if len(classes) == 1
-        else f"What {len(classes)} classes look like to {net.name}",
-        tuple(tuple(tiles[i : i + across]) for i in range(0, len(tiles), across)),
-        f"score less lambda times the squared norm, mean added · {settings.summary(net)}",
-        footnote(net, registry.VIEWS["class_model"], remarks),
-    )
+    pictures = {i: _in_contrast(net, one.pixels[0]) for i, one in sorted(made.items())}
     values = {
-        "models": torch.cat([made[i].pixels for i in ordered]),
-        "pictures": torch.stack([picture for picture, _ in shown]),
-        "scores": torch.cat([made[i].scores for i in ordered]),
-        "lambdas": torch.tensor([lambdas[i] for i in ordered]),
+        "models": torch.cat([made[i].pixels for i in pictures]),
+        "pictures": torch.stack([picture for picture, _ in pictures.values()]),
+        "scores": torch.cat([made[i].scores for i in pictures]),
+        "lambdas": torch.tensor([lambdas[i] for i in pictures]),
     }
+    tiles = [_tile(net, classes[i], lambdas[i], made[i], *shown) for i, shown in pictures.items()]
+    sheet = _sheet(net, classes, tiles, settings, footnote(net, registry.VIEWS["class_model"], remarks))
     options = {"preset": preset, "l2": l2, **settings.to_dict(), "size": list(net.size)}
     return Gallery(sheet, values, recipe(net, "class_model", [], "; ".join(map(str, classes)), options, remarks))
+
+
+def _sheet(net: Net, classes: list[Objective], tiles: list[Tile], settings: Settings, note: str) -> Sheet:
+    across = len(tiles) if len(tiles) <= 5 else min(8, round((len(tiles) * 1.6) ** 0.5))
+    what = net.class_name(_index(classes[0])) if len(classes) == 1 else f"{len(classes)} classes"
+    return Sheet(
+        f"What {what} look{'s' * (len(classes) == 1)} like to {net.name}",
+        tuple(tuple(tiles[i : i + across]) for i in range(0, len(tiles), across)),
+        f"score less lambda times the squared norm, mean added · {settings.summary(net)}",
+        note,
+    )
 
 
 def _classes(net: Net, of: str | int | Sequence[str | int]) -> list[Objective]:

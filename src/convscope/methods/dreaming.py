@@ -75,6 +75,7 @@ class Guided:
     "DeepDream",
     paper="Mordvintsev, Olah & Tyka 2015, Inceptionism; google/deepdream, dream.ipynb",
     caveat="shows what the layer makes of a picture, not what is in it",
+    films="zoom",
 )
 def dream(
     net: Net,
@@ -120,17 +121,8 @@ def dream(
         asked, guides = _asked(net, of, layer, guide)
         count = _octaves(net, image, octaves, octave_scale)
         schedule = Steps(steps, by="ascent", rate=rate, scaling="mean")
-        dreamer = _Dreamer(
-            net,
-            asked,
-            count,
-            octave_scale,
-            schedule,
-            jitter,
-            tile,
-            seed,
-            Watch("dreaming", Path(preview) if preview else None, preview_every),
-        )
+        watch = Watch("dreaming", Path(preview) if preview else None, preview_every)
+        dreamer = _Dreamer(net, asked, count, octave_scale, schedule, jitter, tile, seed, watch)
         settings = {"size": max(image.size)} | dreamer.options
         known = recipe(net, "dream", [seen, *guides], str(asked), settings, [])
         del seen  # its pixels are as large as everything that follows

@@ -74,7 +74,7 @@ def maximize(
     """Make the pictures that excite units, channels, layers or classes most, many at once.
 
     Returns a Gallery with the pictures (n, c, h, w) in [0, 1] and the scores they reach, not shaken. The network stops
-    at the layer asked for. Raises SynthesisError where no gradient reaches a picture, OptionError for an unknown preset.
+    at the layer asked for. Raises SynthesisError where no gradient reaches a picture, OptionError for unknown presets.
     """
     chosen = settle_settings(
         find_preset(preset), space=space, start=start, shake=shake, steps=steps, rate=rate, optimiser=optimiser

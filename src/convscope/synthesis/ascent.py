@@ -221,7 +221,7 @@ class _Loop:
         self.best = torch.full((self.count,), -torch.inf, dtype=torch.float64)
         self.kept = self.start.snapshot()
         self.moved = torch.zeros(self.count, dtype=torch.bool)
-        self.tiled = _Tiles(self.tile) if self.tile and self.tile < max(first.shape[-2:]) else None
+        self.tiled = _Tiles(self.tile) if self.tile else None
 
     def run(self) -> Made:
         interrupted = False
@@ -250,7 +250,7 @@ class _Loop:
         return Made(pixels, scores, self.history, self.done, self.moved.tolist(), interrupted)
 
     def _plain_scores(self, pixels: Tensor) -> Tensor:
-        if self.tiled:
+        if self.tiled and self.tiled.side < max(pixels.shape[-2:]):
             return torch.full((self.count,), self.history[-1] if self.history else torch.nan)
         scores = self._score(self.asked, tap(self.net, pixels, self.layers))
         return scores + self._score(self.wishes, {PIXELS: pixels}) if self.wishes else scores
@@ -379,6 +379,8 @@ class _Loop:
             with torch.no_grad():
                 free += step
             self._tidy(gradient)
+            # Of a large picture each is as much memory as the picture.
+            del gradient, step
             self.start.settle()
             self._after()
 
@@ -490,7 +492,6 @@ class _Tiles:
 
     def _around(self, tile: slice, length: int) -> slice:
         return slice(max(0, tile.start - self.margin), min(length, tile.stop + self.margin))
-
 
     def _fading(self, tile: slice, around: slice) -> Tensor:
         """Return how much a tile counts along its length: neighbours' shares add up to 1."""

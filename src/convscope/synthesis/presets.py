@@ -9,6 +9,7 @@ from ..errors import OptionError, nearest
 from .ascent import Optimiser, Steps
 from .starts import Space
 
+
 @dataclass(frozen=True)
 class Preset:
     """A start, a shake and steps; `spread` is the noise to begin with, `bounded` keeps pixels in [0, 1]."""
@@ -24,8 +25,8 @@ class Preset:
 def _yosinski(count: int, rate: float, **settings: float) -> Preset:
     """One of the four rows of Table 1 of Yosinski et al. 2015, arXiv:1506.06579.
 
-    Rows 2 and 3 have a constant factor of the gradient, which fits one network's scores only: here every step raises the
-    score, if it were linear, by what that factor did at first on theirs.
+    Rows 2 and 3 have a constant factor of the gradient, which fits one network's scores only: here every step would
+    raise the score by a constant, were it linear.
     """
     steps = Steps(count, by="ascent", scaling="progress", rate=rate, **settings)  # type: ignore[arg-type]
     return Preset("pixels", "none", steps, spread=10 / 255)
