@@ -48,7 +48,7 @@ def units(net: Net) -> None:
 
 def variety(net: Net) -> None:
     """Several pictures for one unit, and the way from one to another."""
-    convscope.maximize(net.sized(160), of="features.10:12", pictures=4).save(IMAGES / "squeezenet-diversity.png")
+    convscope.maximize(net.sized(160), of="features.10:12", variants=4).save(IMAGES / "squeezenet-diversity.png")
     convscope.maximize(net.sized(160), of="features.9:7; features.9:33", between=5).save(
         IMAGES / "squeezenet-between.png"
     )
@@ -69,7 +69,7 @@ def dream(net: Net) -> None:
 def kept(net: Net) -> None:
     """What layers keep of a photograph, and what would excite a class in it."""
     convscope.invert(net, data.chelsea()).save(IMAGES / "chelsea-invert.png")
-    convscope.accentuate(net, data.chelsea(), of="tiger, Panthera").save(IMAGES / "chelsea-accentuate.png")
+    convscope.accentuate(net, data.chelsea(), of="tiger cat").save(IMAGES / "chelsea-accentuate.png")
 
 
 def styled(net: Net, pictures: Path | None) -> None:

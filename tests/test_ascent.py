@@ -729,7 +729,6 @@ def test_steps_that_cannot_be_taken_are_refused(options: dict[str, Any], says: s
 # Real networks
 
 
-@pytest.mark.slow
 def test_a_real_class_is_reached(squeezenet: Net) -> None:
     start = begin("fourier", torch.full((1, 3, 128, 128), 0.5), [0])
     question = ask(squeezenet, 130)

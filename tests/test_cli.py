@@ -274,3 +274,46 @@ def test_interrupting_leaves_no_half_written_file(data: Callable[[str], Path], t
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors and "interrupted" in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_made_is_kept_elsewhere_when_its_place_is_gone(
+    elsewhere: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The preview takes the name of the folder that the result was to go to."""
+    (elsewhere / "other").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere / "other"))
+    asked = ["maximize", "--of", "3", "--net", "lenet5", "--steps", "8", "--preview", "made.png"]
+    message = fails(capsys, *asked, "--preview-every", "4", "-o", "made.png/3.png")
+    assert "kept instead as" in message
+    assert Image.open(elsewhere / "other" / "convscope-3.png").info["convscope"]
+    assert Image.open("made.png").size == (28, 28)
+
+
+def test_names_may_be_written_with_dashes(capsys: Capture) -> None:
+    assert run(["class-model", "--of", "3", "--net", "lenet5", "--steps", "4", "-o", "m.png"]) == 0
+    capsys.readouterr()
+    assert "there is no command 'class_modell'" in fails(capsys, "class-modell", "--of", "3")
+
+
+def test_a_film_needs_an_option_and_moves(digit: str, capsys: Capture) -> None:
+    asked = ["dream", digit, "--net", "lenet5", "--size", "40", "--steps", "1", "--octaves", "1"]
+    assert "a film is made with --zoom" in fails(capsys, *asked, "-o", "film.gif")
+    assert run([*asked, "--zoom", "3", "--frames", "frames", "-o", "film.gif"]) == 0
+    assert Image.open("film.gif").n_frames == 3
+    assert run([*asked, "--zoom", "3", "--frames", "frames", "-o", "film.mp4"]) == 0
+    assert Path("film.mp4").stat().st_size > 500
+
+
+def test_an_interruption_on_the_command_line_keeps_the_best(elsewhere: Path) -> None:
+    command = [sys.executable, "-m", "convscope", "maximize", "--of", "espresso", "--steps", "100000"]
+    command += ["--preview", "so-far.png", "--preview-every", "10", "-o", "best.png"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(600):
+            if Path("so-far.png").exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert out.split() == ["best.png"] and "the best so far was kept" in err and "Traceback" not in err
+    recipe = json.loads(Image.open("best.png").info["convscope"])
+    assert recipe["options"]["seed"] == 0 and recipe["options"]["steps"] == 100000

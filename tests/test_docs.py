@@ -91,7 +91,7 @@ def test_the_tables_of_the_readme_are_complete() -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checks.md"),
+        *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checks.md", "docs/gallery.md"),
         *("benchmarks/README.md", "training/README.md"),
     ],
 )

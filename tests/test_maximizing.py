@@ -97,7 +97,7 @@ def test_the_centre_moves_only_its_field() -> None:
 
 def test_diversity_makes_the_pictures_of_a_unit_differ_more(zfnet: Net) -> None:
     def likeness(weight: float) -> float:
-        made = maximize(zfnet, of="relu3:12", pictures=3, diversity=weight, steps=60).values["pictures"]
+        made = maximize(zfnet, of="relu3:12", variants=3, diversity=weight, steps=60).values["pictures"]
         with torch.inference_mode():
             flat = tap(zfnet, made, ["relu3"])["relu3"].flatten(2)
         grams = nn.functional.normalize((flat @ flat.transpose(1, 2)).flatten(1), dim=1)
@@ -195,7 +195,7 @@ def test_an_interruption_keeps_what_is_made(small: Net, monkeypatch: pytest.Monk
         ({"of": "b:99"}, QuestionError, "channels 0 to 7"),
         ({"of": "b:4-2"}, QuestionError, "b:2-4"),
         ({"of": "tv()"}, OptionError, "nothing is asked of the network"),
-        ({"of": "b:1", "pictures": 0}, OptionError, "at least 1"),
+        ({"of": "b:1", "variants": 0}, OptionError, "at least 1"),
         ({"of": "b:1", "between": 3}, OptionError, "between two units"),
         ({"of": "b:1", "steps": 0}, OptionError, "at least 1"),
         ({"of": "b:1", "rate": 0.0}, OptionError, "above 0"),

@@ -243,7 +243,8 @@ class _Job:
         folder = self.out or Path(f"convscope-{self.entry.name}")
         kept: dict[str, Any] = {}
         failures: list[str] = []
-        for picture, name in track(list(zip(self.pictures, _names(self.pictures), strict=True)), self.entry.name):
+        names = inputs.distinct_names(self.pictures)
+        for picture, name in track(list(zip(self.pictures, names, strict=True)), self.entry.name):
             try:
                 drawing = self._draw(net, [picture])
             except ConvscopeError as error:
@@ -299,16 +300,6 @@ def _rescued(drawing: Drawing, out: Path, image: Any) -> str:
         return f"; kept instead as {drawing.save(Path(gettempdir()) / f'convscope-{out.name}', image=image)}"
     except OutputError:
         return ""
-
-
-def _names(pictures: list[Path]) -> list[str]:
-    """Name outputs after the pictures, numbering those of the same name."""
-    seen: dict[str, int] = {}
-    names = list[str]()
-    for picture in pictures:
-        seen[picture.stem] = seen.get(picture.stem, 0) + 1
-        names.append(picture.stem if seen[picture.stem] == 1 else f"{picture.stem}-{seen[picture.stem]}")
-    return names
 
 
 def demo(

@@ -11,9 +11,12 @@ from typing import Any
 from . import outputs, registry, sheets
 from .drawings import Drawing, Gallery, Heatmap
 from .explaining import explain, predict
+from .methods.class_models import class_model
 from .methods.comparing import compare
+from .methods.dreaming import dream
 from .methods.features import filters, maps, project, reconstruct
 from .methods.hidden import hidden_gradients
+from .methods.maximizing import filters_by_ascent
 from .methods.occlusion_study import occlusion_study
 from .net import Net
 from .pages import article, bars, contents, page, section
@@ -47,6 +50,7 @@ def write_demo(folder: Path) -> Path:
         *(lambda entry=entry: _method(folder, net, entry, pictures[:_SHOWN]) for entry in _methods()),
         *(lambda layer=layer: _maps(folder, net, pictures, layer) for layer in ("conv1", "conv3", "conv6")),
         lambda: _views(folder, net, pictures[:_SHOWN]),
+        lambda: _made(folder, net, pictures),
         lambda: _learning(folder, history),
     ]
     introduction, *parts = [step() for step in track(steps, "demo")]
@@ -144,6 +148,30 @@ def _views(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
         "reconstruct": ("What each layer keeps", reconstruct(wide, list(pictures))),
     }
     return "".join(section(title, "", _figure(folder, drawing, name)) for name, (title, drawing) in drawings.items())
+
+
+def _made(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
+    """Show what units and classes look for, by pictures made from nothing, and a dream of a photograph."""
+    drawings: dict[str, tuple[str, str, Drawing]] = {
+        "units-relu3": (
+            "What units look for",
+            "For every channel the picture that excites it most, made from noise; with more steps they get clearer.",
+            filters_by_ascent(net, layer="relu3", channels="0-11", steps=48, batch=12),
+        ),
+        "class-models": (
+            "What classes look like to it",
+            "The class score climbed from the zero image.",
+            class_model(net, of=["espresso", "tabby", "goldfish", "school bus"], steps=64, batch=4),
+        ),
+        "dream": (
+            "A dream",
+            "What its fifth layer sees in a photograph, made visible.",
+            dream(net, pictures[0], size=320),
+        ),
+    }
+    return "".join(
+        section(title, text, _figure(folder, drawing, name)) for name, (title, text, drawing) in drawings.items()
+    )
 
 
 def _learning(folder: Path, history: History) -> str:

@@ -55,6 +55,16 @@ def find_all(names: Iterable[str]) -> list[Path]:
     return found
 
 
+def distinct_names(pictures: Sequence[Path]) -> list[str]:
+    """Name outputs after the pictures, numbering those of the same name."""
+    seen: dict[str, int] = {}
+    names = list[str]()
+    for picture in pictures:
+        seen[picture.stem] = seen.get(picture.stem, 0) + 1
+        names.append(picture.stem if seen[picture.stem] == 1 else f"{picture.stem}-{seen[picture.stem]}")
+    return names
+
+
 def load_named(name: str | None, weights: str, epoch: int | None, device: str, pictures: Sequence[Path]) -> Net:
     """Load the network that a command names, or say on stderr which was taken instead."""
     from ..zoo import default_for, find_device, load

@@ -56,8 +56,8 @@ def maximize(
         "what to excite: a class, layer:channel (its mean over places), layer:channel@centre, layer:0-15, a layer, "
         "sums with penalties as 'conv5:7 - 0.001*tv()'; several with semicolons between",
     ],
-    pictures: Annotated[int, "how many different pictures for each"] = 1,
-    diversity: Annotated[float, "how much the pictures of one unit are driven apart, in shares of its score"] = 0.2,
+    variants: Annotated[int, "how many different pictures for each"] = 1,
+    diversity: Annotated[float, "how much the variants of one unit are driven apart, in shares of its score"] = 0.2,
     between: Annotated[int | None, "of two units: this many pictures on the way from the first to the second"] = None,
     preset: PresetName = "lucid",
     space: SpaceOption = None,
@@ -81,14 +81,14 @@ def maximize(
     )
     settings = Settings(chosen, seed, batch, Watch("making", preview, preview_every))
     questions = _questions(net, of)
-    if pictures < 1:
-        raise OptionError(f"pictures is how many for each unit, at least 1, not {pictures}")
+    if variants < 1:
+        raise OptionError(f"variants is how many pictures for each unit, at least 1, not {variants}")
     titles = [str(question).replace("@mean", "") for question in questions]
     if between is not None:
         questions, titles = _between(questions, titles, between)
     with listen() as remarks:
-        asked = questions if pictures == 1 else _apart(net, questions, settings, diversity)
-        made, settings = make_many(net, asked, settings, copies=pictures)
+        asked = questions if variants == 1 else _apart(net, questions, settings, diversity)
+        made, settings = make_many(net, asked, settings, copies=variants)
         refuse_dead(net, questions, made)
     sheet = Sheet(
         f"What excites {titles[0]}" if len(titles) == 1 else f"What excites {len(titles)} units of {net.name}",
@@ -96,7 +96,7 @@ def maximize(
         settings.summary(net),
         footnote(net, registry.VIEWS["maximize"], remarks),
     )
-    own = {"pictures": pictures, "diversity": diversity if pictures > 1 else None, "between": between}
+    own = {"variants": variants, "diversity": diversity if variants > 1 else None, "between": between}
     options = {"preset": preset, **settings.to_dict(), **own, "size": list(net.size)}
     return Gallery(sheet, _values(made), recipe(net, "maximize", [], "; ".join(map(str, questions)), options, remarks))
 
@@ -158,7 +158,7 @@ def _with_places(net: Net, question: Objective) -> str:
         return layer.name
     placed = [one.name for one in net.layers.values() if one.spatial and one.leaf and one.places > 1]
     if not placed:
-        raise LayerError(f"{net.name} has no layer with places in which pictures could differ: use pictures=1")
+        raise LayerError(f"{net.name} has no layer with places in which pictures could differ: use variants=1")
     return placed[-1]
 
 

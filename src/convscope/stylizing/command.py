@@ -131,9 +131,4 @@ def _targets(pictures: Sequence[Path], style: Path, out: Path | None) -> list[Pa
         raise OutputError(f"several pictures are written to a folder: give -o FOLDER, not {out}")
     place = out or Path(f"convscope-{style.stem}")
     check_folder(place)
-    seen: dict[str, int] = {}
-    targets: list[Path] = []
-    for picture in pictures:
-        seen[picture.stem] = seen.get(picture.stem, 0) + 1
-        targets.append(place / f"{picture.stem}{'' if seen[picture.stem] == 1 else f'-{seen[picture.stem]}'}.png")
-    return targets
+    return [place / f"{name}.png" for name in inputs.distinct_names(pictures)]
