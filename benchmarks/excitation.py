@@ -87,9 +87,8 @@ def models(net: Net, other: Net, names: list[str], steps: int) -> None:
     """Print how sure the network is of its own class models, and what another network says of them."""
     made = class_model(net, of=names, steps=steps)
     made.save(f"class-models-{net.name}.png")
-    pixels = made.values["models"]
-    own = predict(net, pixels)
     shown = made.values["pictures"]
+    own, unscaled = predict(net, shown), predict(net, made.values["models"])
     size = torch.nn.functional.interpolate(shown, size=other.size, mode="bicubic", antialias=True)
     seen = predict(other, size.clamp(0, 1))
     sure, ranks = 0, []
@@ -98,7 +97,8 @@ def models(net: Net, other: Net, names: list[str], steps: int) -> None:
         sure += int(own[i].argmax()) == index and float(own[i, index]) > 0.9
         rank = int((seen[i] > seen[i, theirs]).sum()) if theirs is not None else None
         ranks += [rank] if rank is not None else []
-        print(f"  {name:30} p = {float(own[i, index]):.2f}   rank in {other.name}: {rank}")
+        shares = f"p = {float(own[i, index]):.2f} ({float(unscaled[i, index]):.2f} unscaled)"
+        print(f"  {name:30} {shares}   rank in {other.name}: {rank}", flush=True)
     count = len(other.classes)
     first, five = sum(r == 0 for r in ranks), sum(r < 5 for r in ranks)
     print(

@@ -27,7 +27,7 @@ from ..objectives import Objective, ask
 from ..registry import view
 from ..reporting import listen
 from ..sheets import Sheet, Tile, enlarged, number
-from ..synthesis.ascent import Made, Preview, PreviewEvery, Seed, Steps, Watch, ascend
+from ..synthesis.ascent import Preview, PreviewEvery, Seed, Steps, Watch, ascend
 from ..synthesis.many import Settings, make_many, refuse_dead, settle_settings
 from ..synthesis.presets import (
     OptimiserOption,
@@ -44,7 +44,7 @@ _PRESETS = {
     "clear": Preset("fourier", "standard", Steps(256, rate=0.02), start="zero", spread=0.0, bounded=False),
     "paper": Preset("pixels", "none", Steps(256, rate=0.01), start="zero", spread=0.0, bounded=False),
 }
-_CONTRAST = 0.1
+_CONTRAST = 0.2
 _MOST_CONTRAST = 4.0
 
 
@@ -101,7 +101,7 @@ def class_model(
         "scores": torch.cat([made[i].scores for i in pictures]),
         "lambdas": torch.tensor([lambdas[i] for i in pictures]),
     }
-    tiles = [_tile(net, classes[i], lambdas[i], made[i], *shown) for i, shown in pictures.items()]
+    tiles = [_tile(net, classes[i], lambdas[i], *shown) for i, shown in pictures.items()]
     sheet = _sheet(net, classes, tiles, settings, footnote(net, registry.VIEWS["class_model"], remarks))
     options = {"preset": preset, "l2": l2, **settings.to_dict(), "size": list(net.size)}
     return Gallery(sheet, values, recipe(net, "class_model", [], "; ".join(map(str, classes)), options, remarks))
@@ -156,9 +156,9 @@ def _in_contrast(net: Net, model: Tensor) -> tuple[Tensor, float]:
     return (mean + away * factor).clamp(0, 1), factor
 
 
-def _tile(net: Net, question: Objective, weight: float, one: Made, picture: Tensor, factor: float) -> Tile:
+def _tile(net: Net, question: Objective, weight: float, picture: Tensor, factor: float) -> Tile:
     index = _index(question)
-    chance = float(predict(net, one.pixels)[0, index])
+    chance = float(predict(net, picture[None])[0, index])
     return Tile(
         enlarged(to_image(picture.float().cpu().numpy()), 370),
         f"{index} {net.class_name(index)} · p = {chance:.2f} · lambda {number(weight)} · contrast × {factor:.2g}",
