@@ -94,6 +94,17 @@ class Sheet:
         return [tile for row in self.rows for tile in row if tile is not None]
 
 
+def in_rows(tiles: Sequence[Tile], *, most: int = 8) -> tuple[tuple[Tile, ...], ...]:
+    """Lay tiles out as a block wider than high, up to `most` in a row, its last row full where that can be."""
+    count = len(tiles)
+    if count <= 5:
+        return (tuple(tiles),)
+    low, high = math.ceil(math.sqrt(count) * 1.1), min(most, math.floor(math.sqrt(count) * 2))
+    full = [across for across in range(high, low - 1, -1) if count % across == 0]
+    across = full[0] if full else min(most, round(math.sqrt(count) * 1.4))
+    return tuple(tuple(tiles[i : i + across]) for i in range(0, count, across))
+
+
 def enlarged(image: Image.Image, side: int) -> Image.Image:
     """Bring an image near to `side` pixels: small ones by a whole factor without blur, large ones down."""
     longest = max(image.size)

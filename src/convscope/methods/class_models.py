@@ -26,7 +26,7 @@ from ..net import Net
 from ..objectives import Objective, ask
 from ..registry import view
 from ..reporting import listen
-from ..sheets import Sheet, Tile, enlarged, number
+from ..sheets import Sheet, Tile, enlarged, in_rows, number
 from ..synthesis.ascent import Preview, PreviewEvery, Seed, Steps, Watch, ascend
 from ..synthesis.many import Settings, make_many, refuse_dead, settle_settings
 from ..synthesis.presets import (
@@ -108,11 +108,10 @@ def class_model(
 
 
 def _sheet(net: Net, classes: list[Objective], tiles: list[Tile], settings: Settings, note: str) -> Sheet:
-    across = len(tiles) if len(tiles) <= 5 else min(8, round((len(tiles) * 1.6) ** 0.5))
     what = net.class_name(_index(classes[0])) if len(classes) == 1 else f"{len(classes)} classes"
     return Sheet(
         f"What {what} look{'s' * (len(classes) == 1)} like to {net.name}",
-        tuple(tuple(tiles[i : i + across]) for i in range(0, len(tiles), across)),
+        in_rows(tiles),
         f"score less lambda times the squared norm, mean added · {settings.summary(net)}",
         note,
     )

@@ -24,7 +24,7 @@ from ..net import OUTPUT, Layer, Net
 from ..objectives import Objective, Unit, ask
 from ..registry import view
 from ..reporting import listen
-from ..sheets import Sheet, Tile, enlarged, number
+from ..sheets import Sheet, Tile, enlarged, in_rows, number
 from ..synthesis.ascent import Made, Preview, PreviewEvery, Seed, Watch
 from ..synthesis.many import Settings, make_many, refuse_dead, settle_settings
 from ..synthesis.presets import (
@@ -178,9 +178,7 @@ def _rows(
     ]
     if len(tiles[0]) > 1:
         return tuple(tiles)
-    flat = [row[0] for row in tiles]
-    across = len(flat) if len(flat) <= 5 else min(8, round((len(flat) * 1.6) ** 0.5))
-    return tuple(tuple(flat[i : i + across]) for i in range(0, len(flat), across))
+    return in_rows([row[0] for row in tiles])
 
 
 def _captions(net: Net, question: Objective, title: str, one: Made) -> list[str]:
@@ -268,8 +266,8 @@ def _fitting(net: Net, layer: Layer) -> int:
 def _mosaic(
     net: Net, layer: Layer, numbers: list[int], made: Mapping[int, Made], settings: Settings, note: str
 ) -> Sheet:
-    across = min(16, max(4, round(len(made) ** 0.5 * 1.4)))
-    side = max(64, min(160, 1200 // across))
+    most = 16 if len(made) > 64 else 8
+    side = 64 if len(made) > 64 else 130
     tiles = [
         Tile(
             enlarged(to_image(made[i].pixels[0].float().cpu().numpy()), side),
@@ -282,7 +280,7 @@ def _mosaic(
     what = "classes" if layer.name == OUTPUT else f"channels of {layer.name}"
     return Sheet(
         f"What the {what} of {net.name} look for",
-        tuple(tuple(tiles[i : i + across]) for i in range(0, len(tiles), across)),
+        in_rows(tiles, most=most),
         f"channel · mean activity · {settings.summary(net)}",
         note,
     )
