@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -141,6 +141,7 @@ class Net(nn.Module):
         self.name = name or type(body).__name__
         self.classes = tuple(classes)
         self.note = note
+        self._held = False
         self.channels = channels or _first_channels(body)
         self.mean, self.std = (_per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
         height, width = (size, size) if isinstance(size, int) else size
@@ -223,11 +224,22 @@ class Net(nn.Module):
     def run(self, pixels: Tensor) -> Tensor:
         """Do what `forward` does, but let an error about the size be the network's own."""
         pixels = self._check(pixels)
-        with frozen(self.body):
+        with nullcontext() if self._held else frozen(self.body):
             output = self.body(self.normalise(pixels))
         if not isinstance(output, Tensor):
             raise NetworkError(self._no_tensor(type(output).__name__))
         return output
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Keep the body frozen for many passes, so that its modules are not looked through for each."""
+        already = self._held
+        with frozen(self.body):
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = already
 
     @contextmanager
     def blaming_the_size(self, pixels: Tensor) -> Generator[None]:

@@ -228,8 +228,9 @@ class _Loop:
         ticks = track(range(self.steps.count), lambda: f"{self.watch.label}{self.said}")
         step = {"adam": self._adam, "lbfgs": self._lbfgs, "ascent": self._ascent}[self.steps.by]
         try:
-            step(iter(ticks))
-            self._look()
+            with self.net.held():
+                step(iter(ticks))
+                self._look()
         except KeyboardInterrupt:
             if not self.done:
                 raise

@@ -98,7 +98,19 @@ class Shake:
         x, y = ((2 * torch.arange(side, device=pixels.device) + 1).to(pixels) / side - 1 for side in (width, height))
         grid = (matrix[..., 0] * x[:, None] + matrix[..., 2]) + matrix[..., 1] * y[:, None, None]
         # Beyond the border lies mid-grey.
-        return F.grid_sample(pixels - 0.5, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + 0.5
+        return _sampled(pixels - 0.5, grid) + 0.5
+
+
+def _sampled(pixels: Tensor, grid: Tensor) -> Tensor:
+    """Read pictures (n, c, h, w) at a grid (n, h, w, 2), zero beyond them."""
+    count, channels, height, width = pixels.shape
+    parts = torch.get_num_threads() if count == 1 and pixels.device.type == "cpu" else 1
+    if height % parts:
+        parts = 1
+    # Threads take whole pictures: a single one is cut into as many stripes as there are threads.
+    stripes = grid.view(count * parts, height // parts, width, 2)
+    read = F.grid_sample(pixels.expand(count * parts, -1, -1, -1), stripes, mode="bilinear", align_corners=False)
+    return read if parts == 1 else read.transpose(0, 1).reshape(1, channels, height, width)
 
 
 def _none(side: int) -> Shake:
