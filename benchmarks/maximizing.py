@@ -1,8 +1,8 @@
 """Time a step of `ascend` against a bare forward and backward pass to the same layer, and against lucent.
 
-    python benchmarks/maximizing.py [--rounds 7] [--steps 40] [--lucent FOLDER]
+    python benchmarks/maximizing.py [--net resnet18] [--rounds 7] [--steps 40] [--lucent FOLDER]
 
-SqueezeNet with random weights, 224 x 224 pixels, one channel asked for, as `maximize` does by default: Fourier, the
+A network with random weights, 224 x 224 pixels, one channel asked for, as `maximize` does by default: Fourier, the
 standard shake, Adam. Contenders run in turn, round after round; a contender's figure is its quickest step of all rounds
 (what else the machine does can only make a step slower), a ratio that of two figures. The first sixteen steps, in which
 gradient is led past silent rectifiers, are counted apart. "bare" runs nothing but the modules up to the layer, on a
@@ -60,7 +60,7 @@ from convscope.synthesis.shakes import shake_for
 from convscope.synthesis.starts import begin
 
 SIDE = 224
-LAYERS = ("features.5", "features.12", "classifier.1")
+LAYERS = {"squeezenet1_0": ("features.5", "features.12", "classifier.1"), "resnet18": ("layer1", "layer3", "layer4")}
 CHANNEL = 10
 BEGINNING = 16
 BATCHES = (1, 4, 16)
@@ -69,9 +69,9 @@ Times = list[float]
 Run = Callable[[], Times]
 
 
-def network() -> Net:
-    """Build SqueezeNet with random weights that let the signal through."""
-    net = load("torchvision:squeezenet1_0", weights=None)
+def network(name: str) -> Net:
+    """Build a network with random weights that let the signal through."""
+    net = load(f"torchvision:{name}", weights=None)
     torch.manual_seed(0)
     for module in net.body.modules():
         if isinstance(module, nn.Conv2d):
@@ -101,12 +101,14 @@ def ours(net: Net, layer: str, steps: int, pictures: int = 1) -> Times:
 
 
 def modules_to(body: Any, layer: str) -> nn.Sequential:
-    """Return SqueezeNet's modules up to a layer, without trainable parameters."""
+    """Return the modules up to a layer of a network of sequences, without trainable parameters."""
     parts: list[nn.Module] = []
-    for name, module in (*body.features.named_children(), *body.classifier.named_children()):
+    for name, module in body.named_children():
+        if layer.startswith(f"{name}."):
+            parts.append(modules_to(module, layer.removeprefix(f"{name}.")))
+            break
         parts.append(module)
-        where = "features" if len(parts) <= len(body.features) else "classifier"
-        if f"{where}.{name}" == layer:
+        if name == layer:
             break
     return nn.Sequential(*parts).eval().requires_grad_(False)
 
@@ -168,7 +170,7 @@ def layers(net: Net, rounds: int, steps: int, lucent: bool) -> None:
     """Print a step at every layer against a bare one, and against lucent's."""
     print("| layer | bare, ms | convscope, ms | of bare | first 16, of bare | lucent, ms | lucent / convscope |")
     print(f"|{'---|' * 7}")
-    for layer in LAYERS:
+    for layer in LAYERS[net.name]:
         runs: dict[str, Run] = {
             "bare": lambda layer=layer: bare(net, layer, steps),
             "ours": lambda layer=layer: ours(net, layer, BEGINNING + steps)[BEGINNING:],
@@ -192,7 +194,7 @@ def batches(net: Net, rounds: int, steps: int) -> None:
     print(
         f"\n| layer | {' | '.join(f'{count} at once, ms each' for count in BATCHES)} |\n|{'---|' * (len(BATCHES) + 1)}"
     )
-    for layer in LAYERS:
+    for layer in LAYERS[net.name]:
         runs: dict[str, Run] = {
             str(count): lambda layer=layer, count=count: [
                 step / count for step in ours(net, layer, BEGINNING + max(4, steps // count), count)[BEGINNING:]
@@ -219,13 +221,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--net", choices=LAYERS, default="squeezenet1_0")
     parser.add_argument("--lucent", type=Path, help="the folder that lucent was installed to")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.lucent:
         find_lucent(given.lucent)
     print(f"{platform.processor() or platform.machine()}, {given.threads} threads, torch {torch.__version__}")
-    net = network()
+    net = network(given.net)
     layers(net, given.rounds, given.steps, bool(given.lucent))
     batches(net, given.rounds, given.steps)
 

@@ -409,13 +409,26 @@ def test_a_unit_that_wakes_later_was_reached() -> None:
         assert made.moved == [moved] and made.steps == count
 
 
-def test_gradient_is_the_true_one_after_the_first_steps() -> None:
-    """A unit that dies later stays dead: only the beginning is helped."""
+def test_gradient_is_led_past_rectifiers_until_it_gets_there_or_is_given_up() -> None:
+    """What is still silent after the first steps is helped for a while longer, and then left."""
     net = dead(1.0, -2.4)
     start = Recorded(grey(1, 8))
-    ascend(net, [ask(net, "1:0 - 0*l2()")], start, steps=Steps(20, by="ascent", rate=1e-9))
+    made = ascend(net, [ask(net, "1:0 - 0*l2()")], start, steps=Steps(100, by="ascent", rate=1e-9))
     moved = [not torch.equal(a, b) for a, b in zip([grey(1, 8), *start.seen], start.seen, strict=False)]
-    assert moved == [True] * 16 + [False] * 4
+    assert moved[:64] == [True] * 64 and not any(moved[64:])
+    assert made.moved == [False] and made.steps < 80
+
+
+def test_gradient_is_the_true_one_once_it_gets_there() -> None:
+    """A unit that dies later stays dead: only the beginning is helped."""
+    net = dead(1.0, -0.4)
+    start = Recorded(grey(1, 8))
+    made = ascend(net, [ask(net, "1:0")], start, steps=Steps(24, by="ascent", rate=1e-3))
+    with torch.enable_grad():
+        pixels = start.seen[18].clone().requires_grad_()
+        (true,) = torch.autograd.grad(ask(net, "1:0")(net, pixels).sum(), pixels)
+    torch.testing.assert_close(start.seen[19] - start.seen[18], 1e-3 * true)
+    assert made.moved == [True] and bool(true.any())
 
 
 @pytest.mark.parametrize("activation", [nn.GELU, nn.SiLU, nn.Tanh, nn.LeakyReLU])

@@ -51,9 +51,8 @@ class _Reader:
         self.calls: dict[str, int] = {}
 
     def read(self, net: Net, pixels: Tensor) -> None:
-        modules = dict(net.body.named_modules())
         handles = [
-            modules[module].register_forward_hook(self._hook(module))
+            net.body.get_submodule(module).register_forward_hook(self._hook(module))
             for module in sorted({name.partition("#")[0] for name in self.names})
         ]
         try:

@@ -104,7 +104,7 @@ class Steps:
 class Made:
     """Pictures (n, c, h, w) with their scores (n,) as seen without shaking, and how the loop ended.
 
-    `history` holds the mean score at every look; `moved` says which pictures were ever reached by a gradient.
+    `history` holds the mean score at every look; `moved` says which pictures the true gradient ever reached.
     """
 
     pixels: Tensor
@@ -263,8 +263,6 @@ class _Loop:
         pixels = self.start.pixels()
         seen = self.shake(pixels, self.drawn[self.done])
         below, scores = self._below(seen.detach())
-        if self._beginning:
-            self.moved |= below.flatten(1).any(1).view(self.count, -1).any(1).cpu()
         outputs, gradients = [seen], [below]
         if self.wishes:
             wished = self._score(self.wishes, {PIXELS: pixels})
@@ -275,15 +273,30 @@ class _Loop:
         return gradient
 
     def _below(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the network's gradient by what it sees, and its scores (n,)."""
-        if self.redirect and self._beginning:
-            try:
-                with rules.relu_rule(rules.redirected):
-                    return self._differentiate(seen)
-            except RuleError:
-                # Only rectifiers can be redirected, and only they need it.
-                self.redirect = False
-        return self._differentiate(seen)
+        """Return the network's gradient by what it sees, and its scores (n,).
+
+        In the first steps, and for a while longer where the true gradient reaches nothing, it is led past rectifiers.
+        """
+        if self.done < min(_REDIRECTED, self.steps.count - 1):
+            led = self._redirected(seen)
+            if led is not None:
+                return led
+        found = self._differentiate(seen)
+        if self._watching:
+            self.moved |= found[0].flatten(1).any(1).view(self.count, -1).any(1).cpu()
+            return (self._redirected(seen) if self._watching else None) or found
+        return found
+
+    def _redirected(self, seen: Tensor) -> tuple[Tensor, Tensor] | None:
+        if not self.redirect:
+            return None
+        try:
+            with rules.relu_rule(rules.redirected):
+                return self._differentiate(seen)
+        except RuleError:
+            # Only rectifiers can be redirected, and only they need it.
+            self.redirect = False
+            return None
 
     def _differentiate(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         if self.tiled:
@@ -308,9 +321,9 @@ class _Loop:
         return torch.cat(scores).view(-1, views).mean(1)
 
     @property
-    def _beginning(self) -> bool:
-        """Whether it is still watched which pictures a gradient reaches."""
-        return self.done < _REDIRECTED or (self.done < _PATIENCE and not bool(self.moved.all()))
+    def _watching(self) -> bool:
+        """Whether there are pictures that the true gradient may still come to reach."""
+        return self.done < _PATIENCE and not bool(self.moved.all())
 
     # Looking ------------------------------------------------------------------------------------------------------
 
