@@ -24,6 +24,10 @@ bench: .venv/tested
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/cams.py
 	$(BIN)/python benchmarks/occlusion.py
+	$(BIN)/python benchmarks/maximizing.py
+	$(BIN)/python benchmarks/styling.py
+	$(BIN)/python benchmarks/dreaming.py
+	$(BIN)/python benchmarks/stylizing.py
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || (echo "convscope needs Python 3.11 or newer: install one, or say make PYTHON=/path/to/python" && false)

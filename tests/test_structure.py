@@ -132,3 +132,8 @@ def test_public_docstrings_begin_with_a_sentence() -> None:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
                 first = (ast.get_docstring(node) or "").split("\n\n")[0]
                 assert first.rstrip().endswith((".", ":")), f"{path.name}: {node.name}"
+
+
+def test_no_option_has_the_name_of_what_commands_take() -> None:
+    for name, entry in registry.load_all().items():
+        assert not {"picture", "pictures", "net"} & set(entry.options), name

@@ -49,7 +49,8 @@ class Entry:
     @property
     def takes(self) -> str:
         """What it is given besides the network: "picture", "pictures" or ""."""
-        names = inspect.signature(self.function).parameters
+        parameters = inspect.signature(self.function).parameters.values()
+        names = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
         return "picture" if self.attributes or "picture" in names else "pictures" if "pictures" in names else ""
 
     @property

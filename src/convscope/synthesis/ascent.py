@@ -206,6 +206,8 @@ class _Loop:
             raise OptionError("decay, blur and small_* work on the pixels themselves: use them with space='pixels'")
         if self.steps.by == "lbfgs" and self.shake != Shake():
             raise OptionError("L-BFGS needs a score that stays the same: use shake='none', or the optimiser adam")
+        if self.tile is not None and self.tile < 1:
+            raise OptionError(f"a tile's side is at least 1 pixel, not {self.tile}")
         if len(self.seeds) != self.count:
             self.seeds = [self.seeds[0] + i for i in range(self.count)]
         self.asked = [_part(question, of_pixels=False) for question in self.questions]
