@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from convscope import Net, ask
-from convscope.batching import bytes_of, in_batches, out_of_memory
+from convscope.batching import bytes_of, in_batches, out_of_memory, quickest
 from convscope.errors import OptionError, OutOfMemory
 from convscope.methods.rise import rise
 from convscope.reporting import listen, tracked_by
@@ -231,3 +233,23 @@ def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
 def test_amounts_that_cannot_be_are_refused(text: str) -> None:
     with pytest.raises(OptionError, match="memory is an amount such as '2 GiB' or '500 MB'"):
         bytes_of(text)
+
+
+@pytest.mark.parametrize(
+    ("cost", "best"),
+    [(lambda size: 0.01, 16), (lambda size: 0.004 * size, 1), (lambda size: 0.01 if size <= 4 else 0.1, 4)],
+    ids=["one price", "by the piece", "four together"],
+)
+def test_the_quickest_batch_is_found(cost: Callable[[int], float], best: int) -> None:
+    assert quickest(lambda size: time.sleep(cost(size)), (1, 4, 16)) == best
+
+
+def test_a_batch_that_memory_does_not_hold_is_not_taken() -> None:
+    def work(size: int) -> None:
+        if size > 4:
+            raise torch.OutOfMemoryError("out of memory")
+        time.sleep(0.005)
+
+    assert quickest(work, (1, 4, 16)) == 4
+    with pytest.raises(RuntimeError, match="broken"):
+        quickest(lambda size: (_ for _ in ()).throw(RuntimeError("broken")), (1, 4))

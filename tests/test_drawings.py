@@ -26,7 +26,7 @@ from convscope import colours, sheets
 from convscope.drawings import Curve, Drawing, Gallery, Heatmap, Picture, Recipe, read_recipe, robust_limit
 from convscope.errors import OptionError, OutputError, PictureError
 from convscope.images import Fit, View, view
-from convscope.sheets import Scale, Sheet, Tile, enlarged, number
+from convscope.sheets import Scale, Sheet, Tile, enlarged, in_rows, number, side_by_side
 
 thorough = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 Box = tuple[float, float, float, float]
@@ -573,3 +573,23 @@ def test_enlarged_images_keep_their_aspect_and_small_ones_their_pixels(size: tup
         assert (
             abs(result.width - size[0] * side / max(size)) <= 1 and abs(result.height - size[1] * side / max(size)) <= 1
         )
+
+
+@pytest.mark.parametrize(("count", "across"), [(1, 1), (5, 5), (6, 3), (12, 6), (16, 8), (21, 7), (24, 8), (64, 8)])
+def test_a_block_has_full_rows_where_it_can(count: int, across: int) -> None:
+    tiles = [Tile(Image.new("RGB", (4, 4)), str(i)) for i in range(count)]
+    rows = in_rows(tiles)
+    assert {len(row) for row in rows} == {across}
+    assert [tile.caption for row in rows for tile in row] == [str(i) for i in range(count)]
+
+
+def test_a_block_that_cannot_have_full_rows_is_wide_and_whole() -> None:
+    rows = in_rows([Tile(Image.new("RGB", (4, 4)), str(i)) for i in range(31)])
+    assert [len(row) for row in rows] == [8, 8, 8, 7]
+
+
+def test_images_side_by_side_are_all_there() -> None:
+    images = [Image.new("RGB", (10, 6), colour) for colour in ("red", "lime", "blue")]
+    block = side_by_side(images)
+    assert {colour for _, colour in block.getcolors()} == {(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)}
+    assert side_by_side(images[:1]) is images[0]
