@@ -128,7 +128,7 @@ def main() -> None:
     models(small, large, names, given.steps)
     twins = [same_class(name, large) for name in names]
     models(large, small, [large.classes[index] for index in twins if index is not None], given.steps)
-    for net in (small, large):
+    for net in (small, large) if given.channels else ():
         channels(net, given.channels, paths, given.steps)
 
 

@@ -249,14 +249,21 @@ class _Loop:
             self.start.restore(self.kept)
         with torch.no_grad():
             pixels = self.start.pixels().clone()
-            scores = self._plain_scores(pixels)
+        scores = self._plain_scores(pixels)
         return Made(pixels, scores, self.history, self.done, self.moved.tolist(), interrupted)
 
     def _plain_scores(self, pixels: Tensor) -> Tensor:
         if self.tiled and self.tiled.side < max(pixels.shape[-2:]):
             return torch.full((self.count,), self.history[-1] if self.history else torch.nan)
-        scores = self._score(self.asked, tap(self.net, pixels, self.layers))
-        return scores + self._score(self.wishes, {PIXELS: pixels}) if self.wishes else scores
+        if self.redirect and self.done <= _REDIRECTED:
+            # So short a run has seen no gradient but those that were led past rectifiers.
+            below, scores = self._whole(pixels.clone())
+            self.moved |= below.flatten(1).any(1).cpu()
+        else:
+            with torch.no_grad():
+                scores = self._score(self.asked, tap(self.net, pixels, self.layers))
+        with torch.no_grad():
+            return scores + self._score(self.wishes, {PIXELS: pixels}) if self.wishes else scores
 
     # One evaluation -----------------------------------------------------------------------------------------------
 
@@ -279,7 +286,7 @@ class _Loop:
 
         In the first steps, and for a while longer where the true gradient reaches nothing, it is led past rectifiers.
         """
-        if self.done < min(_REDIRECTED, self.steps.count - 1):
+        if self.done < _REDIRECTED:
             led = self._redirected(seen)
             if led is not None:
                 return led
