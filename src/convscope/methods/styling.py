@@ -50,6 +50,9 @@ _NOISE = 0.02
 _RATES = {"fourier": 0.05, "pixels": 0.02}
 """Adam's, by what it changes."""
 
+_NARROW = 24
+"""The shorter side of a style, in pixels, below which it is said to be narrow."""
+
 _FEWEST = 4
 """Places of a style that a Gram matrix is taken over, at least."""
 
@@ -277,6 +280,8 @@ class _Work:
         larger = width / one.original.width
         if larger > 2 and side == self.size:
             say(f"{one.name or 'the style'} is enlarged {larger:.1f} times: its texture is blurred")
+        elif min(height, width) < _NARROW and side == self.size:
+            say(f"{one.name or 'the style'} is only {width} × {height} px here: little of its texture is left")
         if self.keep_colour:
             pixels = _matched(_luminance(pixels), _luminance(self.pixels(side))).expand(-1, 3, -1, -1)
         try:

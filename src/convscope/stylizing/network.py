@@ -106,13 +106,13 @@ def read_style(path: str | Path) -> tuple[StyleNet, dict[str, Any]]:
     Raises WeightsError for a file that is missing or damaged, or that `convscope train-style` did not write.
     """
     path = Path(path)
+    made = f"a style file is made by convscope train-style STYLE.jpg --data FOLDER -o {path.stem}.safetensors"
+    if path.exists() and path.suffix.lower() != ".safetensors":
+        raise WeightsError(f"{path} is no style file, which ends in .safetensors: {made}")
     state, told = read_weights(path), facts(path)
     if told.get("network") != KIND:
         held = f"weights of {told['network']}" if "network" in told else "no style"
-        raise WeightsError(
-            f"{path} holds {held}: a style file is made by convscope train-style STYLE.jpg --data FOLDER -o "
-            f"{path.stem}.safetensors"
-        )
+        raise WeightsError(f"{path} holds {held}: {made}")
     net = StyleNet(_count(told, "width", path), _count(told, "blocks", path))
     fit_weights(net, state, network=f"a style network of width {net.width}")
     return net.eval().requires_grad_(False), told
