@@ -16,21 +16,20 @@ here):
 It is called as its README does, in its default transforms: they pad by 12 pixels, so that its network sees 1.23 times
 as many. With kornia 0.9 it does not run: there is no kornia.get_rotation_matrix2d any more.
 
-Found on an AMD EPYC (a virtual machine of 4 cores, other work beside it), 2 threads, torch 2.15, milliseconds a step:
+Found on an AMD EPYC (a virtual machine of 4 cores), 2 threads, torch 2.15, milliseconds a step:
 
     layer          bare   convscope   of bare (wanted 1.15)   lucent   lucent / convscope (wanted)
-    features.5     22.5   28.1        1.25                    59.1     2.10 (3)
-    features.12    38.1   43.9        1.15                    75.1     1.71
-    classifier.1   42.1   47.6        1.13                    79.6     1.67 (1.5)
+    features.5     23.3   28.2        1.21                    61.4     2.17 (3)
+    features.12    39.7   44.7        1.12                    83.8     1.87
+    classifier.1   48.8   54.3        1.11                    91.2     1.68 (1.5)
 
     per picture     1 at once   4 at once   16 at once
-    features.5      29.1        26.4        36.6
-    features.12     45.1        39.7        51.5
-    classifier.1    48.4        42.3        55.0
+    features.5      28.3        25.6        35.7
+    features.12     44.5        39.3        56.5
 
 The overhead is about 5 ms at every layer: one inverse Fourier transform, one resampling and ten passes over the pixels,
 forward and back, 3.4 ms, of which the resampling's backward pass is a third; 1.1 ms to freeze the network and hook the
-layer; Adam 0.25 ms. features.5 is a third of the layers and half of the work, so that 1.15 leaves 3.4 ms there, and a
+layer (0.4 since the network is looked through once per run); Adam 0.25 ms. features.5 is a third of the layers and half of the work, so that 1.15 leaves 3.4 ms there, and a
 bare step would be 2.6 times as quick as lucent's. Colours were turned by einsum at first, which left channels last in
 memory: a plain product takes 0.5 ms less per picture of a batch, and gives the same bits. A grid summed from rows and
 columns takes 0.2 ms less than affine_grid. Four pictures at once are quicker than sixteen, maybe because of the caches.
