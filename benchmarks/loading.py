@@ -1,6 +1,6 @@
 """How long a shipped network takes to load once torch is imported, in fresh processes, beside a bare loop.
 
-    python benchmarks/loading.py
+python benchmarks/loading.py
 """
 
 from __future__ import annotations

@@ -29,10 +29,11 @@ Found on an AMD EPYC (a virtual machine of 4 cores), 2 threads, torch 2.15, mill
 
 The overhead is about 5 ms at every layer: one inverse Fourier transform, one resampling and ten passes over the pixels,
 forward and back, 3.4 ms, of which the resampling's backward pass is a third; 1.1 ms to freeze the network and hook the
-layer (0.4 since the network is looked through once per run); Adam 0.25 ms. features.5 is a third of the layers and half of the work, so that 1.15 leaves 3.4 ms there, and a
-bare step would be 2.6 times as quick as lucent's. Colours were turned by einsum at first, which left channels last in
-memory: a plain product takes 0.5 ms less per picture of a batch, and gives the same bits. A grid summed from rows and
-columns takes 0.2 ms less than affine_grid. Four pictures at once are quicker than sixteen, maybe because of the caches.
+layer, less since the network is looked through once per run; Adam 0.25 ms. features.5 is a third of the layers and half
+of the work, so that 1.15 leaves 3.4 ms there, and a bare step would be 2.6 times as quick as lucent's. Colours were
+turned by einsum at first, which left channels last in memory: a plain product takes 0.5 ms less per picture of a batch,
+and gives the same bits. A grid summed from rows and columns takes 0.2 ms less than affine_grid. Four pictures at once
+are quicker than sixteen, maybe because of the caches.
 """
 
 from __future__ import annotations

@@ -56,7 +56,9 @@ def variety(net: Net) -> None:
 
 def classes(net: Net) -> None:
     """Class models of both networks."""
-    convscope.class_model(net, of="lemon; dalmatian; goose; bell pepper", seed=1).save(IMAGES / "squeezenet-classes.png")
+    convscope.class_model(net, of="lemon; dalmatian; goose; bell pepper", seed=1).save(
+        IMAGES / "squeezenet-classes.png"
+    )
     own = convscope.load("zfnet64").sized(96)
     convscope.class_model(own, of="espresso; tabby; goldfish; school bus").save(IMAGES / "zfnet64-classes.png")
 
