@@ -186,6 +186,26 @@ def test_an_interruption_keeps_what_is_made(small: Net, monkeypatch: pytest.Monk
     assert "2 of 4 were not begun" in made.recipe.remarks
 
 
+@pytest.mark.parametrize("options", [{"variants": 2, "batch": 1}, {}], ids=["weighing", "measuring the batch"])
+def test_an_interruption_of_what_only_prepares_is_one(
+    small: Net, monkeypatch: pytest.MonkeyPatch, options: Any
+) -> None:
+    calls, run = 0, Net.run
+
+    def interrupted(self: Net, pixels: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return run(self, pixels)
+
+    small.layers  # noqa: B018  runs the network for its own purposes
+    monkeypatch.setattr(Net, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        maximize(small, of="b:0-7", steps=25, **options)
+    assert calls == 3  # the one that was interrupted, and the score of what there was
+
+
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [

@@ -140,8 +140,8 @@ def _fitting(net: Net, question: Objective) -> float:
     mean = torch.tensor(net.mean, device=net.device)[None, :, None, None].expand(1, net.channels, *net.size)
     few = Steps(8, by="ascent", scaling="mean", rate=0.02)
     with listen():
-        reached = ascend(net, [question], Pixels(mean, bounded=False), steps=few, watch=Watch("weighing")).pixels
-    pixels = reached.requires_grad_()
+        reached = ascend(net, [question], Pixels(mean, bounded=False), steps=few, watch=Watch("weighing"))
+    pixels = reached.finished().pixels.requires_grad_()
     (slope,) = torch.autograd.grad(question(net, pixels).sum(), pixels)
     return float(slope.square().mean().sqrt()) / (2 * _CONTRAST)
 

@@ -143,11 +143,11 @@ def _between(questions: list[Objective], titles: list[str], count: int) -> tuple
 def _apart(net: Net, questions: list[Objective], settings: Settings, weight: float) -> list[Objective]:
     """Add the wish to differ, as heavy as a share of what each unit's score comes to."""
     probe = replace(settings, preset=replace(settings.preset, steps=replace(settings.preset.steps, count=_PROBE)))
-    scales, _ = make_many(net, questions, replace(probe, watch=Watch("weighing")))
+    with listen():
+        scales, _ = make_many(net, questions, replace(probe, watch=Watch("weighing")))
     return [
-        question + Objective(((weight * abs(float(scales[i].scores.mean())), Diversity(_with_places(net, question))),))
-        for i, question in enumerate(questions)
-        if i in scales
+        question + Objective(((weight * abs(float(one.scores.mean())), Diversity(_with_places(net, question))),))
+        for question, one in ((questions[i], scales[i].finished()) for i in sorted(scales))
     ]
 
 

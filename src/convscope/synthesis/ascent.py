@@ -114,6 +114,12 @@ class Made:
     moved: list[bool]
     interrupted: bool = False
 
+    def finished(self) -> Made:
+        """Return it, or raise KeyboardInterrupt where it was interrupted: what only prepares is no result to keep."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return self
+
 
 @dataclass(frozen=True)
 class Watch:

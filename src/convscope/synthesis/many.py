@@ -13,7 +13,7 @@ from ..batching import in_batches, quickest
 from ..errors import OptionError, SynthesisError
 from ..net import Net
 from ..objectives import Objective
-from ..reporting import say
+from ..reporting import listen, say
 from .ascent import Made, Optimiser, Steps, Watch, ascend
 from .presets import Preset
 from .shakes import shake_for
@@ -184,9 +184,10 @@ def _measured_batch(net: Net, questions: Sequence[Objective], settings: Settings
     short = replace(settings, preset=replace(settings.preset, steps=replace(settings.preset.steps, count=2)))
 
     def work(size: int) -> None:
-        _batch(net, questions[:size], short, copies, Watch())
+        _batch(net, questions[:size], short, copies, Watch()).finished()
 
-    return quickest(work, sizes)
+    with listen():
+        return quickest(work, sizes)
 
 
 def refuse_dead(net: Net, questions: Sequence[Objective], made: Mapping[int, Made]) -> None:
