@@ -159,6 +159,6 @@ def _tile(net: Net, question: Objective, weight: float, picture: Tensor, factor:
     index = _index(question)
     chance = float(predict(net, picture[None])[0, index])
     return Tile(
-        enlarged(to_image(picture.float().cpu().numpy()), 370),
+        enlarged(to_image(picture.float().cpu().numpy()), 280),
         f"{index} {net.class_name(index)} · p = {chance:.2f} · lambda {number(weight)} · contrast × {factor:.2g}",
     )

@@ -166,7 +166,7 @@ def _rows(
     net: Net, questions: list[Objective], titles: list[str], made: Mapping[int, Made]
 ) -> tuple[tuple[Tile, ...], ...]:
     """Lay pictures out: those of one unit as a row, single ones as a block."""
-    side = 370 if len(made) <= 6 else 200
+    side = 280 if len(made) <= 6 else 200
     tiles = [
         tuple(
             Tile(enlarged(to_image(pixels), side), caption)
