@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -164,19 +165,29 @@ def test_large_finite_weights_are_accepted() -> None:
     assert Net(body).channels == 3, "a sum that overflows does not make weights infinite"
 
 
-@pytest.mark.parametrize("make", [lambda y: {"out": y}, lambda y: (y, y), lambda y: None, lambda y: [y]])
-def test_outputs_that_are_no_tensor(make: Callable[[Tensor], Any]) -> None:
-    class Returns(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 2, 3)
+class Returns(nn.Module):
+    def __init__(self, make: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.conv, self.make = nn.Conv2d(3, 2, 3), make
 
-        def forward(self, x: Tensor) -> Any:
-            return make(self.conv(x).mean((2, 3)))
+    def forward(self, x: Tensor) -> Any:
+        return self.make(self.conv(x).mean((2, 3)))
 
-    net = Net(Returns(), size=9, name="odd")
-    kind = type(make(torch.zeros(1))).__name__
-    with pytest.raises(NetworkError, match=f"odd returns {kind}, not a tensor: wrap it"):
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda y: {"out": y}, "odd returns dict with 'out', not a tensor: choose, as in Net(..., output='out')"),
+        (lambda y: (y, y), "odd returns tuple of 2, not a tensor: choose, as in Net(..., output=0)"),
+        (lambda y: [y], "odd returns list of 1, not a tensor: choose, as in Net(..., output=0)"),
+        (lambda y: [{"boxes": y}], "odd returns list, not a tensor: say what to look at by a function of it"),
+        (lambda y: None, "odd returns NoneType, not a tensor: say what to look at by a function of it"),
+    ],
+    ids=["dict", "tuple", "list", "detections", "none"],
+)
+def test_outputs_that_are_no_tensor(make: Callable[[Tensor], Any], words: str) -> None:
+    net = Net(Returns(make), size=9, name="odd")
+    with pytest.raises(NetworkError, match=re.escape(words)):
         net(torch.zeros(1, 3, 9, 9))
     for question in (0, "conv:0 - 1", ":0"):
         with pytest.raises(NetworkError, match=r"odd .* a tensor"):

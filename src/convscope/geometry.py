@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -131,21 +132,29 @@ class _Track:
 Handler = Callable[[_Track, Tensor, Tensor, tuple[Any, ...], dict[str, Any]], "_Track | None"]
 
 
-def trace(body: nn.Module, shape: tuple[int, int, int]) -> list[Seen]:
+def trace(
+    body: nn.Module, shape: tuple[int, int, int], call: Callable[[Callable[..., Any], Tensor], Any] | None = None
+) -> list[Seen]:
     """Run a module on a picture of `shape` (c, h, w) without data and report every module's output in order.
 
-    Falls back to a run on real zeros where the module cannot run without data.
+    `call(body, picture)` says how the module is called and what of its result is the output, which comes last; plainly
+    when not given. Falls back to a run on real zeros where the module cannot run without data.
     """
+    call = call or (lambda module, x: module(x))
     tensors = dict(body.named_parameters()) | dict(body.named_buffers())
     first = next((value for value in tensors.values() if value.is_floating_point()), torch.zeros(()))
     on_meta = {name: value.detach().to("meta") for name, value in tensors.items()}
     picture = torch.zeros(1, *shape, dtype=first.dtype, device="meta")
     try:
-        return _run(body, picture, lambda x: torch.func.functional_call(body, on_meta, (x,)))
+        return _run(body, picture, lambda x: call(partial(_on_meta, body, on_meta), x))
     except (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError):
         if first.is_meta:
             raise
-        return _run(body, torch.zeros(1, *shape, dtype=first.dtype, device=first.device), body)
+        return _run(body, torch.zeros(1, *shape, dtype=first.dtype, device=first.device), lambda x: call(body, x))
+
+
+def _on_meta(body: nn.Module, tensors: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+    return torch.func.functional_call(body, tensors, args, kwargs)
 
 
 def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> list[Seen]:
@@ -178,13 +187,13 @@ def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> 
 
         return record
 
-    # Scripted modules take no hooks: they are no layers.
-    hooked = [(n, m) for n, m in body.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
+    # Scripted modules take no hooks: they are no layers. What the body itself returns may not be the output.
+    hooked = [(n, m) for n, m in body.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
     handles = [module.register_forward_hook(hook(name)) for name, module in hooked]
     try:
         with torch.no_grad(), warnings.catch_warnings(), follow:
             warnings.simplefilter("ignore")
-            forward(picture)
+            hook("")(body, None, forward(picture))
     finally:
         for handle in handles:
             handle.remove()

@@ -34,18 +34,31 @@ INTERPOLATIONS = tuple(_RESAMPLE)
 
 @dataclass(frozen=True)
 class Fit:
-    """How a picture becomes a network's input: the shorter side scaled to `resize`, then the centre `size` cut out."""
+    """How a picture becomes a network's input: the shorter side scaled to `resize`, then the centre `size` cut out.
+
+    A `resize` of (height, width) scales both sides to those, whatever the picture's proportions, as Caffe does.
+    """
 
     size: tuple[int, int]
-    resize: int
+    resize: int | tuple[int, int]
     interpolation: str = "bilinear"
 
     def scaled(self, side: int) -> Fit:
         """Return the same preprocessing for another input size, in the same proportion."""
         if side < 1:
             raise PictureError(f"size is the side of the network's input in pixels, at least 1, not {side}")
-        ratio = self.resize / min(self.size)
-        return Fit((side, side), round(side * ratio), self.interpolation)
+        if isinstance(self.resize, tuple):
+            ratios = (whole / cut for whole, cut in zip(self.resize, self.size, strict=True))
+            high, wide = (max(side, round(side * ratio)) for ratio in ratios)
+            return Fit((side, side), (high, wide), self.interpolation)
+        return Fit((side, side), round(side * self.resize / min(self.size)), self.interpolation)
+
+    def before_the_cut(self, width: int, height: int) -> tuple[int, int]:
+        """Return the (width, height) to which a picture of `width` x `height` is scaled before its centre is cut."""
+        if isinstance(self.resize, tuple):
+            return self.resize[1], self.resize[0]
+        shorter = min(width, height)
+        return max(1, int(self.resize * width / shorter)), max(1, int(self.resize * height / shorter))
 
 
 @dataclass(frozen=True)
@@ -220,8 +233,7 @@ def view(source: Any, fit: Fit, *, channels: int = 3, name: str = "") -> View:
     image = open_picture(source, name=name)
     image = image.convert("L" if channels == 1 else "RGB")
     height, width = fit.size
-    shorter = min(image.size)
-    scaled = max(1, int(fit.resize * image.width / shorter)), max(1, int(fit.resize * image.height / shorter))
+    scaled = fit.before_the_cut(image.width, image.height)
     if scaled[0] * scaled[1] > _LARGEST:
         raise PictureError(f"a picture of {image.width} x {image.height} pixels is too long: cut a part of it out")
     resized = image.resize(scaled, _RESAMPLE[fit.interpolation]) if scaled != image.size else image

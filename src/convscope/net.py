@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils._pytree import tree_map_only
 
 from . import geometry, images
 from .errors import LayerError, NetworkError, PictureError, WeightsError, nearest
@@ -23,6 +24,14 @@ OUTPUT = ""
 
 PIXELS = "(pixels)"
 """What stands for the picture itself where layers are read."""
+
+ORDERS = ("RGB", "BGR")
+
+Output = str | int | Callable[[Any], Tensor]
+"""What of a body's result is looked at: its entry of a dict or tuple, or a function of it."""
+
+Extra = Sequence[Any] | Mapping[str, Any] | Callable[[Tensor], Sequence[Any] | Mapping[str, Any]]
+"""What a body reads besides the picture: arguments by position or by name, or a function that makes them."""
 
 _PARAMETRIZATIONS = "parametrizations"
 
@@ -103,15 +112,21 @@ class Net(nn.Module):
     restores the flags it changed.
 
     Args:
-        body: the model; one tensor (n, c, h, w) in, one tensor out.
+        body: the model; pixels (n, c, h, w) in, one tensor out, or what `output` makes one of.
         mean, std: per channel, in units of pixels in [0, 1]; the body sees (pixels - mean) / std.
         size: the input's side, or (height, width), in pixels.
-        resize: what the picture's shorter side is scaled to before the centre is cut; `size` when not given.
+        resize: what the picture's shorter side is scaled to before the centre is cut, `size` when not given; or
+            (height, width) to scale to, whatever its proportions.
         classes: the names of the outputs, in order.
         name: what captions and recipes call the network.
         channels: 1 for grey, 3 for RGB; read off the first convolution when not given.
         interpolation: "bilinear", "bicubic", "lanczos" or "nearest", for `read`.
         note: what a reader of any figure must know, such as "random weights, seed 0".
+        order: "RGB", or "BGR" for a body that reads blue first. Pixels, mean and std are RGB all the same.
+        output: for a body that returns a dict or a tuple, the key or place of the tensor to look at; or a function of
+            what the body returns to a tensor (n, ...), such as the score of one box of a detector.
+        extra: what the body reads besides the picture: a list (by position), a dict (by name), or a function of the
+            body's input (n, c, h, w) that returns one of the two. Tensors of one entry are repeated for a batch.
 
     Raises NetworkError when the body is not a module, WeightsError when a parameter is NaN or infinite.
     """
@@ -123,13 +138,17 @@ class Net(nn.Module):
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
         size: int | tuple[int, int] = 224,
-        resize: int | None = None,
+        resize: int | tuple[int, int] | None = None,
         classes: Sequence[str] = (),
         name: str = "",
         channels: int | None = None,
         interpolation: str = "bilinear",
         note: str = "",
+        order: str = "RGB",
+        output: Output | None = None,
+        extra: Extra | None = None,
     ) -> None:
+        options = {key: value for key, value in locals().items() if key not in ("self", "body", "__class__")}
         super().__init__()
         if not isinstance(body, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise NetworkError(
@@ -138,18 +157,18 @@ class Net(nn.Module):
         if isinstance(body, Net):
             raise NetworkError("this is a Net already: use it as it is")
         self.body = body
+        self._options = options
         self.name = name or type(body).__name__
         self.classes = tuple(classes)
         self.note = note
+        self._pick, self._extra = output, extra
         self._held = False
         self.channels = channels or _first_channels(body)
         self.mean, self.std = (_per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
-        height, width = (size, size) if isinstance(size, int) else size
-        if min(height, width) < 1 or (resize is not None and resize < 1):
-            raise NetworkError(f"size and resize are in pixels, at least 1, not {size} and {resize}")
-        if interpolation not in images.INTERPOLATIONS:
-            raise NetworkError(f"interpolation is one of {nearest('', images.INTERPOLATIONS)}, not {interpolation!r}")
-        self.fit = images.Fit((height, width), resize or min(height, width), interpolation)
+        if order not in ORDERS or (order == "BGR" and self.channels != 3):
+            raise NetworkError(f"order is RGB or BGR, the latter for 3 channels; not {order!r} for {self.channels}")
+        self.order = order
+        self.fit = _fit(size, resize, interpolation)
         check_finite(body, self.name)
 
     @property
@@ -161,18 +180,12 @@ class Net(nn.Module):
         """Return the same network, its weights shared, reading pictures of another side in pixels."""
         fit = self.fit.scaled(side)
         said = f"input {side} × {side} pixels"
-        return Net(
-            self.body,
-            mean=self.mean,
-            std=self.std,
-            size=fit.size,
-            resize=fit.resize,
-            classes=self.classes,
-            name=self.name,
-            channels=self.channels,
-            interpolation=fit.interpolation,
-            note=f"{self.note}; {said}" if self.note else said,
-        )
+        note = f"{self.note}; {said}" if self.note else said
+        return self.changed(size=fit.size, resize=fit.resize, note=note)
+
+    def changed(self, **options: Any) -> Net:
+        """Return the same network, its weights shared, with other options of Net."""
+        return Net(self.body, **self._options | options)
 
     @property
     def _first(self) -> Tensor:
@@ -225,10 +238,28 @@ class Net(nn.Module):
         """Do what `forward` does, but let an error about the size be the network's own."""
         pixels = self._check(pixels)
         with nullcontext() if self._held else frozen(self.body):
-            output = self.body(self.normalise(pixels))
-        if not isinstance(output, Tensor):
-            raise NetworkError(self._no_tensor(type(output).__name__))
-        return output
+            return self._called(self.body, self.normalise(pixels))
+
+    def _called(self, body: Callable[..., Any], inputs: Tensor) -> Tensor:
+        """Call the body on what it reads, and pick the tensor to look at."""
+        given = self._extra(inputs) if callable(self._extra) else self._extra or ()
+        given = tree_map_only(Tensor, lambda t: _for_batch(t, inputs), given)
+        if isinstance(given, Mapping):
+            return self._picked(body(inputs, **given))
+        return self._picked(body(inputs, *given))
+
+    def _picked(self, result: Any) -> Tensor:
+        picked = result
+        if callable(self._pick):
+            picked = self._pick(result)
+        elif self._pick is not None:
+            try:
+                picked = result[self._pick]
+            except (KeyError, IndexError, TypeError):
+                raise NetworkError(f"there is no output {self._pick!r}: {self._no_tensor(result)}") from None
+        if not isinstance(picked, Tensor):
+            raise NetworkError(self._no_tensor(picked))
+        return picked
 
     @contextmanager
     def held(self) -> Generator[None]:
@@ -255,13 +286,24 @@ class Net(nn.Module):
             self._blame_the_size(pixels, error)
             raise
 
-    def _no_tensor(self, returned: str) -> str:
-        return f"{self.name} returns {returned}, not a tensor: wrap it in a module that picks one tensor"
+    def _no_tensor(self, returned: Any) -> str:
+        what = type(returned).__name__
+        if isinstance(returned, Mapping) and returned:
+            keys = [repr(key) for key in returned]
+            there = f"{what} with {', '.join(keys)}"
+            return f"{self.name} returns {there}, not a tensor: choose, as in Net(..., output={keys[0]})"
+        if isinstance(returned, (tuple, list)) and returned and isinstance(returned[0], Tensor):
+            return f"{self.name} returns {what} of {len(returned)}, not a tensor: choose, as in Net(..., output=0)"
+        return (
+            f"{self.name} returns {what}, not a tensor: say what to look at by a function of it, "
+            "as in Net(..., output=lambda result: ...)"
+        )
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Map pixels in [0, 1] to what the body reads, in the body's type."""
         mean, std = (torch.tensor(v, dtype=pixels.dtype, device=pixels.device) for v in (self.mean, self.std))
-        return ((pixels - mean[:, None, None]) / std[:, None, None]).to(self._first.dtype)
+        inputs = ((pixels - mean[:, None, None]) / std[:, None, None]).to(self._first.dtype)
+        return inputs.flip(1) if self.order == "BGR" else inputs
 
     def _check(self, pixels: Tensor) -> Tensor:
         if pixels.ndim != 4 or pixels.shape[1] != self.channels or 0 in pixels.shape[2:]:
@@ -289,7 +331,7 @@ class Net(nn.Module):
     def _runs(self, height: int, width: int) -> bool:
         try:
             with frozen(self.body):
-                geometry.trace(self.body, (self.channels, height, width))
+                geometry.trace(self.body, (self.channels, height, width), self._called)
         except Exception:  # whatever a model raises, it did not run
             return False
         return True
@@ -298,7 +340,7 @@ class Net(nn.Module):
     def layers(self) -> Mapping[str, Layer]:
         """Every layer that runs, by name, in the order in which they finish."""
         with frozen(self.body):
-            seen = geometry.trace(self.body, (self.channels, *self.size))
+            seen = geometry.trace(self.body, (self.channels, *self.size), self._called)
         modules = dict(self.body.named_modules())
         calls = {step.module: step.call for step in seen}
         layers: dict[str, Layer] = {}
@@ -332,7 +374,7 @@ class Net(nn.Module):
     def output(self) -> Layer:
         """The output as a layer. Raises NetworkError when it is not a tensor."""
         if OUTPUT not in self.layers:
-            raise NetworkError(self._no_tensor("something"))
+            raise NetworkError(f"{self.name} does not return a tensor: say what to look at, as in Net(..., output=0)")
         return self.layers[OUTPUT]
 
     def layer(self, name: str | int) -> Layer:
@@ -388,6 +430,24 @@ class Net(nn.Module):
     def class_name(self, index: int) -> str:
         """Return the name of a class, or "class 7" when the network has no names."""
         return self.classes[index] if index < len(self.classes) else f"class {index}"
+
+
+def _fit(size: int | tuple[int, int], resize: int | tuple[int, int] | None, interpolation: str) -> images.Fit:
+    height, width = (size, size) if isinstance(size, int) else size
+    scaled = resize or min(height, width)
+    sides = scaled if isinstance(scaled, tuple) else (scaled, scaled)
+    if min(height, width, *sides) < 1:
+        raise NetworkError(f"size and resize are in pixels, at least 1, not {size} and {resize}")
+    if interpolation not in images.INTERPOLATIONS:
+        raise NetworkError(f"interpolation is one of {nearest('', images.INTERPOLATIONS)}, not {interpolation!r}")
+    return images.Fit((height, width), scaled, interpolation)
+
+
+def _for_batch(tensor: Tensor, inputs: Tensor) -> Tensor:
+    """Bring what is read besides the picture to its device, and repeat it for every picture of a batch."""
+    tensor = tensor.to(inputs.device)
+    alone = tensor.ndim > 0 and len(tensor) == 1 and len(inputs) > 1
+    return tensor.expand(len(inputs), *tensor.shape[1:]) if alone else tensor
 
 
 def _tokens(step: geometry.Seen, patches: geometry.Seen | None) -> tuple[int, int] | None:

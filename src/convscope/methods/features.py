@@ -310,6 +310,7 @@ def filters(
             "`project`"
         )
     values = weight.detach().float().cpu()
+    values = values.flip(1) if net.order == "BGR" else values
     limit = robust_limit(values.numpy())
     limits = [float(v.abs().max()) if own_scale else limit for v in values]
     count = len(values)

@@ -11,8 +11,7 @@ from torch import nn
 
 from ..net import Net
 from . import lenet, zfnet
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from .reading import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any, Unpack
 
 import torch
 from PIL import Image
@@ -12,10 +14,22 @@ from ..errors import NetworkError, OptionError, WeightsError, nearest
 from ..net import Net
 from . import runs, torchvision_models
 from .blueprints import BLUEPRINTS, Blueprint
+from .reading import Reading, settled
 from .weights import fit_weights, read_weights
 
 DEFAULT = "zfnet64"
 """The network of the command line when none is named; it needs no download."""
+
+SOURCES = {
+    "torchvision": "torchvision_models",
+    "timm": "timm_models",
+    "hf": "hub_models",
+    "caffe": "caffe.network",
+    "onnx": "onnx_files",
+    "pt2": "exported_programs",
+    "file": "own_files",
+}
+"""Where networks come from: what stands before the colon, and the module whose `build` makes a Net of what follows."""
 
 _DIGITS, _SMALL = "lenet5", 32
 
@@ -28,17 +42,21 @@ def load(
     weights: str | Path | None = "default",
     epoch: int | None = None,
     device: str | torch.device | None = None,
+    **reading: Unpack[Reading],
 ) -> Net:
     """Load a network by name.
 
     Args:
         name: "zfnet64", "lenet5" and "lenet5-1998", which ship with the package; "zfnet", "alexnet-zf" and their
-            variants ("alexnet-zf:no-3-4"); or "torchvision:alexnet" and all of its classification networks.
-        weights: "default" for its own weights (torchvision's are downloaded once into torch's cache), the path of a
-            .safetensors, .pt or .pth file, the folder of a run of `convscope train`, or None (on the command line
-            "none") for random weights with a fixed seed, which every caption then says.
+            variants ("alexnet-zf:no-3-4"); "torchvision:alexnet" and all of its classification networks; "timm:NAME";
+            "hf:ORG/NAME", a timm network of the Hugging Face hub; "caffe:deploy.prototxt"; "onnx:model.onnx";
+            "pt2:model.pt2", a program of torch.export; or "file:my_model.py:build", a function of one's own.
+        weights: "default" for its own weights (those of torchvision, timm and the hub are downloaded once into torch's
+            cache), the path of a .safetensors, .pt, .pth or .caffemodel file, the folder of a run of `convscope train`,
+            or None (on the command line "none") for random weights with a fixed seed, which every caption then says.
         epoch: the snapshot of this epoch of the training, where there are several; the last one by default.
         device: where to put it; the CPU by default.
+        reading: what it reads and answers, where its source does not say or is to be overridden; see `Reading`.
 
     Raises NetworkError for an unknown name, WeightsError when weights cannot be read, do not fit or are not finite,
     OptionError for an epoch without a snapshot.
@@ -49,9 +67,10 @@ def load(
     if weights is not None and weights != "default":
         weights = Path(weights)
     build = _builder(name, prefix, model)
+    options = settled(reading, caffe=prefix == "caffe")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        net = build(weights, epoch)
+        net = build(weights, epoch, options)
     return net if device is None else net.to(device)
 
 
@@ -85,19 +104,34 @@ def _digit_like(path: Path) -> bool:
         return False
 
 
-def _builder(name: str, prefix: str, model: str) -> Callable[[str | Path | None, int | None], Net]:
+_Build = Callable[[str | Path | None, int | None, dict[str, Any]], Net]
+
+
+def _builder(name: str, prefix: str, model: str) -> _Build:
     if name in BLUEPRINTS:
-        return lambda weights, epoch: _own(BLUEPRINTS[name], weights, epoch)
-    if prefix == "torchvision" and model:
-        return lambda weights, epoch: _torchvision(model, weights, epoch)
-    wanted = f" Did you mean 'torchvision:{name}'?" if name in torchvision_models.names() else ""
-    raise NetworkError(f"there is no network {name!r}; nearest: {nearest(name, names())}.{wanted}")
+        return lambda weights, epoch, reading: _own(BLUEPRINTS[name], weights, epoch).changed(**reading)
+    if prefix in SOURCES and model:
+        return lambda weights, epoch, reading: _from_source(prefix, model, weights, epoch, reading)
+    raise NetworkError(f"there is no network {name!r}; nearest: {nearest(name, names())}.{_wanted(name)}")
 
 
-def _torchvision(model: str, weights: str | Path | None, epoch: int | None) -> Net:
+def _wanted(name: str) -> str:
+    """Guess what was meant by a name without its source."""
+    if name in torchvision_models.names():
+        return f" Did you mean 'torchvision:{name}'?"
+    source = {".prototxt": "caffe", ".caffemodel": "caffe", ".onnx": "onnx", ".pt2": "pt2", ".py": "file"}
+    found = source.get(Path(name).suffix.lower())
+    if found:
+        return f" Did you mean '{found}:{name}{':build' if found == 'file' else ''}'?"
+    return f" Other sources: {', '.join(f'{prefix}:' for prefix in SOURCES)}"
+
+
+def _from_source(
+    prefix: str, model: str, weights: str | Path | None, epoch: int | None, reading: dict[str, Any]
+) -> Net:
     if epoch is not None:
-        raise OptionError(f"torchvision:{model} has no snapshots of its training; those that do: {_with_history()}")
-    return torchvision_models.build(model, weights, seed=SEED)
+        raise OptionError(f"{prefix}:{model} has no snapshots of its training; those that do: {_with_history()}")
+    return import_module(f".{SOURCES[prefix]}", __package__).build(model, weights, seed=SEED, reading=reading)
 
 
 def _own(blueprint: Blueprint, weights: str | Path | None, epoch: int | None) -> Net:

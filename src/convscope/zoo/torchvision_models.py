@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 import warnings
 from functools import cache
 from importlib.util import find_spec
@@ -13,8 +12,9 @@ from typing import Any
 
 import torch
 
-from ..errors import NetworkError, WeightsError, nearest
+from ..errors import NetworkError, nearest
 from ..net import Net
+from .downloads import fetch
 from .weights import fit_weights, read_weights
 
 _AUXILIARY = ("aux1.", "AuxLogits.")
@@ -36,7 +36,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def build(model: str, weights: str | Path | None, *, seed: int) -> Net:
+def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:
     """Build a network of torchvision as a Net."""
     if model not in names():
         close = nearest(model, names(), prefix="torchvision:")
@@ -46,17 +46,17 @@ def build(model: str, weights: str | Path | None, *, seed: int) -> Net:
     choice: Any = models.get_model_weights(model).DEFAULT  # type: ignore[attr-defined]
     body = _body(models, model, choice, weights)
     preset = choice.transforms()
-    return Net(
-        body,
-        mean=preset.mean,
-        std=preset.std,
-        size=preset.crop_size[0],
-        resize=preset.resize_size[0],
-        interpolation=preset.interpolation.value,
-        classes=choice.meta["categories"],
-        name=model,
-        note=f"random weights, seed {seed}" if weights is None else "",
-    )
+    own: dict[str, Any] = {
+        "mean": preset.mean,
+        "std": preset.std,
+        "size": preset.crop_size[0],
+        "resize": preset.resize_size[0],
+        "interpolation": preset.interpolation.value,
+        "classes": choice.meta["categories"],
+        "name": model,
+        "note": f"random weights, seed {seed}" if weights is None else "",
+    }
+    return Net(body, **own | reading)
 
 
 def _body(models: Any, model: str, choice: Any, weights: str | Path | None) -> torch.nn.Module:
@@ -84,17 +84,11 @@ def _body(models: Any, model: str, choice: Any, weights: str | Path | None) -> t
 def _downloaded(model: str, choice: Any) -> Path:
     """Return torchvision's own file, downloading it into torch's cache when it is not there."""
     file = choice.url.rsplit("/", 1)[-1]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file
-    if path.exists():
-        return path
     digest = re.search(r"-([0-9a-f]{8,})\.", file)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        print(f"downloading {file} ({choice.meta['_file_size']:.0f} MB) into {path.parent}", file=sys.stderr)
-        torch.hub.download_url_to_file(choice.url, str(path), hash_prefix=digest and digest[1], progress=True)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError
-        raise WeightsError(
-            f"cannot get the weights of torchvision:{model} ({error}). Put {file} ({choice.meta['_file_size']:.0f} MB) "
-            f"into {path.parent}, or give weights=PATH to a file at hand, or weights=None for random ones"
-        ) from None
-    return path
+    return fetch(
+        choice.url,
+        file,
+        what=f"the weights of torchvision:{model}",
+        megabytes=choice.meta["_file_size"],
+        digest=digest and digest[1],
+    )

@@ -1,0 +1,95 @@
+"""How pictures become what a network reads, and what its outputs are called, as a user may say it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from ..errors import OptionError, nearest
+from ..net import Extra, Output
+
+IMAGENET = "imagenet"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Reading(TypedDict, total=False):
+    """What `load` takes besides a network's name and weights; each overrides what the network's source says.
+
+    mean, std: per channel, of pixels in [0, 1] in RGB; mean="imagenet" for ImageNet's both. For Caffe's networks in
+        Caffe's own units and order (0 to 255, BGR), or a .binaryproto or .npy file.
+    size, resize, interpolation, channels, order, output, extra: as `Net` has them.
+    classes: the names of the outputs, or a file: one name per line, or JSON.
+    """
+
+    mean: float | Sequence[float] | str | Path
+    std: float | Sequence[float]
+    size: int | tuple[int, int]
+    resize: int | tuple[int, int]
+    interpolation: str
+    channels: int
+    order: str
+    classes: Sequence[str] | str | Path
+    output: Output
+    extra: Extra
+
+
+def settled(reading: Reading, *, caffe: bool = False) -> dict[str, Any]:
+    """Return options of `Net`: classes read from their file, ImageNet's mean by name.
+
+    Raises OptionError for an unknown option, a file of class names that cannot be read, or a mean that is a file where
+    the network is not Caffe's.
+    """
+    options: dict[str, Any] = dict(reading)
+    known = Reading.__optional_keys__
+    for key in options:
+        if key not in known:
+            raise OptionError(f"load has no option {key!r}; nearest: {nearest(key, sorted(known))}")
+    if "classes" in options and isinstance(options["classes"], (str, Path)):
+        options["classes"] = read_classes(Path(options["classes"]))
+    mean = options.get("mean")
+    if mean == IMAGENET and not caffe:
+        return {"std": IMAGENET_STD} | options | {"mean": IMAGENET_MEAN}
+    if isinstance(mean, (str, Path)) and not caffe:
+        raise OptionError(
+            f"mean is one number per channel, of pixels in [0, 1], or 'imagenet'; not {str(mean)!r}"
+            " (a file is read for Caffe's networks only)"
+        )
+    for key in ("size", "resize"):
+        if isinstance(options.get(key), list):
+            options[key] = tuple(options[key])
+    return options
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Read the names of classes: one per line (a WordNet id before the name is left out), or JSON.
+
+    JSON is a list of names, or a dict from numbers to names or, as Keras has it, to (id, name). Raises OptionError.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        names = _from_json(json.loads(text)) if path.suffix.lower() == ".json" else _from_lines(text)
+    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OptionError(f"cannot read the names of classes from {path}: {reason}") from None
+    if not names:
+        raise OptionError(f"{path} holds no names of classes: write one per line")
+    return names
+
+
+def _from_lines(text: str) -> tuple[str, ...]:
+    lines = (re.sub(r"^n\d{8}[\s,]+", "", line.strip()) for line in text.splitlines())
+    return tuple(line for line in lines if line)
+
+
+def _from_json(told: Any) -> tuple[str, ...]:
+    if isinstance(told, dict):
+        numbers = sorted(told, key=int)
+        if [int(number) for number in numbers] != list(range(len(numbers))):
+            raise ValueError("its keys are not the numbers 0, 1, 2, ...")
+        told = [told[number] for number in numbers]
+    if not isinstance(told, list):
+        raise ValueError(f"it holds {type(told).__name__}, not a list or a dict of names")
+    return tuple(str(name[-1] if isinstance(name, list) else name) for name in told)
