@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar, Token
 from typing import Any
 
 import torch
@@ -52,6 +53,18 @@ def redirected(below: Tensor, above: Tensor) -> Tensor:
     """
     reached = below.flatten(1).any(1).view(-1, *[1] * (below.ndim - 1))
     return torch.where(reached, below, above.clamp(min=0))
+
+
+_skipped: ContextVar[bool] = ContextVar("normalisation is skipped", default=False)
+
+
+def normalised(through: Tensor, value: Tensor) -> Tensor:
+    """Return `value`, which is `through` normalised by a module of one's own, so that rules can tell what it is.
+
+    Both are of one shape. Inside a `relu_rule` that skips normalisation, what is sent back to `value` arrives at
+    `through` unchanged; elsewhere nothing is changed at all.
+    """
+    return _PassBack.apply(through, value) if _skipped.get() and value.requires_grad else value
 
 
 _MARK = "convscope rule"
@@ -107,10 +120,11 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
 
     Rectifiers are ReLU, ReLU6, clamp(min=0), hardtanh(0, b) and threshold(0, 0) in every spelling: module, function,
     method or in place. `skip_lrn=True` also sends gradient past local response normalisation unchanged, as Zeiler and
-    Fergus do. `centre=True` sends the gradient of every 2-d max pooling to the middle place of its window instead of to
-    its maximum: of an even number the one before the half, at the border the nearest inside the picture. Run the
-    forward and the backward pass inside the block: the check is made when the backward pass begins. Nothing is left
-    behind: a rule hangs on the autograd nodes of one forward pass and goes with them.
+    Fergus do: past torch's own, and past what a module marks by `normalised`. `centre=True` sends the gradient of every
+    2-d max pooling to the middle place of its window instead of to its maximum: of an even number the one before the
+    half, at the border the nearest inside the picture. Run the forward and the backward pass inside the block: the
+    check is made when the backward pass begins. Nothing is left behind: a rule hangs on the autograd nodes of one
+    forward pass and goes with them.
 
     After `torch.autograd.grad` inside the block, `report` says "57 of 57 rectifiers rewritten", `switches` counts the
     max poolings on the way down that send gradient to their maximum, `centred` those that send it to the middle.
@@ -128,6 +142,15 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
         self.report = ""
         self.switches = self.centred = 0
         self.compared = ""
+        self._outside: list[Token[bool]] = []
+
+    def __enter__(self) -> Any:
+        self._outside.append(_skipped.set(self.skip_lrn))
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        _skipped.reset(self._outside.pop())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from torchvision.models import VGG, AlexNet
 
 from convscope import Net
+from convscope.zoo.caffe.modules import InnerProduct
+from convscope.zoo.caffe.network import CaffeNet
 
 Unpool = Callable[[Tensor, Tensor, torch.Size], Tensor]
 
@@ -67,6 +69,8 @@ class ExplicitDeconvnet:
     def __init__(self, net: Net, pixels: Tensor, upto: str = "") -> None:
         self.std = pixels.new_tensor(net.std).view(-1, 1, 1)
         signal = (pixels - pixels.new_tensor(net.mean).view(-1, 1, 1)) / self.std
+        self.order = [2, 1, 0] if net.order == "BGR" else list(range(len(net.mean)))
+        signal = signal[:, self.order]
         self.steps: list[Step] = []
         for name, module in _layers(net.body, ""):
             source, (signal, switches) = signal, _up(module, signal)
@@ -87,7 +91,7 @@ class ExplicitDeconvnet:
             if isinstance(step.module, nn.Conv2d):
                 self.filtered.append(signal)
             signal = _down(step, signal, unpool, corner)
-        return signal / self.std
+        return signal[:, self.order] / self.std
 
 
 def _layers(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
@@ -96,7 +100,7 @@ def _layers(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
         yield from _layers(module.avgpool, "avgpool")
         yield "flatten", nn.Flatten()
         yield from _layers(module.classifier, "classifier")
-    elif isinstance(module, nn.Sequential):
+    elif isinstance(module, (nn.Sequential, CaffeNet)):  # of Caffe's, those that are one chain
         for key, part in module.named_children():
             yield from _layers(part, f"{name}.{key}".lstrip("."))
     else:
@@ -108,6 +112,8 @@ def _up(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
     match module:
         case nn.Conv2d():
             return F.conv2d(x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups), None
+        case InnerProduct():
+            return x.flatten(1) @ m.weight.T + m.bias, None
         case nn.Linear():
             return x @ m.weight.T + m.bias, None
         case nn.ReLU():
@@ -135,6 +141,8 @@ def _down(step: Step, signal: Tensor, unpool: Unpool, corner: Corner) -> Tensor:
     match step.module:
         case nn.Conv2d():
             return _transposed(m, step.size, signal)
+        case InnerProduct():
+            return (signal @ m.weight).view(step.size)
         case nn.Linear():
             return signal @ m.weight
         case nn.ReLU():

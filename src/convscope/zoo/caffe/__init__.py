@@ -1,0 +1,1 @@
+"""Caffe networks: a definition (.prototxt), its weights (.caffemodel) and its mean (.binaryproto)."""
