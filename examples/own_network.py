@@ -1,6 +1,8 @@
 """Look into a network of your own: here one that hides its rectifiers from module hooks.
 
-python examples/own_network.py PICTURE OUT_FOLDER
+From Python:            python examples/own_network.py PICTURE OUT_FOLDER
+From the command line:  convscope saliency PICTURE --net file:examples/own_network.py:build
+With trained weights:   ... --weights my_weights.safetensors
 """
 
 from __future__ import annotations
@@ -30,9 +32,10 @@ class Mine(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def main(picture: str, folder: str) -> None:
+def build() -> convscope.Net:
+    """Build the network, and say how it reads pictures; a plain module would do where --mean and --std say so."""
     torch.manual_seed(0)
-    net = convscope.Net(
+    return convscope.Net(
         Mine(),
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
@@ -41,6 +44,10 @@ def main(picture: str, folder: str) -> None:
         name="mine",
         note="random weights, seed 0",
     )
+
+
+def main(picture: str, folder: str) -> None:
+    net = build()
     for layer in net.layers.values():
         print(f"{layer.name or '(output)':10} {layer.kind:10} {layer.shape}  sees {layer.field.size}")
     for method in ("saliency", "deconvnet", "grad_cam", "occlusion"):

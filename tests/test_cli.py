@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -161,6 +162,57 @@ def test_layers_prints_a_table(capsys: Capture) -> None:
     assert "features.10" in text and "163 x 163" in text and "16 x 16" in text and "884,992" in text
 
 
+def test_layers_takes_weights_and_what_the_network_reads(data: Callable[[str], Path], capsys: Capture) -> None:
+    weights = str(data("weights/squeezenet1_0.safetensors"))
+    assert run(["layers", "torchvision:squeezenet1_0", "--weights", weights, "--mean", "0.5", "--std", "0.5"]) == 0
+    assert "features.12.expand3x3" in capsys.readouterr().out
+    assert run(["layers", "torchvision:squeezenet1_1", "--weights", weights]) == 2
+    assert "does not fit torchvision:squeezenet1_1" in capsys.readouterr().err
+    assert run(["layers", "zfnet64", "--classes", "none.txt"]) == 2
+    assert "cannot read the names of classes from none.txt" in capsys.readouterr().err
+
+
+def test_mean_std_and_classes(digit: str, elsewhere: Path, capsys: Capture) -> None:
+    (elsewhere / "names.txt").write_text("\n".join(f"the digit {number}" for number in range(10)))
+    asked = ["gradient", digit, "--net", "lenet5", "--save-values", "v.npy"]
+    assert run([*asked, "--of", "the digit 3", "--mean", "0.1307", "--std", "0.3081", "--classes", "names.txt"]) == 0
+    same = np.load("v.npy")
+    assert run([*asked, "--of", "3"]) == 0
+    assert np.array_equal(np.load("v.npy"), same)
+    assert run([*asked, "--of", "3", "--std", "0.6162"]) == 0
+    assert not np.array_equal(np.load("v.npy"), same)
+    Image.new("RGB", (80, 60), "orange").save("colour.png")
+    assert run(["gradient", "colour.png", "--net", "zfnet64", "--mean", "imagenet", "--save-values", "v.npy"]) == 0
+    same = np.load("v.npy")
+    numbers = ["--mean", "0.485,0.456,0.406", "--std=0.229,0.224,0.225"]
+    assert run(["gradient", "colour.png", "--net", "zfnet64", *numbers, "--save-values", "v.npy"]) == 0
+    assert np.array_equal(np.load("v.npy"), same)
+
+
+def test_help_has_the_options_of_the_network_together(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for command in ("saliency", "class-model", "check", "train-style"):
+        assert run([command, "--help"]) == 0
+        panel = capsys.readouterr().out.partition(" Network ")[2].partition("╰")[0]
+        panel = re.sub("\x1b\\[[0-9;]*m", "", panel)
+        for option in ("net", "weights", "epoch", "device", "mean", "std", "classes"):
+            assert f"--{option} " in panel, command
+
+
+def test_a_range_of_layers(digit: str, capsys: Capture) -> None:
+    asked = ["hidden-gradients", digit, "--net", "lenet5", "-o", "h.png"]
+    assert run([*asked, "--layers", "conv2..relu3,fc5"]) == 0
+    recipe = json.loads(Image.open("h.png").info["convscope"])
+    assert recipe["options"]["layers"] == ["fc5", "relu3", "conv3", "pool2", "relu2", "conv2"]
+    assert run([*asked, "--layers", "relu3..conv2"]) == 0, "in either order"
+    assert json.loads(Image.open("h.png").info["convscope"])["options"]["layers"] == recipe["options"]["layers"][1:]
+    assert run([*asked, "--layers", "relu4.."]) == 0, "up to the output, which is a block"
+    assert json.loads(Image.open("h.png").info["convscope"])["options"]["layers"] == ["", "fc5", "relu4"]
+    capsys.readouterr()
+    Path("h.png").unlink()
+    assert "no layer 'fc9'; nearest: 'fc5'" in fails(capsys, *asked, "--layers", "conv1..fc9")
+
+
 def test_hyphens_and_random_weights_are_said(digit: str, capsys: Capture) -> None:
     assert run(["gradient", digit, "--net", "lenet5", "--weights", "none", "-o", "r.png"]) == 0
     assert "random weights, seed 0" in json.loads(Image.open("r.png").info["convscope"])["network"]
@@ -233,6 +285,10 @@ def test_history_lists_epochs_and_accuracies(capsys: Capture) -> None:
         (["reconstruct", "DIGIT", "--layers", "conv1,conv7"], ["'conv7'"]),
         (["filters", "--net", "lenet5", "--layer", "conv2"], ["does not read pixels"]),
         (["layers", "lenet"], ["'lenet5'"]),
+        (["layers", "file:none.py:build"], ["there is no file none.py"]),
+        (["grad_cam", "DIGIT", "--std", "wide"], ["one per channel as in --std 0.229,0.224,0.225", "'wide'"]),
+        (["grad_cam", "DIGIT", "--mean", "x.npy"], ["'imagenet'", "'x.npy'"]),
+        (["nets", "lenot5"], ["'lenet5'"]),
         (["show", "DIGIT"], ["holds no recipe"]),
         (["show", "none.png"], ["there is no picture"]),
         (["demo", "-o", "DIGIT"], ["cannot write"]),

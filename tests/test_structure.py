@@ -16,7 +16,7 @@ SOURCE = Path(convscope.__file__).parent
 
 # Each module may import from those before it only.
 ORDER = [
-    ["errors", "colours", "reporting", "outputs", "geometry", "rules", "registry", "ranks"],
+    ["errors", "colours", "reporting", "outputs", "geometry", "rules", "registry", "ranks", "configuration"],
     ["images", "sheets", "progress", "pages"],
     ["net"],
     ["batching", "drawings", "fills", "tapping"],
@@ -98,7 +98,16 @@ def test_no_module_outside_methods_names_a_method() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["show", "--help"], ["train", "--help"], ["history", "--help"], ["nonsense"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["show", "--help"],
+        ["train", "--help"],
+        ["history", "--help"],
+        ["nets"],
+        ["layers", "--help"],
+        ["nonsense"],
+    ],
 )
 def test_quick_commands_import_neither_torch_nor_torchvision(arguments: list[str]) -> None:
     code = (

@@ -355,7 +355,7 @@ def test_loading_leaves_random_number_generators_alone(name: str) -> None:
         ("alexnet", ["Did you mean 'torchvision:alexnet'?"]),
         ("torchvision:alexnot", ["'torchvision:alexnet'"]),
         ("torchvision:resnet19", ["'torchvision:resnet18'"]),
-        ("timm:resnet18", ["'torchvision:resnet18'"]),
+        ("timm:resnet19", ["'timm:resnet18'"]),
         ("torchvison:vgg16", ["'torchvision:vgg16'"]),
         ("torchvision:lraspp_mobilenet_v3_large", ["'torchvision:mobilenet_v3_large'"]),
         ("torchvision:", ["torchvision"]),

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from convscope import Net, explain, load, predict
 from convscope.errors import NetworkError, OptionError, WeightsError
 from convscope.zoo import default_for, names, shipping
-from convscope.zoo.blueprints import BLUEPRINTS
+from convscope.zoo.blueprints import BLUEPRINTS, VARIANTS
 from convscope.zoo.lenet import lenet5_1998
 from convscope.zoo.runs import read_history, shipped
 from convscope.zoo.samples import digits, photographs
-from convscope.zoo.zfnet import VARIANTS, zfnet, zfnet64
+from convscope.zoo.zfnet import zfnet, zfnet64
 
 
 def bare(name: str) -> Net:

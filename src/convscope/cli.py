@@ -19,6 +19,8 @@ import typer
 from . import registry
 from .commands import inputs
 from .commands.check import check
+from .commands.nets import nets
+from .configuration import located
 from .errors import ConvscopeError, OutputError, nearest
 from .outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_folder
 from .progress import progress
@@ -39,6 +41,9 @@ _COMMON: dict[str, tuple[Any, Any]] = {
     "weights": (inputs.Weights, "default"),
     "epoch": (inputs.Epoch, None),
     "device": (inputs.Device, "cpu"),
+    "mean": (inputs.Mean, None),
+    "std": (inputs.Std, None),
+    "classes": (inputs.Classes, None),
     "out": (inputs.Out, None),
     "size": (inputs.Size, None),
     "save_values": (inputs.SaveValues, None),
@@ -64,7 +69,10 @@ def run(arguments: Sequence[str]) -> int:
     arguments = _spelled(arguments)
     command = typer.main.get_command(_app(_command_word(arguments)))
     try:
-        code = command.main(list(arguments) or ["--help"], prog_name="convscope", standalone_mode=False)
+        given = _configured(command, arguments)
+        code = command.main(
+            list(arguments) or ["--help"], prog_name="convscope", standalone_mode=False, default_map=given
+        )
         # Typer turns an interruption into its exit code.
         return _fail("interrupted", 130) if code == 130 else code if isinstance(code, int) else 0
     except ConvscopeError as error:
@@ -78,6 +86,23 @@ def run(arguments: Sequence[str]) -> int:
         if not hasattr(error, "format_message"):
             raise
         return _fail(_usage(error, arguments))
+
+
+def _configured(group: Any, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the options that the user's configuration gives to the command that runs, as click takes them."""
+    word = _command_word(arguments)
+    if word is None or word not in group.commands or word in _UNCONFIGURED or {"--help", "-h"} & set(arguments):
+        return {}
+    from .commands.defaults import defaults_of, options_of
+    from .zoo.configured import configured
+
+    told = configured()
+    if not told.defaults:
+        return {}
+    known = {name: [*options_of(function)] for name, function in _FIXED.items()}
+    known |= {name: [*own, *_COMMON, *_EXPLAIN] for name, own in registry.listed_options().items()}
+    command = _FIXED.get(word) or _command(registry.load_all()[word])
+    return {word: defaults_of(command, word, told, known)}
 
 
 def _usage(error: Any, arguments: Sequence[str]) -> str:
@@ -177,8 +202,13 @@ def _plain(kind: Any) -> Any:
 
 
 def _parsed(kind: Any, value: Any) -> Any:
-    lists = get_origin(kind) is list or any(get_origin(part) is list for part in get_args(kind))
-    return [part.strip() for part in value.split(",")] if lists and isinstance(value, str) else value
+    if value is None:
+        return None
+    several = next((part for part in (kind, *get_args(kind)) if get_origin(part) is list), None)
+    if several is not None and isinstance(value, str):
+        return [_parsed(get_args(several)[0], part.strip()) for part in value.split(",")]
+    # Where Python takes whatever is a picture, the command line takes its place.
+    return located(str(value)) if {Path, Any} <= set(get_args(kind)) else value
 
 
 @dataclass(frozen=True)
@@ -192,6 +222,9 @@ class _Job:
     weights: str
     epoch: int | None
     device: str
+    mean: str | None
+    std: str | None
+    classes: str | None
     out: Path | None
     save_values: Path | None
     of: str | None = None
@@ -210,7 +243,8 @@ class _Job:
     def run(self) -> None:
         self._check_outputs()
         with progress():
-            net = inputs.load_named(self.net, self.weights, self.epoch, self.device, self.pictures)
+            reading = {"mean": self.mean, "std": self.std, "classes": self.classes}
+            net = inputs.load_named(self.net, self.weights, self.epoch, self.device, self.pictures, **reading)
             if self.several:
                 self._run_each(net)
                 return
@@ -314,17 +348,25 @@ def demo(
 
 
 def layers(
-    net: Annotated[str, typer.Argument(metavar="NET", help="network: zfnet64, zfnet, lenet5, torchvision:NAME, ...")],
+    net: Annotated[str, typer.Argument(metavar="NET", help="network, as --net has it: convscope nets")],
     everything: Annotated[bool, typer.Option("--all", help="blocks as well as the layers inside them")] = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="as of other commands; without it nothing is downloaded, and weights may be random"),
+    ] = None,
+    mean: inputs.Mean = None,
+    std: inputs.Std = None,
+    classes: inputs.Classes = None,
 ) -> None:
     """List a network's layers: shape, receptive field, step, parameters."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    from .zoo import load, shipping
+    from .zoo.configured import at_hand
 
-    loaded = load(net, weights="default" if net in shipping() else "none")
+    chosen = weights or ("default" if at_hand(net) else "none")
+    loaded = inputs.load_named(net, chosen, None, "cpu", [], mean=mean, std=std, classes=classes)
     table = Table(
         title=f"{loaded.name}, pictures of {loaded.size[0]}x{loaded.size[1]}", box=box.SIMPLE_HEAD, title_justify="left"
     )
@@ -359,6 +401,7 @@ def show(picture: Annotated[Path, typer.Argument(metavar="OUT.png", help="a PNG 
 
 _FIXED: dict[str, Callable[..., None]] = {
     "demo": demo,
+    "nets": nets,
     "layers": layers,
     "show": show,
     "train": train,
@@ -367,3 +410,6 @@ _FIXED: dict[str, Callable[..., None]] = {
     "stylize": stylize,
     "check": check,
 }
+
+_UNCONFIGURED = ("show", "history")
+"""Commands that a configuration has nothing to say to."""

@@ -34,6 +34,10 @@ class OptionError(ConvscopeError):
     """An unknown method, or an option that a method does not have."""
 
 
+class ConfigurationError(ConvscopeError):
+    """A configuration file that cannot be read, or says what cannot be."""
+
+
 class RuleError(ConvscopeError):
     """A backward rule that is not defined on this network, or could not be applied everywhere."""
 

@@ -151,10 +151,20 @@ def find(name: str) -> Entry:
 
 def listing() -> Iterator[tuple[str, str]]:
     """Yield (name, summary) of every entry without importing it: the source is read, so that `--help` is quick."""
+    for node in _sources():
+        yield node.name, (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def listed_options() -> dict[str, list[str]]:
+    """Return the names of every entry's options without importing it."""
+    return {node.name: [option.arg for option in node.args.kwonlyargs] for node in _sources()}
+
+
+def _sources() -> Iterator[ast.FunctionDef]:
     for path in _modules():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and any(_registers(d) for d in node.decorator_list):
-                yield node.name, (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
+                yield node
 
 
 def _registers(decorator: ast.expr) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..configuration import located
 from ..errors import ConvscopeError, DataError, OptionError, OutputError
 from ..outputs import PICTURE_ENDINGS, check_folder
 from ..progress import progress
@@ -25,7 +26,7 @@ _TABLES = (".csv", ".md", *PICTURE_ENDINGS)
 Row = list[str]
 
 
-Picture = Annotated[Path, typer.Argument(metavar="PICTURE", help="a picture; with --boxes a folder of pictures")]
+Picture = Annotated[str, typer.Argument(metavar="PICTURE", help="a picture; with --boxes a folder of pictures")]
 Methods = Annotated[str | None, typer.Option(help="names of methods, with commas between; all of them by default")]
 Stages = Annotated[int, typer.Option(help="how many times more layers lose their weights, from the output down")]
 Steps = Annotated[int, typer.Option(help="steps of the deletion and insertion curves")]
@@ -58,6 +59,9 @@ def check(
     weights: inputs.Weights = "default",
     epoch: inputs.Epoch = None,
     device: inputs.Device = "cpu",
+    mean: inputs.Mean = None,
+    std: inputs.Std = None,
+    classes: inputs.Classes = None,
     size: inputs.Size = None,
     of: inputs.Of = None,
     stages: Stages = 6,
@@ -79,21 +83,23 @@ def check(
     beside maps that no network has made.
     """
     _check_output(out, boxes is not None)
+    place = Path(located(picture))
+    reading = {"mean": mean, "std": std, "classes": classes}
     if boxes is None:
-        if picture.is_dir():
-            raise DataError(f"{picture} is a folder: name one picture, or say where the things are with --boxes")
+        if place.is_dir():
+            raise DataError(f"{place} is a folder: name one picture, or say where the things are with --boxes")
         with progress():
-            loaded = inputs.load_named(net, weights, epoch, device, [picture])
-            rows, found = _picture(loaded, picture, _methods(methods), of, size, stages, steps)
-        _print(f"{picture.name} · {loaded.name}", _HEADS, rows)
-        _write_cascades(loaded, found, out or Path(f"{picture.stem}-check.png"))
+            loaded = inputs.load_named(net, weights, epoch, device, [place], **reading)
+            rows, found = _picture(loaded, place, _methods(methods), of, size, stages, steps)
+        _print(f"{place.name} · {loaded.name}", _HEADS, rows)
+        _write_cascades(loaded, found, out or Path(f"{place.stem}-check.png"))
         return
     if of is not None:
         raise OptionError("--of is for one picture: with --boxes every picture is asked for its own class")
     with progress():
-        loaded = inputs.load_named(net, weights, epoch, device, [])
+        loaded = inputs.load_named(net, weights, epoch, device, [], **reading)
         rules = _rules(tolerance, threshold, segment)
-        table = _folder(loaded, picture, boxes, _methods(methods), limit, names, size, answer=answer, rules=rules)
+        table = _folder(loaded, place, boxes, _methods(methods), limit, names, size, answer=answer, rules=rules)
     _print(table.title, table.heads, [list(cells) for cells in table.cells()])
     print(f"{table.subtitle}\n{table.note}")
     if out is not None:
@@ -129,7 +135,8 @@ def _picture(
     from ..reporting import track
 
     # A class that is settled once costs one pass for all methods.
-    question = of if of is not None else int(predict(net, net.read(picture, size=size))[0].argmax())
+    single = not net.output.shape
+    question = of if of is not None or single else int(predict(net, net.read(picture, size=size))[0].argmax())
     rows: list[Row] = []
     found: list[Cascade] = []
     refused: ConvscopeError | None = None

@@ -8,27 +8,60 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..configuration import located
+from ..errors import OptionError
 from ..outputs import NUMBER_ENDINGS, PICTURE_ENDINGS
 
 if TYPE_CHECKING:
     from ..net import Net
 
+_PANEL = "Network"
+
 NetName = Annotated[
     str | None,
-    typer.Option(help="network: zfnet64 (the default), lenet5 (for small grey pictures), zfnet, torchvision:NAME, ..."),
+    typer.Option(
+        help="zfnet64 (the default), lenet5 (for small grey pictures), zfnet, torchvision:NAME, timm:NAME, "
+        "hf:ORG/NAME, caffe:FILE.prototxt, onnx:FILE, pt2:FILE, file:FILE.py:FUNCTION, or a name of your "
+        "configuration: convscope nets",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Weights = Annotated[
     str,
-    typer.Option(help="'default', 'none' for random ones, a .safetensors, .pt or .pth file, or a run's folder"),
+    typer.Option(
+        help="'default', 'none' for random ones, a .safetensors, .pt, .pth or .caffemodel file, or a run's folder",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Epoch = Annotated[
-    int | None, typer.Option(help="the network as it was after this epoch of its training: convscope history NET")
+    int | None,
+    typer.Option(
+        help="the network as it was after this epoch of its training: convscope history NET", rich_help_panel=_PANEL
+    ),
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps", rich_help_panel=_PANEL)]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help="what is subtracted from pixels in [0, 1]: 0.485,0.456,0.406 or imagenet; for caffe: in Caffe's units "
+        "and order, 104,117,123, or a .binaryproto or .npy file; the network's own by default",
+        rich_help_panel=_PANEL,
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        help="what they are divided by then: 0.229,0.224,0.225; the network's own by default", rich_help_panel=_PANEL
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(help="file with the classes' names, one per line or .json", metavar="FILE", rich_help_panel=_PANEL),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help=f"file to write ({', '.join(PICTURE_ENDINGS)}); a folder for several pictures"),
@@ -42,16 +75,19 @@ Of = Annotated[
         "layer:channel@row,column, sums; the first choice by default"
     ),
 ]
-Pictures = Annotated[list[str], typer.Argument(metavar="PICTURE...", help="pictures or folders of pictures")]
+Pictures = Annotated[
+    list[str],
+    typer.Argument(metavar="PICTURE...", help="pictures or folders of pictures, or names of your configuration's data"),
+]
 
 
 def find_all(names: Iterable[str]) -> list[Path]:
-    """Return pictures, and those of folders, in order."""
+    """Return pictures, and those of folders, in order; names of the configuration's data stand for their places."""
     from ..images import find_pictures
 
     found: list[Path] = []
-    for name in names:
-        found += find_pictures(Path(name)) if Path(name).is_dir() else [Path(name)]
+    for place in map(located, names):
+        found += find_pictures(Path(place)) if Path(place).is_dir() else [Path(place)]
     return found
 
 
@@ -65,12 +101,37 @@ def distinct_names(pictures: Sequence[Path]) -> list[str]:
     return names
 
 
-def load_named(name: str | None, weights: str, epoch: int | None, device: str, pictures: Sequence[Path]) -> Net:
+def load_named(
+    name: str | None,
+    weights: str,
+    epoch: int | None,
+    device: str,
+    pictures: Sequence[Path],
+    *,
+    mean: str | None = None,
+    std: str | None = None,
+    classes: str | None = None,
+) -> Net:
     """Load the network that a command names, or say on stderr which was taken instead."""
     from ..zoo import default_for, find_device, load
+    from ..zoo.configured import configured
 
-    net = load(name or default_for(pictures), weights=weights, epoch=epoch, device=find_device(device))
+    told = {"mean": _numbers(mean), "std": _numbers(std), "classes": classes}
+    reading: Any = {key: value for key, value in told.items() if value is not None}
+    if isinstance(reading.get("std"), str):
+        raise OptionError(f"std is one number, or one per channel as in --std 0.229,0.224,0.225, not {std!r}")
+    chosen = name or configured().net or default_for(pictures)
+    net = load(chosen, weights=weights, epoch=epoch, device=find_device(device), **reading)
     if name is None:
-        known = f"{len(net.classes)} classes: {', '.join(net.classes[:4])}, ..."
-        print(f"convscope: no --net given, so {net.name}, which knows {known}", file=sys.stderr)
+        some = [*net.classes[:4], *(["..."] if len(net.classes) > 4 else [])]
+        known = f", which knows {len(net.classes)} classes: {', '.join(some)}" if some else ""
+        print(f"convscope: no --net given, so {net.name}{known}", file=sys.stderr)
     return net
+
+
+def _numbers(text: str | None) -> list[float] | str | None:
+    """Read numbers with commas between; other text is left as it is."""
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        return text

@@ -30,6 +30,7 @@ _PICTURE = 176
 _CELL = 84
 _PER_ROW = 8
 _LINE = 17
+_RANGE = ".."
 
 
 @view("Gradients at hidden layers", paper="Simonyan et al. 2013, arXiv:1312.6034, sec. 4")
@@ -40,7 +41,8 @@ def hidden_gradients(
     of: Annotated[str | None, "the question; the network's first choice by default"] = None,
     layers: Annotated[
         list[str] | None,
-        "the layers to look at; by default the last convolution of every grid, and units without places",
+        "the layers to look at, first..last for all with channels from one to the other; by default the last "
+        "convolution of every grid, and units without places",
     ] = None,
     top: Annotated[int, "how many channels of each layer, those with the strongest gradient"] = 16,
 ) -> Gallery:
@@ -117,8 +119,17 @@ def _in_order(net: Net, names: list[str]) -> list[Layer]:
     if not names:
         raise OptionError("layers is empty: name at least one")
     order = list(net.layers)
-    found = {net.output if name == OUTPUT else net.layer(name) for name in names}
+    found = {layer for name in names for layer in _between(net, *name.split(_RANGE, 1))}
     return sorted(found, key=lambda layer: order.index(layer.name), reverse=True)
+
+
+def _between(net: Net, first: str, last: str | None = None) -> list[Layer]:
+    """Find a layer, or two and all that run between them, but for blocks and what has no channels."""
+    ends = [net.output if name == OUTPUT else net.layer(name) for name in (first, last) if name is not None]
+    order = list(net.layers.values())
+    places = sorted(order.index(end) for end in ends)
+    within = order[places[0] : places[-1] + 1]
+    return [layer for layer in within if layer in ends or (layer.leaf and (layer.spatial or len(layer.shape) == 1))]
 
 
 def _layer_row(net: Net, layer: Layer, slope: np.ndarray, top: int) -> tuple[Tile, Tile]:

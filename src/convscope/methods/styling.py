@@ -61,7 +61,7 @@ Optimiser = Literal["lbfgs", "adam"]
 Begin = Literal["content", "noise", "zero"]
 Pooling = Literal["max", "average"]
 
-Styles = Annotated[list[str], "pictures whose style is taken, several with commas between"]
+Styles = Annotated[list[Path | Any], "pictures whose style is taken, several with commas between"]
 Mix = Annotated[list[float] | None, "the weight of each style; all alike by default"]
 Map = Annotated[bool, "show instead what every layer carries of content and of style (the paper's Fig. 1)"]
 ContentLayers = Annotated[

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from ..commands import inputs
+from ..configuration import located
 from ..errors import ConvscopeError, OutputError
 from ..outputs import PICTURE_ENDINGS, check_folder
 from ..progress import progress
@@ -31,8 +32,8 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 @_with_settings
 def train_style(
-    style: Annotated[Path, typer.Argument(metavar="STYLE", help="the picture whose style is learnt")],
-    data: Annotated[Path, typer.Option(help="folder of any pictures to learn from, however deep", metavar="FOLDER")],
+    style: Annotated[str, typer.Argument(metavar="STYLE", help="the picture whose style is learnt")],
+    data: Annotated[str, typer.Option(help="folder of any pictures to learn from, however deep", metavar="FOLDER")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="style file to write, .safetensors; asked for again, it goes on")
     ],
@@ -40,13 +41,16 @@ def train_style(
     weights: inputs.Weights = "default",
     epoch: inputs.Epoch = None,
     device: inputs.Device = "cpu",
+    mean: inputs.Mean = None,
+    std: inputs.Std = None,
+    classes: inputs.Classes = None,
     workers: Annotated[int, typer.Option(help="processes that load pictures")] = 2,
     preview: Annotated[
         Path | None, typer.Option(help="write what it makes of a picture to this file meanwhile")
     ] = None,
     preview_every: Annotated[int, typer.Option(help="steps between two previews")] = 200,
     preview_of: Annotated[
-        Path | None, typer.Option(help="the picture of the preview; the data's first by default")
+        str | None, typer.Option(help="the picture of the preview; the data's first by default")
     ] = None,
     **settings: Any,
 ) -> None:
@@ -63,13 +67,15 @@ def train_style(
     from .training import train_style as train
 
     check_output(out)
-    open_style(style)
-    find_data(data)
+    taught, folder = Path(located(style)), Path(located(data))
+    open_style(taught)
+    find_data(folder)
     with progress(), listen() as remarks:
-        judge = inputs.load_named(net, weights, epoch, device, [style])
-        kept = {"workers": workers, "preview": preview, "preview_every": preview_every, "preview_of": preview_of}
+        judge = inputs.load_named(net, weights, epoch, device, [taught], mean=mean, std=std, classes=classes)
+        of = located(preview_of) if preview_of else None
+        kept = {"workers": workers, "preview": preview, "preview_every": preview_every, "preview_of": of}
         try:
-            written = train(judge, style, data, out, **kept, **settings)
+            written = train(judge, taught, folder, out, **kept, **settings)
         finally:
             for remark in remarks:
                 print(f"convscope: {remark}", file=sys.stderr)

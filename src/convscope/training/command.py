@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..configuration import located
 from ..errors import NetworkError, OptionError, nearest
 from ..progress import progress
 
@@ -55,7 +56,7 @@ def train(
 
     first = os.environ.get("RANK", "0") == "0"
     with progress() if first else nullcontext(), processes(_device(device)) as place:
-        run = _run(network, data, recipe, names, held_out, seed, epochs=epochs, batch=batch, rate=rate)
+        run = _run(network, located(data), recipe, names, held_out, seed, epochs=epochs, batch=batch, rate=rate)
         run.folder = out or Path("runs") / network.replace(":", "-")
         run.snapshots = _epochs(snapshots)
         run.device, run.precision = place, precision_of(precision, place)

@@ -1,6 +1,32 @@
 """Where networks come from: those that ship with the package, and other libraries' by a prefix."""
 
-from .loading import DEFAULT, default_for, find_device, load, names
-from .runs import shipping
+from __future__ import annotations
 
-__all__ = ["DEFAULT", "default_for", "find_device", "load", "names", "shipping"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .loading import DEFAULT as DEFAULT
+    from .loading import default_for as default_for
+    from .loading import find_device as find_device
+    from .loading import load as load
+    from .loading import names as names
+    from .runs import shipping as shipping
+
+# Loaded on first use: `convscope nets` reads its lists without torch.
+_HOMES = {
+    "DEFAULT": "loading",
+    "default_for": "loading",
+    "find_device": "loading",
+    "load": "loading",
+    "names": "loading",
+    "shipping": "runs",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'convscope.zoo' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

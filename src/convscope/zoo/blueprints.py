@@ -1,17 +1,22 @@
-"""The project's own networks: how each is built, and what it reads."""
+"""The project's own networks: how each is built, and what it reads.
+
+Nothing here imports torch before a network is built: `convscope nets` must be quick.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from ..net import Net
-from . import lenet, zfnet
 from .reading import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..net import Net
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Blueprint:
 
     def net(self, body: nn.Module, classes: Sequence[str], *, note: str = "") -> Net:
         """Wrap a module as a Net that reads pictures as this network does."""
+        from ..net import Net
+
         return Net(
             body,
             mean=self.mean,
@@ -56,9 +63,43 @@ class Blueprint:
         )
 
 
-_DIGITS = Blueprint("lenet5", lenet.lenet5, lenet.MEAN, lenet.STD, size=28, classes=10, channels=1, has_dropout=False)
+VARIANTS = {
+    "zfnet": {
+        "fc2048": {"full": 2048},
+        "fc8192": {"full": 8192},
+        "wide": {"middle": (512, 1024, 512)},
+        "wide-fc8192": {"middle": (512, 1024, 512), "full": 8192},
+    },
+    "alexnet-zf": {
+        "no-3-4": {"without": (3, 4)},
+        "no-7": {"without": (7,)},
+        "no-6-7": {"without": (6, 7)},
+        "no-3-4-6-7": {"without": (3, 4, 6, 7)},
+        "fc2048": {"full": 2048},
+        "fc8192": {"full": 8192},
+    },
+}
+"""The other rows of Table 3, by the name after the colon: "alexnet-zf:no-3-4"."""
+
+
+def _build(home: str, builder: str, *arguments: Any, **options: Any) -> nn.Module:
+    return getattr(import_module(f".{home}", __package__), builder)(*arguments, **options)
+
+
+_DIGITS = Blueprint(
+    "lenet5",
+    partial(_build, "lenet", "lenet5"),
+    mean=0.1307,  # of MNIST's pixels in [0, 1]
+    std=0.3081,
+    size=28,
+    classes=10,
+    channels=1,
+    has_dropout=False,
+)
 # Pixels of 0 to 255 less their mean, as the paper has them: its filters and their limit of 0.1 are in those units.
-_ZFNET = Blueprint("zfnet", zfnet.zfnet, IMAGENET_MEAN, 1 / 255, size=224, resize=256, classes=1000)
+_ZFNET = Blueprint(
+    "zfnet", partial(_build, "zfnet", "zfnet"), IMAGENET_MEAN, 1 / 255, size=224, resize=256, classes=1000
+)
 
 
 def _variant(plain: Blueprint, name: str, options: dict[str, Any]) -> Blueprint:
@@ -72,15 +113,16 @@ def _all() -> list[Blueprint]:
         replace(
             _DIGITS,
             name="lenet5-1998",
-            build=lenet.lenet5_1998,
-            mean=lenet.MEAN_1998,
-            std=lenet.STD_1998,
+            build=partial(_build, "lenet", "lenet5_1998"),
+            # They map paper (0) to -0.1 and ink (1) to 1.175, as in LeCun et al. (1998), sec. II-B.
+            mean=0.1 / 1.275,
+            std=1 / 1.275,
             size=32,
             any_classes=False,
         ),
         Blueprint(
             "zfnet64",
-            zfnet.zfnet64,
+            partial(_build, "zfnet", "zfnet64"),
             IMAGENET_MEAN,
             IMAGENET_STD,
             size=64,
@@ -92,7 +134,7 @@ def _all() -> list[Blueprint]:
         *(
             _variant(plain, f"{plain.name}:{name}", options)
             for plain in classics
-            for name, options in zfnet.VARIANTS[plain.name].items()
+            for name, options in VARIANTS[plain.name].items()
         ),
     ]
 

@@ -9,12 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-MEAN, STD = 0.1307, 0.3081
-"""Of MNIST's pixels in [0, 1]."""
-
-MEAN_1998, STD_1998 = 0.1 / 1.275, 1 / 1.275
-"""They map paper (0) to -0.1 and ink (1) to 1.175, as in LeCun et al. (1998), sec. II-B."""
-
 
 def lenet5(classes: int = 10) -> nn.Sequential:
     """Build LeNet-5 with rectifiers and max pooling for 28x28 grey digits: 61,706 parameters."""

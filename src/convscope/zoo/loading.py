@@ -10,11 +10,13 @@ from typing import Any, Unpack
 import torch
 from PIL import Image
 
-from ..errors import NetworkError, OptionError, WeightsError, nearest
+from ..configuration import Network
+from ..errors import ConvscopeError, NetworkError, OptionError, WeightsError, nearest
 from ..net import Net
 from . import runs, torchvision_models
 from .blueprints import BLUEPRINTS, Blueprint
-from .reading import Reading, settled
+from .configured import configured, find_network
+from .reading import IMAGENET, Reading, settled
 from .weights import fit_weights, read_weights
 
 DEFAULT = "zfnet64"
@@ -50,7 +52,8 @@ def load(
         name: "zfnet64", "lenet5" and "lenet5-1998", which ship with the package; "zfnet", "alexnet-zf" and their
             variants ("alexnet-zf:no-3-4"); "torchvision:alexnet" and all of its classification networks; "timm:NAME";
             "hf:ORG/NAME", a timm network of the Hugging Face hub; "caffe:deploy.prototxt"; "onnx:model.onnx";
-            "pt2:model.pt2", a program of torch.export; or "file:my_model.py:build", a function of one's own.
+            "pt2:model.pt2", a program of torch.export; "file:my_model.py:build", a function of one's own; or a name of
+            the user's configuration, whose options come after those given here.
         weights: "default" for its own weights (those of torchvision, timm and the hub are downloaded once into torch's
             cache), the path of a .safetensors, .pt, .pth or .caffemodel file, the folder of a run of `convscope train`,
             or None (on the command line "none") for random weights with a fixed seed, which every caption then says.
@@ -59,8 +62,11 @@ def load(
         reading: what it reads and answers, where its source does not say or is to be overridden; see `Reading`.
 
     Raises NetworkError for an unknown name, WeightsError when weights cannot be read, do not fit or are not finite,
-    OptionError for an epoch without a snapshot.
+    OptionError for an epoch without a snapshot, ConfigurationError for a configuration that cannot be.
     """
+    network = find_network(name)
+    if network is not None:
+        return _configured(network, weights, epoch, device, reading)
     prefix, _, model = name.partition(":")
     if isinstance(weights, str) and weights.lower() == "none":
         weights = None
@@ -76,7 +82,7 @@ def load(
 
 def names() -> list[str]:
     """List every name that `load` knows."""
-    return [*BLUEPRINTS, *(f"torchvision:{model}" for model in torchvision_models.names())]
+    return [*BLUEPRINTS, *configured().networks, *(f"torchvision:{model}" for model in torchvision_models.names())]
 
 
 def default_for(pictures: Sequence[Path]) -> str:
@@ -113,6 +119,27 @@ def _builder(name: str, prefix: str, model: str) -> _Build:
     if prefix in SOURCES and model:
         return lambda weights, epoch, reading: _from_source(prefix, model, weights, epoch, reading)
     raise NetworkError(f"there is no network {name!r}; nearest: {nearest(name, names())}.{_wanted(name)}")
+
+
+def _configured(
+    network: Network,
+    weights: str | Path | None,
+    epoch: int | None,
+    device: str | torch.device | None,
+    reading: Reading,
+) -> Net:
+    """Load a network of the user's configuration; what is given comes before what is written there."""
+    if weights == "default":
+        weights = network.weights
+        epoch = network.epoch if epoch is None else epoch
+    options: dict[str, Any] = {**network.reading, **reading}
+    if reading.get("mean") == IMAGENET and "std" not in reading:  # it stands for its standard deviation too
+        options.pop("std", None)
+    try:
+        net = load(network.load, weights=weights, epoch=epoch, device=device, **options)
+    except ConvscopeError as error:
+        raise type(error)(f"{network.where}: {error}") from None
+    return net.changed(name=network.name)
 
 
 def _wanted(name: str) -> str:

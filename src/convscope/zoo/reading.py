@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..errors import OptionError, nearest
-from ..net import Extra, Output
+
+if TYPE_CHECKING:
+    from ..net import Extra, Output
 
 IMAGENET = "imagenet"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

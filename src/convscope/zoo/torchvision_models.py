@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import warnings
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import torch
 
 from ..errors import NetworkError, nearest
 from ..net import Net
+from . import published
 from .downloads import fetch
 from .weights import fit_weights, read_weights
 
@@ -21,19 +19,9 @@ _AUXILIARY = ("aux1.", "AuxLogits.")
 _OLD_DENSENET = r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$"
 
 
-@cache
 def names() -> tuple[str, ...]:
     """List the classification networks, by reading torchvision's source: importing it takes seconds."""
-    found: set[str] = set()
-    spec = find_spec("torchvision")
-    folder = Path(str(spec.origin)).parent / "models" if spec else Path()
-    for path in folder.glob("*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and any(
-                "register_model" in ast.unparse(d) for d in node.decorator_list
-            ):
-                found.add(node.name)
-    return tuple(sorted(found))
+    return tuple(published.torchvision())
 
 
 def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:

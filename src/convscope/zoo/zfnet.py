@@ -69,25 +69,6 @@ def zfnet(
     return nn.Sequential(layers)
 
 
-VARIANTS = {
-    "zfnet": {
-        "fc2048": {"full": 2048},
-        "fc8192": {"full": 8192},
-        "wide": {"middle": (512, 1024, 512)},
-        "wide-fc8192": {"middle": (512, 1024, 512), "full": 8192},
-    },
-    "alexnet-zf": {
-        "no-3-4": {"without": (3, 4)},
-        "no-7": {"without": (7,)},
-        "no-6-7": {"without": (6, 7)},
-        "no-3-4-6-7": {"without": (3, 4, 6, 7)},
-        "fc2048": {"full": 2048},
-        "fc8192": {"full": 8192},
-    },
-}
-"""The other rows of Table 3, by the name after the colon: "alexnet-zf:no-3-4"."""
-
-
 def zfnet64(classes: int = 100, *, batch_norm: bool = False, dropout: float = 0.0) -> nn.Sequential:
     """Build ZFNet's idea for 64x64 pixels: convolutions, rectifiers, max pooling, 7x7 first filters; 1.9 M parameters.
 

@@ -1,0 +1,224 @@
+"""What a user has named once: networks, data and defaults, in convscope.toml or a pyproject's [tool.convscope]."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigurationError, nearest
+
+FILE, PROJECT = "convscope.toml", "pyproject.toml"
+
+_FILES = ("caffe", "onnx", "pt2", "file")
+"""Sources of networks whose prefix is followed by a path."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that a user has named: what `load` is given, its paths absolute. `reading` is as `load` takes it."""
+
+    name: str
+    where: str
+    load: str
+    weights: str = "default"
+    epoch: int | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a configuration file says, its paths absolute; empty where there is no file.
+
+    `net` is the network of commands that name none, `data` are places of pictures by name, `defaults` are values of
+    commands' options as they were written: those of one command in a mapping of its own.
+    """
+
+    path: Path | None = None
+    net: str | None = None
+    networks: Mapping[str, Network] = field(default_factory=dict[str, Network])
+    data: Mapping[str, str] = field(default_factory=dict[str, str])
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def placed(self, key: str, value: Any) -> Any:
+        """Return a value of the file with the path it holds, if it holds one, taken from the file's folder."""
+        if self.path is None or not isinstance(value, str) or key not in _PLACED:
+            return value
+        return _PLACED[key](self.path.parent, value)
+
+
+def read(folder: Path | None = None) -> Configuration:
+    """Read the nearest configuration from a folder upwards, the working directory by default.
+
+    In one folder convscope.toml comes before pyproject.toml; a pyproject.toml without [tool.convscope] does not count.
+    Raises ConfigurationError, which names file and table, for what cannot be read or is not known.
+    """
+    found = _nearest((folder or Path.cwd()).absolute())
+    if found is None:
+        return Configuration()
+    path, told = found
+    _check(f"{path}", told, _TOP)
+    base = Configuration(path, defaults=told.get("defaults", {}))
+    for command, options in base.defaults.items():
+        inner = options.values() if isinstance(options, dict) else [options]
+        if not all(isinstance(v, (str, int, float, bool)) or _is_plain_list(v) for v in inner):
+            raise ConfigurationError(f"{path}, [defaults]: {command} is a value, or a table of one command's values")
+    data = told.get("data", {})
+    _check(f"{path}, [data]", data, dict.fromkeys(data, _TEXT))
+    return Configuration(
+        path,
+        base.placed("load", told.get("net")),
+        {name: _network(base, name, table) for name, table in told.get("networks", {}).items()},
+        {name: base.placed("data", value) for name, value in data.items()},
+        base.defaults,
+    )
+
+
+def located(text: str) -> str:
+    """Return the place that a name of [data] stands for, also before a slash ("pets/cat.jpg"), or else the text.
+
+    Raises ConfigurationError where it is not there, or where the working directory holds something of that name too.
+    """
+    told = read()
+    name, slash, rest = text.partition("/")
+    if name not in told.data:
+        return text
+    where = f"{told.path}, [data] {name}"
+    if Path(text).exists():
+        raise ConfigurationError(f"{text!r} is here too, and in {where}: write ./{text} for the one here")
+    place = told.data[name] + (slash + rest if rest else "")
+    if not place.startswith("torchvision:") and not Path(place).exists():
+        raise ConfigurationError(f"{where}: there is no {place}")
+    return place
+
+
+def _nearest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    for place in (folder, *folder.parents):
+        if (place / FILE).is_file():
+            return place / FILE, _toml(place / FILE)
+        if (place / PROJECT).is_file():
+            told = _toml(place / PROJECT).get("tool", {}).get("convscope")
+            if told is not None:
+                return place / PROJECT, told
+    return None
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        # Somebody else's pyproject may be as it likes.
+        return tomllib.loads(text) if path.name == FILE or "convscope" in text else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _network(base: Configuration, name: str, table: Any) -> Network:
+    where = f"[networks.{name}] of {base.path}"
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{where} is a table: write [networks.{name}], and below it load = '...'")
+    if not re.fullmatch(r"[^:/\\]+", name):
+        raise ConfigurationError(f"{where}: a name has no colon and no slash, which tell sources and files")
+    if "extra" in table:
+        raise ConfigurationError(f"{where}: extra cannot be said here; say it in a function: load = 'file:my.py:build'")
+    _check(where, table, _NETWORK)
+    if "load" not in table:
+        raise ConfigurationError(f"{where} has no load: say what it is, as in load = 'caffe:deploy.prototxt'")
+    told = {key: base.placed(key, value) for key, value in table.items()}
+    own = {key: told.pop(key) for key in ("load", "weights", "epoch") if key in told}
+    return Network(name, where, **own, reading=told)
+
+
+_Kind = tuple[str, Callable[[Any], bool]]
+
+
+def _is_plain_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, (str, int, float)) for part in value)
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int
+
+
+def _is_numbers(value: Any) -> bool:
+    several = value if isinstance(value, list) and value else [value]
+    return all(type(part) in (int, float) for part in several)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+
+
+def _is_side(value: Any) -> bool:
+    return _is_whole(value) or (isinstance(value, list) and len(value) == 2 and all(map(_is_whole, value)))
+
+
+_TEXT: _Kind = ("text in quotes", _is_text)
+_WHOLE: _Kind = ("a whole number", _is_whole)
+_SIDE: _Kind = ("a whole number or [height, width]", _is_side)
+_TABLE: _Kind = ("a table", lambda value: isinstance(value, dict))
+_TOP = {"net": _TEXT, "networks": _TABLE, "data": _TABLE, "defaults": _TABLE}
+_NETWORK: dict[str, _Kind] = {
+    "load": _TEXT,
+    "weights": _TEXT,
+    "epoch": _WHOLE,
+    "mean": ("a number, one per channel, 'imagenet' or a file", lambda value: _is_numbers(value) or _is_text(value)),
+    "std": ("a number or one per channel", _is_numbers),
+    "size": _SIDE,
+    "resize": _SIDE,
+    "interpolation": _TEXT,
+    "channels": _WHOLE,
+    "order": _TEXT,
+    "classes": ("a file or a list of names", lambda value: _is_text(value) or _is_texts(value)),
+    "output": ("a key in quotes or a whole number", lambda value: _is_text(value) or _is_whole(value)),
+}
+
+
+def _check(where: str, table: Mapping[str, Any], kinds: Mapping[str, _Kind]) -> None:
+    for key, value in table.items():
+        if key not in kinds:
+            raise ConfigurationError(f"{where} has no key {key!r}; nearest: {nearest(key, kinds)}")
+        words, fits = kinds[key]
+        if not fits(value):
+            raise ConfigurationError(f"{where}: {key} is {words}, not {value!r}")
+
+
+def _path(folder: Path, text: str) -> str:
+    return str(folder / Path(text).expanduser())
+
+
+def _source(folder: Path, text: str) -> str:
+    prefix, _, rest = text.partition(":")
+    return f"{prefix}:{_path(folder, rest)}" if prefix in _FILES and rest else text
+
+
+def _weights(folder: Path, text: str) -> str:
+    return text if text.lower() in ("default", "none") else _path(folder, text)
+
+
+def _mean(folder: Path, text: str) -> str:
+    return text if text == "imagenet" else _path(folder, text)
+
+
+def _data(folder: Path, text: str) -> str:
+    parts = text.split(":", 2)  # torchvision:MNIST:FOLDER
+    return ":".join([*parts[:2], _path(folder, parts[2])]) if len(parts) == 3 else _path(folder, text)
+
+
+_PLACED: dict[str, Callable[[Path, str], str]] = {
+    "load": _source,
+    "net": _source,
+    "weights": _weights,
+    "mean": _mean,
+    "classes": _path,
+    "data": _data,
+    "path": _path,
+}

@@ -1,0 +1,196 @@
+"""`file:my_model.py:build`: a network that a function of the user's own makes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from torch import nn
+
+from ..errors import NetworkError, nearest
+from ..net import Net
+from .weights import fit_weights, read_weights
+
+BUILD = "build"
+"""The function that is called where none is named."""
+
+_AS_THEY_ARE = "reads pixels in [0, 1] as they are, since no mean and std were given"
+_RANDOM = "random weights"
+
+
+def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:
+    """Run a Python file, call its function without arguments, and return what it makes as a Net.
+
+    The function returns a module or a Net, with whatever weights it gives it; a weights file replaces them. Raises
+    NetworkError for a file that cannot be run, and for a function that is not there, fails, or makes something else.
+    """
+    path, function = _parts(model)
+    made = _made(path, function)
+    if isinstance(made, Net):
+        net = made.changed(**reading) if reading else made
+    else:
+        known = "mean" in reading or "std" in reading
+        name = path.stem if function == BUILD else f"{path.stem}:{function}"
+        own: dict[str, Any] = {"name": name, "note": "" if known else _AS_THEY_ARE}
+        net = Net(made, **own | reading)
+    notes = net.note.split("; ") if net.note else []
+    if weights is None:
+        # Whether these are random is for the user's function to say.
+        notes.append(f"weights as {function} in {path.name} makes them with seed {seed}")
+    elif weights != "default":
+        fit_weights(net.body, read_weights(Path(weights)), network=f"file:{model}")
+        notes = [note for note in notes if not note.startswith(_RANDOM)]
+    note = "; ".join(notes)
+    return net if note == net.note else net.changed(note=note)
+
+
+def _parts(model: str) -> tuple[Path, str]:
+    """Take "my_model.py:build" apart; a drive's colon stays with the path."""
+    found = re.fullmatch(r"(.+\.py)(?::(\w*))?", model)
+    if not found:
+        raise NetworkError(f"'file:{model}' names no function of a Python file: write file:my_model.py:{BUILD}")
+    path = Path(found[1])
+    if not path.is_file():
+        raise NetworkError(f"there is no file {path}{' (it is a folder)' if path.is_dir() else ''}")
+    return path, found[2] or BUILD
+
+
+def _made(path: Path, name: str) -> nn.Module:
+    code, module = _compiled(path), _module(path)
+    with _beside(path.parent.resolve()):
+        sys.modules[module.__name__] = module  # dataclasses and pickle look there
+        with _blaming(path, "while it was imported"):
+            exec(code, module.__dict__)
+        function = _found(module, path, name)
+        if isinstance(function, nn.Module):
+            return function
+        _check_arguments(function, path, name)
+        with _blaming(path, f"in {name}()"):
+            made = function()
+    if not isinstance(made, nn.Module):
+        raise NetworkError(f"{name} in {path} returns {_what(made)}; it has to return a torch.nn.Module or a Net")
+    return made
+
+
+def _compiled(path: Path) -> CodeType:
+    try:
+        # Compiled here, because a cached compilation of a file that changed within a second may be taken for its own.
+        return compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise NetworkError(f"{path}:{error.lineno or 1} is not Python: {error.msg}") from None
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        raise NetworkError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _module(path: Path) -> ModuleType:
+    name = f"convscope_file_{sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{path.stem}"
+    spec = spec_from_file_location(name, path)
+    assert spec is not None  # every path that ends in .py has one
+    return module_from_spec(spec)
+
+
+@contextmanager
+def _beside(folder: Path) -> Generator[None]:
+    """Let modules beside a file be imported inside the block: its own, not others of the same names.
+
+    They are forgotten afterwards, so that the next file finds its own too.
+    """
+    names = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/*.py")}
+    names -= set(sys.stdlib_module_names)
+    others = {name for name in names & set(sys.modules) if _home(sys.modules[name]) != folder}
+    set_aside = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in others}
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] in names:
+                del sys.modules[name]
+        sys.modules.update(set_aside)
+
+
+def _home(module: ModuleType) -> Path | None:
+    """Return the folder in which a module of the first level was found."""
+    file, inner = getattr(module, "__file__", None), list(getattr(module, "__path__", []))
+    return Path(inner[0]).resolve().parent if inner else Path(file).resolve().parent if file else None
+
+
+@contextmanager
+def _blaming(path: Path, when: str) -> Generator[None]:
+    """Turn what the user's code raises inside the block into one sentence that says where."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        where, said = _place(path, error), " ".join(str(error).split())[:300]
+        if isinstance(error, SystemExit):
+            raise NetworkError(
+                f"{where} ends the program {when} (sys.exit({said})): what is a script belongs under "
+                'if __name__ == "__main__":'
+            ) from None
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            package = error.name.partition(".")[0]
+            raise NetworkError(
+                f"{where} imports {error.name!r}, which is neither installed here nor beside the file: "
+                f"pip install {package}, or put {package}.py into {path.parent}"
+            ) from None
+        raise NetworkError(f"{where} raised {type(error).__name__} {when}{f': {said}' if said else ''}") from error
+
+
+def _place(path: Path, error: BaseException) -> str:
+    """Return file and line of the user's own frame that is nearest to an error."""
+    folder, place = path.parent.resolve(), str(path)
+    for frame in traceback.extract_tb(error.__traceback__):
+        file = Path(frame.filename).resolve()
+        if file.is_relative_to(folder) and "site-packages" not in file.parts:
+            place = f"{frame.filename}:{frame.lineno}"
+    return place
+
+
+def _found(module: ModuleType, path: Path, name: str) -> Callable[[], Any]:
+    found = module.__dict__.get(name)
+    if callable(found):
+        return found
+    if found is not None:
+        raise NetworkError(f"{name} in {path} is {_what(found)}, not a function: name one, as in def {name}(): ...")
+    own = [
+        key
+        for key, value in module.__dict__.items()
+        if callable(value) and getattr(value, "__module__", "") == module.__name__ and not key.startswith("_")
+    ]
+    near = nearest(name, own, prefix=f"file:{path}:")
+    raise NetworkError(
+        f"there is no function {name!r} in {path}; "
+        + (f"there are {near}" if own else f"it defines none: write def {name}(): return ...")
+    )
+
+
+def _check_arguments(function: Callable[..., Any], path: Path, name: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of a builtin
+        return
+    try:
+        signature.bind()
+    except TypeError:
+        raise NetworkError(
+            f"{name}{signature} in {path} needs arguments, and is called without: give them defaults, or write "
+            f"def {BUILD}(): return {name}(...) and name it, file:{path}:{BUILD}"
+        ) from None
+
+
+def _what(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}: did you mean to call it, {value.__name__}()"
+    return "nothing" if value is None else f"a value of type {type(value).__name__}"
