@@ -95,7 +95,8 @@ def _placewise(step: Step, ins: list[Tensor], outs: list[Tensor]) -> Local | Non
     if (
         len({t.ndim for t in ins}) > 1
         or len(grids) > 1
-        or (not per_channel and any(_varies(t) for t in _constants((step.args, step.kwargs))))
+        or (not per_channel and any(_varies(t) for t in constants((step.args, step.kwargs))))
+        or (step.name in JOINS and constants((step.args, step.kwargs)))
     ):
         return None
     if step.name in _ALONG_CHANNELS and not _between(_dim(step), ins[0]):
@@ -127,13 +128,14 @@ def _dim(step: Step) -> Any:
     return dim[0] if isinstance(dim, (tuple, list)) and len(dim) == 1 else dim
 
 
-def _constants(value: Any) -> list[Tensor]:
+def constants(value: Any) -> list[Tensor]:
+    """List the tensors in a call's arguments that do not depend on the picture."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, (tuple, list)):
-        return [t for item in value for t in _constants(item)]
+        return [t for item in value for t in constants(item)]
     if isinstance(value, dict):
-        return _constants(list(value.values()))
+        return constants(list(value.values()))
     return []
 
 
@@ -254,7 +256,8 @@ def _exchange(step: Step, x: Tensor, out: Tensor) -> Local | None:
     return Local(lambda parts: parts[0].transpose(dims[0] % x.ndim, dims[1] % x.ndim))
 
 
-_ALONG_CHANNELS = frozenset("cat concat concatenate softmax log_softmax chunk split mean sum amax".split())
+JOINS = frozenset("cat concat concatenate".split())
+_ALONG_CHANNELS = frozenset("softmax log_softmax chunk split mean sum amax".split()) | JOINS
 _DROPOUTS = frozenset("dropout dropout2d feature_dropout alpha_dropout".split())
 PLACEWISE = (
     _ALONG_CHANNELS

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .regions import PLACEWISE
+from .regions import JOINS, PLACEWISE, constants
 from .tape import Slot, Step
 
 
@@ -73,6 +73,12 @@ def _keeps_pictures_apart(step: Step, ins: Sequence[Tensor]) -> bool:
     dims = _dims(step)
     if step.name in _NEEDS_DIM and not dims:
         return False
+    # A constant of one picture, such as a class token, does not stand beside several.
+    if step.name in JOINS and constants((step.args, step.kwargs)):
+        return False
+    # Of two dimensions, those of the pictures would be the queries.
+    if step.name == "scaled_dot_product_attention" and ins[0].ndim < 3:
+        return False
     if step.name == "flatten" and not ((len(step.args) > 1 and step.args[1]) or step.kwargs.get("start_dim")):
         return False
     if step.name == "linear" and any(isinstance(a, Slot) for a in step.args[1:]):
@@ -96,8 +102,8 @@ def _dims(step: Step) -> list[int]:
 
 
 _RESHAPES = frozenset("view reshape unflatten".split())
-_NEEDS_DIM = frozenset("cat concat concatenate softmax log_softmax chunk split mean sum amax".split())
+_NEEDS_DIM = frozenset("softmax log_softmax chunk split mean sum amax".split()) | JOINS
 _BATCHED = frozenset(
     """conv2d max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d pad interpolate linear flatten getitem
-    group_norm layer_norm conv_transpose2d pixel_shuffle""".split()
+    group_norm layer_norm conv_transpose2d pixel_shuffle scaled_dot_product_attention""".split()
 )

@@ -1,0 +1,140 @@
+"""timm's networks on the Hugging Face hub: built from what their repository says, and its weights."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import NetworkError, nearest
+from ..net import Net
+from . import hub, timm_models
+from .timm_models import Plan
+
+_CONFIG = "config.json"
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[^@]+)?")
+
+_LARGEST = 2**20
+
+
+def _whole(value: Any, least: int = 0) -> bool:
+    return isinstance(value, int) and least <= value <= _LARGEST
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, (int, float)) and math.isfinite(v) for v in value)
+
+
+_TOLD: dict[str, Callable[[Any], bool]] = {
+    "input_size": lambda value: isinstance(value, list) and len(value) == 3 and all(_whole(v, 1) for v in value),
+    "fixed_input_size": lambda value: isinstance(value, bool),
+    "interpolation": lambda value: isinstance(value, str),
+    "crop_pct": lambda value: _numbers([value]) and 0.01 <= value <= 100,
+    "crop_mode": lambda value: isinstance(value, str),
+    "mean": _numbers,
+    "std": _numbers,
+    "num_classes": _whole,
+    "label_offset": _whole,
+    "first_conv": lambda value: isinstance(value, (str, list)),
+    "classifier": lambda value: isinstance(value, (str, list)),
+}
+"""What is taken of a configuration, and what it may be; the rest says where weights lie: in the repository itself."""
+
+
+def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:
+    """Build a network of timm from a repository of the hub as a Net; "ORG/NAME@REVISION" for another than main."""
+    name, _, revision = model.partition("@")
+    if not _NAME.fullmatch(model):
+        raise NetworkError(
+            f"'hf:{model}' names no repository of the hub: write hf:ORG/NAME, as in hf:timm/resnet18.a1_in1k"
+        )
+    timm_models.require(f"hf:{model}")
+    repository = hub.Repository(name, revision or hub.MAIN)
+    plan = _plan(model, _read(repository, model))
+    path = None if weights is None else Path(weights)
+    if weights == "default":
+        path = _weights(repository, model)
+    return timm_models.assemble(plan, path, seed=seed, reading=reading)
+
+
+def _kept(repository: hub.Repository, file: str) -> str:
+    """Return a file's name in torch's cache."""
+    revision = "" if repository.revision == hub.MAIN else "@" + repository.revision.replace("/", "--")
+    return f"hf-{repository.name.replace('/', '--')}{revision}-{file}"
+
+
+def _weights(repository: hub.Repository, model: str) -> Path:
+    files = {file: _kept(repository, file) for file in hub.WEIGHTS}
+    return hub.get(repository, files, what=f"the weights of hf:{model}")
+
+
+def _read(repository: hub.Repository, model: str) -> dict[str, Any]:
+    """Read what a repository says of its network."""
+    what = f"the description of hf:{model}"
+    path = hub.get(repository, {_CONFIG: _kept(repository, _CONFIG)}, what=what, otherwise="")
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise NetworkError(f"{path}, {what}, is damaged ({error}): delete it, and it is downloaded again") from None
+    if not isinstance(told, dict):
+        raise NetworkError(f"{path}, {what}, holds {type(told).__name__} instead of a table")
+    if "architecture" not in told:
+        kinds = told.get("architectures") or [told.get("model_type", "of an unknown kind")]
+        raise NetworkError(
+            f"hf:{model} is not a network of timm ({', '.join(map(str, kinds))}): others are loaded by their own "
+            "library and wrapped, as in Net(module, output='logits', mean=..., std=..., size=...)"
+        )
+    return told
+
+
+def _plan(model: str, told: dict[str, Any]) -> Plan:
+    """Take of a description what builds the network and prepares its pictures, and nothing else."""
+    architecture = told["architecture"]
+    if architecture not in timm_models.names():
+        close = nearest(str(architecture), timm_models.names())
+        raise NetworkError(
+            f"hf:{model} is the network {architecture!r}, which this version of timm has not; nearest: {close}"
+        )
+    inner = told.get("pretrained_cfg")
+    # Older files have everything in one table.
+    whole = (inner if isinstance(inner, dict) else {}) | told
+    arguments = _arguments(model, told.get("model_args") or {})
+    config = {key: whole[key] for key in _TOLD if whole.get(key) is not None}
+    config |= _input(config, arguments)
+    for key, value in config.items():
+        if not _TOLD[key](value):
+            raise NetworkError(f"hf:{model} has {key} = {str(value)[:40]!r} in its {_CONFIG}, which cannot be")
+    return Plan(model, f"hf:{model}", architecture, config, arguments, _classes(whole))
+
+
+def _arguments(model: str, told: Any) -> dict[str, Any]:
+    """Return the arguments of a network, which may not be those with which timm finds and reads files."""
+    create: Any = timm_models.require(f"hf:{model}").create_model
+    own = {name for name, p in inspect.signature(create).parameters.items() if p.kind is not p.VAR_KEYWORD}
+    refused = sorted(own & set(told)) if isinstance(told, dict) else ["model_args"]
+    if refused:
+        raise NetworkError(f"hf:{model} is refused: its {_CONFIG} sets {', '.join(refused)}, which a network may not")
+    return told
+
+
+def _input(config: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the size of the input, where the arguments of a network say it better than its configuration."""
+    size = arguments.get("img_size")
+    if size is None and "in_chans" not in arguments:
+        return {}
+    told = config.get("input_size", [3, 224, 224])
+    sides = told[1:] if size is None else size if isinstance(size, list) else [size, size]
+    return {"input_size": [arguments.get("in_chans", told[0]), *sides]}
+
+
+def _classes(told: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of classes: descriptions where there are some, else the plain names."""
+    labels, described = told.get("label_names", told.get("labels")), told.get("label_descriptions")
+    if not isinstance(labels, list):
+        return ()
+    described = described if isinstance(described, dict) else {}
+    return tuple(str(described.get(label, label)) for label in map(str, labels))
