@@ -99,6 +99,8 @@ def test_options_override_what_a_network_says_itself(tmp_path: Path) -> None:
     net = load("lenet5", mean=0.5, classes=names, size=28)
     assert (net.mean, net.classes) == ((0.5,), ("tench, Tinca tinca", "goldfish", "plain name"))
     assert load("torchvision:squeezenet1_0", weights=None, size=96, resize=(100, 100)).fit.resize == (100, 100)
+    named = load("torchvision:squeezenet1_0", weights=None, classes="imagenet").classes
+    assert (len(named), named[281], named[963]) == (1000, "tabby", "pizza")
     assert settled({"mean": "imagenet"}) == {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
 

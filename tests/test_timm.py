@@ -205,6 +205,13 @@ def test_occlusion_in_parts_holds_with_a_class_token() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_transformers_are_occluded_in_full_because_that_is_quicker() -> None:
+    net = load("timm:vit_tiny_patch16_224", weights=None)
+    pixels = torch.rand(1, 3, 224, 224)
+    covered = Covered(net, pixels, [""], Squares(224, 224, 60, 60), torch.zeros_like(pixels), 2**26)
+    assert covered.how == "computed in full: nothing to be gained by recomputing parts"
+
+
 class Beside(nn.Module):
     """Lays constants beside what it has computed, while that still has rows and columns."""
 

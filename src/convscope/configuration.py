@@ -177,7 +177,7 @@ _NETWORK: dict[str, _Kind] = {
     "interpolation": _TEXT,
     "channels": _WHOLE,
     "order": _TEXT,
-    "classes": ("a file or a list of names", lambda value: _is_text(value) or _is_texts(value)),
+    "classes": ("a file, a list of names or 'imagenet'", lambda value: _is_text(value) or _is_texts(value)),
     "output": ("a key in quotes or a whole number", lambda value: _is_text(value) or _is_whole(value)),
 }
 
@@ -204,7 +204,7 @@ def _weights(folder: Path, text: str) -> str:
     return text if text.lower() in ("default", "none") else _path(folder, text)
 
 
-def _mean(folder: Path, text: str) -> str:
+def _path_or_imagenet(folder: Path, text: str) -> str:
     return text if text == "imagenet" else _path(folder, text)
 
 
@@ -217,8 +217,8 @@ _PLACED: dict[str, Callable[[Path, str], str]] = {
     "load": _source,
     "net": _source,
     "weights": _weights,
-    "mean": _mean,
-    "classes": _path,
+    "mean": _path_or_imagenet,
+    "classes": _path_or_imagenet,
     "data": _data,
     "path": _path,
 }

@@ -60,7 +60,9 @@ Std = Annotated[
 ]
 Classes = Annotated[
     str | None,
-    typer.Option(help="file with the classes' names, one per line or .json", metavar="FILE", rich_help_panel=_PANEL),
+    typer.Option(
+        help="file with the classes' names, one per line or .json; or imagenet", metavar="FILE", rich_help_panel=_PANEL
+    ),
 ]
 Out = Annotated[
     Path | None,

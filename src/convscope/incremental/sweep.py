@@ -29,6 +29,9 @@ Readings = dict[str, Tensor]
 _WAITING = 2**25
 """How many bytes of whole layers may wait for the global part; more at once is hardly quicker."""
 
+_LEAST_GAIN = 0.95
+"""Where more than this share of the work would be left, as in transformers, whole pictures are quicker."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -129,6 +132,8 @@ class Sweep:
     @property
     def pays(self) -> bool:
         """Whether it is quicker than full passes, as counted: multiplications, and calls at what they cost."""
+        if self.share > _LEAST_GAIN:
+            return False
         whole, count = self._whole_work(), self.axes[0].count * self.axes[1].count
         windows = sum(not form.placewise for _, form in self.steps)
         calls = len(self.pairs) * len(self.steps) * CALL + count * windows * CALL / 4

@@ -23,7 +23,7 @@ class Reading(TypedDict, total=False):
     mean, std: per channel, of pixels in [0, 1] in RGB; mean="imagenet" for ImageNet's both. For Caffe's networks in
         Caffe's own units and order (0 to 255, BGR), or a .binaryproto or .npy file.
     size, resize, interpolation, channels, order, output, extra: as `Net` has them.
-    classes: the names of the outputs, or a file: one name per line, or JSON.
+    classes: the names of the outputs, or a file: one name per line, or JSON; "imagenet" for ImageNet's 1,000.
     """
 
     mean: float | Sequence[float] | str | Path
@@ -49,8 +49,8 @@ def settled(reading: Reading, *, caffe: bool = False) -> dict[str, Any]:
     for key in options:
         if key not in known:
             raise OptionError(f"load has no option {key!r}; nearest: {nearest(key, sorted(known))}")
-    if "classes" in options and isinstance(options["classes"], (str, Path)):
-        options["classes"] = read_classes(Path(options["classes"]))
+    if isinstance(options.get("classes"), (str, Path)):
+        options["classes"] = read_classes(options["classes"])
     mean = options.get("mean")
     if mean == IMAGENET and not caffe:
         return {"std": IMAGENET_STD} | options | {"mean": IMAGENET_MEAN}
@@ -65,11 +65,18 @@ def settled(reading: Reading, *, caffe: bool = False) -> dict[str, Any]:
     return options
 
 
-def read_classes(path: Path) -> tuple[str, ...]:
-    """Read the names of classes: one per line (a WordNet id before the name is left out), or JSON.
+def read_classes(source: str | Path) -> tuple[str, ...]:
+    """Read the names of classes from a file, one per line (a WordNet id before the name is left out), or JSON.
 
-    JSON is a list of names, or a dict from numbers to names or, as Keras has it, to (id, name). Raises OptionError.
+    JSON is a list of names, or a dict from numbers to names or, as Keras has it, to (id, name). "imagenet" stands for
+    the 1,000 of ImageNet's challenge in the order of their ids, as Caffe and torchvision have them. Raises
+    OptionError.
     """
+    if source == IMAGENET:
+        from torchvision.models import AlexNet_Weights
+
+        return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
+    path = Path(source)
     try:
         text = path.read_text(encoding="utf-8-sig")
         names = _from_json(json.loads(text)) if path.suffix.lower() == ".json" else _from_lines(text)
