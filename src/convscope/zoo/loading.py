@@ -150,6 +150,11 @@ def _wanted(name: str) -> str:
     found = source.get(Path(name).suffix.lower())
     if found:
         return f" Did you mean '{found}:{name}{':build' if found == 'file' else ''}'?"
+    if Path(name).suffix.lower() in (".pt", ".pth", ".safetensors"):
+        return (
+            f" Weights go with the network they belong to, as in load('torchvision:resnet18', weights={name!r}); a "
+            f"whole model is read as a program of torch.export.save only: 'pt2:{name}'"
+        )
     return f" Other sources: {', '.join(f'{prefix}:' for prefix in SOURCES)}"
 
 

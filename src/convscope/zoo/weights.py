@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def read_weights(path: Path) -> State:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state = _read(path)
-    except MemoryError:
+    except (MemoryError, WeightsError):
         raise
     except Exception as error:  # torch and pickle raise anything on a damaged file: AssertionError, TypeError, ...
         if isinstance(error, pickle.UnpicklingError) and re.search("Unsupported|GLOBAL|weights_only", str(error)):
@@ -60,7 +61,22 @@ def read_weights(path: Path) -> State:
 def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return load_file(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if scripted(archive.namelist()):
+                raise WeightsError(
+                    f"{path} is TorchScript, which is not read as weights: keep its numbers alone by "
+                    f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth')"
+                )
+            # A compressed file can be a thousand times larger when read; torch writes none.
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("it is compressed, which torch.save does not do")
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def scripted(members: list[str]) -> bool:
+    """Whether an archive with these members is TorchScript."""
+    return any("/code/" in name for name in members) and any(name.endswith("constants.pkl") for name in members)
 
 
 def _state(state: Any, path: Path) -> State:

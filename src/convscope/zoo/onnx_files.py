@@ -1,0 +1,522 @@
+"""ONNX files as networks: read without running anything, each node a module with the name that the file gives it."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import NetworkError, OptionError, nearest
+from ..net import Net
+from .graphs import MOST_NUMBERS, Call, Graph, Reshape, Slot, Step, as_net, layer_names
+
+_OLDEST = 7
+_FLOATS = {1: "float", 10: "float16", 11: "double"}
+_SCOPES = "pkg.torch.onnx.name_scopes"
+# Inputs of these that are constant carry the name of the module whose weights they are.
+_WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu"))
+# What makes tensors as large as numbers in the file say.
+_GROWING = frozenset(("ConstantOfShape", "Expand", "Tile", "Range", "EyeLike", "Pad", "Resize"))
+
+
+def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:
+    """Build the network of an ONNX file as a Net.
+
+    Raises NetworkError for a file that is missing, damaged, in training mode, or uses what is not known here; for
+    several inputs; OptionError for weights, which are inside the file, and for an output that it does not have.
+    """
+    path = Path(model)
+    if weights != "default":
+        raise OptionError(
+            f"onnx:{model} has its weights inside: leave out weights, or load the Python model by "
+            "file:MY_MODEL.py:build"
+        )
+    proto = _read(path)
+    picture = _picture(proto, path)
+    outputs = _outputs(proto, path, reading)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        body = _graph(proto, picture.name, outputs, path)
+    several = len(proto.graph.output)
+    notes = [f"its output {outputs[0]!r} of {several}"] if several > 1 and len(outputs) == 1 else []
+    first = next((m.in_channels for m in body.modules() if isinstance(m, nn.Conv2d)), 3)
+    channels = reading.get("channels", picture.channels or first)
+    return as_net(body, path, (channels, *picture.size), notes, reading, single=picture.single)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """The input that a picture goes to; sizes that the file leaves open are None, `single` says that it takes one."""
+
+    name: str
+    channels: int | None
+    size: tuple[int | None, int | None]
+    single: bool
+
+
+def _read(path: Path) -> Any:
+    """Read and check a model, and write it in the fewest terms."""
+    try:
+        import onnx
+        import onnx2torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError:
+        raise NetworkError(f"onnx:{path} needs onnx and onnx2torch: pip install 'convscope[onnx]'") from None
+    if not path.is_file():
+        raise NetworkError(f"there is no ONNX file {path}" + (" (it is a folder)" if path.is_dir() else ""))
+    try:
+        proto = onnx.load(path, load_external_data=False)
+        _with_external_data(proto, path)
+        onnx.checker.check_model(proto)
+        _simplify(proto)
+        return onnx.shape_inference.infer_shapes(proto)
+    except (NetworkError, MemoryError):
+        raise
+    except Exception as error:  # protobuf, the checker and numpy each have errors of their own
+        raise NetworkError(f"{path} is not an ONNX file or is damaged: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _with_external_data(proto: Any, path: Path) -> None:
+    """Read weights that lie in files of the same folder. Raises NetworkError for any other place."""
+    from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+
+    folder = path.parent.resolve()
+    tensors = [*proto.graph.initializer, *(a.t for n in proto.graph.node for a in n.attribute if a.HasField("t"))]
+    outside = [tensor for tensor in tensors if uses_external_data(tensor)]
+    for tensor in outside:
+        told = {entry.key: entry.value for entry in tensor.external_data}
+        place = (folder / told.get("location", "")).resolve()
+        if not place.is_relative_to(folder):
+            raise NetworkError(f"{path} is refused: it asks for a file outside its folder, {told.get('location')!r}")
+        if not place.is_file():
+            raise NetworkError(f"{path} keeps its weights in {told.get('location')!r}, which is not beside it")
+    if outside:
+        load_external_data_for_model(proto, str(folder))
+
+
+def _simplify(proto: Any) -> None:
+    """Turn constant nodes into initialisers, and axes that are inputs into attributes, as older versions have them."""
+    from onnx import helper, numpy_helper
+
+    graph = proto.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    results = {value.name for value in graph.output}
+    aliases: dict[str, str] = {}
+    kept: list[Any] = []
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = aliases.get(name, name)
+        if node.op_type == "Constant" and node.output[0] not in results:
+            tensor = _constant(node)
+            tensor.name = node.output[0]
+            constants[tensor.name] = tensor
+            graph.initializer.append(tensor)
+        elif node.op_type == "Identity" and node.input[0] in constants and node.output[0] not in results:
+            aliases[node.output[0]] = node.input[0]
+        else:
+            if node.op_type.startswith("Reduce") and len(node.input) > 1 and node.input[1] in constants:
+                axes = numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
+                del node.input[1:]
+                if axes:
+                    node.attribute.append(helper.make_attribute("axes", axes))
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _constant(node: Any) -> Any:
+    from onnx import TensorProto, numpy_helper
+
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        tensor = TensorProto()
+        tensor.CopyFrom(attribute.t)
+        return tensor
+    import numpy as np
+    from onnx import helper
+
+    values = helper.get_attribute_value(attribute)
+    kinds = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+    if attribute.name not in kinds:
+        raise NetworkError(f"a constant of the file is {attribute.name}, neither a tensor nor numbers")
+    return numpy_helper.from_array(np.asarray(values, dtype=kinds[attribute.name]))
+
+
+def _picture(proto: Any, path: Path) -> _Picture:
+    """Find the one input, and see that it is a picture."""
+    given = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in given]
+    if len(inputs) != 1:
+        names = ", ".join(repr(value.name) for value in inputs) or "none"
+        raise NetworkError(
+            f"{path} has {len(inputs)} inputs ({names}), and one picture is given: wrap the Python model, as in "
+            "load('file:MY_MODEL.py:build', extra=...)"
+        )
+    kind = inputs[0].type.tensor_type
+    name, dims = inputs[0].name, [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+    if kind.elem_type not in _FLOATS:
+        raise NetworkError(f"input {name!r} of {path} does not read floating point numbers: export it for float pixels")
+    if len(dims) != 4:
+        raise NetworkError(f"input {name!r} of {path} has {len(dims)} dimensions, not (n, channels, height, width)")
+    batch, channels, *size = dims
+    if channels not in (None, 1, 3):
+        last = " (channels last: convert it with channels first)" if dims[3] in (1, 3) else ""
+        raise NetworkError(f"input {name!r} of {path} has {channels} channels{last}; pictures have 1 or 3")
+    if batch is not None and batch > 1:
+        raise NetworkError(f"{path} takes {batch} pictures at a time: export it for one, or for a batch of any size")
+    return _Picture(name, channels, (size[0] or None, size[1] or None), batch == 1)
+
+
+def _outputs(proto: Any, path: Path, reading: dict[str, Any]) -> list[str]:
+    """Return the names of the outputs that are looked at: one, or all where a function chooses."""
+    names = [value.name for value in proto.graph.output]
+    if not names:
+        raise NetworkError(f"{path} has no output")
+    asked = reading.get("output", 0)
+    if callable(asked):
+        return names
+    reading.pop("output", None)
+    if isinstance(asked, int) and -len(names) <= asked < len(names):
+        return [names[asked]]
+    if asked in names:
+        return [str(asked)]
+    raise OptionError(f"{path} has no output {asked!r}; it has {len(names)}: {nearest(str(asked), names)}")
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A node as a module, and the values that it reads: the others are inside the module."""
+
+    module: nn.Module
+    inputs: tuple[str, ...]
+
+
+def _graph(proto: Any, picture: str, outputs: list[str], path: Path) -> Graph:
+    """Turn every node into a module, what does not depend on the picture into constants."""
+    from onnx2torch.onnx_graph import OnnxGraph
+    from onnx2torch.onnx_tensor import OnnxTensor
+
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset < _OLDEST:
+        raise NetworkError(f"{path} is of opset {opset}; {_OLDEST} is the oldest: convert it by onnx.version_converter")
+    _refuse_unknown(proto, opset, path)
+    names = layer_names([_place(node) for node in proto.graph.node])
+    for i, node in enumerate(proto.graph.node):
+        node.name = f"n{i}"  # onnx2torch tells nodes apart by name, and files need not
+    source = OnnxGraph(proto.graph)
+    constants = {name: _tensor(value, name, path) for name, value in source.initializers.items()}
+    steps, modules = list[Step](), dict[str, nn.Module]()
+    for name, node in zip(names, source.nodes.values(), strict=True):
+        try:
+            made = _made(node, source, constants, opset)
+        except Exception as error:  # converters raise anything on attributes that are missing or do not fit
+            what = f"node {name!r} ({node.operation_type}) of {path}"
+            raise NetworkError(f"{what} cannot be read: {_said(error)}") from None
+        step = Step(name, made.inputs, node.output_values, sizes=node.operation_type == "Shape")
+        if all(not value or value in constants for value in made.inputs):
+            known = _folded(step, node, made, constants, path)
+            constants.update(known)
+            # Converters look for weights and bounds among what the file says is constant.
+            source._initializers.update({key: OnnxTensor.from_torch(value, key) for key, value in known.items()})
+        else:
+            steps.append(step)
+            modules[name] = made.module
+    missing = [name for name in outputs if name not in {o for step in steps for o in step.outputs}]
+    if missing:
+        raise NetworkError(f"output {missing[0]!r} of {path} does not depend on the picture")
+    return Graph(steps, modules, constants, picture=picture, outputs=outputs)
+
+
+def _tensor(value: Any, name: str, path: Path) -> Tensor:
+    try:
+        return value.to_torch()
+    except Exception as error:
+        raise NetworkError(f"{path} is damaged: tensor {name!r} cannot be read ({_said(error)})") from None
+
+
+def _folded(step: Step, node: Any, made: _Made, constants: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Compute what does not depend on the picture, unless numbers in the file make it very large."""
+    given = [constants[name] if name else None for name in made.inputs]
+    if node.operation_type in _GROWING and any(_large(value) for value in given):
+        raise NetworkError(f"{path} is damaged: {step.layer!r} ({node.operation_type}) would fill the memory")
+    try:
+        with torch.no_grad():
+            result = made.module.eval()(*given)
+    except Exception as error:
+        raise NetworkError(f"{path} is damaged: {step.layer!r} ({node.operation_type}) fails: {_said(error)}") from None
+    results = result if isinstance(result, (tuple, list)) else (result,)
+    return dict(zip(step.outputs, results, strict=False))
+
+
+def _large(value: Tensor | None) -> bool:
+    """Whether numbers, taken as sizes, stand for a tensor larger than a layer may be."""
+    if value is None or value.is_floating_point():
+        return False
+    return bool(value.double().abs().clamp(min=1).prod() > MOST_NUMBERS)
+
+
+def _place(node: Any) -> tuple[Sequence[str], str]:
+    """Say which module of the exported model a node belongs to, and what it does there.
+
+    Either torch exporter tells: one in the node's name (/features/features.3/squeeze/Conv), one in its metadata. Where
+    batch norm was folded into a convolution, the convolution's weights still have their old name.
+    """
+    scope = _scope(node)
+    weight = node.input[1] if node.op_type in _WEIGHTED and len(node.input) > 1 else ""
+    if weight.endswith(".weight"):
+        return weight.removesuffix(".weight").split("."), node.op_type
+    if scope is not None:
+        return scope, node.op_type
+    parts = [part for part in node.name.split("/") if part]
+    path: list[str] = []
+    for part in parts[:-1]:
+        if path and part.startswith(path[-1] + "."):
+            path.pop()
+        path.append(part)
+    path = [piece for part in path for piece in part.split(".")]
+    if len(parts) > 1 or node.name.startswith("/"):
+        return path, parts[-1]
+    return [], node.name or node.op_type
+
+
+def _scope(node: Any) -> list[str] | None:
+    told = next((p.value for p in getattr(node, "metadata_props", ()) if p.key == _SCOPES), "")
+    try:
+        scopes = ast.literal_eval(told) if len(told) < 10_000 else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if not isinstance(scopes, list) or len(scopes) < 2 or not isinstance(scopes[-2], str):
+        return None
+    return [part for part in scopes[-2].split(".") if part]
+
+
+def _refuse_unknown(proto: Any, opset: int, path: Path) -> None:
+    """Name all operations that are not known, at once."""
+    unknown = sorted(
+        {
+            f"{node.domain + '.' if node.domain else ''}{node.op_type}"
+            for node in proto.graph.node
+            if node.op_type not in _OWN and _converter(node.op_type, node.domain, opset) is None
+        }
+    )
+    if unknown:
+        raise NetworkError(
+            f"{path} uses {len(unknown)} operation{'s' if len(unknown) > 1 else ''} of opset {opset} not known here "
+            f"({', '.join(unknown)}): load the Python model by file:MY_MODEL.py:build"
+        )
+
+
+def _converter(operation: str, domain: str, opset: int) -> Callable[..., Any] | None:
+    """Find what makes a module of a node.
+
+    onnx2torch knows few of the versions after 17, most of which only allow more types of numbers: the newest that it
+    knows is taken, and `_made` refuses what later versions added. Of versions 7 and 8, what came next is the same.
+    """
+    from onnx import defs
+    from onnx2torch.node_converters import get_converter
+
+    try:
+        newest = defs.get_schema(operation, max_inclusive_version=opset, domain="").since_version
+    except defs.SchemaError:
+        return None
+    if domain not in ("", "ai.onnx"):
+        return None
+    for version in (*range(newest, 0, -1), _NEXT.get(operation, 0)):
+        try:
+            return get_converter(operation_type=operation, domain="", version=version)
+        except NotImplementedError:
+            continue
+    return None
+
+
+# Where onnx2torch begins at a later version, whose meaning is that of version 7.
+_NEXT = {"BatchNormalization": 9, "Dropout": 10, "MaxPool": 8, "Gemm": 9, "Flatten": 9, "Cast": 9, "Constant": 9}
+
+
+def _made(node: Any, source: Any, constants: dict[str, Tensor], opset: int) -> _Made:
+    own = _OWN.get(node.operation_type)
+    made = own(node, source, constants) if own else None
+    if made is not None:
+        return made
+    converter = _converter(node.operation_type, node.domain, opset)
+    if converter is None:
+        raise ValueError("it has inputs that are not known in advance")
+    for name, harmless in _ADDED.get(node.operation_type, {}).items():
+        given = node.attributes.get(name, harmless)
+        if given != harmless and any(v != harmless for v in (given if isinstance(given, list) else [given])):
+            raise ValueError(f"{name}={given} is not known here")
+    if len(node.input_values) > _MOST_INPUTS.get(node.operation_type, len(node.input_values)):
+        raise ValueError("its axes are not known here")
+    module, mapping = converter(node, source)
+    return _Made(module, tuple(mapping.inputs))
+
+
+# What versions after the newest that onnx2torch knows have added, and what leaves everything as it was.
+_ADDED: dict[str, dict[str, Any]] = {
+    "AveragePool": {"dilations": 1},
+    "BatchNormalization": {"training_mode": 0, "spatial": 1},
+    "Resize": {"antialias": 0, "axes": None, "keep_aspect_ratio_policy": "stretch"},
+    "Split": {"num_outputs": None},
+    "Cast": {"saturate": 1},
+}
+_MOST_INPUTS = {"Pad": 3, "ReduceMean": 1, "ReduceMax": 1, "ReduceMin": 1, "ReduceL2": 1, "ReduceProd": 1}
+
+
+def _reshape(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    sizes = constants.get(node.input_values[1])
+    if sizes is None or (node.attributes.get("allowzero", 0) and not bool(sizes.all())):
+        return None
+    return _Made(Reshape([int(size) for size in sizes]), node.input_values[:1])
+
+
+def _rank(node: Any, source: Any) -> int:
+    value = source.value_info.get(node.input_values[0])
+    return len(value.type.tensor_type.shape.dim) if value is not None else 0
+
+
+def _average(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    """Global average pooling, also where it is written as a mean over rows and columns."""
+    if _rank(node, source) != 4:
+        return None
+    axes = node.attributes.get("axes", [2, 3] if node.operation_type == "GlobalAveragePool" else [])
+    if len(node.input_values) > 1 or {axis % 4 for axis in axes} != {2, 3} or not node.attributes.get("keepdims", 1):
+        return None
+    return _Made(nn.AdaptiveAvgPool2d(1), node.input_values[:1])
+
+
+def _largest(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    return _Made(nn.AdaptiveMaxPool2d(1), node.input_values[:1]) if _rank(node, source) == 4 else None
+
+
+def _gelu(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    return _Made(nn.GELU(approximate=node.attributes.get("approximate", "none")), node.input_values[:1])
+
+
+def _gather(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    """One channel, token or place: an index that keeps track of where things lie."""
+    index, rank = constants.get(node.input_values[1]), _rank(node, source)
+    axis = node.attributes.get("axis", 0)
+    if index is None or index.ndim or not rank or node.input_values[0] in constants:
+        return None
+    taken = (*[slice(None)] * (axis % rank), int(index))
+    return _Made(Call(operator.getitem, (Slot(0), taken)), node.input_values[:1])
+
+
+def _slice(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    numbers = [constants.get(name) for name in node.input_values[1:]]
+    rank = _rank(node, source)
+    if len(numbers) < 2 or not rank or any(n is None for n in numbers) or node.input_values[0] in constants:
+        return None
+    starts, ends, *more = ([int(v) for v in n.reshape(-1)] for n in numbers if n is not None)
+    axes = more[0] if more else list(range(len(starts)))
+    steps = more[1] if len(more) > 1 else [1] * len(starts)
+    if min(steps) < 1:
+        return None
+    taken = [slice(None)] * rank
+    for axis, *numbers in zip(axes, starts, ends, steps, strict=True):
+        taken[axis % rank] = slice(*numbers)
+    return _Made(Call(operator.getitem, (Slot(0), tuple(taken))), node.input_values[:1])
+
+
+def _linear(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    """A product with a constant matrix: a linear layer along the last dimension."""
+    weight = constants.get(node.input_values[1])
+    if weight is None or weight.ndim != 2 or node.input_values[0] in constants:
+        return None
+    module = nn.Linear(*weight.shape, bias=False, device="meta")
+    module.weight = nn.Parameter(weight.T.contiguous())
+    return _Made(module, node.input_values[:1])
+
+
+def _layer_norm(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    weight, *biases = (constants.get(name) for name in node.input_values[1:])
+    axis = node.attributes.get("axis", -1)
+    if weight is None or any(bias is None for bias in biases) or len(node.output_values) > 1:
+        return None
+    if axis != -weight.ndim and axis != _rank(node, source) - weight.ndim:
+        return None
+    module = nn.LayerNorm(weight.shape, node.attributes.get("epsilon", 1e-5), bias=bool(biases), device="meta")
+    module.weight = nn.Parameter(weight)
+    if biases and biases[0] is not None:
+        module.bias = nn.Parameter(biases[0])
+    return _Made(module, node.input_values[:1])
+
+
+def _split(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    count = node.attributes.get("num_outputs", 0)
+    if not count:
+        return None
+    return _Made(Call(torch.chunk, (Slot(0), count, node.attributes.get("axis", 0))), node.input_values[:1])
+
+
+def _clip(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    bounds = [constants.get(name) if name else None for name in node.input_values[1:]]
+    if any(name and bound is None for name, bound in zip(node.input_values[1:], bounds, strict=True)):
+        return None
+    low, high = (*(None if b is None else float(b) for b in bounds), None, None)[:2]
+    low, high = node.attributes.get("min", low), node.attributes.get("max", high)
+    if low == 0:
+        return _Made(nn.ReLU() if high is None else nn.Hardtanh(0, high), node.input_values[:1])
+    return _Made(Call(torch.clamp, (Slot(0), low, high)), node.input_values[:1])
+
+
+def _extreme(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    """A maximum or minimum, so written that rules see what it is: with a number it bounds, with 0 it rectifies."""
+    largest, given = node.operation_type == "Max", node.input_values
+    moving = [name for name in given if name not in constants]
+    bounds = [constants[name] for name in given if name in constants]
+    if len(moving) != 1 or len(bounds) != 1 or bounds[0].numel() > 1:
+        return _Made(Call(_maximum if largest else _minimum, [Slot(i) for i in range(len(given))]), given)
+    bound = float(bounds[0])
+    if largest and bound == 0:
+        return _Made(nn.ReLU(), (moving[0],))
+    return _Made(Call(torch.clamp, (Slot(0), *((bound, None) if largest else (None, bound)))), (moving[0],))
+
+
+def _maximum(*tensors: Tensor) -> Tensor:
+    return reduce(torch.maximum, tensors)
+
+
+def _minimum(*tensors: Tensor) -> Tensor:
+    return reduce(torch.minimum, tensors)
+
+
+def _hard_sigmoid(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    """The one that torch has, so that its bounds are not taken for a rectifier's."""
+    alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
+    return _Made(nn.Hardsigmoid(), node.input_values[:1]) if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5 else None
+
+
+def _cast_like(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    return _Made(Call(Tensor.type_as, (Slot(0), Slot(1))), node.input_values)
+
+
+_OWN: dict[str, Callable[[Any, Any, dict[str, Tensor]], _Made | None]] = {
+    "Reshape": _reshape,
+    "GlobalAveragePool": _average,
+    "ReduceMean": _average,
+    "GlobalMaxPool": _largest,
+    "Clip": _clip,
+    "Max": _extreme,
+    "Min": _extreme,
+    "HardSigmoid": _hard_sigmoid,
+    "Gelu": _gelu,
+    "CastLike": _cast_like,
+    "LayerNormalization": _layer_norm,
+    "MatMul": _linear,
+    "Split": _split,
+    "Gather": _gather,
+    "Slice": _slice,
+}
+"""Nodes that become something else than what onnx2torch makes of them, where all is known in advance."""
