@@ -8,6 +8,8 @@ FOLDER holds cat.jpg, of which one figure is made; without it that one is left o
 from __future__ import annotations
 
 import argparse
+import re
+import runpy
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,23 @@ def styled(net: Net, pictures: Path | None) -> None:
             drawing.save(IMAGES / "cat-style.png")
 
 
+def answers(net: Net) -> None:
+    """Why this box, why this pixel: what the examples draw, of a small picture. And what two pictures share."""
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "chelsea.png"
+        Image.fromarray(data.chelsea()[:, 60:360]).resize((150, 150), Image.Resampling.LANCZOS).save(picture)
+        for question in ("pixel", "box"):
+            example = IMAGES.parent.parent / "examples" / f"why_this_{question}.py"
+            runpy.run_path(str(example))["main"](str(picture), folder)
+            (Path(folder) / f"{question}-occlusion.png").replace(IMAGES / f"chelsea-{question}.png")
+        (block,) = (b for b in _blocks() if "class Alike" in b)
+        exec(block.replace("cat.jpg", str(picture)).replace("alike.png", str(IMAGES / "chelsea-alike.png")), {})
+
+
+def _blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (IMAGES.parent / "networks.md").read_text(), re.DOTALL)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", nargs="?", default="default")
@@ -105,6 +124,7 @@ PARTS: dict[str, Any] = {
     "dream": dream,
     "kept": kept,
     "styled": styled,
+    "answers": answers,
 }
 
 

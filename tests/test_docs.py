@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import ROOT
+from convscope import configuration
 from convscope.cli import run
 from convscope.registry import METHODS, VIEWS, load_all
 from convscope.zoo.samples import digits
@@ -59,6 +60,22 @@ def test_the_python_of_the_readme_runs(newcomer: Path) -> None:
     assert Image.open("why.png").info["convscope"]
 
 
+def test_the_page_of_networks_is_true(newcomer: Path) -> None:
+    for command in [line for block in blocks("docs/networks.md", "bash") for line in block.splitlines()]:
+        words = shlex.split(command)
+        assert words[0] == "convscope" and run(words[1:]) == 0, command
+    for block in blocks("docs/networks.md", "python"):
+        exec(compile(block, "docs/networks.md", "exec"), {})
+    written = ("saliency", "why", "box", "pixel", "region", "alike")
+    assert all(Image.open(f"{name}.png").info["convscope"] for name in written)
+    (told,) = blocks("docs/networks.md", "toml")
+    (newcomer / "pictures" / "pets").mkdir(parents=True)
+    (newcomer / "convscope.toml").write_text(told)
+    read = configuration.read()
+    assert read.net == "mine" and read.networks["mine"].weights == str(newcomer / "x.caffemodel")
+    assert read.data["pets"] == str(newcomer / "pictures" / "pets")
+
+
 def test_the_example_of_contributing_is_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     from convscope import explain, load
 
@@ -92,6 +109,7 @@ def test_the_tables_of_the_readme_are_complete() -> None:
     "document",
     [
         *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checks.md", "docs/gallery.md"),
+        "docs/networks.md",
         *("benchmarks/README.md", "training/README.md"),
     ],
 )

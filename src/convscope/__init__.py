@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .synthesis.ascent import ascend as ascend
     from .synthesis.shakes import Shake as Shake
     from .tapping import tap as tap
+    from .zoo.answers import box_score as box_score
     from .zoo.loading import load as load
 
 # Loaded on first use: importing torch takes seconds, and `convscope --help` needs none of this.
@@ -63,6 +64,7 @@ _HOMES = {
     "accentuate": "methods.accentuating",
     "ascend": "synthesis.ascent",
     "ask": "objectives",
+    "box_score": "zoo.answers",
     "class_model": "methods.class_models",
     "compare": "methods.comparing",
     "dream": "methods.dreaming",

@@ -14,7 +14,7 @@ from .drawings import Heatmap, Recipe
 from .errors import NetworkError, QuestionError
 from .images import View
 from .net import Net
-from .objectives import Objective, Probability, Unit, ask, probabilities
+from .objectives import ANSWER, Objective, Probability, Unit, ask, probabilities
 from .reporting import listen
 from .tapping import tap
 from .wishes import judges_making
@@ -30,11 +30,19 @@ def predict(net: Net, pixels: Tensor) -> Tensor:
     with torch.inference_mode():
         output = net(pixels).float()
     if output.ndim != 2:
-        raise NetworkError(
-            f"{net.name} gives outputs of shape {tuple(output.shape)}, not (n, classes): ask with of=..."
-        )
+        shape = tuple(output.shape)
+        raise NetworkError(f"{net.name} gives outputs of shape {shape}, not (n, classes): ask with of={_how(output)}")
     check_output(net, output)
     return probabilities(output)
+
+
+def _how(output: Tensor) -> str:
+    """Say how to ask about an output that is not (n, classes)."""
+    if output.ndim == 1:
+        return repr(ANSWER)
+    if output.ndim != 4:
+        return "a function of the output that gives one number per picture"
+    return repr(f":0@{output.shape[2] // 2},{output.shape[3] // 2}") + ", a channel at a row and column"
 
 
 def check_output(net: Net, output: Tensor) -> None:
@@ -96,7 +104,12 @@ def _unit(entry: registry.Entry, objective: Objective) -> str:
 
 
 def settle(net: Net, pixels: Tensor, of: Question) -> tuple[Objective, str]:
-    """Settle the question, and say it in plain words with the network's answer; without one, the first choice."""
+    """Settle the question, and say it in plain words with the network's answer.
+
+    Without one, the first choice is asked about; of a network that gives one number per picture, this number.
+    """
+    if of is None and not net.output.shape:
+        of = ANSWER
     if of is None:
         probabilities = predict(net, pixels)[0]
         first = int(probabilities.argmax())
@@ -137,11 +150,9 @@ def _strongest(objective: Objective, readings: dict[str, Tensor]) -> str:
 
 def footnote(net: Net, entry: registry.Entry, remarks: list[str]) -> str:
     """Gather what a reader must know: remarks of this run, the network's note, the method's caveat."""
-    lines = [
-        f"{net.name} has {net.note}: this explains nothing it has learnt."
-        if net.note.startswith("random")
-        else net.note
-    ]
+    first, _, rest = net.note.partition("; ")
+    made_up = first.startswith("random")
+    lines = [f"{net.name} has {first}: this explains nothing it has learnt.", rest] if made_up else [net.note]
     lines += ["; ".join(remarks)]
     lines += [f"{entry.title}: {entry.caveat}." if entry.caveat else ""]
     return "\n".join(line for line in lines if line)
@@ -153,7 +164,7 @@ def recipe(
     """Write down how a drawing is made."""
     return Recipe(
         method=method,
-        network=net.name + (f" ({net.note})" if net.note else ""),
+        network=net.name + (f", {net.answer}" if net.answer else "") + (f" ({net.note})" if net.note else ""),
         weights=net.digest,
         pictures=tuple(f"{view.name or 'array'} {view.digest}" for view in views),
         question=question,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -120,14 +121,22 @@ class Seen:
 
 @dataclass(frozen=True)
 class _Track:
-    """What is known of a tensor: the field of its units, and which of its dimensions are y and x (None: no extent)."""
+    """What is known of a tensor: the field of its units, and which of its dimensions are y and x (None: no extent).
+
+    `empty` says that it has the shape of another and nothing of its content.
+    """
 
     field: Field
     dims: tuple[int, int] | None
+    empty: bool = False
 
     def extent(self, tensor: Tensor) -> tuple[int, int]:
         return (tensor.shape[self.dims[0]], tensor.shape[self.dims[1]]) if self.dims else (1, 1)
 
+
+_EMPTY = {"new_full", "new_zeros", "new_ones", "new_empty", "full_like", "zeros_like", "ones_like", "empty_like"}
+
+_OF_EVERY_MODULE = vars(nn.Module()).keys()
 
 Handler = Callable[[_Track, Tensor, Tensor, tuple[Any, ...], dict[str, Any]], "_Track | None"]
 
@@ -146,11 +155,33 @@ def trace(
     on_meta = {name: value.detach().to("meta") for name, value in tensors.items()}
     picture = torch.zeros(1, *shape, dtype=first.dtype, device="meta")
     try:
-        return _run(body, picture, lambda x: call(partial(_on_meta, body, on_meta), x))
+        with _attributes_kept(body):
+            return _run(body, picture, lambda x: call(partial(_on_meta, body, on_meta), x))
     except (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError):
         if first.is_meta:
             raise
         return _run(body, torch.zeros(1, *shape, dtype=first.dtype, device=first.device), lambda x: call(body, x))
+
+
+@contextmanager
+def _attributes_kept(body: nn.Module) -> Generator[None]:
+    """Undo what a run writes to a module's own attributes, such as a detector's anchors: they would be without data."""
+    own = [(vars(module), _own_attributes(module)) for module in body.modules()]
+    inside = [(value, value.copy()) for _, kept in own for value in kept.values() if type(value) in (dict, list, set)]
+    try:
+        yield
+    finally:
+        for attributes, kept in own:
+            for name in attributes.keys() - kept.keys() - _OF_EVERY_MODULE:
+                del attributes[name]
+            attributes.update(kept)
+        for value, kept in inside:
+            value.clear()
+            (value.extend if isinstance(value, list) else value.update)(kept)
+
+
+def _own_attributes(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
 
 
 def _on_meta(body: nn.Module, tensors: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
@@ -191,7 +222,8 @@ def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> 
     hooked = [(n, m) for n, m in body.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
     handles = [module.register_forward_hook(hook(name)) for name, module in hooked]
     try:
-        with torch.no_grad(), warnings.catch_warnings(), follow:
+        # Tensors of inference mode do not know what they are views of.
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), follow:
             warnings.simplefilter("ignore")
             hook("")(body, None, forward(picture))
     finally:
@@ -239,7 +271,10 @@ class _Follow(TorchFunctionMode):
                 out, _after(name, tracks, inputs, out, args, kwargs) if changed is None else _everything(tracks, out)
             )
         if changed is not None:
-            self.mark(changed, _everything(tracks, changed))
+            before = self.known(changed)
+            pasted = (before is None or before.empty) and _pasted(name, args, changed)
+            source = self.known(args[1]) if pasted else None
+            self.mark(changed, _placed(source, args[1].shape, changed) if source else _everything(tracks, changed))
         return output
 
 
@@ -249,6 +284,22 @@ def _changed(func: Any, args: Any) -> Tensor | None:
     if name == "__setitem__":
         return args[0] if args[0]._base is None else args[0]._base
     return args[0]._base if in_place(name) and args and isinstance(args[0], Tensor) else None
+
+
+def _pasted(name: str, args: Any, onto: Tensor) -> bool:
+    """Whether a call copies a picture into the upper left corner of an empty one, as detectors pad theirs."""
+    if name != "copy" or onto.ndim < 2 or not onto.is_contiguous():
+        return False
+    corner = (args[0].storage_offset() - onto.storage_offset()) % max(onto.shape[-1] * onto.shape[-2], 1) == 0
+    return corner and args[0].ndim == args[1].ndim >= 2 and args[0].stride()[-2:] == onto.stride()[-2:]
+
+
+def _placed(track: _Track, shape: Sequence[int], onto: Tensor) -> _Track:
+    """Return the track of a tensor that holds another, of this track and shape, at the beginning of its last axes."""
+    last = (len(shape) - 2, len(shape) - 1)
+    if track.dims != last:
+        return _everything([(track, shape)], onto)
+    return replace(track, dims=(onto.ndim - 2, onto.ndim - 1))
 
 
 def in_place(name: str) -> bool:
@@ -270,6 +321,8 @@ def tensors(value: Any) -> Iterator[Tensor]:
 def _after(name: str, tracks: Sequence[Any], inputs: list[Tensor], out: Tensor, args: Any, kwargs: Any) -> _Track:
     """Return the track of an output, by the tables below or, failing those, as one that has read everything."""
     result = None
+    if name in _EMPTY:
+        return replace(_everything(tracks, out), empty=True)
     if name in POINTWISE:
         result = _merge(tracks, out)
     elif name in HANDLERS and len(tracks) == 1:
@@ -490,6 +543,12 @@ def _getitem(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _
     return _Track(Field(axes[track.dims[0]], axes[track.dims[1]]), (dims[track.dims[0]], dims[track.dims[1]]))
 
 
+def _unbind(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
+    """Each part loses one dimension, as by a whole number between brackets."""
+    dim = argument(args, kwargs, 1, "dim", 0) % x.ndim
+    return _getitem(track, x, out, (x, (slice(None),) * dim + (0,)), {})
+
+
 def _reshape(track: _Track, x: Tensor, out: Tensor, args: Any, kwargs: Any) -> _Track | None:
     """Keep the extent where the two last dimensions are untouched; otherwise each number may be of any place."""
     if track.dims is None:
@@ -574,6 +633,7 @@ HANDLERS: dict[str, Handler] = {
     "interpolate": _interpolate,
     "pad": _pad,
     "getitem": _getitem,
+    "unbind": _unbind,
     "flatten": _reshape,
     "view": _reshape,
     "reshape": _reshape,

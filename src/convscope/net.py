@@ -105,6 +105,16 @@ def frozen(module: nn.Module) -> Generator[None]:
             parameter.requires_grad_(True)
 
 
+@contextmanager
+def _no_inference_mode() -> Generator[None]:
+    """Compute plain tensors also in inference mode: what a body caches must serve a later backward pass."""
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
 class Net(nn.Module):
     """Wrap an image model so that it reads pixels (n, c, h, w) in [0, 1] and normalises them itself.
 
@@ -172,6 +182,12 @@ class Net(nn.Module):
         check_finite(body, self.name)
 
     @property
+    def answer(self) -> str:
+        """What a function given as `output` says of itself, for captions; "" without one, or of a lambda."""
+        name = str(getattr(self._pick, "__name__", self._pick)) if callable(self._pick) else ""
+        return "" if name == "<lambda>" else name
+
+    @property
     def size(self) -> tuple[int, int]:
         """The input's (height, width) in pixels."""
         return self.fit.size
@@ -237,7 +253,7 @@ class Net(nn.Module):
     def run(self, pixels: Tensor) -> Tensor:
         """Do what `forward` does, but let an error about the size be the network's own."""
         pixels = self._check(pixels)
-        with nullcontext() if self._held else frozen(self.body):
+        with nullcontext() if self._held else frozen(self.body), _no_inference_mode():
             return self._called(self.body, self.normalise(pixels))
 
     def _called(self, body: Callable[..., Any], inputs: Tensor) -> Tensor:

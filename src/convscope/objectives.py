@@ -1,14 +1,15 @@
 """Objectives: the question, one number per picture.
 
     question  = term { (" + " | " - ") term }
-    term      = [ number "*" ] ( class | "p(" class ")" | layer ":" channel [ "@" place ] | layer | made )
+    term      = [ number "*" ] ( "answer" | class | "p(" class ")" | layer ":" channel [ "@" place ] | layer | made )
     class     = index | name, or a part of it that no other name has
     layer     = dotted name | n, the nth convolution
     place     = y "," x | "max" | "mean" | "centre"
     made      = "energy(" layer ")" | "direction(" layer "," file.npy ")" | "diversity(" layer ")"
               | "tv()" | "l1()" | "l2()" | "blur()"
 
-A class is its score before the softmax, p(class) its probability. What stands under "made" is in `wishes.py`; tv, l1,
+A class is its score before the softmax, p(class) its probability. "answer" is the output of a network that gives one
+number per picture. What stands under "made" is in `wishes.py`; tv, l1,
 l2, blur and diversity judge pictures that are being made, and are refused where a picture is explained.
 
 Without a place a channel means its strongest place in projections (Zeiler & Fergus isolate one activation) and its
@@ -28,6 +29,8 @@ from .errors import QuestionError, nearest
 from .net import OUTPUT, Net
 from .tapping import tap
 from .wishes import wish
+
+ANSWER = "answer"
 
 Place = tuple[int, int] | Literal["max", "mean", "centre"] | None
 
@@ -61,7 +64,7 @@ class Unit:
     def read(self, activity: Tensor) -> Tensor:
         """Reduce a layer's activity (n, c) or (n, c, h, w) to one number per picture."""
         if self.channel is None:
-            return activity.flatten(1).mean(1)
+            return activity.reshape(len(activity), -1).mean(1)
         channel = activity[:, self.channel]
         if channel.ndim == 1:
             return channel
@@ -77,7 +80,7 @@ class Unit:
 
     def __str__(self) -> str:
         if self.channel is None:
-            return self.layer
+            return self.layer or ANSWER
         if self.layer == OUTPUT and self.place is None:
             return str(self.channel)
         place = ",".join(map(str, self.place)) if isinstance(self.place, tuple) else self.place
@@ -86,11 +89,13 @@ class Unit:
     def title(self, net: Net) -> str:
         """Say in plain words what is asked for."""
         if self.channel is None:
-            return f"layer {self.layer}"
+            return f"layer {self.layer}" if self.layer else net.answer or "the answer"
         if self.layer == OUTPUT and self.place is None:
             return net.class_name(self.channel)
         where = f" at row {self.place[0]}, column {self.place[1]}" if isinstance(self.place, tuple) else ""
         where = " at the centre" if self.place == "centre" else where
+        if self.layer == OUTPUT and self.channel < len(net.classes):
+            return f"{net.class_name(self.channel)}{where}"
         return f"channel {self.channel} of {self.layer or 'the output'}{where}"
 
 
@@ -259,6 +264,8 @@ def _unit(net: Net, text: str) -> Term:
     found = _exact_class(net, text)
     if found is not None:
         return found
+    if text == ANSWER and not net.output.shape:
+        return Unit(OUTPUT)
     match = re.fullmatch(r"(\w+)\((.*)\)", text)
     if match and match[1] == "p":
         return _probability(net, match[2].strip())
@@ -288,7 +295,9 @@ def _probability(net: Net, text: str) -> Probability:
 def _class_index(net: Net, index: int) -> Unit:
     shape = net.output.shape
     if not shape:
-        raise QuestionError(f"{net.name} gives one number per picture, not classes: ask with a function of the output")
+        raise QuestionError(
+            f"{net.name} gives one number per picture, not classes: ask for {ANSWER!r}, or leave the question out"
+        )
     count = shape[0]
     if not 0 <= index < count:
         raise QuestionError(f"{net.name} has {count} classes, 0 to {count - 1}: there is no class {index}")

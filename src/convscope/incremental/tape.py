@@ -135,6 +135,8 @@ class _Recorder(TorchFunctionMode):
             if output is None or any(True for _ in tensors(outputs)):
                 raise CannotFollow(f"it makes a call that is not understood ({name})")
             raise CannotFollow(f"it looks at values ({name})")
+        if _sized_by_values(name, args):
+            raise CannotFollow(f"how many numbers it goes on with depends on values ({name})")
         for tensor in tensors((args, kwargs)):
             if id(tensor) in self.stale:
                 raise CannotFollow("it works in place on memory that is still in use")
@@ -177,6 +179,20 @@ _ABOUT = frozenset(
     """size dim ndimension numel nelement stride storage_offset is_floating_point is_complex is_contiguous element_size
     get_device len data_ptr is_inference is_same_size is_signed is_conj is_neg format repr type""".split()
 )
+
+
+_CHOOSING = frozenset("nonzero argwhere masked_select unique unique_consecutive nms batched_nms".split())
+
+
+def _sized_by_values(name: str, args: Any) -> bool:
+    """Whether the size of a call's result depends on the numbers of its tensors, so that a picture has its own size."""
+    if name in _CHOOSING or (name == "where" and len(args) == 1):
+        return True
+    if name == "repeat_interleave":
+        return any(isinstance(value, Tensor) for value in args[1:])
+    if name != "getitem":
+        return False
+    return any(index.dtype in (torch.bool, torch.uint8) for index in tensors(args[1]))
 
 
 def _may_mutate(func: Any, kwargs: Any, args: Any) -> bool:

@@ -29,7 +29,7 @@ from ..explaining import Question, footnote, predict, recipe
 from ..fills import blurred
 from ..images import to_image
 from ..net import PIXELS, Net
-from ..objectives import Objective, Unit, ask
+from ..objectives import ANSWER, Objective, Unit, ask
 from ..registry import view
 from ..reporting import listen, say
 from ..sheets import Scale, Sheet, Tile, number
@@ -163,6 +163,8 @@ def accentuate(
 
 
 def _question(net: Net, pixels: Tensor, of: Question) -> Objective:
+    if of is None and not net.output.shape:
+        of = ANSWER
     if of is None:
         return ask(net, int(predict(net, pixels)[0].argmax()))
     question = ask(net, of)

@@ -32,7 +32,7 @@ from ..objectives import Objective
 from ..registry import method
 from ..reporting import say
 from ..rules import graph_below, kind_of
-from .placing import Align, Layers, candidates, held, laid, last_places, named, scored
+from .placing import Align, Layers, held, laid, last_places, scored
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """From activity and slope, both (n, c, h, w), to a map (n, 1, h, w)."""
@@ -161,14 +161,8 @@ def eigen_cam(
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in units of the layer's activity,
     never negative: of the component's two signs, the one that gives the larger sum. Raises as `grad_cam` does.
     """
-    layers = candidates(net) if layer is None else named(net, layer)
-    if len(layers) > 1:
-        found = [(one.layer, one.activity) for one in held(net, pixels, objective, layer)]
-    else:
-        # The scores are not read, but a question that does not depend on the layer is refused here as elsewhere.
-        with torch.inference_mode(False), torch.enable_grad():
-            _, activities = scored(net, pixels, objective, layers)
-        found = [(one, one.by_place(value.detach())) for one, value in zip(layers, activities, strict=True)]
+    # The slopes are not read, but a question that does not depend on the layer is refused here as elsewhere.
+    found = [(one.layer, one.activity) for one in held(net, pixels, objective, layer)]
     return laid([(one, _first_component(activity)) for one, activity in found], pixels, align)
 
 

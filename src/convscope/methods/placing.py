@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import LayerError, OptionError
-from ..net import Layer, Net
+from ..net import OUTPUT, Layer, Net
 from ..objectives import Objective
 from ..reporting import say
 from ..tapping import tap
@@ -28,6 +28,9 @@ Align = Annotated[
     "how the layer's grid is laid over the picture: 'field' puts each unit at the middle of its receptive field, "
     "'stretch' spreads the grid evenly, as most packages do (half a step too far right and down on ResNets)",
 ]
+
+_FEW = 0.05
+"""The share of a layer's places below which the caption says that the question reads no more of them."""
 
 _LAST_TOKENS = 4
 """How many of a transformer's last layers of tokens are looked at for one whose patches the question depends on."""
@@ -110,28 +113,66 @@ def held(net: Net, pixels: Tensor, objective: Objective, names: list[str] | str 
 
     Raises LayerError when a layer has no places or the question does not depend on it.
     """
-    layers = candidates(net) if names is None else named(net, names)
-    found = activities_and_slopes(net, pixels, objective, layers)
-    if names is None and len(found) > 1:
-        found = [one for one in found if one.slope.any()][-1:]
-        if not found:
-            raise LayerError(f"{objective} asks nothing of the patches in the last layers of {net.name}: name a layer")
+    if names is not None:
+        return _with_remark(activities_and_slopes(net, pixels, objective, named(net, names)))
+    layers = candidates(net)
+    if len(layers) == 1:
+        return _with_remark([_held_last(net, pixels, objective, layers[0])])
+    found = [one for one in activities_and_slopes(net, pixels, objective, layers) if one.slope.any()][-1:]
+    if not found:
+        raise LayerError(f"{objective} asks nothing of the patches in the last layers of {net.name}: name a layer")
+    return found
+
+
+def _held_last(net: Net, pixels: Tensor, objective: Objective, last: Layer) -> Held:
+    """Return what the last layer holds; where it is on a branch that the answer does not read, the last that is not.
+
+    Detectors end in branches: of several scales, and of boxes beside scores.
+    """
+    try:
+        (found,) = activities_and_slopes(net, pixels, objective, [last])
+        reason = None
+    except LayerError as error:
+        found, reason = None, error
+    if OUTPUT in objective.layers and (found is None or not found.slope.any()):
+        placed = [one for one in net.layers.values() if one.spatial and one.places > 1 and one.leaf and one.name]
+        others = _held(net, pixels, objective, [one for one in placed if "Pool" not in one.kind])
+        found = next((one for one in reversed(others) if one is not None and _places_read(one) > 1), found)
+    if found is None:
+        raise reason or LayerError(_unasked(objective, last))
+    return found
+
+
+def _places_read(one: Held) -> int:
+    """Count the places of a layer at which the question's gradient is not zero, in any picture."""
+    return int(one.slope.ne(0).any(1).any(0).sum())
+
+
+def _with_remark(found: list[Held]) -> list[Held]:
+    for one in found:
+        read = _places_read(one)
+        if 0 < read < _FEW * one.layer.places:
+            say(f"the question reads {read} of {one.layer.places} places of this layer: an earlier layer shows more")
     return found
 
 
 def activities_and_slopes(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> list[Held]:
     """Return what layers hold and the question's gradient there, from one pass that computes nothing below them."""
+    found = _held(net, pixels, objective, layers)
+    for layer, one in zip(layers, found, strict=True):
+        if one is None:
+            raise LayerError(_unasked(objective, layer))
+    return [one for one in found if one is not None]
+
+
+def _held(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> list[Held | None]:
+    """Return what layers hold, and None for one that the question does not depend on."""
     with torch.inference_mode(False), torch.enable_grad():
         score, activities = scored(net, pixels, objective, layers)
         slopes = torch.autograd.grad(score.sum(), activities, allow_unused=True)
-    triples = zip(layers, activities, slopes, strict=True)
-    return [Held(one, one.by_place(a.detach()), one.by_place(_reached(objective, one, g))) for one, a, g in triples]
-
-
-def _reached(objective: Objective, layer: Layer, slope: Tensor | None) -> Tensor:
-    if slope is None:
-        raise LayerError(_unasked(objective, layer))
-    return slope
+    reached: list[Tensor | None] = list(slopes)
+    triples = zip(layers, activities, reached, strict=True)
+    return [g if g is None else Held(one, one.by_place(a.detach()), one.by_place(g)) for one, a, g in triples]
 
 
 def scored(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> tuple[Tensor, list[Tensor]]:
