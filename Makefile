@@ -22,6 +22,7 @@ bench: .venv/tested
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python benchmarks/cams.py
 	$(BIN)/python benchmarks/occlusion.py
 	$(BIN)/python benchmarks/maximizing.py

@@ -217,7 +217,7 @@ def test_a_command_takes_network_data_and_defaults(home: Path, capsys: pytest.Ca
     assert run(["occlusion", "pets/3.png", "-o", "o.png"]) == 0
     out, err = capsys.readouterr()
     assert out.split() == ["o.png", str(home / "numbers.npy")], "the file's folder is where its paths begin"
-    assert "no --net given, so mine, which knows 3 classes: ant, bee, cat" in err
+    assert err == "", "what the configuration names needs no remark"
     assert np.load(home / "numbers.npy").shape[-2:] == (24, 20)
     recipe = json.loads(Image.open("o.png").info["convscope"])
     assert recipe["network"] == "mine" and (recipe["options"]["patch"], recipe["options"]["stride"]) == (6, 7)

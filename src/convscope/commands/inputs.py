@@ -114,7 +114,7 @@ def load_named(
     std: str | None = None,
     classes: str | None = None,
 ) -> Net:
-    """Load the network that a command names, or say on stderr which was taken instead."""
+    """Load the network that a command or the configuration names, or say on stderr which was taken instead."""
     from ..zoo import default_for, find_device, load
     from ..zoo.configured import configured
 
@@ -122,9 +122,9 @@ def load_named(
     reading: Any = {key: value for key, value in told.items() if value is not None}
     if isinstance(reading.get("std"), str):
         raise OptionError(f"std is one number, or one per channel as in --std 0.229,0.224,0.225, not {std!r}")
-    chosen = name or configured().net or default_for(pictures)
-    net = load(chosen, weights=weights, epoch=epoch, device=find_device(device), **reading)
-    if name is None:
+    chosen = name or configured().net
+    net = load(chosen or default_for(pictures), weights=weights, epoch=epoch, device=find_device(device), **reading)
+    if chosen is None:
         some = [*net.classes[:4], *(["..."] if len(net.classes) > 4 else [])]
         known = f", which knows {len(net.classes)} classes: {', '.join(some)}" if some else ""
         print(f"convscope: no --net given, so {net.name}{known}", file=sys.stderr)

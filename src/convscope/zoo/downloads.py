@@ -8,7 +8,7 @@ import shutil
 import sys
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 from uuid import uuid4
 
@@ -68,11 +68,18 @@ def fetch(
         _download(url, partial, digest, f"downloading {file}{size} into {path.parent}")
         partial.replace(path)
     except (OSError, HTTPException, ValueError) as error:  # URLError is an OSError
-        message = f"cannot get {what} ({error}). Put {file}{size} into {path.parent}{otherwise}"
+        message = f"cannot get {what} ({_why(error)}). Put {file}{size} into {path.parent}{otherwise}"
         raise (Refused(message, error.code) if isinstance(error, HTTPError) else WeightsError(message)) from None
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _why(error: Exception) -> str:
+    """Say without Python's own words why there is no connection."""
+    if isinstance(error, URLError) and not isinstance(error, HTTPError):
+        return f"no connection: {getattr(error.reason, 'strerror', None) or error.reason}"
+    return str(error)
 
 
 def _download(url: str, to: Path, digest: str | None, announcement: str) -> None:
