@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import pickle
 import re
@@ -22,18 +23,48 @@ import pytest
 import torch
 from safetensors.torch import save as to_safetensors
 
-from convscope import load
+from convscope import Net, load
 from convscope.errors import ConvscopeError
 
-KINDS = ("onnx", "pt2", "safetensors", "pth")
+KINDS = ("onnx", "pt2", "safetensors", "pth", "prototxt", "caffemodel")
 COUNT, AT_ONCE = 400, 100
 SECONDS, GIGABYTE = 10, 2**20  # ru_maxrss is in KiB
+LARGEST = 10**6  # numbers of a layer, for a damaged network to be run
 HUGE = (2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1)
+
+
+DEFINITION = """name: "small" input: "data" input_dim: 1 input_dim: 3 input_dim: 12 input_dim: 12
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        convolution_param { num_output: 4 kernel_size: 3 stride: 1 pad: 1 group: 1 } }
+layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" relu_param { negative_slope: 0 } }
+layer { name: "norm1" type: "LRN" bottom: "conv1" top: "norm1" lrn_param { local_size: 3 alpha: 0.0001 beta: 0.75 } }
+layer { name: "pool1" type: "Pooling" bottom: "norm1" top: "pool1"
+        pooling_param { pool: MAX kernel_size: 3 stride: 2 } }
+layer { name: "slice" type: "Slice" bottom: "pool1" top: "a" top: "b" slice_param { axis: 1 slice_point: 2 } }
+layer { name: "power" type: "Power" bottom: "a" top: "c" power_param { power: 2 scale: 0.5 shift: 1 } }
+layer { name: "concat" type: "Concat" bottom: "b" bottom: "c" top: "concat" concat_param { axis: 1 } }
+layer { name: "up" type: "Deconvolution" bottom: "concat" top: "up"
+        convolution_param { num_output: 4 kernel_size: 2 stride: 2 dilation: 1 bias_term: false } }
+layer { name: "crop" type: "Crop" bottom: "up" bottom: "conv1" top: "crop" crop_param { axis: 2 offset: 0 } }
+layer { name: "norm" type: "BatchNorm" bottom: "crop" top: "norm" batch_norm_param { eps: 0.001 } }
+layer { name: "scale" type: "Scale" bottom: "norm" top: "norm" scale_param { axis: 1 num_axes: 1 bias_term: true } }
+layer { name: "sum" type: "Eltwise" bottom: "norm" bottom: "conv1" top: "sum"
+        eltwise_param { operation: SUM coeff: 1 coeff: -1 } }
+layer { name: "shape" type: "Reshape" bottom: "sum" top: "shape"
+        reshape_param { shape { dim: 0 dim: -1 dim: 6 } axis: 0 } }
+layer { name: "flat" type: "Flatten" bottom: "shape" top: "flat" flatten_param { axis: 1 end_axis: -1 } }
+layer { name: "fc" type: "InnerProduct" bottom: "flat" top: "fc" inner_product_param { num_output: 5 } }
+layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }
+"""
 
 
 def original(kind: str) -> bytes:
     """A small real file: a network of this kind, or its weights."""
     torch.manual_seed(0)
+    if kind == "prototxt":
+        return DEFINITION.encode()
+    if kind == "caffemodel":
+        return caffemodel()
     if kind in ("safetensors", "pth"):
         state = {key: value.contiguous() for key, value in load("lenet5").body.state_dict().items()}
         return to_safetensors(state) if kind == "safetensors" else written(lambda file: torch.save(state, file))
@@ -49,6 +80,21 @@ def original(kind: str) -> bytes:
     return written(lambda file: torch.onnx.export(body, picture, file, dynamo=False))
 
 
+def caffemodel() -> bytes:
+    """Weights of the definition above, as Caffe writes them."""
+    from convscope.zoo.caffe.schema import NetParameter
+
+    shapes = {"conv1": [(4, 3, 3, 3), (4,)], "up": [(4, 4, 2, 2)], "norm": [(4,), (4,), (1,)], "scale": [(4,), (4,)],
+              "fc": [(5, 576), (5,)]}  # fmt: skip
+    model = NetParameter(name="small")
+    for name, blobs in shapes.items():
+        layer = model.layer.add(name=name)
+        for shape in blobs:
+            numbers = np.random.default_rng(0).random(shape, dtype=np.float32)
+            layer.blobs.add(shape={"dim": shape}, data=numbers.tobytes())
+    return model.SerializeToString()
+
+
 def written(write: Callable[[Any], Any]) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -59,8 +105,9 @@ def written(write: Callable[[Any], Any]) -> bytes:
 
 def mutated(data: bytes, rng: np.random.Generator) -> bytes:
     """Damage a file in one to three ways, more often where its structure is than in its numbers."""
+    mutations = MUTATIONS if b"\0" in data else MUTATIONS_OF_TEXT
     for _ in range(rng.integers(1, 4)):
-        data = MUTATIONS[rng.integers(len(MUTATIONS))](data, rng)
+        data = mutations[rng.integers(len(mutations))](data, rng)
     return data
 
 
@@ -98,7 +145,7 @@ def spliced(data: bytes, rng: np.random.Generator) -> bytes:
 
 def renumbered(data: bytes, rng: np.random.Generator) -> bytes:
     """Another number where one is written in text: sizes and places in headers."""
-    found = list(re.finditer(rb"(?<=[\[,: ])\d+(?=[\],}])", data))
+    found = list(re.finditer(rb"(?<=[\[,: ])\d+(?=[\],} ])", data))
     if not found:
         return spliced(data, rng)
     match = found[rng.integers(len(found))]
@@ -106,6 +153,33 @@ def renumbered(data: bytes, rng: np.random.Generator) -> bytes:
     return data[: match.start()] + new + data[match.end() :]
 
 
+def resized(data: bytes, rng: np.random.Generator) -> bytes:
+    """Another number that the schema takes where one is written: sizes, strides, axes."""
+    found = list(re.finditer(rb"(?<=: )\d+", data))
+    match = found[rng.integers(len(found))] if found else None
+    new = (0, 1, 2, 3, 5, 16, 1000, 65535, 2**20, 2**31 - 1, 2**32 - 1)[rng.integers(11)]
+    return data if match is None else data[: match.start()] + str(new).encode() + data[match.end() :]
+
+
+def relined(data: bytes, rng: np.random.Generator) -> bytes:
+    """Without a line, or with one twice, or elsewhere."""
+    lines = data.split(b"\n")
+    line = lines.pop(rng.integers(len(lines)))
+    for _ in range(rng.integers(0, 3)):
+        lines.insert(rng.integers(len(lines) + 1), line)
+    return b"\n".join(lines)
+
+
+def reworded(data: bytes, rng: np.random.Generator) -> bytes:
+    """With one word of the file where another was."""
+    words = list(re.finditer(rb"\w+", data))
+    if not words:
+        return data
+    old, new = (words[rng.integers(len(words))] for _ in range(2))
+    return data[: old.start()] + new[0] + data[old.end() :]
+
+
+MUTATIONS_OF_TEXT = (resized, resized, resized, resized, renumbered, relined, reworded, spliced)
 MUTATIONS = (truncated, flipped, overwritten, spliced, renumbered, renumbered)
 
 
@@ -147,6 +221,10 @@ def hostile(kind: str, canary: Path) -> list[bytes]:
     if kind == "pt2":
         return [archive({"m/models/m.json": bomb}), archive({"m/models/m.json": deep.encode()}, zipfile.ZIP_STORED),
                 written(lambda file: torch.save(Runs(canary), file))]  # fmt: skip
+    if kind == "prototxt":
+        wide = (DEFINITION.replace("num_output: 5", f"num_output: {n}").encode() for n in (10**6, 4 * 10**9))
+        return [*((text * 20_000).encode() for text in ("layer {", "layer < ", "a { ")), *wide,
+                b"layer { name: '" + b"x" * 10**6 + b"' }", b"a: " * 10**6, (DEFINITION * 900).encode()]  # fmt: skip
     # Protobuf: a graph within a graph within a graph, and one tensor that says it is enormous.
     nest = b""
     for _ in range(5000):
@@ -161,11 +239,25 @@ def varint(number: int) -> bytes:
     return found + bytes([number])
 
 
+def opened(kind: str, path: Path) -> Net:
+    if kind in ("onnx", "pt2"):
+        return load(f"{kind}:{path}", mean=0.5)
+    if kind == "prototxt":
+        return load(f"caffe:{path}", weights=None)
+    if kind == "caffemodel":
+        definition = path.with_suffix(".prototxt")
+        definition.write_text(DEFINITION)
+        return load(f"caffe:{definition}", weights=path)
+    return load("lenet5", weights=path)
+
+
 def attempt(kind: str, path: Path) -> str:
     """Load a file and run it once; return what went wrong, or nothing."""
     try:
-        net = load(f"{kind}:{path}", mean=0.5) if kind in ("onnx", "pt2") else load("lenet5", weights=path)
-        net(torch.zeros(2, net.channels, *net.size))
+        net = opened(kind, path)
+        # What is large and fits together may be loaded; running it takes what it takes.
+        if max(math.prod(layer.shape) for layer in net.layers.values()) <= LARGEST:
+            net(torch.zeros(2, net.channels, *net.size))
     except ConvscopeError as error:
         sentence = str(error)
         return "" if "\n" not in sentence and sentence else f"not one sentence: {sentence!r}"
