@@ -376,7 +376,11 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "dims and shapes": (HEADER + "input_dim: 1 " + LAYER, "both input_dim and input_shape"),
     "no crop": (
         'layer { name: "d" type: "Data" top: "data" top: "label" data_param { backend: LMDB } }\n' + LAYER,
-        "its input 'data' .layer 'd' .Data, line 1..: write in place of layer 'd' input: \"data\" input_shape {",
+        "its input 'data' .layer 'd' .Data, line 1..: write crop_size: 227 in its transform_param, .* force_gray: true",
+    ),
+    "no size of numbers": (
+        'layer { name: "d" type: "HDF5Data" top: "data" }\n' + LAYER,
+        "its input 'data' .layer 'd' .HDF5Data, line 1..: write in place of layer 'd' input: \"data\" input_shape {",
     ),
     "two inputs": (
         HEADER
@@ -395,7 +399,18 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "many": (HEADER + "layer { }\n" * 5001, "has 5,001 layers, and at most 5,000"),
     "both rules": (HEADER + LAYER.replace("}", "include { } exclude { } }"), "rules to include and to exclude"),
     "only losses": (HEADER + LAYER.replace("ReLU", "EuclideanLoss"), "no layers that run at test time"),
-    "not a number": (HEADER + LAYER.replace("}", "relu_param { negative_slope: nan } }"), "negative_slope of layer"),
+    "not a number": (
+        HEADER + LAYER.replace("}", "relu_param { negative_slope: nan } }"),
+        "layer 'x' .ReLU, line 4. has negative_slope: nan, which is no finite number",
+    ),
+    "not numbers": (
+        HEADER + LAYER.replace("}", "eltwise_param { coeff: 1 coeff: inf } }"),
+        "layer 'x' .ReLU, line 4. has coeff: .1.0, inf., which is no finite number",
+    ),
+    "mean by another name": (
+        'layer { name: "d" type: "Data" top: "data"\ntransform_param { crop_size: 9 mean_vlaue: 104 } }\n' + CONV,
+        r"does not know: 'mean_vlaue' .line 2; nearest: 'mean_value'.$",
+    ),
     "output of a label": (
         'layer { name: "d" type: "Data" top: "data" top: "label" transform_param { crop_size: 9 } }\n'
         + CONV
@@ -539,7 +554,7 @@ def model(age: str, blobs: dict[str, list[Any]], *, legacy: bool, double: bool) 
 def fill(blob: Any, array: Any, *, legacy: bool = False, double: bool = False) -> Any:
     if legacy:
         blob.num, blob.channels, blob.height, blob.width = (1,) * (4 - array.ndim) + array.shape
-    else:
+    elif array.ndim:  # of a blob without axes Caffe writes no shape
         blob.shape.dim.extend(array.shape)
     if double:
         blob.double_data = array.astype("<f8").tobytes()

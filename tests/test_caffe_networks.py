@@ -7,6 +7,7 @@ import io
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def write_weights(path: Path, blobs: Blobs, *, legacy: bool = False) -> Path:
             if legacy:
                 sides = [1] * (4 - array.ndim) + list(array.shape)
                 blob.num, blob.channels, blob.height, blob.width = sides
-            else:
+            elif array.ndim:  # of a blob without axes Caffe writes no shape
                 blob.shape.dim.extend(array.shape)
             one.blobs.append(blob)
     path.write_bytes(message.SerializeToString())
@@ -369,6 +370,25 @@ def test_parameters_of_one_name_are_one_parameter(small: Callable[..., Net], tmp
     assert "layer 'b' (Convolution, line 5) shares 'w', which is 5x4x3x3 here and 4x3x3x3 in layer 'a'" in said
 
 
+def test_statistics_are_shared_by_nobody(small: Callable[..., Net]) -> None:
+    tied = 'param { name: "m" } param { name: "v" } param { name: "f" }'
+    net = small(layer("one", "BatchNorm", "data", options=tied) + layer("two", "BatchNorm", "data", options=tied))
+    assert set(net.layers) == {"two", ""}, "with a single branch there is nothing to share"
+    said = fails(
+        lambda: small(layer("one", "BatchNorm", "data", options=tied) + layer("two", "BatchNorm", "one", options=tied))
+    )
+    assert "layer 'two' (BatchNorm, line 5) shares 'm' with layer 'one' (BatchNorm, line 4): statistics are" in said
+
+
+def test_blobs_without_axes_are_read_as_caffe_writes_them(small: Callable[..., Net], tmp_path: Path) -> None:
+    text = layer("slope", "PReLU", "data", options="prelu_param { channel_shared: true }")
+    text += layer("all", "Scale", "slope", options="scale_param { num_axes: 0 bias_term: true }")
+    blobs = {"slope": [np.float32(0.25)], "all": [np.float32(3), np.float32(0.5)]}
+    body = small(text, write_weights(tmp_path / "w.caffemodel", blobs)).body
+    x = torch.randn(1, 3, 12, 10)
+    torch.testing.assert_close(body(x), torch.where(x > 0, x, x / 4) * 3 + 0.5)
+
+
 def test_an_autoencoder_shares_its_weights_transposed(small: Callable[..., Net]) -> None:
     options = 'param { name: "w" } inner_product_param { num_output: %s }'
     text = layer("code", "InnerProduct", "data", options=options % "7")
@@ -419,6 +439,20 @@ def test_a_definition_for_training_runs_without_loss_and_reads_as_its_data_says(
     assert "accuracy (Accuracy), loss (SoftmaxWithLoss)" in net.note
 
 
+def test_pictures_are_prepared_as_their_data_layer_says(small: Callable[..., Net]) -> None:
+    """A list of pictures is squashed, then cut; without a transform nothing is subtracted, unless a program did it."""
+    listed = 'name: "n" layer { name: "d" type: "ImageData" top: "data" %s }' + conv("a", "data")
+    sides = "image_data_param { new_height: 20 new_width: 30 }"
+    fit = small(listed % f"{sides} transform_param {{ crop_size: 16 }}").fit
+    assert fit.size == (16, 16) and fit.resize == (20, 30)
+    whole = small(listed % sides)
+    assert whole.size == whole.fit.resize == (20, 30) and whole.mean == (0, 0, 0)
+    assert small(listed % sides, size=40).fit.resize == (40, 40)
+    numbers = "memory_data_param { batch_size: 1 channels: 3 height: 9 width: 9 }"
+    net = small(listed.replace("ImageData", "MemoryData") % numbers)
+    assert net.mean == pytest.approx([123 / 255, 117 / 255, 104 / 255])
+
+
 def test_means_come_from_files_numbers_or_beside_the_definition(small: Callable[..., Net], tmp_path: Path) -> None:
     image = np.arange(3, dtype=np.float32)[:, None, None] * np.ones((3, 4, 4), np.float32) + 50
     np.save(tmp_path / "mean.npy", image)
@@ -450,12 +484,14 @@ def test_another_size_is_checked_through_all_layers(small: Callable[..., Net]) -
     text = conv("a", "data") + conv("b", "a", options="kernel_size: 5")
     assert small(text, size=20).output.shape == (4, 14, 14)
     assert "layer 'b' (Convolution, line 5) makes an empty blob 'b' (4x0x0)" in fails(lambda: small(text, size=6))
+    for size in (0, -3, (20,), (3, 20, 20), (20, 0)):
+        assert "size is a side or (height, width) in pixels, at least 1" in fails(partial(small, text, size=size))
 
 
 def test_names_that_torch_cannot_have_are_changed_and_clashes_refused(small: Callable[..., Net]) -> None:
-    net = small(conv("conv1.a", "data") + conv("train", "conv1.a") + conv("1", "train"))
-    assert list(dict(net.body.named_children())) == ["conv1_a", "train_", "1"]
-    assert net.layer("train_").kind == "Conv2d" and net(torch.rand(1, 3, 12, 10)).shape == (1, 4, 6, 4)
+    net = small(conv("conv1.a", "data") + conv("train", "conv1.a") + conv("1", "train") + conv("_steps", "1"))
+    assert list(dict(net.body.named_children())) == ["conv1_a", "train_", "1", "_steps_"]
+    assert net.layer("train_").kind == "Conv2d" and net(torch.rand(1, 3, 12, 10)).shape == (1, 4, 4, 2)
     said = fails(lambda: small(conv("a.b", "data") + conv("a_b", "a.b")))
     assert "layer 'a_b' (Convolution, line 5) would have the same name in torch as layer 'a.b'" in said
 
@@ -508,7 +544,7 @@ def test_absurdly_large_definitions_are_refused(small: Callable[..., Net], tmp_p
     said = fails(lambda: small(wide, weights), WeightsError)
     assert "fc weight is 2x2 in the file, 1000000x360 in the definition" in said
     said = fails(lambda: small(layer("up", "Deconvolution", "data", options=UP)))
-    assert "makes blob 'up' of 3x33003x27003, 2,673,540,027 numbers for one picture: the most is 2^28" in said
+    assert "makes blob 'up' of 3x33003x27003: 2,673,540,027 numbers are more than 268,435,456" in said
     deep = "".join(conv(f"c{i}", f"c{i - 1}" if i else "data", 3, "kernel_size: 1") for i in range(3000))
     assert len(small(deep).layers) == 3001
 

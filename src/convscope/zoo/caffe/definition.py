@@ -20,7 +20,8 @@ class Definition:
     """A network's layers in order, and the shape of its input without the batch, such as {"data": (3, 227, 227)}.
 
     `dropped` names what was left out because it only serves training ("loss (SoftmaxWithLoss)"); `transform` is the
-    TransformationParameter of the data layer that the input was made from, if there was one.
+    TransformationParameter of the data layer that the input was made from, if there was one, and `resize` the height
+    and width to which that layer brings pictures before it cuts the input out of them, if it says so.
     """
 
     path: Path
@@ -29,6 +30,7 @@ class Definition:
     layers: tuple[Spec, ...]
     dropped: tuple[str, ...]
     transform: Any
+    resize: tuple[int, int] | None
 
 
 def read_definition(path: Path, *, known: Collection[str] | None = None) -> Definition:
@@ -51,6 +53,7 @@ def read_definition(path: Path, *, known: Collection[str] | None = None) -> Defi
         tuple(layers),
         tuple(f"{spec.name} ({spec.type})" for spec in dropped),
         source.transform,
+        source.resize,
     )
 
 

@@ -15,6 +15,8 @@ from .specs import DATA, Spec, listed
 MOST_NUMBERS = 2**28
 """How many numbers a picture may have."""
 
+_CROPPING = {"Data", "ImageData", "WindowData", "AnnotatedData"}
+
 _EXAMPLE = "dim: 1 dim: 3 dim: 227 dim: 227"
 
 
@@ -27,6 +29,12 @@ class Source:
     spec: Spec | None = None
     transform: Any = None
     label: bool = False
+
+    @property
+    def resize(self) -> tuple[int, int] | None:
+        """The height and width to which a data layer brings its pictures, if it says so."""
+        images = None if self.spec is None else self.spec.options.image_data_param
+        return (images.new_height, images.new_width) if images and images.new_height and images.new_width else None
 
 
 def sources(path: Path, message: Any, layers: list[Spec]) -> list[Source]:
@@ -81,7 +89,12 @@ def _given_shapes(spec: Spec) -> list[tuple[int, ...]]:
 
 
 def _transform(spec: Spec) -> Any:
-    """Return how a data layer transforms pictures; older definitions say it among the layer's own options."""
+    """Return how a data layer transforms pictures; older definitions say it among the layer's own options.
+
+    None for what a program puts into memory, where the layer says nothing: nobody knows how the program prepared it.
+    """
+    if spec.type == "MemoryData" and not spec.options.HasField("transform_param"):
+        return None
     transform = TransformationParameter()
     own = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param"}.get(spec.type)
     if own:
@@ -126,8 +139,9 @@ def shape_of(path: Path, source: Source) -> tuple[int, ...]:
     where = f" (layer {source.spec})" if source.spec else ""
     wanted = f'input: "{source.name}" input_shape {{ {_EXAMPLE} }}, with the network\'s own numbers'
     if not source.shape:
-        place = f" in place of layer {source.spec.name!r}" if source.spec else ""
-        raise NetworkError(f"{path} does not tell the size of its input {source.name!r}{where}: write{place} {wanted}")
+        raise NetworkError(
+            f"{path} does not tell the size of its input {source.name!r}{where}: write {_size_of(source, wanted)}"
+        )
     said = "x".join(map(str, source.shape))
     if len(source.shape) != 4:
         raise NetworkError(
@@ -142,3 +156,13 @@ def shape_of(path: Path, source: Source) -> tuple[int, ...]:
             f"more than {MOST_NUMBERS:,}"
         )
     return source.shape[1:]
+
+
+def _size_of(source: Source, wanted: str) -> str:
+    """Say how a definition would tell the size of its input: in its header as `wanted`, or in its data layer."""
+    if source.spec is None:
+        return wanted
+    if source.spec.type not in _CROPPING:
+        return f"in place of layer {source.spec.name!r} {wanted}"
+    # Without the layer its scale and mean would be lost.
+    return "crop_size: 227 in its transform_param, with the network's own number, and force_gray: true if it reads grey"

@@ -28,7 +28,6 @@ def plan(spec: Spec, bottoms: list[Shape]) -> Plan:
     kind = LAYERS[spec.type]
     _counted(spec, "bottom", len(bottoms), kind.bottoms)
     _counted(spec, "top", len(spec.tops), kind.tops)
-    _check_numbers(spec)
     planned = kind.plan(spec, bottoms)
     for name, top in zip(spec.tops, planned.tops, strict=True):
         check_size(spec, f"blob {name!r}", top)
@@ -42,17 +41,6 @@ def _counted(spec: Spec, what: str, count: int, allowed: Pair) -> None:
         raise refusal(spec, f"has {count} {what}s, but needs {wanted}")
 
 
-def _check_numbers(spec: Spec) -> None:
-    """Refuse options that are no numbers."""
-    for parameter, options in spec.options.ListFields():
-        if not parameter.name.endswith("_param"):
-            continue
-        for option, given in options.ListFields():
-            values = [given] if isinstance(given, float) else given if option.type == option.TYPE_FLOAT else []
-            if not all(math.isfinite(value) for value in values):
-                raise refusal(spec, f"has {option.name}: {given}, which is no finite number")
-
-
 # Learned along axes
 
 
@@ -60,8 +48,9 @@ def _batch_norm(spec: Spec, shapes: list[Shape]) -> Plan:
     options, shape = spec.options.batch_norm_param, shapes[0]
     if options.HasField("use_global_stats") and not options.use_global_stats:
         raise refusal(
-            spec, "normalises by the batch (use_global_stats: false), so that one picture's map depends on the others'"
-        )
+            spec, "normalises by the batch, so that one picture's map would depend on the others': write "
+            "use_global_stats: true for the statistics that it has learnt"
+        )  # fmt: skip
     if len(shape) not in (1, 3):
         raise refusal(spec, f"reads channels x height x width or channels, but its bottom is {shown(shape)}")
     if options.eps < 0:

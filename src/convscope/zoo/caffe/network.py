@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ...errors import NetworkError, WeightsError, nearest
@@ -62,9 +61,11 @@ class Layout:
             for (tensor, shape), param in zip(layer.plan.blobs.items(), layer.spec.options.param, strict=False):
                 if not param.name:
                     continue
-                if FACTOR in layer.plan.blobs:
-                    raise refusal(layer.spec, f"shares {param.name!r}: statistics are each layer's own")
                 owner, theirs = first.setdefault(param.name, (layer, tensor))
+                if owner is not layer and FACTOR in (*layer.plan.blobs, *owner.plan.blobs):
+                    raise refusal(
+                        layer.spec, f"shares {param.name!r} with layer {owner.spec}: statistics are each layer's own"
+                    )
                 if owner.plan.blobs[theirs] != shape:
                     raise refusal(
                         layer.spec,
@@ -158,7 +159,10 @@ def _input(definition: Definition, options: dict[str, Any]) -> Shape:
     if channels != shape[0]:
         raise NetworkError(f"{definition.path} reads {shape[0]} channels, not {channels}: change its input")
     size = options.get("size", shape[1:])
-    return (channels, size, size) if isinstance(size, int) else (channels, *size)
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or min(sides) < 1:
+        raise NetworkError(f"size is a side or (height, width) in pixels, at least 1, not {size}")
+    return (channels, *sides)
 
 
 def lay_out(definition: Definition, shape: Shape, asked: str | None = None) -> Layout:
@@ -181,11 +185,11 @@ def lay_out(definition: Definition, shape: Shape, asked: str | None = None) -> L
 
 
 def _module_names(specs: Sequence[Spec]) -> list[str]:
-    """Return names that torch takes for modules: without dots, and of nothing that every module has."""
+    """Return names that torch takes for modules: without dots, and of nothing that every module or CaffeNet has."""
     first: dict[str, Spec] = {}
     for spec in specs:
         name = spec.name.replace(".", "_")
-        name += "_" * hasattr(_NOTHING, name)
+        name += "_" * (hasattr(_NOTHING, name) or name.startswith("_"))
         if name in first:
             raise refusal(spec, f"would have the same name in torch as layer {first[name]}: rename one of the two")
         first[name] = spec
@@ -284,10 +288,9 @@ def _fill(body: CaffeNet, layer: Layer, blobs: list[Blob]) -> None:
     if FACTOR in numbers:
         factor = float(numbers.pop(FACTOR).reshape(()))
         numbers = {name: value * (1 / factor if factor else 0) for name, value in numbers.items()}
-    with torch.no_grad():
-        for name, value in numbers.items():
-            tensor = getattr(getattr(body, layer.name), name)
-            tensor.copy_(torch.from_numpy(value.copy()).reshape(tensor.shape))
+    for name, value in numbers.items():
+        tensor = getattr(getattr(body, layer.name), name).detach()
+        np.copyto(tensor.numpy(), value.reshape(tensor.shape))
 
 
 def _notes(definition: Definition, layout: Layout, asked: str | None) -> list[str]:
@@ -313,12 +316,13 @@ def _reading(definition: Definition, shape: Shape, options: dict[str, Any]) -> t
     if scale <= 0 or not math.isfinite(scale):
         raise NetworkError(f"{definition.path} scales pixels by {scale:g}, which is not positive: change its scale")
     std = options.pop("std", 1 / scale)
-    squashed = min(size) >= 224 and max(size) <= 256
+    whole = definition.resize or ((256, 256) if min(size) >= 224 else size)
+    cut = all(side <= extent for side, extent in zip(size, whole, strict=True))
     own = {
         "mean": _of_pixels(mean, order),
         "std": _of_pixels(std, order),
         "size": tuple(size),
-        "resize": (256, 256) if squashed else tuple(size),
+        "resize": tuple(whole if cut else size),
         # Caffe's tools scale linearly and without smoothing. Of Pillow's filters this one is as sharp and as near.
         "interpolation": "bicubic",
         "channels": channels,
@@ -341,7 +345,7 @@ def _mean(definition: Definition, channels: int, asked: Any) -> tuple[Any, str]:
     if asked is not None:
         return asked, ""
     transform = definition.transform
-    if transform is None or not transform.ListFields():
+    if transform is None:
         return usual, ""
     if transform.mean_value:
         return tuple(transform.mean_value), ""

@@ -46,7 +46,7 @@ def check_size(spec: Spec, what: str, shape: Shape) -> None:
         raise refusal(spec, f"makes an empty {what} ({shown(shape)}): its bottoms are too small for its window")
     if math.prod(shape) > MOST_NUMBERS:
         raise refusal(
-            spec, f"makes {what} of {shown(shape)}, {math.prod(shape):,} numbers for one picture: the most is 2^28"
+            spec, f"makes {what} of {shown(shape)}: {math.prod(shape):,} numbers are more than {MOST_NUMBERS:,}"
         )
 
 

@@ -36,7 +36,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 
-_UNREAD = {"Unread", "BlobProto", "TransformationParameter"}
+_UNREAD = {"Unread", "BlobProto"}
 
 
 @dataclass(frozen=True, slots=True)

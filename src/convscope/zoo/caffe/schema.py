@@ -56,7 +56,8 @@ LayerParameter: string name 1, string type 2, string* bottom 3, string* top 4, f
     BiasParameter bias_param 141, ScaleParameter scale_param 142, InputParameter input_param 143,
     CropParameter crop_param 144, Unread parameter_param 145, Unread recurrent_param 146
 TransformationParameter: float scale 1 = 1, bool mirror 2, uint32 crop_size 3, string mean_file 4, float* mean_value 5,
-    bool force_color 6, bool force_gray 7
+    bool force_color 6, bool force_gray 7, Unread resize_param 8, Unread noise_param 9, Unread emit_constraint 10,
+    Unread distort_param 12, Unread expand_param 14
 DataParameter: float scale 2, string mean_file 3, uint32 crop_size 5
 ImageDataParameter: float scale 2, string mean_file 3, uint32 crop_size 5, uint32 new_height 9, uint32 new_width 10,
     bool is_color 11 = true

@@ -114,31 +114,32 @@ def _specs(path: Path, message: Any, written: Field, known: Collection[str] | No
     if len(layers) != len(blocks):
         raise NetworkError(f"{path} has {len(layers)} layers, but blocks of {len(blocks)} were found")
     schema = (LayerParameter if message.layer else V1LayerParameter).DESCRIPTOR
-    unknown = [
-        field
-        for layer, block in zip(layers, blocks, strict=True)
-        if not only_trains(layer.type) and layer.type not in DATA and (known is None or layer.type in known)
-        for field in prototxt.unknown_fields(block, schema)
-    ]
+    unknown = list[str]()
+    for layer, block in zip(layers, blocks, strict=True):
+        # Of a data layer only what it does to pictures matters.
+        read = Field("", block.line, fields=block.all("transform_param")) if layer.type in DATA else block
+        if layer.type in DATA or (not only_trains(layer.type) and (known is None or layer.type in known)):
+            unknown += prototxt.unknown_fields(read, schema)
     _refuse(path, unknown)
-    _check_finite(path, layers)
     if message.layers:
         upgrade.absorb_padding(layers)
-    return [
+    specs = [
         Spec(layer.name, layer.type, tuple(layer.bottom), tuple(layer.top), layer, block.line)
         for layer, block in zip(layers, blocks, strict=True)
         if not (message.layers and layer.type == upgrade.PADDING)
     ]
+    _check_finite(path, specs)
+    return specs
 
 
-def _check_finite(path: Path, layers: list[Any]) -> None:
+def _check_finite(path: Path, specs: list[Spec]) -> None:
     """Refuse options that are not numbers, which would make every map nothing."""
-    for layer in layers:
-        for _, options in layer.ListFields():
+    for spec in specs:
+        for _, options in spec.options.ListFields():
             for field, value in options.ListFields() if isinstance(options, Message) else ():
                 numbers = value if isinstance(value, Sequence) else [value]
                 if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-                    raise NetworkError(f"{path}: {field.name} of layer {layer.name!r} is not a finite number")
+                    raise NetworkError(f"{path}: layer {spec} has {field.name}: {value}, which is no finite number")
 
 
 def _in_test(path: Path, spec: Spec, state: Any) -> bool:

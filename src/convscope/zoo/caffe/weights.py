@@ -21,6 +21,8 @@ MOST_BYTES = 2**31 - 1
 MOST_AXES = 32
 """Caffe's own limit."""
 
+_LEGACY = ("num", "channels", "height", "width")
+
 _WEIGHTS, _MEAN = "caffemodel with weights", "mean (.binaryproto or .npy)"
 
 # What other files begin with. Caffe writes fields in the order of their numbers: a solverstate begins with its
@@ -121,9 +123,9 @@ def _blob(written: Any, where: str) -> Blob:
     content, kind = (written.double_data, "<f8") if written.double_data else (written.data, "<f4")
     if not content:
         raise WeightsError(f"{where} holds no numbers (or holds them unpacked, which is not read)")
-    legacy = not written.HasField("shape")
-    sides = (written.num, written.channels, written.height, written.width)
-    shape = tuple(int(side) for side in (sides if legacy else written.shape.dim))
+    # Caffe writes no shape at all for a blob without axes, such as a slope that all channels share.
+    legacy = any(written.HasField(side) for side in _LEGACY)
+    shape = tuple(getattr(written, side) for side in _LEGACY) if legacy else tuple(written.shape.dim)
     held, size = divmod(len(content), np.dtype(kind).itemsize)
     if len(shape) > MOST_AXES or any(side < 1 for side in shape) or math.prod(shape) != held or size:
         said = "x".join(map(str, shape[:MOST_AXES])) or "of a single number"
