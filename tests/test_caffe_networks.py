@@ -404,7 +404,8 @@ def test_what_does_not_reach_the_output_is_left_out_and_outputs_can_be_chosen(sm
     text += layer("score", "Pooling", "a", options="pooling_param { global_pooling: true }")
     net = small(text)
     assert set(net.layers) == {"a", "score", ""} and net.output.shape == (4,)
-    assert net.note == "random weights, seed 0; score is the last of its outputs side, score"
+    mean = "took the mean 104, 117, 123, since none was given"
+    assert net.note == f"random weights, seed 0; score is the last of its outputs side, score; {mean}"
     side = small(text, output="side")
     assert set(side.layers) == {"a", "side", ""} and side.output.shape == (2, 8, 6) and "outputs" not in side.note
     assert small(text, output="a").output.shape == (4, 10, 8)
@@ -524,7 +525,7 @@ def test_a_state_dict_is_taken_as_weights(small: Callable[..., Net], tmp_path: P
 
 def test_definitions_without_weights_and_weights_without_definitions(small: Callable[..., Net], data: Data) -> None:
     said = fails(lambda: small(conv("a", "data"), "default"), WeightsError)
-    assert "give weights=FILE.caffemodel, or weights=None for random ones (on the command line --weights none)" in said
+    assert "give weights=FILE.caffemodel, or weights=None for random ones (--weights none)" in said
     said = fails(lambda: load("caffe:net.caffemodel"))
     assert "net.caffemodel holds weights" in said and "load('caffe:deploy.prototxt', weights='net.caffemodel')" in said
     said = fails(lambda: load(f"caffe:{data(SQUEEZENET[0])}", weights=data(SQUEEZENET[0])), WeightsError)

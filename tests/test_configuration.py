@@ -194,6 +194,7 @@ def test_names_of_data_stand_for_places(home: Path) -> None:
         ('[networks.a]\nload = "lenet5"\nclasses = [1]', "classes is a file, a list of names or 'imagenet', not [1]"),
         ('[networks.a]\nload = "lenet5"\nextra = [1]', "extra cannot be said here"),
         ('[networks.lenet5]\nload = "zfnet64"', "'lenet5' ships with convscope: choose another name"),
+        ('[networks.a]\nload = "b"\n[networks.b]\nload = "b"', "load = 'b' leads back to 'b': say what it is at last"),
         ('[networks."a:b"]\nload = "zfnet64"', "a name has no colon and no slash"),
         ("[data]\npets = 3", "[data]: pets is text in quotes, not 3"),
         ("[defaults.occlusion.deep]\nx = 1", "occlusion is a value, or a table of one command's values"),

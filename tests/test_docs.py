@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torchvision.models import resnet18
 
 from conftest import ROOT
 from convscope import configuration
@@ -61,6 +62,13 @@ def test_the_python_of_the_readme_runs(newcomer: Path) -> None:
 
 
 def test_the_page_of_networks_is_true(newcomer: Path) -> None:
+    (mine,) = [block for block in blocks("docs/networks.md", "python") if "def build" in block]
+    (newcomer / "my_model.py").write_text(mine)
+    (newcomer / "names.txt").write_text("ant\nbee\ncat\n")
+    tuned = {f"module.{key}": value for key, value in resnet18(num_classes=3).state_dict().items()}
+    torch.save({"state_dict": tuned, "epoch": 7}, "tuned.pth")
+    changed = runpy.run_path("my_model.py")["build"]().body.state_dict()
+    torch.save({f"model.{key}": value for key, value in changed.items()}, "changed.pth")
     for command in [line for block in blocks("docs/networks.md", "bash") for line in block.splitlines()]:
         words = shlex.split(command)
         assert words[0] == "convscope" and run(words[1:]) == 0, command

@@ -593,3 +593,11 @@ def test_images_side_by_side_are_all_there() -> None:
     block = side_by_side(images)
     assert {colour for _, colour in block.getcolors()} == {(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)}
     assert side_by_side(images[:1]) is images[0]
+
+
+def test_the_texts_of_a_bar_end_where_it_ends_also_above_a_wider_tile() -> None:
+    narrow = Tile(Image.new("RGB", (200, 40), "white"), scale=Scale("fire", 0.0, 1.0))
+    image = sheets.paint(Sheet("", ((narrow,), (Tile(Image.new("RGB", (500, 40), sheets._PAPER)),))))
+    paper = np.asarray(image)[0, 0]
+    right = np.flatnonzero((np.asarray(image) != paper).any((0, 2))).max()
+    assert right < image.width - 200, "its highest number is below its end"

@@ -58,8 +58,9 @@ def test_a_function_of_the_output_is_named(net: cs.Net) -> None:
         return output[:, 0] - output[:, 1]
 
     drawing = explain(net, of=ant_rather_than_bee)
-    assert "ant_rather_than_bee" in drawing.title.lower() and drawing.recipe.question == "ant_rather_than_bee"
+    assert drawing.title.startswith("Ant rather than bee") and drawing.recipe.question == "ant_rather_than_bee"
     assert torch.allclose(drawing.values, explain(net, of="ant - bee").values, atol=1e-6)
+    assert explain(net, of=lambda output: output[:, 0]).title.startswith("A function of the answer, ")
 
 
 def test_probabilities_are_not_softmaxed_twice() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from convscope import Net, ask, load, tap
+from convscope import Net, ask, explain, load, tap
 from convscope.errors import LayerError, NetworkError, PictureError, QuestionError, WeightsError
 from convscope.net import OUTPUT
 from networks import CLASSES, SIZE, TINY, pictures, tiny, tiny_body
@@ -194,10 +194,58 @@ def test_outputs_that_are_no_tensor(make: Callable[[Tensor], Any], words: str) -
             ask(net, question)
 
 
-def test_more_class_names_than_outputs() -> None:
-    net = Net(nn.Sequential(nn.Conv2d(3, 2, 9), nn.Flatten()), size=9, classes=("a", "b", "c"), name="two")
-    with pytest.raises((QuestionError, NetworkError)):
-        ask(net, "c")
+@pytest.mark.parametrize("flat", [nn.Flatten(), nn.Identity()], ids=["classes", "maps"])
+@pytest.mark.parametrize("classes", ["a", "abc"], ids=len)
+def test_more_or_fewer_class_names_than_outputs(classes: str, flat: nn.Module) -> None:
+    """The names of another data set would be laid on the first classes, whatever they are."""
+    net = Net(nn.Sequential(nn.Conv2d(3, 2, 9), flat), size=9, classes=tuple(classes), name="two")
+    for question in (classes[-1], 1, None):
+        with pytest.raises(NetworkError, match=f"two has {len(classes)} class names for 2 outputs: give one name each"):
+            explain(net, torch.rand(1, 3, 9, 9), "gradient", question)
+
+
+class WithMore(nn.Conv2d):
+    def forward(self, pixels: Tensor, more: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(pixels) + more
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(18, 2)), "shapes cannot be multiplied"),
+        (WithMore(3, 2, 3), "missing 1 required positional argument: 'more'"),
+    ],
+    ids=["of another size", "with another input"],
+)
+def test_a_network_that_does_not_run_on_a_picture_alone(body: nn.Module, reason: str) -> None:
+    net = Net(body, size=9, name="odd")
+    with pytest.raises(NetworkError, match=f"odd does not run on a picture of 9x9 pixels .*{reason}.*size=.*extra="):
+        ask(net, 0)
+
+
+def test_a_tensor_has_no_entries_to_choose() -> None:
+    """Its first entry would be the first picture of the batch."""
+    net = Net(nn.Conv2d(3, 2, 3), size=9, name="plain", output=0)
+    with pytest.raises(NetworkError, match="plain returns a tensor, with no 0 to choose: leave out output"):
+        net(torch.rand(2, 3, 9, 9))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mean": (104, 117, 123)}, "mean is of pixels in [0, 1], not 123: divide mean and std by 255"),
+        ({"std": "imagenet"}, "std is a number, or one per channel, not 'imagenet'"),
+        ({"mean": None}, "mean is a number, or one per channel, not None"),
+        ({"size": (1, 2, 3)}, "size and resize are a number of pixels or (height, width), not (1, 2, 3)"),
+        ({"size": "64"}, "not '64'"),
+        ({"size": 6.5}, "not 6.5"),
+        ({"resize": (3,)}, "not (3,)"),
+    ],
+    ids=str,
+)
+def test_options_that_a_network_cannot_have(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(NetworkError, match=re.escape(words)):
+        Net(nn.Conv2d(3, 2, 3), **options)
 
 
 # Pixels

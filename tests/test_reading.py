@@ -141,11 +141,16 @@ def test_options_that_cannot_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("deploy.prototxt", "Did you mean 'caffe:deploy.prototxt'?"),
-        ("a/model.onnx", "Did you mean 'onnx:a/model.onnx'?"),
-        ("net.py", "Did you mean 'file:net.py:build'?"),
-        ("alexnet", "Did you mean 'torchvision:alexnet'?"),
+        ("deploy.prototxt", "'deploy.prototxt': did you mean 'caffe:deploy.prototxt'?"),
+        ("a/model.onnx", "did you mean 'onnx:a/model.onnx'?"),
+        ("net.py", "did you mean 'file:net.py:build'?"),
+        ("fiel:net.py", "did you mean 'file:net.py:build'?"),
+        ("C:/nets/a.onnx", "did you mean 'onnx:C:/nets/a.onnx'?"),
+        ("alexnet", "did you mean 'torchvision:alexnet'?"),
+        ("a.pth", "load('torchvision:resnet18', weights='a.pth')"),
+        ("torchvision:fcn_resnet50", "Net(torchvision.models.get_model('fcn_resnet50'), output=...)"),
         ("keras:vgg16", "Other sources: torchvision:, timm:, hf:, caffe:, onnx:, pt2:, file:"),
+        ("", "there is no network ''; nearest: "),
     ],
 )
 def test_a_name_without_its_source(name: str, words: str) -> None:

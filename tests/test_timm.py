@@ -110,6 +110,15 @@ def test_an_output_for_background_is_left_out(tmp_path: Path) -> None:
     assert net.note == "fc.weight, fc.bias adapted by timm from another shape"
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.model."])
+def test_the_prefix_of_a_training_checkpoint_is_taken_off(prefix: str, tmp_path: Path) -> None:
+    body = network("test_resnet", num_classes=7)
+    state = {prefix + key: value for key, value in body.state_dict().items()}
+    net = load("timm:test_resnet", weights=saved(tmp_path / "wrapped.safetensors", state))
+    pixels = torch.rand(1, 3, 160, 160)
+    torch.testing.assert_close(net(pixels), body(net.normalise(pixels)))
+
+
 def test_older_files_are_read_as_timm_reads_them(tmp_path: Path) -> None:
     """Published files of Swin hold tables that are computed today, and have some weights under other names."""
     body = network("swin_tiny_patch4_window7_224", num_classes=3)

@@ -269,6 +269,8 @@ class Net(nn.Module):
         if callable(self._pick):
             picked = self._pick(result)
         elif self._pick is not None:
+            if isinstance(result, Tensor):
+                raise NetworkError(f"{self.name} returns a tensor, with no {self._pick!r} to choose: leave out output")
             try:
                 picked = result[self._pick]
             except (KeyError, IndexError, TypeError):
@@ -352,11 +354,24 @@ class Net(nn.Module):
             return False
         return True
 
+    def _traced(self) -> list[geometry.Seen]:
+        height, width = self.size
+        try:
+            with frozen(self.body):
+                return geometry.trace(self.body, (self.channels, height, width), self._called)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise NetworkError(
+                f"{self.name} does not run on a picture of {height}x{width} pixels ({reason}): if it reads "
+                "another size or more than a picture, say so, as in Net(..., size=64) or Net(..., extra=[...])"
+            ) from error
+
     @cached_property
     def layers(self) -> Mapping[str, Layer]:
         """Every layer that runs, by name, in the order in which they finish."""
-        with frozen(self.body):
-            seen = geometry.trace(self.body, (self.channels, *self.size), self._called)
+        seen = self._traced()
         modules = dict(self.body.named_modules())
         calls = {step.module: step.call for step in seen}
         layers: dict[str, Layer] = {}
@@ -388,10 +403,15 @@ class Net(nn.Module):
 
     @property
     def output(self) -> Layer:
-        """The output as a layer. Raises NetworkError when it is not a tensor."""
+        """The output as a layer. Raises NetworkError when it is not a tensor, or has not as many classes as names."""
         if OUTPUT not in self.layers:
             raise NetworkError(f"{self.name} does not return a tensor: say what to look at, as in Net(..., output=0)")
-        return self.layers[OUTPUT]
+        output = self.layers[OUTPUT]
+        if self.classes and (len(output.shape) == 1 or output.spatial) and len(self.classes) != output.shape[0]:
+            raise NetworkError(
+                f"{self.name} has {len(self.classes)} class names for {output.shape[0]} outputs: give one name each"
+            )
+        return output
 
     def layer(self, name: str | int) -> Layer:
         """Find a layer by its dotted name, or by n for the nth convolution in execution order.
@@ -449,9 +469,9 @@ class Net(nn.Module):
 
 
 def _fit(size: int | tuple[int, int], resize: int | tuple[int, int] | None, interpolation: str) -> images.Fit:
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = _sides(size)
     scaled = resize or min(height, width)
-    sides = scaled if isinstance(scaled, tuple) else (scaled, scaled)
+    sides = _sides(scaled)
     if min(height, width, *sides) < 1:
         raise NetworkError(f"size and resize are in pixels, at least 1, not {size} and {resize}")
     if interpolation not in images.INTERPOLATIONS:
@@ -497,8 +517,18 @@ def _first_channels(body: nn.Module) -> int:
     return 3
 
 
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    sides = size if isinstance(size, tuple) else (size, size)
+    if [type(side) for side in sides] != [int, int]:
+        raise NetworkError(f"size and resize are a number of pixels or (height, width), not {size!r}")
+    return sides
+
+
 def _per_channel(value: float | Sequence[float], channels: int, name: str) -> tuple[float, ...]:
-    values = tuple(float(v) for v in np.atleast_1d(np.asarray(value)))
+    try:
+        values = tuple(float(v) for v in np.atleast_1d(np.asarray(value)))
+    except (TypeError, ValueError):
+        raise NetworkError(f"{name} is a number, or one per channel, not {value!r}") from None
     if len(values) == 1:
         values *= channels
     if len(values) != channels:
@@ -507,6 +537,8 @@ def _per_channel(value: float | Sequence[float], channels: int, name: str) -> tu
         raise NetworkError(f"std must be positive, not {min(values)}")
     if not np.isfinite(values).all():
         raise NetworkError(f"{name} must be finite, not {values}")
+    if name == "mean" and max(values) > 1:
+        raise NetworkError(f"mean is of pixels in [0, 1], not {max(values):g}: divide mean and std by 255")
     return values
 
 

@@ -138,7 +138,7 @@ class Output:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def title(self, net: Net) -> str:
-        return str(self)
+        return "a function of the answer" if str(self) == "<lambda>" else str(self).replace("_", " ")
 
 
 def probabilities(output: Tensor) -> Tensor:

@@ -308,11 +308,12 @@ def _paint_rows(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout,
 def _paint_scale(
     canvas: Image.Image, draw: ImageDraw.ImageDraw, scale: Scale, x: int, y: int, width: int, cell: int
 ) -> None:
-    """Paint a bar of `width` pixels; its texts may take the whole `cell`."""
+    """Paint a bar of `width` pixels; texts that are wider may take the whole `cell`."""
     canvas.paste(scale.strip(width).crop((0, 0, width, _BAR)), (x, y))
     draw.rectangle((x, y, x + width - 1, y + _BAR - 1), outline="#b8b8c0")
-    face, across = font("caption"), max(width, cell)
-    for number, (low, middle, high) in enumerate(_ends(scale, cell)):
+    face = font("caption")
+    across = width if len(_ends(scale, width)) == 1 else max(width, cell)
+    for number, (low, middle, high) in enumerate(_ends(scale, across)):
         top = y + _BAR + 2 + number * _line("caption")
         draw.text((x, top), low, font=face, fill=_FAINT)
         draw.text((x + across / 2, top), middle, font=face, fill=_FAINT, anchor="ma")

@@ -79,7 +79,7 @@ Of = Annotated[
 ]
 Pictures = Annotated[
     list[str],
-    typer.Argument(metavar="PICTURE...", help="pictures or folders of pictures, or names of your configuration's data"),
+    typer.Argument(metavar="PICTURE", help="pictures or folders of pictures, or names of your configuration's data"),
 ]
 
 
@@ -122,8 +122,9 @@ def load_named(
     reading: Any = {key: value for key, value in told.items() if value is not None}
     if isinstance(reading.get("std"), str):
         raise OptionError(f"std is one number, or one per channel as in --std 0.229,0.224,0.225, not {std!r}")
-    chosen = name or configured().net
-    net = load(chosen or default_for(pictures), weights=weights, epoch=epoch, device=find_device(device), **reading)
+    chosen = configured().net if name is None else name
+    given = default_for(pictures) if chosen is None else chosen
+    net = load(given, weights=weights, epoch=epoch, device=find_device(device), **reading)
     if chosen is None:
         some = [*net.classes[:4], *(["..."] if len(net.classes) > 4 else [])]
         known = f", which knows {len(net.classes)} classes: {', '.join(some)}" if some else ""

@@ -69,6 +69,8 @@ def matching(pattern: str | None) -> list[Known]:
     every = {known.name: known for known in own} | dict[str, Known | None].fromkeys(_timm_names())
     wild = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
     found = [name for name in every if fnmatchcase(name.lower(), wild.lower())]
+    if not found and pattern.startswith("timm:") and not _timm_names():
+        raise NetworkError(_INSTALL)
     if not found:
         near = nearest(pattern, [*every, *(name.partition(":")[2] for name in every if ":" in name)])
         hint = "" if _timm_names() else ". " + _INSTALL

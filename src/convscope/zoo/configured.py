@@ -18,11 +18,23 @@ def configured() -> Configuration:
     for name in told.networks:
         if name in BLUEPRINTS:
             raise ConfigurationError(f"{told.networks[name].where}: {name!r} ships with convscope: choose another name")
+        _check_ends(told, name)
     known = [*told.networks, *BLUEPRINTS]
     if told.net is not None and ":" not in told.net and told.net not in known:
         near = nearest(told.net, known)
         raise ConfigurationError(f"{told.path}: net names {told.net!r}, and there is no such network; nearest: {near}")
     return told
+
+
+def _check_ends(told: Configuration, name: str) -> None:
+    """Refuse a network that is, by way of others of the configuration, itself."""
+    seen: list[str] = []
+    while name in told.networks:
+        if name in seen:
+            where, load = told.networks[name].where, told.networks[name].load
+            raise ConfigurationError(f"{where}: load = {load!r} leads back to {name!r}: say what it is at last")
+        seen.append(name)
+        name = told.networks[name].load
 
 
 def find_network(name: str) -> Network | None:

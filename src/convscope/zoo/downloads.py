@@ -17,7 +17,7 @@ from ..errors import WeightsError
 _PATIENCE = 30.0
 """Seconds without a byte after which a download is given up."""
 
-OTHERWISE = ", or give weights=PATH to a file at hand, or weights=None for random ones"
+OTHERWISE = ", or give weights=PATH to a file at hand, or weights=None for random ones (--weights none)"
 
 
 class Refused(WeightsError):  # noqa: N818  reads as what happened

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Unpack
 
 import torch
@@ -32,6 +34,8 @@ SOURCES = {
     "file": "own_files",
 }
 """Where networks come from: what stands before the colon, and the module whose `build` makes a Net of what follows."""
+
+_ENDINGS = {".prototxt": "caffe", ".caffemodel": "caffe", ".onnx": "onnx", ".pt2": "pt2", ".py": "file"}
 
 _DIGITS, _SMALL = "lenet5", 32
 
@@ -77,7 +81,7 @@ def load(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         net = build(weights, epoch, options)
-    return net if device is None else net.to(device)
+    return net if device is None else net.to(find_device(device))
 
 
 def names() -> list[str]:
@@ -90,15 +94,15 @@ def default_for(pictures: Sequence[Path]) -> str:
     return _DIGITS if pictures and all(_digit_like(path) for path in pictures) else DEFAULT
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str | torch.device) -> torch.device:
     """Return a device that is here, by name. Raises OptionError when it is not."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # "meta" has no values
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = shorten(re.split(r"\. |\n", str(error))[0], 80, placeholder=" ...")
         others = ", cuda" if torch.cuda.is_available() else ""
-        raise OptionError(f"there is no device {name!r} here ({reason}); use cpu{others}") from None
+        raise OptionError(f"there is no device {str(name)!r} here ({reason}); use cpu{others}") from None
     return device
 
 
@@ -118,7 +122,7 @@ def _builder(name: str, prefix: str, model: str) -> _Build:
         return lambda weights, epoch, reading: _own(BLUEPRINTS[name], weights, epoch).changed(**reading)
     if prefix in SOURCES and model:
         return lambda weights, epoch, reading: _from_source(prefix, model, weights, epoch, reading)
-    raise NetworkError(f"there is no network {name!r}; nearest: {nearest(name, names())}.{_wanted(name)}")
+    raise NetworkError(f"there is no network {name!r}{_wanted(name, prefix)}")
 
 
 def _configured(
@@ -142,20 +146,21 @@ def _configured(
     return net.changed(name=network.name)
 
 
-def _wanted(name: str) -> str:
+def _wanted(name: str, prefix: str) -> str:
     """Guess what was meant by a name without its source."""
     if name in torchvision_models.names():
-        return f" Did you mean 'torchvision:{name}'?"
-    source = {".prototxt": "caffe", ".caffemodel": "caffe", ".onnx": "onnx", ".pt2": "pt2", ".py": "file"}
-    found = source.get(Path(name).suffix.lower())
-    if found:
-        return f" Did you mean '{found}:{name}{':build' if found == 'file' else ''}'?"
-    if Path(name).suffix.lower() in (".pt", ".pth", ".safetensors"):
+        return f": did you mean 'torchvision:{name}'?"
+    ending = Path(name).suffix.lower()
+    source = _ENDINGS.get(ending)
+    if source and prefix not in SOURCES:
+        path = name.partition(":")[2] if prefix.isalnum() and len(prefix) > 1 else ""  # one letter is a drive
+        return f": did you mean '{source}:{path or name}{':build' if source == 'file' else ''}'?"
+    if ending in (".pt", ".pth", ".safetensors"):
         return (
-            f" Weights go with the network they belong to, as in load('torchvision:resnet18', weights={name!r}); a "
+            f": weights go with the network they belong to, as in load('torchvision:resnet18', weights={name!r}); a "
             f"whole model is read as a program of torch.export.save only: 'pt2:{name}'"
         )
-    return f" Other sources: {', '.join(f'{prefix}:' for prefix in SOURCES)}"
+    return f"; nearest: {nearest(name, names())}. Other sources: {', '.join(f'{prefix}:' for prefix in SOURCES)}"
 
 
 def _from_source(
@@ -190,7 +195,7 @@ def _file(name: str, weights: str | Path, epoch: int | None) -> Path:
         if not (runs.shipped(name) / runs.HISTORY).is_file():
             raise WeightsError(
                 f"{name} ships without weights: train it (convscope train {name} --data FOLDER), give weights=FILE, "
-                f"or weights=None for random ones"
+                f"or weights=None for random ones (--weights none)"
             )
         return runs.snapshot(runs.shipped(name), epoch)
     weights = Path(weights)

@@ -107,8 +107,8 @@ def _downloaded(model: str, config: dict[str, Any], tagged: dict[str, Any]) -> P
         return fetch(config["url"], _kept(config), what=what)
     others = [name for name, other in tagged.items() if other.has_weights]
     raise WeightsError(
-        f"there are no published weights of timm:{model}: give weights=FILE, or weights=None for random ones"
-        + (f"; those that there are: {nearest(model, others, prefix='timm:')}" if others else "")
+        f"there are no published weights of timm:{model}: give weights=FILE, or weights=None for random ones "
+        "(--weights none)" + (f"; those that there are: {nearest(model, others, prefix='timm:')}" if others else "")
     )
 
 
@@ -122,6 +122,7 @@ def assemble(plan: Plan, path: Path | None, *, seed: int, reading: dict[str, Any
     config = (own.to_dict() if own else {}) | plan.config
     config |= _asked(config, reading, plan.source)
     if state is not None:
+        state.unwrap([f"{name}.weight" for name in (*_named(config, "first_conv"), *_named(config, "classifier"))])
         config |= _answers(config, state)
     body = _body(plan, config, state)
     notes = [f"random weights, seed {seed}"] if state is None else _adapted(body, state)
@@ -147,16 +148,20 @@ def _asked(config: dict[str, Any], reading: dict[str, Any], source: str) -> dict
 
 def _answers(config: dict[str, Any], state: State) -> dict[str, Any]:
     """Return the number of classes that a weights file has, where its classifier tells."""
-    named = config.get("classifier")
-    first = named[0] if isinstance(named, (tuple, list)) and named else named
     # Older files call it "head" where it is "head.fc" today.
-    names = [first, first.rpartition(".")[0]] if isinstance(first, str) else []
+    names = [name for full in _named(config, "classifier")[:1] for name in (full, full.rpartition(".")[0])]
     weight = next((state.tensors[f"{name}.weight"] for name in names if f"{name}.weight" in state.tensors), None)
     if weight is None or weight.ndim < 2:
         return {}
     # Some published files have an output for "background", which timm leaves out.
     published = config.get("num_classes", 0) + (config.get("label_offset") or 0)
     return {} if len(weight) == published else {"num_classes": len(weight), "label_offset": 0}
+
+
+def _named(config: dict[str, Any], key: str) -> list[str]:
+    """Return the layers that timm's configuration names, of which there may be several or none."""
+    named = config.get(key)
+    return [name for name in (named if isinstance(named, (tuple, list)) else [named]) if isinstance(name, str)]
 
 
 def _body(plan: Plan, config: dict[str, Any], state: State | None) -> nn.Module:

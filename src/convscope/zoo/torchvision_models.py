@@ -15,7 +15,7 @@ from . import published
 from .downloads import fetch
 from .weights import fit_weights, read_weights
 
-_AUXILIARY = ("aux1.", "AuxLogits.")
+_AUXILIARY = r"(^|\.)(aux1|AuxLogits)\."
 _OLD_DENSENET = r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$"
 
 
@@ -26,11 +26,16 @@ def names() -> tuple[str, ...]:
 
 def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:
     """Build a network of torchvision as a Net."""
-    if model not in names():
-        close = nearest(model, names(), prefix="torchvision:")
-        raise NetworkError(f"torchvision has no classification network {model!r}; nearest: {close}")
     from torchvision import models
 
+    if model not in names():
+        if model in models.list_models():
+            raise NetworkError(
+                f"torchvision:{model} answers with more than a score per class: say what to look at, as in "
+                f"Net(torchvision.models.get_model({model!r}), output=...), in Python or in a file:my_model.py:build"
+            )
+        close = nearest(model, names(), prefix="torchvision:")
+        raise NetworkError(f"torchvision has no classification network {model!r}; nearest: {close}")
     choice: Any = models.get_model_weights(model).DEFAULT  # type: ignore[attr-defined]
     body = _body(models, model, choice, weights)
     preset = choice.transforms()
@@ -40,7 +45,7 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
         "size": preset.crop_size[0],
         "resize": preset.resize_size[0],
         "interpolation": preset.interpolation.value,
-        "classes": choice.meta["categories"],
+        "classes": choice.meta["categories"] if len(_head(body)[1]) == published.CLASSES else (),
         "name": model,
         "note": f"random weights, seed {seed}" if weights is None else "",
     }
@@ -56,17 +61,32 @@ def _body(models: Any, model: str, choice: Any, weights: str | Path | None) -> t
     ported = {
         "init_weights": weights is None,
         "transform_input": True,
-        "aux_logits": state is not None and any(key.startswith(_AUXILIARY) for key in state.tensors),
+        "aux_logits": state is not None and any(re.search(_AUXILIARY, key) for key in state.tensors),
     }
     options: dict[str, Any] = ported if model in ("googlenet", "inception_v3") else {}
     if model.startswith("vit_"):
         options = {"image_size": choice.transforms().crop_size[0]}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        body: torch.nn.Module = models.get_model_builder(model)(weights=None, **options)
+    body = _made(models, model, options)
     if state is not None:
+        state.unwrap(body.state_dict())
+        name, weight = _head(body)
+        found = state.tensors.get(name)
+        # A network that was tuned to classes of the user's own has another number of them, and is the same below.
+        if found is not None and found.shape[1:] == weight.shape[1:] and 0 < len(found) != len(weight):
+            body = _made(models, model, options | {"num_classes": len(found)})
         fit_weights(body, state, network=f"torchvision:{model}")
     return body
+
+
+def _made(models: Any, model: str, options: dict[str, Any]) -> torch.nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return models.get_model_builder(model)(weights=None, **options)
+
+
+def _head(body: torch.nn.Module) -> tuple[str, torch.Tensor]:
+    """Return the last layer's weight (classes, ...) and its name."""
+    return [item for item in body.named_parameters() if item[0].endswith(".weight")][-1]
 
 
 def _downloaded(model: str, choice: Any) -> Path:

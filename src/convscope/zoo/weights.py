@@ -7,7 +7,7 @@ import re
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,18 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..net import check_finite
+
+_STATE = ("state_dict", "model", "model_state_dict")
+"""Where checkpoints keep the network's state dict, beside that of its optimizer and averaged ones."""
+
+_DEEPEST = 4
+
+_PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+
+_FIXED = ("torchvision", "timm", "hf")
+"""Sources whose networks are as their library has them."""
+
+_CHANGED = ". If its layers were changed, build it by a function of your own: file:my_model.py:build"
 
 
 @dataclass
@@ -32,12 +44,23 @@ class State:
         """Rename keys by a regular expression, for files with names of an older version."""
         self.tensors = {re.sub(pattern, replacement, key): value for key, value in self.tensors.items()}
 
+    def unwrap(self, known: Collection[str]) -> None:
+        """Take "module.", "model.", "_orig_mod." and the like off every key, where the network knows the rest only."""
+        inner = self.tensors
+        while not any(key in inner for key in known):
+            heads = {key.partition(".")[0] for key in inner}
+            if len(heads) != 1 or "" in heads:
+                return
+            inner = {key.partition(".")[2]: value for key, value in inner.items()}
+        if inner is not self.tensors:
+            self.tensors, self.versions = inner, None
+
 
 def read_weights(path: Path) -> State:
     """Read a state dict from a .safetensors file, or from a .pt or .pth file without running what it may contain.
 
-    A dict nested under "state_dict" or "model" is taken out, and a "module." prefix removed. Raises WeightsError for
-    a missing, damaged or unsafe file.
+    A dict nested under "state_dict", "model" or "model_state_dict" is taken out, or else the only dict of tensors in a
+    checkpoint. Raises WeightsError for a missing, damaged or unsafe file.
     """
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}" + (" (it is a folder)" if path.is_dir() else ""))
@@ -48,6 +71,10 @@ def read_weights(path: Path) -> State:
     except (MemoryError, WeightsError):
         raise
     except Exception as error:  # torch and pickle raise anything on a damaged file: AssertionError, TypeError, ...
+        if path.suffix != ".safetensors" and _head(path) not in (b"PK", *_PICKLES):
+            raise WeightsError(
+                f"{path} is not a weights file or is damaged: it begins as neither archive nor pickle"
+            ) from None
         if isinstance(error, pickle.UnpicklingError) and re.search("Unsupported|GLOBAL|weights_only", str(error)):
             raise WeightsError(
                 f"{path} is refused: it holds more than tensors, and loading it would run code. "
@@ -56,6 +83,11 @@ def read_weights(path: Path) -> State:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise WeightsError(f"{path} is not a weights file or is damaged: {reason}") from None
     return _state(state, path)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(2)
 
 
 def _read(path: Path) -> Any:
@@ -80,22 +112,45 @@ def scripted(members: list[str]) -> bool:
 
 
 def _state(state: Any, path: Path) -> State:
-    while isinstance(state, Mapping):
-        inner = next((key for key in ("state_dict", "model") if isinstance(state.get(key), Mapping)), None)
+    for _ in range(_DEEPEST):
+        inner = _inside(state, path)
         if inner is None:
             break
-        state = state[inner]
-    if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
+        state = inner
+    if not isinstance(state, Mapping) or not _holds_tensors(state):
         raise WeightsError(f"{path} holds {type(state).__name__} without tensors, not a state dict")
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
-    if all(key.startswith("module.") for key in tensors):
-        return State(path, {key.removeprefix("module."): value for key, value in tensors.items()})
     return State(path, tensors, getattr(state, "_metadata", None))
+
+
+def _inside(state: Any, path: Path) -> Any:
+    """Return the state dict that a checkpoint holds among other things, or None where it is none."""
+    if not isinstance(state, Mapping):
+        return None
+    found = {key: value for key, value in state.items() if isinstance(value, Mapping)}
+    for key in _STATE:
+        if key in found:
+            return found[key]
+    own = [key for key, value in found.items() if _holds_tensors(value)]
+    if not own or _holds_tensors(state):
+        return None
+    if len(own) > 1:
+        raise WeightsError(
+            f"{path} holds several state dicts, {', '.join(map(repr, own))}: keep one of them, as in "
+            f"torch.save(torch.load({path.name!r})[{own[0]!r}], 'weights.pth')"
+        )
+    return found[own[0]]
+
+
+def _holds_tensors(state: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in state.values())
 
 
 def fit_weights(body: nn.Module, state: State, *, network: str) -> None:
     """Load a state dict into a module, or raise WeightsError naming the keys and shapes that do not fit."""
-    own, tensors = body.state_dict(), state.tensors
+    own = body.state_dict()
+    state.unwrap(own)
+    tensors = state.tensors
     missing = [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]
     extra = [key for key in tensors if key not in own]
     shapes = [
@@ -109,7 +164,8 @@ def fit_weights(body: nn.Module, state: State, *, network: str) -> None:
         *_count("of another shape", shapes),
     ]
     if problems:
-        raise WeightsError(f"{state.path} does not fit {network}: " + "; ".join(problems))
+        changed = "" if network.partition(":")[0] not in _FIXED else _CHANGED
+        raise WeightsError(f"{state.path} does not fit {network}: {'; '.join(problems)}{changed}")
     # Some modules (MNASNet, batch norm) ask which version wrote the file; a file that does not say is taken as current.
     prepared = OrderedDict(tensors)
     prepared._metadata = state.versions or own._metadata  # type: ignore[attr-defined]

@@ -138,7 +138,7 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
     if weights == "default":
         raise WeightsError(
             f"{path} is a definition, which has no weights of its own: give weights=FILE.caffemodel, or weights=None "
-            f"for random ones (on the command line --weights none)"
+            f"for random ones (--weights none)"
         )
     asked = options.pop("output") if isinstance(options.get("output"), str) else None
     shape = _input(definition, options)
@@ -340,13 +340,14 @@ def _of_pixels(values: Any, order: str) -> list[float]:
 def _mean(definition: Definition, channels: int, asked: Any) -> tuple[Any, str]:
     """Return the mean that is subtracted, in Caffe's units and order, and a note where it is not the definition's."""
     usual = IMAGENET_MEAN if channels == 3 else (0.0,)
+    said = f"took the mean {', '.join(f'{value:g}' for value in usual)}"
     if isinstance(asked, (str, Path)):
         return (usual, "") if asked == "imagenet" else (read_mean(Path(asked)), "")
     if asked is not None:
         return asked, ""
     transform = definition.transform
     if transform is None:
-        return usual, ""
+        return usual, f"{said}, since none was given"
     if transform.mean_value:
         return tuple(transform.mean_value), ""
     if not transform.mean_file:
@@ -354,5 +355,4 @@ def _mean(definition: Definition, channels: int, asked: Any) -> tuple[Any, str]:
     file = definition.path.parent / Path(transform.mean_file).name
     if file.is_file():
         return read_mean(file), ""
-    said = ", ".join(f"{value:g}" for value in usual)
-    return usual, f"{transform.mean_file} is not beside the definition: took the mean {said}"
+    return usual, f"{transform.mean_file} is not beside the definition: {said}"
