@@ -29,7 +29,7 @@ def export(body: nn.Module, path: Path, *, side: int = SIZE, several: bool = Fal
     shapes = ({0: torch.export.Dim("n")},) if several else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(torch.export.export(body.eval(), (example,), dynamic_shapes=shapes), path)
+        torch.export.save(torch.export.export(body.eval(), (example,), dynamic_shapes=shapes, strict=False), path)
     return f"pt2:{path}"
 
 
@@ -37,7 +37,7 @@ def changed(path: Path, change: Callable[[Any], Any]) -> str:
     """Write a program again with its graph changed."""
     with zipfile.ZipFile(path) as old:
         members = {name: old.read(name) for name in old.namelist()}
-    name = next(name for name in members if re.search(r"models/.*\.json$", name))
+    name = next(name for name in members if re.search(r"(models/.*|serialized_exported_program)\.json$", name))
     told = json.loads(members[name])
     change(told)
     members[name] = json.dumps(told).encode()
@@ -97,14 +97,33 @@ class Everything(nn.Module):
         return self.head(F.layer_norm(x, (4,))).softmax(-1)
 
 
+class Standardised(nn.Module):
+    """Weights that are computed, and tensors made out of nothing: positions, a canvas, patches side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gain = nn.Conv2d(3, 6, 3, padding=1), nn.Parameter(torch.rand(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.conv.weight.reshape(1, 6, -1)
+        weight = F.batch_norm(weight, None, None, weight=self.gain, training=True, momentum=0.0)
+        x = F.instance_norm(F.conv2d(x, weight.reshape(6, 3, 3, 3), self.conv.bias, padding=1), weight=self.gain)
+        x = torch.add(x, torch.arange(20.0) / 20 + torch.ones(1, 1, 20, 1), alpha=0.5)
+        canvas = torch.zeros_like(x)
+        canvas[..., 2:] = F.gelu(x[..., 2:], approximate="tanh")
+        return F.normalize(F.unfold(canvas, 4, stride=4).mean(2), dim=1)
+
+
 def swin() -> nn.Module:
     return SwinTransformer([2, 2], 8, [2, 2], [2, 4], [2, 2], num_classes=5)
 
 
 @pytest.mark.parametrize(
     ("make", "several"),
-    [(Everything, False), (Everything, True), (Stubborn, False), (swin, False), (swin, True)],
-    ids=["everything", "everything-any", "stubborn", "swin", "swin-any"],
+    [
+        *((make, several) for make in (Everything, Standardised, swin) for several in (False, True)),
+        (Stubborn, False),
+    ],
 )
 def test_functions_and_batches(make: Callable[[], nn.Module], several: bool, tmp_path: Path) -> None:
     body = make().eval()
@@ -112,6 +131,20 @@ def test_functions_and_batches(make: Callable[[], nn.Module], several: bool, tmp
     alone = torch.cat([body(picture[None]) for picture in pixels])
     torch.testing.assert_close(back(pixels), alone, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(back(pixels), alone, rtol=1e-4, atol=1e-5)  # nothing was changed by the first time
+
+
+def test_arguments_by_name_of_old_files(tmp_path: Path) -> None:
+    """Before torch 2.7, files do not say which arguments an operation takes by name only."""
+    body = Standardised().eval()
+    export(body, tmp_path / "net.pt2")
+
+    def forget(told: Any) -> None:
+        for node in told["graph_module"]["graph"]["nodes"]:
+            for given in node["inputs"]:
+                given.pop("kind", None)
+
+    pixels = pictures(1, dtype=torch.float32)
+    torch.testing.assert_close(load(changed(tmp_path / "net.pt2", forget))(pixels), body(pixels))
 
 
 @pytest.fixture
@@ -206,9 +239,9 @@ def test_outputs_by_number(tmp_path: Path) -> None:
 
     torch.export.save(torch.export.export(Pair(), (torch.zeros(1, 3, 8, 8),)), tmp_path / "net.pt2")
     name, pixels = f"pt2:{tmp_path / 'net.pt2'}", pictures(2, side=8, dtype=torch.float32)
-    assert "its output 0 of 2" in load(name).note
+    assert "its output 'mean' of 2" in load(name).note
     torch.testing.assert_close(load(name, output=1)(pixels), pixels.amax((2, 3)))
-    with pytest.raises(OptionError, match="has no output 2: its 2 are numbered from 0"):
+    with pytest.raises(OptionError, match="has no output 2; it has 2: 'mean', 'amax', or by number as in output=0"):
         load(name, output=2)
 
 
@@ -233,7 +266,7 @@ def test_scripted_weights_and_bare_files_say_what_to_do(tmp_path: Path) -> None:
         torch.jit.script(tiny_body("sequential")).save(path)
     with pytest.raises(WeightsError, match=r"is TorchScript, which is not read as weights: keep its numbers alone by"):
         load("lenet5", weights=path)
-    with pytest.raises(NetworkError, match="Weights go with the network they belong to"):
+    with pytest.raises(NetworkError, match=r"[Ww]eights go with the network they belong to"):
         load(str(path))
 
 

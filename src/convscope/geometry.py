@@ -343,7 +343,7 @@ def _everything(tracks: Sequence[Any], out: Tensor) -> _Track:
     if out.ndim != 4:
         return _Track(joined, None)
     units = (shape[track.dims[0]], shape[track.dims[1]]) if track.dims else (1, 1)
-    kept = track.dims if track.dims and all(out.shape[d] == shape[d] for d in track.dims) else (2, 3)
+    kept = track.dims if track.dims and all(d < out.ndim and out.shape[d] == shape[d] for d in track.dims) else (2, 3)
     y, x = (
         _evenly(wide, old, before, out.shape[dim])
         for wide, old, before, dim in zip(

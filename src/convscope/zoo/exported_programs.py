@@ -22,7 +22,21 @@ from torch.nn import functional as F
 
 from ..errors import NetworkError, OptionError
 from ..net import Net
-from .graphs import Call, Graph, Slot, Step, as_net, layer_names
+from .graphs import (
+    Call,
+    Creation,
+    Graph,
+    Slot,
+    Step,
+    as_net,
+    chosen_outputs,
+    layer_names,
+    one_input,
+    refuse_batches,
+    refuse_operations,
+    refuse_weights,
+    said,
+)
 from .weights import scripted
 
 _SCHEMA = 8
@@ -51,27 +65,17 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
     output that it does not have.
     """
     path = Path(model)
-    if weights != "default":
-        raise OptionError(
-            f"pt2:{model} has its weights inside: leave out weights, or give the Python model by file:MY_MODEL.py:build"
-        )
+    refuse_weights(f"pt2:{model}", weights)
     program = _read(path)
     try:
         picture, shape, single = _picture(program, path)
-        outputs = _outputs(program, path, reading)
+        outputs, notes = chosen_outputs(program.results, path, reading)
         body = _graph(program, picture, outputs, path)
-    except NetworkError:
+    except (NetworkError, OptionError):
         raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
-        raise NetworkError(f"{path} is damaged, or written by another version of torch: {_said(error)}") from None
-    notes = list[str]()
-    if len(program.results) > 1 and len(outputs) == 1:
-        notes.append(f"its output {program.results.index(outputs[0])} of {len(program.results)}")
+        raise NetworkError(f"{path} is damaged, or written by another version of torch: {said(error)}") from None
     return as_net(body, path, shape, notes, reading, single=single)
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
 
 
 class _Program:
@@ -128,7 +132,7 @@ def _read(path: Path) -> _Program:
         raise
     except Exception as error:  # zipfile, json and what is missing in either
         raise NetworkError(
-            f"{path} is not a program of torch.export.save, or is damaged: {_said(error)}"
+            f"{path} is not a program of torch.export.save, or is damaged: {said(error)}"
         ) from None
 
 
@@ -207,46 +211,26 @@ def _reach(sizes: Sequence[int], strides: Sequence[int], offset: int) -> int:
 
 
 def _picture(program: _Program, path: Path) -> tuple[str, tuple[int, Any, Any], bool]:
-    if len(program.inputs) != 1:
-        names = ", ".join(map(repr, program.inputs)) or "none"
-        raise NetworkError(
-            f"{path} has {len(program.inputs)} inputs ({names}), and one picture is given: wrap the Python model, as "
-            "in load('file:MY_MODEL.py:build', extra=...)"
-        )
-    name = program.inputs[0]
+    name = one_input(program.inputs, path)
     meta = program.graph["tensor_values"][name]
     sizes, kind = [size.get("as_int") for size in meta["sizes"]], _TYPES[meta["dtype"]]
     if len(sizes) != 4 or not kind.is_floating_point:
         raise NetworkError(f"{path} reads {len(sizes)} dimensions of {kind}, not (n, c, height, width) of floats")
     if sizes[1] not in (1, 3):
         raise NetworkError(f"{path} reads {sizes[1] or 'any number of'} channels; pictures have 1 or 3")
-    if (sizes[0] or 1) > 1:
-        raise NetworkError(f"{path} takes {sizes[0]} pictures at a time: export it for one, or for a batch of any size")
+    refuse_batches(sizes[0], path)
     return name, (sizes[1], sizes[2], sizes[3]), sizes[0] == 1
-
-
-def _outputs(program: _Program, path: Path, reading: dict[str, Any]) -> list[str]:
-    names = program.results
-    if not names:
-        raise NetworkError(f"{path} returns no tensor")
-    asked = reading.get("output", 0)
-    if callable(asked):
-        return names
-    reading.pop("output", None)
-    if isinstance(asked, int) and -len(names) <= asked < len(names):
-        return [names[asked]]
-    raise OptionError(f"{path} has no output {asked!r}: its {len(names)} are numbered from 0, as in output=0")
 
 
 def _graph(program: _Program, picture: str, outputs: list[str], path: Path) -> Graph:
     nodes = [node for node in program.graph["nodes"] if _base(node["target"]) not in _DROPPED]
-    _refuse_unknown(nodes, path)
+    refuse_operations({_base(node["target"])[:100] for node in nodes} - _KNOWN, path)
     names = layer_names([_place(node) for node in nodes])
     steps, modules = list[Step](), dict[str, nn.Module]()
     for name, node in zip(names, nodes, strict=True):
         base, reader = _base(node["target"]), _Arguments(program)
         args, kwargs = reader.read(node)
-        if base in ("batch_norm", "dropout", "dropout_") and _trains(base, args, kwargs):
+        if base in ("batch_norm", "dropout", "dropout_") and _trains(base, args):
             raise NetworkError(f"{path} was exported in training mode ({name}): call model.eval(), then export again")
         module, inputs = _module(base, args, kwargs, reader)
         sizes = base in _OF_SHAPES or base.startswith("_operator.")
@@ -262,13 +246,13 @@ def _base(target: str) -> str:
     return found[1] if found else target
 
 
-def _refuse_unknown(nodes: list[dict[str, Any]], path: Path) -> None:
-    unknown = sorted({_base(node["target"])[:100] for node in nodes if _base(node["target"]) not in _KNOWN})
-    if unknown:
-        raise NetworkError(
-            f"{path} uses {len(unknown)} operation{'s' if len(unknown) > 1 else ''} not known here "
-            f"({', '.join(unknown)}): load the Python model by file:MY_MODEL.py:build"
-        )
+def _named(target: str) -> set[str]:
+    """Return the arguments that an operation takes by name only, which files of torch before 2.7 do not tell."""
+    found = re.fullmatch(r"torch\.ops\.aten\.(\w+)\.(\w+)", target)
+    if not found:
+        return set()
+    operation = getattr(getattr(torch.ops.aten, found[1]), found[2])
+    return {argument.name for argument in operation._schema.arguments if argument.kwarg_only}
 
 
 def _place(node: dict[str, Any]) -> tuple[list[str], str]:
@@ -304,9 +288,10 @@ class _Arguments:
 
     def read(self, node: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         args, kwargs = list[Any](), dict[str, Any]()
+        named = _named(node["target"])
         for given in node["inputs"]:
             value = self.value(given["arg"])
-            if given.get("kind", 1) == 2:
+            if given["name"] in named:
                 kwargs[given["name"]] = value
             else:
                 args.append(value)
@@ -347,9 +332,9 @@ class _Arguments:
         return self.program.tensors.get(self.inputs[slot.index]) if isinstance(slot, Slot) else None
 
 
-def _trains(base: str, args: list[Any], kwargs: dict[str, Any]) -> bool:
-    place, name = (5, "training") if base == "batch_norm" else (2, "train")
-    return bool(args[place] if len(args) > place else kwargs.get(name, False))
+def _trains(base: str, args: list[Any]) -> bool:
+    """Whether a call drops or counts what it sees; without statistics, batch norm standardises weights."""
+    return bool(args[5] and args[3] is not None if base == "batch_norm" else args[2])
 
 
 def _module(
@@ -364,7 +349,8 @@ def _module(
         made = None if computed else maker(base, fixed, **told)
         if made is not None and reader.rank(args[0]) == _RANKS.get(base, reader.rank(args[0])):
             return made, (reader.inputs[args[0].index],)
-    return Call(_function(base), args, {k: v for k, v in kwargs.items() if v is not None}), tuple(reader.inputs)
+    kind = Creation if base in _CREATING else Call
+    return kind(_function(base), args, {k: v for k, v in kwargs.items() if v is not None}), tuple(reader.inputs)
 
 
 # Modules that take pictures only, where the operation takes more.
@@ -531,6 +517,10 @@ def _groups(x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: f
     return F.group_norm(x, groups, weight, bias, eps)
 
 
+def _instances(x: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, *rest: Any) -> Tensor:
+    return F.instance_norm(x, mean, variance, weight, bias, *rest[:3])
+
+
 def _same(x: Tensor, *_: Any, **__: Any) -> Tensor:
     return x
 
@@ -556,6 +546,10 @@ _OWN: dict[str, Callable[..., Any]] = {
     "mish_": partial(F.mish, inplace=True),
     "dropout_": _same,
     "index": _index,
+    "instance_norm": _instances,
+    "linalg_vector_norm": torch.linalg.vector_norm,
+    "im2col": F.unfold,
+    "col2im": F.fold,
     "alias": _same,
     "lift_fresh_copy": torch.clone,
     "detach": _same,
@@ -575,29 +569,31 @@ _OWN: dict[str, Callable[..., Any]] = {
 # Operations that are functions of torch by the same name, with the same arguments in the same order.
 _OF_FUNCTIONAL = frozenset(
     """relu relu_ relu6 silu hardswish hardsigmoid elu elu_ leaky_relu leaky_relu_ hardtanh hardtanh_ gelu selu selu_
-    celu celu_ mish softplus softsign adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d avg_pool3d max_pool2d dropout
-    linear pad pixel_shuffle pixel_unshuffle scaled_dot_product_attention""".split()
+    celu celu_ mish softplus softsign adaptive_avg_pool2d adaptive_max_pool2d avg_pool1d avg_pool2d avg_pool3d
+    max_pool2d dropout linear pad pixel_shuffle pixel_unshuffle scaled_dot_product_attention""".split()
 )
 _OF_TORCH = frozenset(
-    """conv2d flatten cat stack matmul bmm mm addmm baddbmm add sub rsub mul div pow sqrt rsqrt exp log abs neg
-    reciprocal square sigmoid tanh softmax log_softmax clamp clamp_min clamp_max clip mean sum amax amin max min var std
-    maximum minimum permute transpose t squeeze unsqueeze chunk split split_with_sizes unbind roll flip where
-    narrow movedim swapaxes index_select sin cos erf prelu reshape unflatten tile channel_shuffle gt lt ge le eq ne
-    logical_and logical_or logical_not floor ceil round sign cumsum einsum ones_like zeros_like full_like""".split()
+    """conv1d conv2d flatten cat stack matmul bmm mm addmm baddbmm addcmul add sub rsub mul div pow sqrt rsqrt exp
+    log abs neg reciprocal square sigmoid tanh softmax log_softmax clamp clamp_min clamp_max clip mean sum amax
+    amin max min var std maximum minimum permute transpose t squeeze unsqueeze chunk split split_with_sizes unbind
+    roll flip where narrow movedim swapaxes index_select sin cos erf prelu reshape unflatten tile channel_shuffle
+    gt lt ge le eq ne logical_and logical_or logical_not bitwise_not repeat_interleave floor ceil round sign
+    cumsum einsum ones_like zeros_like full_like""".split()
 )
 _OF_TENSOR = frozenset(
     """view contiguous clone expand expand_as type_as add_ sub_ mul_ div_ sigmoid_ tanh_ clamp_ clamp_min_ repeat
-    view_as reshape_as unfold masked_fill fill_ new_zeros""".split()
+    view_as reshape_as unfold masked_fill fill_ copy_ new_zeros new_ones new_full""".split()
 )
-_KNOWN = _OF_FUNCTIONAL | _OF_TORCH | _OF_TENSOR | _OWN.keys()
-_OF_SHAPES = frozenset(("sym_size", "new_zeros", "zeros_like", "ones_like", "full_like"))
+_CREATING = frozenset(("arange", "zeros", "ones", "full", "linspace", "eye"))
+_KNOWN = _CREATING | _OF_FUNCTIONAL | _OF_TORCH | _OF_TENSOR | _OWN.keys()
+_OF_SHAPES = frozenset(("sym_size", "new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like"))
 _DROPPED = frozenset(("_assert_scalar", "_assert_async", "_assert_tensor_metadata", "sym_constrain_range_for_size"))
 
 
 def _function(base: str) -> Callable[..., Any]:
     if base in _OWN:
         return _OWN[base]
-    for names, home in ((_OF_FUNCTIONAL, F), (_OF_TORCH, torch), (_OF_TENSOR, Tensor)):
+    for names, home in ((_OF_FUNCTIONAL, F), (_OF_TORCH | _CREATING, torch), (_OF_TENSOR, Tensor)):
         if base in names and hasattr(home, base):
             return getattr(home, base)
     raise ValueError(f"{base} with arguments that are not known here")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import NetworkError, PictureError
+from ..errors import NetworkError, OptionError, PictureError, nearest
 from ..net import Net
 
 _CONSTANTS = "(constants)"
@@ -104,7 +104,7 @@ class Graph(nn.Module):
     def results(self, step: Step, values: dict[str, Any]) -> tuple[Any, ...]:
         """Run one step on values at hand."""
         result = self.get_submodule(step.layer)(*(self.value(name, values) for name in step.inputs))
-        return (result,) if len(step.outputs) == 1 and not isinstance(result, (tuple, list)) else tuple(result)
+        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
     def value(self, name: str, values: dict[str, Any]) -> Any:
         """Return a value by name: computed, constant, or None for what is left out."""
@@ -132,6 +132,18 @@ class Call(nn.Module):
 
     def extra_repr(self) -> str:
         return getattr(self.function, "__name__", "")
+
+
+class Creation(Call):
+    """A function that makes a tensor of numbers alone, where the network is."""
+
+    def __init__(self, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        super().__init__(function, args, kwargs)
+        self.register_buffer("here", torch.empty(0), persistent=False)
+
+    def forward(self, *given: Any) -> Any:
+        with self.get_buffer("here").device:
+            return super().forward(*given)
 
 
 def _filled(value: Any, given: Sequence[Any]) -> Any:
@@ -268,6 +280,60 @@ def as_net(
     return Net(body, **options)
 
 
+def refuse_weights(name: str, weights: object) -> None:
+    """Raise OptionError for weights that are given besides a file that has its own."""
+    if weights != "default":
+        raise OptionError(
+            f"{name} has its weights inside: leave out weights, or load the Python model by file:MY_MODEL.py:build"
+        )
+
+
+def one_input(names: Sequence[str], path: Path) -> str:
+    """Return the name of what reads the picture. Raises NetworkError where a file reads more or nothing."""
+    if len(names) != 1:
+        raise NetworkError(
+            f"{path} has {len(names)} inputs ({', '.join(map(repr, names)) or 'none'}), and one picture is given: wrap "
+            "the Python model, as in load('file:MY_MODEL.py:build', extra=...)"
+        )
+    return names[0]
+
+
+def refuse_batches(count: int | None, path: Path) -> None:
+    """Raise NetworkError for a file that was made for a fixed number of pictures above one."""
+    if count is not None and count > 1:
+        raise NetworkError(f"{path} takes {count} pictures at a time: export it for one, or for a batch of any size")
+
+
+def refuse_operations(names: set[str], path: Path, version: str = "") -> None:
+    """Raise NetworkError that names all operations that are not known, at once."""
+    if names:
+        what = f"{len(names)} operation{'s' if len(names) > 1 else ''}{version}"
+        raise NetworkError(
+            f"{path} uses {what} not known here ({', '.join(sorted(names))}): load the Python model by "
+            "file:MY_MODEL.py:build"
+        )
+
+
+def chosen_outputs(names: Sequence[str], path: Path, reading: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the outputs of a file that are looked at, and notes that say so.
+
+    They are one, the first where nothing is asked for, or all where a function in `reading` chooses. Raises OptionError
+    for an output that does not exist, NetworkError where there is none.
+    """
+    if not names:
+        raise NetworkError(f"{path} returns no tensor")
+    asked = reading.get("output", 0)
+    if callable(asked):
+        return list(names), []
+    reading.pop("output", None)
+    numbered = isinstance(asked, int) and -len(names) <= asked < len(names)
+    chosen = names[asked] if numbered else str(asked)
+    if chosen not in names:
+        there = nearest(chosen, names)
+        raise OptionError(f"{path} has no output {asked!r}; it has {len(names)}: {there}, or by number as in output=0")
+    return [chosen], [f"its output {chosen!r} of {len(names)}"] if len(names) > 1 else []
+
+
 def fit_to_batches(graph: Graph, shape: tuple[int, int, int], *, name: str, single: bool) -> None:
     """Make a graph take several pictures at once, whatever it was exported for, and see that it runs.
 
@@ -280,6 +346,7 @@ def fit_to_batches(graph: Graph, shape: tuple[int, int, int], *, name: str, sing
     if 2 * math.prod(shape) > MOST_NUMBERS:
         raise NetworkError(f"{name} reads {shape[1]}x{shape[2]} pixels, which is too many: give a smaller size=")
     both = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    both[1] *= torch.linspace(0, 1, shape[2])  # two pictures of noise alone look alike to a network
     with torch.no_grad():
         if single or not _Trial(graph, both, name).as_it_is():
             _Trial(graph, both, name).layer_by_layer()
@@ -331,7 +398,7 @@ class _Trial:
             if len(first) != len(step.outputs):
                 raise ValueError(f"it returns {len(first)} tensors, and {len(step.outputs)} are expected")
         except Exception as error:  # whatever a layer raises on numbers that do not fit
-            raise NetworkError(f"{self.name} does not run: layer {step.layer!r} fails ({_said(error)})") from None
+            raise NetworkError(f"{self.name} does not run: layer {step.layer!r} fails ({said(error)})") from None
         for values, results in zip(self.alone, (first, second), strict=True):
             values.update(zip(step.outputs, results, strict=True))
         return first, second
@@ -345,6 +412,7 @@ class _Trial:
             try:
                 got = self.graph.results(step, given)
                 if all(_apart(*triple) for triple in zip(got, first, second, strict=True)):
+                    _round_alike(got, first, second)
                     return got
             except Exception:  # a layer made for one picture may raise anything on two
                 continue
@@ -400,6 +468,13 @@ def _apart(got: Any, first: Any, second: Any) -> bool:
     return bool((near | (got == expected) | (got.isnan() & expected.isnan())).all())
 
 
+def _round_alike(got: Sequence[Any], first: Sequence[Any], second: Sequence[Any]) -> None:
+    """Take what a batch rounds differently out of it, in place, so that it does not grow from layer to layer."""
+    for result, *alone in zip(got, first, second, strict=True):
+        if isinstance(result, Tensor) and not torch.equal(result, expected := torch.cat(alone)):
+            result.copy_(expected)
+
+
 def _lead(value: Any) -> int | None:
     """How many entries one picture has along the first dimension."""
     return len(value) if isinstance(value, Tensor) and value.ndim else None
@@ -414,5 +489,7 @@ def _same_numbers(source: Any, result: Any) -> bool:
     )
 
 
-def _said(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+def said(error: Exception) -> str:
+    """Return the beginning of what an error of another library says."""
+    words = " ".join(str(error).split())[:200]
+    return words if " " in words else f"{type(error).__name__}: {words}".removesuffix(": ")

@@ -13,18 +13,34 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ..errors import NetworkError, OptionError, nearest
+from ..errors import NetworkError
 from ..net import Net
-from .graphs import MOST_NUMBERS, Call, Graph, Reshape, Slot, Step, as_net, layer_names
+from .graphs import (
+    MOST_NUMBERS,
+    Call,
+    Graph,
+    Reshape,
+    Slot,
+    Step,
+    as_net,
+    chosen_outputs,
+    layer_names,
+    one_input,
+    refuse_batches,
+    refuse_operations,
+    refuse_weights,
+    said,
+)
 
 _OLDEST = 7
-_FLOATS = {1: "float", 10: "float16", 11: "double"}
+_FLOATS = {1: torch.float32, 10: torch.float16, 11: torch.float64}
 _SCOPES = "pkg.torch.onnx.name_scopes"
 # Inputs of these that are constant carry the name of the module whose weights they are.
 _WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu"))
-# What makes tensors as large as numbers in the file say.
-_GROWING = frozenset(("ConstantOfShape", "Expand", "Tile", "Range", "EyeLike", "Pad", "Resize"))
+# What makes tensors as large as numbers in the file say, and the first input that has these.
+_GROWING = {"ConstantOfShape": 0, "Range": 0, "Expand": 1, "Tile": 1, "Pad": 1, "Resize": 1}
 
 
 def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:
@@ -34,19 +50,13 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
     several inputs; OptionError for weights, which are inside the file, and for an output that it does not have.
     """
     path = Path(model)
-    if weights != "default":
-        raise OptionError(
-            f"onnx:{model} has its weights inside: leave out weights, or load the Python model by "
-            "file:MY_MODEL.py:build"
-        )
+    refuse_weights(f"onnx:{model}", weights)
     proto = _read(path)
     picture = _picture(proto, path)
-    outputs = _outputs(proto, path, reading)
+    outputs, notes = chosen_outputs([value.name for value in proto.graph.output], path, reading)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         body = _graph(proto, picture.name, outputs, path)
-    several = len(proto.graph.output)
-    notes = [f"its output {outputs[0]!r} of {several}"] if several > 1 and len(outputs) == 1 else []
     first = next((m.in_channels for m in body.modules() if isinstance(m, nn.Conv2d)), 3)
     channels = reading.get("channels", picture.channels or first)
     return as_net(body, path, (channels, *picture.size), notes, reading, single=picture.single)
@@ -80,11 +90,7 @@ def _read(path: Path) -> Any:
     except (NetworkError, MemoryError):
         raise
     except Exception as error:  # protobuf, the checker and numpy each have errors of their own
-        raise NetworkError(f"{path} is not an ONNX file or is damaged: {_said(error)}") from None
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise NetworkError(f"{path} is not an ONNX file or is damaged: {said(error)}") from None
 
 
 def _with_external_data(proto: Any, path: Path) -> None:
@@ -106,30 +112,27 @@ def _with_external_data(proto: Any, path: Path) -> None:
 
 
 def _simplify(proto: Any) -> None:
-    """Turn constant nodes into initialisers, and axes that are inputs into attributes, as older versions have them."""
-    from onnx import helper, numpy_helper
-
+    """Turn constant nodes into initialisers, and leave out what renames them and outputs that nobody reads."""
     graph = proto.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants = {tensor.name for tensor in graph.initializer}
     results = {value.name for value in graph.output}
+    read = results | {name for node in graph.node for name in node.input}
     aliases: dict[str, str] = {}
     kept: list[Any] = []
     for node in graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = aliases.get(name, name)
+        # Batch norm in training mode has three outputs, or its shape is not found.
+        while len(node.output) > 1 and node.output[-1] not in read and node.op_type != "BatchNormalization":
+            node.output.pop()
         if node.op_type == "Constant" and node.output[0] not in results:
             tensor = _constant(node)
             tensor.name = node.output[0]
-            constants[tensor.name] = tensor
+            constants.add(tensor.name)
             graph.initializer.append(tensor)
         elif node.op_type == "Identity" and node.input[0] in constants and node.output[0] not in results:
             aliases[node.output[0]] = node.input[0]
         else:
-            if node.op_type.startswith("Reduce") and len(node.input) > 1 and node.input[1] in constants:
-                axes = numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
-                del node.input[1:]
-                if axes:
-                    node.attribute.append(helper.make_attribute("axes", axes))
             kept.append(node)
     del graph.node[:]
     graph.node.extend(kept)
@@ -156,15 +159,10 @@ def _constant(node: Any) -> Any:
 def _picture(proto: Any, path: Path) -> _Picture:
     """Find the one input, and see that it is a picture."""
     given = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [value for value in proto.graph.input if value.name not in given]
-    if len(inputs) != 1:
-        names = ", ".join(repr(value.name) for value in inputs) or "none"
-        raise NetworkError(
-            f"{path} has {len(inputs)} inputs ({names}), and one picture is given: wrap the Python model, as in "
-            "load('file:MY_MODEL.py:build', extra=...)"
-        )
-    kind = inputs[0].type.tensor_type
-    name, dims = inputs[0].name, [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+    inputs = {value.name: value for value in proto.graph.input if value.name not in given}
+    name = one_input(list(inputs), path)
+    kind = inputs[name].type.tensor_type
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
     if kind.elem_type not in _FLOATS:
         raise NetworkError(f"input {name!r} of {path} does not read floating point numbers: export it for float pixels")
     if len(dims) != 4:
@@ -173,25 +171,8 @@ def _picture(proto: Any, path: Path) -> _Picture:
     if channels not in (None, 1, 3):
         last = " (channels last: convert it with channels first)" if dims[3] in (1, 3) else ""
         raise NetworkError(f"input {name!r} of {path} has {channels} channels{last}; pictures have 1 or 3")
-    if batch is not None and batch > 1:
-        raise NetworkError(f"{path} takes {batch} pictures at a time: export it for one, or for a batch of any size")
+    refuse_batches(batch, path)
     return _Picture(name, channels, (size[0] or None, size[1] or None), batch == 1)
-
-
-def _outputs(proto: Any, path: Path, reading: dict[str, Any]) -> list[str]:
-    """Return the names of the outputs that are looked at: one, or all where a function chooses."""
-    names = [value.name for value in proto.graph.output]
-    if not names:
-        raise NetworkError(f"{path} has no output")
-    asked = reading.get("output", 0)
-    if callable(asked):
-        return names
-    reading.pop("output", None)
-    if isinstance(asked, int) and -len(names) <= asked < len(names):
-        return [names[asked]]
-    if asked in names:
-        return [str(asked)]
-    raise OptionError(f"{path} has no output {asked!r}; it has {len(names)}: {nearest(str(asked), names)}")
 
 
 @dataclass(frozen=True)
@@ -219,10 +200,11 @@ def _graph(proto: Any, picture: str, outputs: list[str], path: Path) -> Graph:
     steps, modules = list[Step](), dict[str, nn.Module]()
     for name, node in zip(names, source.nodes.values(), strict=True):
         try:
+            _settle(node, source, constants)
             made = _made(node, source, constants, opset)
         except Exception as error:  # converters raise anything on attributes that are missing or do not fit
             what = f"node {name!r} ({node.operation_type}) of {path}"
-            raise NetworkError(f"{what} cannot be read: {_said(error)}") from None
+            raise NetworkError(f"{what} cannot be read: {said(error)}") from None
         step = Step(name, made.inputs, node.output_values, sizes=node.operation_type == "Shape")
         if all(not value or value in constants for value in made.inputs):
             known = _folded(step, node, made, constants, path)
@@ -242,19 +224,19 @@ def _tensor(value: Any, name: str, path: Path) -> Tensor:
     try:
         return value.to_torch()
     except Exception as error:
-        raise NetworkError(f"{path} is damaged: tensor {name!r} cannot be read ({_said(error)})") from None
+        raise NetworkError(f"{path} is damaged: tensor {name!r} cannot be read ({said(error)})") from None
 
 
 def _folded(step: Step, node: Any, made: _Made, constants: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Compute what does not depend on the picture, unless numbers in the file make it very large."""
     given = [constants[name] if name else None for name in made.inputs]
-    if node.operation_type in _GROWING and any(_large(value) for value in given):
+    if any(_large(value) for value in given[_GROWING.get(node.operation_type, len(given)) :]):
         raise NetworkError(f"{path} is damaged: {step.layer!r} ({node.operation_type}) would fill the memory")
     try:
         with torch.no_grad():
             result = made.module.eval()(*given)
     except Exception as error:
-        raise NetworkError(f"{path} is damaged: {step.layer!r} ({node.operation_type}) fails: {_said(error)}") from None
+        raise NetworkError(f"{path} is damaged: {step.layer!r} ({node.operation_type}) fails: {said(error)}") from None
     results = result if isinstance(result, (tuple, list)) else (result,)
     return dict(zip(step.outputs, results, strict=False))
 
@@ -302,19 +284,13 @@ def _scope(node: Any) -> list[str] | None:
 
 
 def _refuse_unknown(proto: Any, opset: int, path: Path) -> None:
-    """Name all operations that are not known, at once."""
-    unknown = sorted(
-        {
-            f"{node.domain + '.' if node.domain else ''}{node.op_type}"
-            for node in proto.graph.node
-            if node.op_type not in _OWN and _converter(node.op_type, node.domain, opset) is None
-        }
-    )
-    if unknown:
-        raise NetworkError(
-            f"{path} uses {len(unknown)} operation{'s' if len(unknown) > 1 else ''} of opset {opset} not known here "
-            f"({', '.join(unknown)}): load the Python model by file:MY_MODEL.py:build"
-        )
+    unknown = {
+        f"{node.domain + '.' if node.domain else ''}{node.op_type}"
+        for node in proto.graph.node
+        if node.op_type in _MISTAKEN
+        or (node.op_type not in _OWN and _converter(node.op_type, node.domain, opset) is None)
+    }
+    refuse_operations(unknown, path, f" of opset {opset}")
 
 
 def _converter(operation: str, domain: str, opset: int) -> Callable[..., Any] | None:
@@ -344,6 +320,43 @@ def _converter(operation: str, domain: str, opset: int) -> Callable[..., Any] | 
 _NEXT = {"BatchNormalization": 9, "Dropout": 10, "MaxPool": 8, "Gemm": 9, "Flatten": 9, "Cast": 9, "Constant": 9}
 
 
+def _settle(node: Any, source: Any, constants: dict[str, Tensor]) -> None:
+    """Write axes that are an input and padding that follows from sizes as attributes, which converters expect."""
+    operation, attributes, given = node.operation_type, node._proto_attributes, node.input_values
+    # Sums alone have axes as an input where the others have an attribute.
+    if operation.startswith("Reduce") and operation != "ReduceSum" and len(given) > 1 and given[1] in constants:
+        axes = constants[given[1]].reshape(-1).tolist()
+        if not axes and attributes.get("noop_with_empty_axes"):
+            raise ValueError("without axes it does nothing, which is not known here")
+        node._input_values = given[:1]
+        attributes |= {"axes": axes} if axes else {}
+    if str(attributes.get("auto_pad", "")).startswith("SAME") and operation in _PADDED:
+        shape = constants[given[1]].shape[2:] if operation == "Conv" else attributes["kernel_shape"]
+        before, after = _same_padding(attributes, _sizes(given[0], source)[2:], shape)
+        attributes |= {"auto_pad": "NOTSET", "pads": before + after}
+
+
+_PADDED = frozenset(("Conv", "MaxPool", "AveragePool"))
+
+
+def _same_padding(
+    attributes: dict[str, Any], sizes: Sequence[int], kernel: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """Return the padding before and after each side that gives one place per step of the stride."""
+    strides, dilations = (attributes.get(key) or [1] * len(kernel) for key in ("strides", "dilations"))
+    before, after = list[int](), list[int]()
+    for i, (side, stride, dilation) in enumerate(zip(kernel, strides, dilations, strict=True)):
+        reach = (side - 1) * dilation + 1
+        if stride > 1 and not (len(sizes) > i and sizes[i]):
+            raise ValueError("its padding depends on a size that the file leaves open")
+        total = max(reach - (stride if stride == 1 else (sizes[i] - 1) % stride + 1), 0)
+        less, more = total // 2, total - total // 2
+        upper = attributes["auto_pad"] == "SAME_UPPER"
+        before.append(less if upper else more)
+        after.append(more if upper else less)
+    return before, after
+
+
 def _made(node: Any, source: Any, constants: dict[str, Tensor], opset: int) -> _Made:
     own = _OWN.get(node.operation_type)
     made = own(node, source, constants) if own else None
@@ -362,14 +375,18 @@ def _made(node: Any, source: Any, constants: dict[str, Tensor], opset: int) -> _
     return _Made(module, tuple(mapping.inputs))
 
 
-# What versions after the newest that onnx2torch knows have added, and what leaves everything as it was.
+# What onnx2torch does not look at, and what leaves everything as it was.
 _ADDED: dict[str, dict[str, Any]] = {
     "AveragePool": {"dilations": 1},
     "BatchNormalization": {"training_mode": 0, "spatial": 1},
     "Resize": {"antialias": 0, "axes": None, "keep_aspect_ratio_policy": "stretch"},
     "Split": {"num_outputs": None},
     "Cast": {"saturate": 1},
+    "ConvTranspose": {"output_shape": None},
+    "IsInf": {"detect_negative": 1, "detect_positive": 1},
 }
+# What onnx2torch takes for something else than onnx says.
+_MISTAKEN = frozenset(("NonZero", "NonMaxSuppression"))
 _MOST_INPUTS = {"Pad": 3, "ReduceMean": 1, "ReduceMax": 1, "ReduceMin": 1, "ReduceL2": 1, "ReduceProd": 1}
 
 
@@ -381,8 +398,13 @@ def _reshape(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | No
 
 
 def _rank(node: Any, source: Any) -> int:
-    value = source.value_info.get(node.input_values[0])
-    return len(value.type.tensor_type.shape.dim) if value is not None else 0
+    return len(_sizes(node.input_values[0], source))
+
+
+def _sizes(name: str, source: Any) -> list[int]:
+    """Return a value's dimensions as far as the file tells; 0 for those that it leaves open."""
+    value = source.value_info.get(name)
+    return [dim.dim_value for dim in value.type.tensor_type.shape.dim] if value is not None else []
 
 
 def _average(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
@@ -418,7 +440,9 @@ def _slice(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None
     rank = _rank(node, source)
     if len(numbers) < 2 or not rank or any(n is None for n in numbers) or node.input_values[0] in constants:
         return None
-    starts, ends, *more = ([int(v) for v in n.reshape(-1)] for n in numbers if n is not None)
+    # "To the end" is written as the largest number that there is, which torch warns about.
+    known = (number.long().clamp(-(2**31), 2**31) for number in numbers if number is not None)
+    starts, ends, *more = (number.reshape(-1).tolist() for number in known)
     axes = more[0] if more else list(range(len(starts)))
     steps = more[1] if len(more) > 1 else [1] * len(starts)
     if min(steps) < 1:
@@ -499,7 +523,54 @@ def _hard_sigmoid(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made
 
 
 def _cast_like(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    value, like = node.input_values[0], source.value_info.get(node.input_values[1])
+    dtype = _FLOATS.get(like.type.tensor_type.elem_type) if like is not None else None
+    if value in constants and dtype:
+        return _Made(Call(Tensor.to, (Slot(0), dtype)), (value,))
     return _Made(Call(Tensor.type_as, (Slot(0), Slot(1))), node.input_values)
+
+
+def _batch_norm(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    """Refuse weights that are computed; training mode on what is constant standardises weights."""
+    given = node.input_values
+    if any(name not in constants for name in given[1:]):
+        raise ValueError("its weights are not constant")
+    if given[0] not in constants or not node.attributes.get("training_mode", 0):
+        return None
+    epsilon = node.attributes.get("epsilon", 1e-5)
+    return _Made(Call(F.batch_norm, (Slot(0), None, None, Slot(1), Slot(2), True, 0.0, epsilon)), given[:3])
+
+
+def _cumulative_sum(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    axis = constants.get(node.input_values[1])
+    if axis is None or node.attributes.get("exclusive", 0) or node.attributes.get("reverse", 0):
+        raise ValueError("it is exclusive, reversed, or along an axis that is computed, which is not known here")
+    return _Made(Call(torch.cumsum, (Slot(0), int(axis))), node.input_values[:1])
+
+
+def _mish(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    return _Made(nn.Mish(), node.input_values[:1])
+
+
+def _resize(node: Any, source: Any, constants: dict[str, Tensor]) -> _Made | None:
+    """Refuse what torch's interpolation, which onnx2torch takes for all, does otherwise."""
+    old = len(node.input_values) == 2  # version 10 reads no region
+    attributes, mode = node.attributes, node.attributes.get("mode", "nearest")
+    way = "asymmetric" if old else attributes.get("coordinate_transformation_mode", "half_pixel")
+    rounding = "floor" if old else attributes.get("nearest_mode", "round_prefer_floor")
+    scales = constants.get(node.input_values[1 if old else 2])
+    sized = len(node.input_values) > 3 and node.input_values[3] != ""
+    whole = scales is not None and bool((scales == scales.round()).all() & (scales >= 1).all())
+    centred = way in ("half_pixel", "pytorch_half_pixel")
+    if mode == "nearest":
+        known = (way, rounding) == ("asymmetric", "floor")
+        known |= centred and not sized and whole and rounding.startswith("round")
+    else:
+        known = centred or (way == "align_corners" and (sized or whole))
+        known &= not attributes.get("exclude_outside", 0) and attributes.get("cubic_coeff_a", -0.75) == -0.75
+    if not known:
+        raise ValueError(f"{mode} resizing, {way}, {rounding} is not known here")
+    return None
 
 
 _OWN: dict[str, Callable[[Any, Any, dict[str, Tensor]], _Made | None]] = {
@@ -518,5 +589,9 @@ _OWN: dict[str, Callable[[Any, Any, dict[str, Tensor]], _Made | None]] = {
     "Split": _split,
     "Gather": _gather,
     "Slice": _slice,
+    "BatchNormalization": _batch_norm,
+    "CumSum": _cumulative_sum,
+    "Mish": _mish,
+    "Resize": _resize,
 }
 """Nodes that become something else than what onnx2torch makes of them, where all is known in advance."""
