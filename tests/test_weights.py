@@ -8,6 +8,7 @@ import pickle
 import random
 import re
 import shutil
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -336,6 +337,13 @@ def test_damage_to_the_structure_loads_or_is_refused(suffix: str, tmp_path: Path
             content[at : at + dice.choice([0, 1, 1, 1, 4])] = bytes([dice.randrange(256)]) * dice.choice([0, 1, 1, 1])
         path.write_bytes(content)
         check_loads_or_weights_error(path)
+
+
+def test_a_list_of_tensors_without_end_is_not_walked(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
+        file.writestr("archive/data.pkl", b"\x80\x02" + b"(" * 10**7)
+    assert refused(path).endswith("is damaged: its list of tensors has more than 2 MiB")
 
 
 @pytest.mark.filterwarnings("ignore")

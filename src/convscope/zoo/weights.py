@@ -24,6 +24,8 @@ _STATE = ("state_dict", "model", "model_state_dict")
 
 _DEEPEST = 4
 
+_LONGEST_LIST = 2 * 2**20
+
 _PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 
 _FIXED = ("torchvision", "timm", "hf")
@@ -103,6 +105,9 @@ def _read(path: Path) -> Any:
             # A compressed file can be a thousand times larger when read; torch writes none.
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise ValueError("it is compressed, which torch.save does not do")
+            # The list of what is in the file, about 150 bytes a tensor, is walked byte by byte.
+            if any(m.filename.endswith("data.pkl") and m.file_size > _LONGEST_LIST for m in archive.infolist()):
+                raise ValueError(f"its list of tensors has more than {_LONGEST_LIST >> 20} MiB")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
