@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -145,7 +144,6 @@ def test_patterns_and_parts_of_names(pattern: str) -> None:
     ]
 
 
-@pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 def test_timm_is_counted_and_named_where_asked_for(capsys: Capture) -> None:
     assert run(["nets"]) == 0
     text = capsys.readouterr().out
