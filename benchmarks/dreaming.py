@@ -22,8 +22,8 @@ from PIL import Image
 from skimage.data import chelsea
 
 from convscope import Net, load
-from convscope.methods.dreaming import dream
 from convscope.synthesis.ascent import _Tiles
+from convscope.synthesis.dream import dream
 
 
 def photograph(width: int, height: int) -> Image.Image:

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from convscope import Net, load, predict, tap
-from convscope.methods.class_models import class_model
-from convscope.methods.maximizing import maximize
-from convscope.synthesis.shakes import Shake
+from convscope.synthesis.class_model import class_model
+from convscope.synthesis.maximize import maximize
+from convscope.synthesis.transforms import Shake
 
 
 def layers_of(net: Net) -> list[str]:

@@ -21,9 +21,9 @@ import torchvision
 from torch import nn
 
 from convscope import Net, ask
-from convscope.methods.cam import grad_cam
-from convscope.methods.deconvnet import deconvnet, guided_backprop
-from convscope.methods.gradient import gradient
+from convscope.attribution.cam import grad_cam
+from convscope.attribution.deconvnet import deconvnet, guided_backprop
+from convscope.attribution.gradient import gradient
 
 Run = Callable[[], object]
 

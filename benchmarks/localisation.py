@@ -20,10 +20,10 @@ import torch
 
 from convscope import Net, load
 from convscope.checks import Boxed, Localisation, localise, read_boxes
-from convscope.checks.boxes import renamed, spread_over
 from convscope.checks.localisation import Rules
+from convscope.commands.progress import progress
+from convscope.data.boxes import renamed, spread_over
 from convscope.errors import ConvscopeError
-from convscope.progress import progress
 from convscope.registry import METHODS, load_all
 
 QUICK = {"rise": {"masks": 500}}

@@ -54,10 +54,10 @@ import torch
 from torch import nn
 
 from convscope import Net, ask, load
-from convscope.reporting import tracked_by
+from convscope.context import tracked_by
 from convscope.synthesis.ascent import Steps, ascend
-from convscope.synthesis.shakes import shake_for
-from convscope.synthesis.starts import begin
+from convscope.synthesis.parametrizations import begin
+from convscope.synthesis.transforms import shake_for
 
 SIDE = 224
 LAYERS = {"squeezenet1_0": ("features.5", "features.12", "classifier.1"), "resnet18": ("layer1", "layer3", "layer4")}

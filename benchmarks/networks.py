@@ -19,7 +19,7 @@ import torch
 import torchvision
 
 from convscope import Net, ask, load
-from convscope.methods.gradient import gradient
+from convscope.attribution.gradient import gradient
 
 ROUNDS, BATCH = 9, 4
 

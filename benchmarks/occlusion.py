@@ -21,8 +21,8 @@ from collections.abc import Callable
 import torch
 
 from convscope import Net, ask, load
+from convscope.attribution.occlusion import occlusion
 from convscope.incremental.covering import Squares
-from convscope.methods.occlusion import occlusion
 
 NETS = ("alexnet", "squeezenet1_0", "resnet18", "googlenet", "vgg16")
 SIDE = 224

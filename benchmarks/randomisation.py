@@ -18,8 +18,8 @@ import torch
 
 from convscope import explain, load
 from convscope.checks import Cascade, cascade
+from convscope.commands.progress import progress
 from convscope.errors import ConvscopeError
-from convscope.progress import progress
 from convscope.registry import METHODS, load_all
 
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from convscope import Net, Objective, tap
 from convscope.synthesis.ascent import Steps, ascend
 from convscope.synthesis.likeness import Content, Style, gram, stage_layers
-from convscope.synthesis.starts import begin
+from convscope.synthesis.parametrizations import begin
 
 Run = Callable[[int], object]
 NETWORKS = ("vgg16", "squeezenet1_0")

@@ -13,9 +13,9 @@ from torch import nn
 
 from convscope import Net, ask, load, tap
 from convscope.cli import run
-from convscope.drawings import read_recipe
+from convscope.drawing.drawings import read_recipe
 from convscope.errors import LayerError, QuestionError, SynthesisError
-from convscope.methods.accentuating import Change, Kept, accentuate
+from convscope.synthesis.accentuate import Change, Kept, accentuate
 from convscope.synthesis.likeness import Content
 from convscope.zoo.samples import digits
 from networks import pictures, tiny

@@ -16,11 +16,11 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from convscope import Net, ask, tap
+from convscope.context import listen, tracked_by
 from convscope.errors import OptionError, OutOfMemory, OutputError, SynthesisError
-from convscope.reporting import listen, tracked_by
 from convscope.synthesis.ascent import Made, Steps, Watch, ascend
-from convscope.synthesis.shakes import Shake, shake_for
-from convscope.synthesis.starts import Fourier, Pixels, begin
+from convscope.synthesis.parametrizations import Fourier, Pixels, begin
+from convscope.synthesis.transforms import Shake, shake_for
 from networks import pictures, tiny
 
 SIDE = 6

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from convscope import Net, ask
+from convscope.attribution.rise import rise
 from convscope.batching import bytes_of, in_batches, out_of_memory, quickest
+from convscope.context import listen, tracked_by
 from convscope.errors import OptionError, OutOfMemory
-from convscope.methods.rise import rise
-from convscope.reporting import listen, tracked_by
 from networks import SIZE, pictures, tiny_body
 
 CPU = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9999 bytes. Error code 12"
@@ -173,7 +173,7 @@ import resource
 import torch
 torch.set_num_threads(1)
 from convscope import Net, ask
-from convscope.methods.rise import rise
+from convscope.attribution.rise import rise
 from convscope.reporting import listen
 from torch import nn
 torch.manual_seed(0)

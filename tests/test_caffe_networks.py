@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convscope import Net, ask, explain, load
+from convscope.attribution.deconvnet import deconvnet
 from convscope.cli import run
 from convscope.errors import NetworkError, WeightsError
-from convscope.methods.deconvnet import deconvnet
 from convscope.zoo.caffe.schema import BlobProto, NetParameter
 from oracles.deconvnet import ExplicitDeconvnet
 

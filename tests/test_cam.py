@@ -13,14 +13,14 @@ from torch.nn import functional as F
 from torchvision import models
 
 from convscope import Net, ask
+from convscope.attribution.cam import grad_cam
+from convscope.attribution.cam_layers import activities_and_slopes, last_places, lay_over
+from convscope.attribution.gradient import gradient
+from convscope.context import listen
 from convscope.errors import LayerError, OptionError
 from convscope.geometry import Axis, Field
-from convscope.methods.cam import grad_cam
-from convscope.methods.gradient import gradient
-from convscope.methods.placing import activities_and_slopes, last_places, lay_over
 from convscope.net import Layer
 from convscope.objectives import Objective
-from convscope.reporting import listen
 from convscope.tapping import tap
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

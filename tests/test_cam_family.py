@@ -17,21 +17,13 @@ from torchvision import models
 
 import convscope
 from convscope import Net, ask
+from convscope.attribution.cam import cam, eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
+from convscope.attribution.cam_layers import activities_and_slopes, candidates, held, lay_over
+from convscope.attribution.perturbed_cam import ablation_cam, score_cam
+from convscope.baselines import background
+from convscope.context import listen
 from convscope.errors import LayerError, OptionError
-from convscope.fills import background
-from convscope.methods.cam import (
-    cam,
-    eigen_cam,
-    grad_cam,
-    grad_cam_plus_plus,
-    hires_cam,
-    layer_cam,
-    xgrad_cam,
-)
-from convscope.methods.perturbed_cam import ablation_cam, score_cam
-from convscope.methods.placing import activities_and_slopes, candidates, held, lay_over
 from convscope.registry import find
-from convscope.reporting import listen
 from convscope.tapping import tap
 from networks import SIZE, pictures, tiny
 

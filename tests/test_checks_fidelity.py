@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from convscope import Heatmap, Net, ask, explain
+from convscope.baselines import background
 from convscope.checks import Removal, curves, deletion, infidelity, insertion, sensitivity
 from convscope.checks.cases import Case
 from convscope.checks.fidelity import compared, importance, path_scores, ranking
 from convscope.errors import OptionError, PictureError
-from convscope.fills import background
 from networks import SIZE, pictures, tiny
 
 MEAN = (0.5, 0.4, 0.3)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convscope.checks import Boxed, localise, read_boxes
-from convscope.checks.boxes import renamed, spread_over
 from convscope.checks.localisation import Mean, Rules, judge, largest_part, overlap
 from convscope.cli import run
+from convscope.data.boxes import renamed, spread_over
 from convscope.errors import DataError, OptionError
 from convscope.zoo.samples import digits
 from networks import SIZE, tiny
@@ -221,7 +221,7 @@ def test_tables_are_written(folder: Path) -> None:
 
 def test_the_box_of_a_segment(folder: Path) -> None:
     pytest.importorskip("cv2")
-    pytest.importorskip("convscope.methods.segmentation")
+    pytest.importorskip("convscope.views.segment")
     pictures = read_boxes(folder / "boxes.csv")
     table = localise(tiny("sequential"), pictures, ["gradient"], rules=Rules(segment=True))
     assert table.heads[-1] == "segment error" and all(len(cells) == len(table.heads) for cells in table.cells())

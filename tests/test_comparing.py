@@ -14,12 +14,12 @@ from scipy.stats import spearmanr
 from torch import nn
 
 import convscope as cs
-from convscope import sheets
 from convscope.cli import run
+from convscope.drawing import layout
 from convscope.errors import LayerError, OptionError, PictureError, QuestionError, RuleError
-from convscope.methods.comparing import compare, concentration
 from convscope.ranks import rank_correlation
 from convscope.registry import METHODS
+from convscope.views.compare import compare, concentration
 from convscope.zoo.samples import digits
 from networks import SIZE, pictures, tiny
 
@@ -54,11 +54,11 @@ def test_the_captions_hold_range_concentration_and_correlation(lenet: cs.Net) ->
     drawing = compare(lenet, digits()[3], methods=["saliency", "occlusion"], of=5)
     first, second = (drawing.numbers()[name][0] for name in ("saliency", "occlusion"))
     captions = [tile.caption.split("\n") for tile in drawing.sheet().tiles[1:]]
-    assert captions[0][0] == f"from {sheets.number(first.min())} to {sheets.number(first.max())}"
+    assert captions[0][0] == f"from {layout.number(first.min())} to {layout.number(first.max())}"
     share = np.sort(first.ravel())[-39:].sum() / first.sum()  # 39 of 784 pixels are 5 %
     assert captions[0][1:] == [f"{100 * share:.0f} % in the top 5 %"]
     rho = spearmanr(first.ravel(), np.abs(second).ravel()).statistic
-    assert captions[1][2] == f"ρ = {sheets.number(round(rho, 2))}"
+    assert captions[1][2] == f"ρ = {layout.number(round(rho, 2))}"
 
 
 def test_many_methods_wrap_with_their_titles(lenet: cs.Net) -> None:
@@ -189,5 +189,5 @@ def test_concentration_is_a_share(values: list[int]) -> None:
 
 def test_written_fits_its_size() -> None:
     for size in ((200, 120), (30, 20), (5, 5)):
-        image = sheets.written("the network uses SiLU, where the rule is not defined " * 8, size)
+        image = layout.written("the network uses SiLU, where the rule is not defined " * 8, size)
         assert image.size == size

@@ -251,9 +251,7 @@ def test_a_folder_of_data_and_an_option_that_must_be_given(home: Path, capsys: p
         ("ne = 1", "has no key 'ne'"),
     ],
 )
-def test_defaults_that_a_command_refuses(
-    text: str, words: str, home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_defaults_that_a_command_refuses(text: str, words: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "convscope.toml").write_text(text)
     assert run(["gradient", str(digits()[3]), "--net", "lenet5"]) == 2
     out, err = capsys.readouterr()
@@ -288,8 +286,8 @@ def test_a_caffe_network_of_ones_own(home: Path, data: Callable[[str], Path]) ->
     caffe = data("caffe/squeezenet_v1.0_deploy.prototxt").parent
     (home / "convscope.toml").write_text(f"""
 [networks.squeeze]
-load = "caffe:{caffe / 'squeezenet_v1.0_deploy.prototxt'}"
-weights = "{caffe / 'squeezenet_v1.0.caffemodel'}"
+load = "caffe:{caffe / "squeezenet_v1.0_deploy.prototxt"}"
+weights = "{caffe / "squeezenet_v1.0.caffemodel"}"
 mean = [104, 117, 123]
 """)
     assert run(["saliency", str(data("pictures/cat.jpg")), "--net", "squeeze", "-o", "s.png"]) == 0

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
+from convscope.data import datasets
+from convscope.data.datasets import Pictures, Prepared, Share, batches, open_data
 from convscope.errors import DataError
-from convscope.training import datasets
-from convscope.training.datasets import Pictures, Prepared, Share, batches, open_data
 
 PLAIN = v2.PILToTensor()
 AUGMENTED = v2.Compose([v2.RandomCrop(8), v2.RandomHorizontalFlip(), v2.PILToTensor()])

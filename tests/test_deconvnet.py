@@ -17,12 +17,12 @@ from torch.nn import functional as F
 from torchvision import models
 
 from convscope import Net, ask, rules
+from convscope.attribution.cam import grad_cam
+from convscope.attribution.deconvnet import backward, deconvnet, guided_backprop, project_down
+from convscope.attribution.gradient import gradient, saliency, slope_at_pixels
+from convscope.attribution.guided_cam import guided_grad_cam
+from convscope.context import listen
 from convscope.errors import RuleError
-from convscope.methods.cam import grad_cam
-from convscope.methods.deconvnet import backward, deconvnet, guided_backprop, project_down
-from convscope.methods.gradient import gradient, saliency, slope_at_pixels
-from convscope.methods.guided_cam import guided_grad_cam
-from convscope.reporting import listen
 from convscope.rules import relu_rule
 from convscope.tapping import tap
 from networks import CLASSES, pictures, tiny

@@ -70,9 +70,7 @@ def detector(name: str) -> nn.Module:
 def segmenter(name: str) -> nn.Module:
     torch.manual_seed(0)
     auxiliary = {"aux_loss": True} if name.startswith("fcn") else {}
-    return awake(
-        getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=4, **auxiliary).eval()
-    )
+    return awake(getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=4, **auxiliary).eval())
 
 
 def picture() -> Tensor:

@@ -22,11 +22,11 @@ from safetensors import safe_open
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from convscope import colours, sheets
-from convscope.drawings import Curve, Drawing, Gallery, Heatmap, Picture, Recipe, read_recipe, robust_limit
+from convscope.data.images import Fit, View, view
+from convscope.drawing import colours, layout
+from convscope.drawing.drawings import Curve, Drawing, Gallery, Heatmap, Picture, Recipe, read_recipe, robust_limit
+from convscope.drawing.layout import Scale, Sheet, Tile, enlarged, in_rows, number, side_by_side
 from convscope.errors import OptionError, OutputError, PictureError
-from convscope.images import Fit, View, view
-from convscope.sheets import Scale, Sheet, Tile, enlarged, in_rows, number, side_by_side
 
 thorough = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 Box = tuple[float, float, float, float]
@@ -482,7 +482,7 @@ def test_no_text_is_cut_or_overlaps_on_any_sheet(monkeypatch: pytest.MonkeyPatch
     @thorough
     def check(sheet: Sheet) -> None:
         with watched(monkeypatch) as ink:
-            image = sheets.paint(sheet)
+            image = layout.paint(sheet)
         assert ink.mistakes(image) == []
         assert ink.letters == expected_letters(sheet)
         assert [each.size for each, _ in ink.images] == [tile.image.size for tile in sheet.tiles]
@@ -498,7 +498,7 @@ def test_long_texts_wrap(text: str, where: str, monkeypatch: pytest.MonkeyPatch)
         parts["title"], ((Tile(Image.new("RGB", (90, 60), "teal"), "caption"),),), parts["subtitle"], parts["note"]
     )
     with watched(monkeypatch) as ink:
-        image = sheets.paint(sheet)
+        image = layout.paint(sheet)
     assert ink.mistakes(image) == [] and ink.letters == expected_letters(sheet)
     assert image.width == 360 + 40
 
@@ -508,7 +508,7 @@ def test_scales_fit_below_their_tiles(width: int, monkeypatch: pytest.MonkeyPatc
     scales = (Scale("polar", -0.00123, 0.00123, "score", True, True), Scale("fire", 0, 123456, "score per pixel"))
     tiles_ = tuple(Tile(Image.new("RGB", (width, 40), "teal"), "from −1 to 1", scale) for scale in scales)
     with watched(monkeypatch) as ink:
-        image = sheets.paint(Sheet("Title", (tiles_, tiles_), scale=scales[0]))
+        image = layout.paint(Sheet("Title", (tiles_, tiles_), scale=scales[0]))
     assert ink.mistakes(image) == []
     drawn = " ".join(text for text, _ in ink.texts)
     assert "≤ −0.00123" in drawn and "≥ 0.00123" in drawn and "123,456" in drawn
@@ -517,7 +517,7 @@ def test_scales_fit_below_their_tiles(width: int, monkeypatch: pytest.MonkeyPatc
 def test_tiles_are_pasted_as_they_are() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 30, 47, 3), np.uint8)
     sheet = Sheet("T", tuple(tuple(Tile(Image.fromarray(one)) for one in pixels[i : i + 3]) for i in (0, 3)))
-    painted = np.asarray(sheets.paint(sheet))
+    painted = np.asarray(layout.paint(sheet))
     windows = np.lib.stride_tricks.sliding_window_view(painted, (30, 47, 3))[:, :, 0]
     for one in pixels:
         assert (windows[:, :, 0, 0] == one[0, 0]).all(-1).any()
@@ -532,7 +532,7 @@ def test_a_sheet_of_500_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     sheet = Sheet("Five hundred", rows, labels=tuple(f"row {row}" for row in range(20)))
     with watched(monkeypatch) as ink:
-        image = sheets.paint(sheet)
+        image = layout.paint(sheet)
     assert len(ink.images) == 500 and ink.letters == expected_letters(sheet)
     boxes = np.array([box for _, box in [*ink.images, *ink.texts]])
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= image.size).all()
@@ -543,7 +543,7 @@ def test_a_sheet_of_500_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_html_escapes_what_is_written() -> None:
     tile = Tile(Image.new("RGB", (4, 4)), "<b>'\"&", Scale("fire", 0, 1, "<i>"))
-    html = sheets.to_html(Sheet("<script>", ((tile, None),), "<u>", "<p>", ("<h>", ""), ("<l>",)))
+    html = layout.to_html(Sheet("<script>", ((tile, None),), "<u>", "<p>", ("<h>", ""), ("<l>",)))
     for text in ("<script>", "<b>", "<i>", "<u>", "<h>", "<l>"):
         assert text not in html
     assert "&lt;script&gt;" in html and html.count("<table") == html.count("</table>") == 1
@@ -597,7 +597,7 @@ def test_images_side_by_side_are_all_there() -> None:
 
 def test_the_texts_of_a_bar_end_where_it_ends_also_above_a_wider_tile() -> None:
     narrow = Tile(Image.new("RGB", (200, 40), "white"), scale=Scale("fire", 0.0, 1.0))
-    image = sheets.paint(Sheet("", ((narrow,), (Tile(Image.new("RGB", (500, 40), sheets._PAPER)),))))
+    image = layout.paint(Sheet("", ((narrow,), (Tile(Image.new("RGB", (500, 40), layout._PAPER)),))))
     paper = np.asarray(image)[0, 0]
     right = np.flatnonzero((np.asarray(image) != paper).any((0, 2))).max()
     assert right < image.width - 200, "its highest number is below its end"

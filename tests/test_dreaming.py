@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from convscope import Net, load, outputs, read_recipe, tap
-from convscope.drawings import Film, Picture
+from convscope.context import listen
+from convscope.drawing.drawings import Film, Picture
 from convscope.errors import ConvscopeError, LayerError, OptionError, OutputError, QuestionError, SynthesisError
-from convscope.methods.dreaming import Guided, dream, dreaming_layer, octave_sizes
-from convscope.reporting import listen
 from convscope.synthesis.ascent import _Tiles
+from convscope.synthesis.dream import Guided, dream, dreaming_layer, octave_sizes
 from networks import pictures, tiny
 
 QUICK: dict[str, Any] = {"octaves": 2, "steps": 2, "jitter": 3}
@@ -109,7 +109,7 @@ def test_guided_by_parts_is_guided_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     activity, guide = torch.randn(2, 5, 6, 7), torch.randn(11, 5)
     expected = torch.einsum("nchw,pc->nphw", activity, guide).amax(1).flatten(1).mean(1)
     torch.testing.assert_close(Guided("x", guide).read(activity), expected)
-    monkeypatch.setattr("convscope.methods.dreaming._AT_ONCE", 4)
+    monkeypatch.setattr("convscope.synthesis.dream._AT_ONCE", 4)
     torch.testing.assert_close(Guided("x", guide).read(activity), expected)
 
 
@@ -349,7 +349,7 @@ def test_a_film_that_was_interrupted_goes_on_with_the_same_bytes(
 
 def press_at(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Press ctrl-C in the nth look at a picture."""
-    from convscope.synthesis.shakes import Shake
+    from convscope.synthesis.transforms import Shake
 
     real, looks = Shake.__call__, iter(range(1, 10_000))
 

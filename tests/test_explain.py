@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import convscope as cs
 from convscope.errors import LayerError, NetworkError, OptionError, PictureError, QuestionError, WeightsError
-from convscope.explaining import predict
+from convscope.running import predict
 from networks import CLASSES, SIZE, pictures, tiny, tiny_body
 
 
@@ -36,7 +36,7 @@ def test_the_first_choice_is_asked_when_nothing_is(net: cs.Net) -> None:
 
 
 def test_values_are_those_of_the_method(net: cs.Net) -> None:
-    from convscope.methods.gradient import saliency
+    from convscope.attribution.gradient import saliency
 
     pixels = pictures(1, dtype=torch.float32)
     expected = saliency(net, pixels, cs.ask(net, "dog"))[0]

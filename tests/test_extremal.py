@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convscope import Net, ask, explain
+from convscope.attribution.extremal import extremal, smooth
+from convscope.baselines import background
+from convscope.context import listen
 from convscope.errors import OptionError, QuestionError
-from convscope.fills import background
-from convscope.methods.extremal import extremal, smooth
-from convscope.reporting import listen
 from networks import SIZE, pictures, tiny
 
 INDEX = 2

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
+from convscope.baselines import background, blurred
 from convscope.errors import OptionError
-from convscope.fills import background, blurred
 from networks import pictures, tiny
 
 

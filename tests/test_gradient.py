@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from torchvision import models
 
 from convscope import Net, ask
+from convscope.attribution.deconvnet import backward, deconvnet, guided_backprop
+from convscope.attribution.gradient import gradient, gradient_x_input, noise_of, saliency, smooth_grad
+from convscope.attribution.integrated import integrated_gradients
+from convscope.context import listen
 from convscope.errors import OptionError
-from convscope.methods.deconvnet import backward, deconvnet, guided_backprop
-from convscope.methods.gradient import gradient, gradient_x_input, noise_of, saliency, smooth_grad
-from convscope.methods.integrated import integrated_gradients
-from convscope.reporting import listen
 from networks import SIZE, TINY, pictures, tiny
 
 CLASS = 3

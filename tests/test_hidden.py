@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import convscope as cs
 from convscope.errors import LayerError, OptionError
-from convscope.methods.hidden import hidden_gradients, slopes_at, some_layers
 from convscope.tapping import tap
+from convscope.views.hidden import hidden_gradients, slopes_at, some_layers
 from networks import SIZE, TINY, pictures, tiny
 
 CLASS = 3

@@ -20,8 +20,8 @@ from torch import nn
 from torchvision import models
 
 from convscope import Net
+from convscope.data.images import Fit, find_pictures, open_picture, to_image, view
 from convscope.errors import PictureError
-from convscope.images import Fit, find_pictures, open_picture, to_image, view
 from mutations import edits, mutated
 from networks import tiny
 

@@ -18,12 +18,12 @@ from torch.nn import functional as F
 
 from architectures import architectures
 from convscope import Net, ask, load
+from convscope.attribution.occlusion import occlusion
+from convscope.context import listen
 from convscope.incremental import regions
 from convscope.incremental.covering import Covered, Squares, covered_scores
 from convscope.incremental.sweep import Sweep
 from convscope.incremental.tape import record
-from convscope.methods.occlusion import occlusion
-from convscope.reporting import listen
 
 LAYERS = ("",)
 
@@ -279,7 +279,7 @@ CRAMPED = """
 import resource, torch
 torch.set_num_threads(1)
 from convscope import ask, load
-from convscope.methods.occlusion import occlusion
+from convscope.attribution.occlusion import occlusion
 from convscope.reporting import listen
 net = load("torchvision:squeezenet1_0", weights=None)
 pixels = torch.rand(1, 3, 224, 224)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from convscope import Net, ask, explain
+from convscope.attribution.gradient import gradient_x_input
+from convscope.attribution.integrated import integrated_gradients, path_points
+from convscope.baselines import background
+from convscope.context import listen
 from convscope.errors import OptionError
-from convscope.fills import background
-from convscope.methods.gradient import gradient_x_input
-from convscope.methods.integrated import integrated_gradients, path_points
-from convscope.reporting import listen
 from networks import TINY, pictures, tiny
 
 CLASS = 3

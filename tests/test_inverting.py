@@ -13,11 +13,11 @@ from torch import nn
 
 from convscope import Net, load, tap
 from convscope.cli import run
-from convscope.drawings import read_recipe
+from convscope.drawing.drawings import read_recipe
 from convscope.errors import LayerError, OptionError
-from convscope.methods import inverting
-from convscope.methods.inverting import Natural, errors, invert, spread_layers
+from convscope.synthesis import invert as inverting
 from convscope.synthesis.ascent import Made, ascend
+from convscope.synthesis.invert import Natural, errors, invert, spread_layers
 from convscope.synthesis.likeness import Content
 from convscope.zoo.samples import digits
 from networks import pictures, tiny

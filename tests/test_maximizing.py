@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from convscope import Net, ask, filters_by_ascent, load, maximize, tap
+from convscope.data.images import View
 from convscope.errors import ConvscopeError, LayerError, OptionError, QuestionError, SynthesisError
-from convscope.images import View
 from convscope.synthesis.presets import PRESETS
 from networks import Functional, Sequential
 

@@ -488,7 +488,7 @@ def test_channels_last_layers_have_no_places_to_ask_for() -> None:
 
 
 def test_the_default_places_of_networks_that_are_not_convolutional() -> None:
-    from convscope.methods.placing import candidates, last_places
+    from convscope.attribution.cam_layers import candidates, last_places
 
     with torch.device("meta"):
         nets = {name: load(f"torchvision:{name}", weights=None) for name in ("swin_t", "convnext_tiny", "vit_b_16")}

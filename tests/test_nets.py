@@ -77,9 +77,7 @@ def test_every_name_that_load_knows_is_listed_and_shipping_ones_have_their_file(
     assert listed["zfnet"].weights == "none"
 
 
-def test_the_cache_is_torchs_own_also_where_torch_is_not_imported(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_is_torchs_own_also_where_torch_is_not_imported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import sys; from convscope.zoo.downloads import cache; print(cache(), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(Path(torch.hub.get_dir()) / "checkpoints"), "False"]

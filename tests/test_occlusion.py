@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convscope import Net, ask
+from convscope.attribution.occlusion import occlusion, spread, squares_over
+from convscope.context import listen
 from convscope.errors import OptionError
-from convscope.methods.occlusion import occlusion, spread, squares_over
-from convscope.reporting import listen
 from networks import pictures, tiny
 from oracles.occlusion import occlusion_by_loops
 
@@ -156,7 +156,7 @@ def test_no_more_pictures_at_once_than_fit_the_memory() -> None:
 @pytest.mark.parametrize(("patch", "stride", "fill"), [(12, 6, "grey"), (20, 9, "blur"), (7, 11, "noise")])
 def test_equals_loops_where_only_parts_are_recomputed(squeezenet: Net, patch: int, stride: int, fill: str) -> None:
     """A real network in float64, squares over every border."""
-    from convscope import fills
+    from convscope import baselines
 
     net = copy.deepcopy(squeezenet).double().sized(63)
     pixels = torch.rand(1, 3, 63, 63, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
@@ -165,7 +165,7 @@ def test_equals_loops_where_only_parts_are_recomputed(squeezenet: Net, patch: in
         found = occlusion(net, pixels, ask(net, first), patch=patch, stride=stride, fill=fill)
     assert remarks[1].startswith("recomputed only what a square can change"), remarks
     squares = squares_over(pixels, patch, stride)
-    covering = fills.background(net, pixels, fill)
+    covering = baselines.background(net, pixels, fill)
     drops = []
     for number in range(squares.grid[0] * squares.grid[1]):
         covered = pixels.clone()

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from convscope import Net, tap
+from convscope.attribution.occlusion import squares_over
 from convscope.errors import LayerError, NetworkError, OptionError, QuestionError
-from convscope.methods.occlusion import squares_over
-from convscope.methods.occlusion_study import occlusion_study
+from convscope.views.occlusion_study import occlusion_study
 from networks import CLASSES, pictures, tiny
 
 

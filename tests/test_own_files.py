@@ -108,7 +108,7 @@ def test_a_file_is_run_anew_and_finds_the_modules_beside_it(tmp_path: Path, monk
         grow(tmp_path / str(side), NETWORK, side)
         assert load(f"file:{tmp_path / str(side) / 'my_model.py'}").body[0].kernel_size == (side, side)
     # Of the same length, within the same second: a cached compilation would not notice.
-    grow(tmp_path / "3", NETWORK.replace("int\" = 4", "int\" = 7"), 1)
+    grow(tmp_path / "3", NETWORK.replace('int" = 4', 'int" = 7'), 1)
     again = load(f"file:{tmp_path / '3' / 'my_model.py'}").body[0]
     assert (again.out_channels, again.kernel_size) == (7, (1, 1))
     assert sys.path == paths and sys.modules["parts"] is stranger

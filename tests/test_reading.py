@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from convscope import Net, load
+from convscope.data.images import Fit, view
 from convscope.errors import NetworkError, OptionError
-from convscope.images import Fit, view
 from convscope.zoo.reading import IMAGENET_MEAN, IMAGENET_STD, read_classes, settled
 
 

@@ -17,9 +17,9 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 import convscope as cs
-from convscope.explaining import predict
-from convscope.methods.deconvnet import deconvnet
-from convscope.methods.occlusion import occlusion
+from convscope.attribution.deconvnet import deconvnet
+from convscope.attribution.occlusion import occlusion
+from convscope.running import predict
 from networks import cifar_resnet
 from oracles.deconvnet import walk_gradient
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convscope import Net, ask, explain
+from convscope.attribution import rise as module
+from convscope.attribution.rise import Masks, rise
+from convscope.baselines import background
+from convscope.context import listen
 from convscope.errors import OptionError
-from convscope.fills import background
-from convscope.methods import rise as module
-from convscope.methods.rise import Masks, rise
-from convscope.reporting import listen
 from networks import pictures, tiny
 
 INDEX = 2

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from convscope import Net, rules
+from convscope.attribution.deconvnet import deconvnet, guided_backprop
+from convscope.attribution.gradient import gradient
+from convscope.context import listen
 from convscope.errors import NetworkError, RuleError
-from convscope.methods.deconvnet import deconvnet, guided_backprop
-from convscope.methods.gradient import gradient
 from convscope.net import OUTPUT
 from convscope.objectives import Objective, Unit
-from convscope.reporting import listen
 from convscope.rules import relu_rule
 from networks import pictures
 from oracles.deconvnet import ExplicitDeconvnet, walk_gradient

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import convscope as cs
+from convscope.attribution.activation import activation
 from convscope.cli import run
+from convscope.context import listen
 from convscope.errors import ConvscopeError, LayerError, OptionError, OutputError
-from convscope.methods import segmentation
-from convscope.methods.activation import activation
-from convscope.methods.segmentation import Segment, segment, segment_map
-from convscope.reporting import listen
+from convscope.views import segment as segmentation
+from convscope.views.segment import Segment, segment, segment_map
 from convscope.zoo.samples import digits
 from networks import SIZE, pictures, tiny
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convscope.errors import OptionError
-from convscope.synthesis.shakes import PRESETS, Shake, shake_for
+from convscope.synthesis.transforms import PRESETS, Shake, shake_for
 
 # What each drawn number moves.
 ACROSS, DOWN, WINDOW, SCALE, ANGLE = range(5)

@@ -13,8 +13,8 @@ from scipy.interpolate import RegularGridInterpolator
 from torch import Tensor
 
 from convscope.errors import OptionError
-from convscope.synthesis import starts
-from convscope.synthesis.starts import (
+from convscope.synthesis import parametrizations
+from convscope.synthesis.parametrizations import (
     Fourier,
     Phases,
     Pixels,
@@ -171,7 +171,7 @@ def test_phases_keep_the_magnitude(size: tuple[int, int], channels: int) -> None
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 50)])
 def test_magnitude_is_that_of_the_table(size: tuple[int, int]) -> None:
-    table = np.load(Path(starts.__file__).parent / "natural_spectrum.npy")
+    table = np.load(Path(parametrizations.__file__).parent / "natural_spectrum.npy")
     rows, columns = np.linspace(-0.5, 0.5, table.shape[1]), np.linspace(0, 0.5, table.shape[2])
     found = natural_magnitude(3, *size)
     assert found.shape == (3, size[0], size[1] // 2 + 1)
@@ -201,7 +201,7 @@ def test_every_picture_has_noise_of_its_own_seed() -> None:
 
 
 @pytest.mark.parametrize("space", ["fourier", "pixels", "maco"])
-def test_a_beginning_depends_on_its_seed_alone(space: starts.Space) -> None:
+def test_a_beginning_depends_on_its_seed_alone(space: parametrizations.Space) -> None:
     grey = torch.full((3, 3, 12, 9), 0.5)
     start, alone = begin(space, grey, [3, 8, 5]), begin(space, grey[:1], [8])
     pixels = start.pixels().detach()
@@ -214,7 +214,7 @@ def test_a_beginning_depends_on_its_seed_alone(space: starts.Space) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("space", ["fourier", "pixels", "maco"])
-def test_a_beginning_keeps_the_type(space: starts.Space, dtype: torch.dtype) -> None:
+def test_a_beginning_keeps_the_type(space: parametrizations.Space, dtype: torch.dtype) -> None:
     assert begin(space, pictures(1, side=9, dtype=dtype), [0]).pixels().dtype == dtype
 
 

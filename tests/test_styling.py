@@ -16,10 +16,10 @@ import convscope as cs
 from convscope import Net, tap
 from convscope.cli import run
 from convscope.errors import LayerError, OptionError, OutOfMemory, PictureError
-from convscope.methods import styling
-from convscope.methods.styling import recoloured, style
+from convscope.synthesis import style as styling
 from convscope.synthesis.ascent import Made
 from convscope.synthesis.likeness import Content, Style, gram, placed_layer, scale_to, stage_layers, stages
+from convscope.synthesis.style import recoloured, style
 from networks import pictures
 
 QUICK: dict[str, Any] = {"steps": 12, "size": 40}

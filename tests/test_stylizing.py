@@ -25,6 +25,7 @@ import convscope
 from convscope import Net, load, read_recipe, stylize, train_style
 from convscope.batching import out_of_memory
 from convscope.cli import run
+from convscope.context import listen
 from convscope.errors import (
     DataError,
     LayerError,
@@ -35,7 +36,6 @@ from convscope.errors import (
     TrainingError,
     WeightsError,
 )
-from convscope.reporting import listen
 from convscope.stylizing import tiles, training
 from convscope.stylizing.network import KIND, StyleNet, read_style, whole
 from convscope.stylizing.settings import Settings

@@ -26,16 +26,9 @@ from torch import nn
 
 from convscope import Net, load, tap
 from convscope.cli import run as command
-from convscope.errors import (
-    ConvscopeError,
-    DataError,
-    OptionError,
-    OutputError,
-    TrainingError,
-    WeightsError,
-)
+from convscope.data.datasets import Pictures, Source, open_data
+from convscope.errors import ConvscopeError, DataError, OptionError, OutputError, TrainingError, WeightsError
 from convscope.training.card import write_card
-from convscope.training.datasets import Pictures, Source, open_data
 from convscope.training.recipes import Recipe, recipe
 from convscope.training.trainer import CHECKPOINT, SNAPSHOTS, Run, export, precision_of, train
 from convscope.zoo.blueprints import BLUEPRINTS

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 import convscope as cs
+from convscope.attribution.deconvnet import deconvnet
 from convscope.errors import LayerError, OptionError, RuleError
-from convscope.methods.deconvnet import deconvnet
 from convscope.zoo.samples import digits
 from networks import SIZE, pictures, tiny
 

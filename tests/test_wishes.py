@@ -15,7 +15,7 @@ from torch import Tensor
 from convscope import Net, ask, explain
 from convscope.errors import LayerError, QuestionError
 from convscope.net import PIXELS
-from convscope.wishes import Direction, Diversity, Energy, Penalty, total_variation
+from convscope.terms import Direction, Diversity, Energy, Penalty, total_variation
 from networks import pictures, tiny
 
 

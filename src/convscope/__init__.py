@@ -6,84 +6,84 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .drawings import Curve as Curve
-    from .drawings import Drawing as Drawing
-    from .drawings import Film as Film
-    from .drawings import Gallery as Gallery
-    from .drawings import Heatmap as Heatmap
-    from .drawings import Picture as Picture
-    from .drawings import Recipe as Recipe
-    from .drawings import read_recipe as read_recipe
+    from .drawing.drawings import Curve as Curve
+    from .drawing.drawings import Drawing as Drawing
+    from .drawing.drawings import Film as Film
+    from .drawing.drawings import Gallery as Gallery
+    from .drawing.drawings import Heatmap as Heatmap
+    from .drawing.drawings import Picture as Picture
+    from .drawing.drawings import Recipe as Recipe
+    from .drawing.drawings import read_recipe as read_recipe
     from .errors import ConvscopeError as ConvscopeError
-    from .explaining import explain as explain
-    from .explaining import predict as predict
-    from .methods.accentuating import accentuate as accentuate
-    from .methods.class_models import class_model as class_model
-    from .methods.comparing import compare as compare
-    from .methods.dreaming import dream as dream
-    from .methods.features import filters as filters
-    from .methods.features import maps as maps
-    from .methods.features import project as project
-    from .methods.features import reconstruct as reconstruct
-    from .methods.hidden import hidden_gradients as hidden_gradients
-    from .methods.inverting import invert as invert
-    from .methods.maximizing import filters_by_ascent as filters_by_ascent
-    from .methods.maximizing import maximize as maximize
-    from .methods.occlusion_study import occlusion_study as occlusion_study
-    from .methods.segmentation import segment as segment
-    from .methods.styling import style as style
     from .net import Layer as Layer
     from .net import Net as Net
     from .objectives import Objective as Objective
     from .objectives import ask as ask
     from .rules import relu_rule as relu_rule
+    from .running import explain as explain
+    from .running import predict as predict
     from .stylizing.painting import stylize as stylize
     from .stylizing.training import train_style as train_style
+    from .synthesis.accentuate import accentuate as accentuate
     from .synthesis.ascent import Steps as Steps
     from .synthesis.ascent import ascend as ascend
-    from .synthesis.shakes import Shake as Shake
+    from .synthesis.class_model import class_model as class_model
+    from .synthesis.dream import dream as dream
+    from .synthesis.invert import invert as invert
+    from .synthesis.maximize import filters_by_ascent as filters_by_ascent
+    from .synthesis.maximize import maximize as maximize
+    from .synthesis.style import style as style
+    from .synthesis.transforms import Shake as Shake
     from .tapping import tap as tap
-    from .zoo.answers import box_score as box_score
+    from .views.compare import compare as compare
+    from .views.features import filters as filters
+    from .views.features import maps as maps
+    from .views.features import project as project
+    from .views.features import reconstruct as reconstruct
+    from .views.hidden import hidden_gradients as hidden_gradients
+    from .views.occlusion_study import occlusion_study as occlusion_study
+    from .views.segment import segment as segment
+    from .zoo.detections import box_score as box_score
     from .zoo.loading import load as load
 
 # Loaded on first use: importing torch takes seconds, and `convscope --help` needs none of this.
 _HOMES = {
     "ConvscopeError": "errors",
-    "Curve": "drawings",
-    "Drawing": "drawings",
-    "Film": "drawings",
-    "Gallery": "drawings",
-    "Heatmap": "drawings",
+    "Curve": "drawing.drawings",
+    "Drawing": "drawing.drawings",
+    "Film": "drawing.drawings",
+    "Gallery": "drawing.drawings",
+    "Heatmap": "drawing.drawings",
     "Layer": "net",
     "Net": "net",
     "Objective": "objectives",
-    "Picture": "drawings",
-    "Recipe": "drawings",
-    "Shake": "synthesis.shakes",
+    "Picture": "drawing.drawings",
+    "Recipe": "drawing.drawings",
+    "Shake": "synthesis.transforms",
     "Steps": "synthesis.ascent",
-    "accentuate": "methods.accentuating",
+    "accentuate": "synthesis.accentuate",
     "ascend": "synthesis.ascent",
     "ask": "objectives",
-    "box_score": "zoo.answers",
-    "class_model": "methods.class_models",
-    "compare": "methods.comparing",
-    "dream": "methods.dreaming",
-    "explain": "explaining",
-    "filters": "methods.features",
-    "filters_by_ascent": "methods.maximizing",
-    "hidden_gradients": "methods.hidden",
-    "invert": "methods.inverting",
+    "box_score": "zoo.detections",
+    "class_model": "synthesis.class_model",
+    "compare": "views.compare",
+    "dream": "synthesis.dream",
+    "explain": "running",
+    "filters": "views.features",
+    "filters_by_ascent": "synthesis.maximize",
+    "hidden_gradients": "views.hidden",
+    "invert": "synthesis.invert",
     "load": "zoo.loading",
-    "maps": "methods.features",
-    "maximize": "methods.maximizing",
-    "occlusion_study": "methods.occlusion_study",
-    "predict": "explaining",
-    "project": "methods.features",
-    "read_recipe": "drawings",
-    "reconstruct": "methods.features",
+    "maps": "views.features",
+    "maximize": "synthesis.maximize",
+    "occlusion_study": "views.occlusion_study",
+    "predict": "running",
+    "project": "views.features",
+    "read_recipe": "drawing.drawings",
+    "reconstruct": "views.features",
     "relu_rule": "rules",
-    "segment": "methods.segmentation",
-    "style": "methods.styling",
+    "segment": "views.segment",
+    "style": "synthesis.style",
     "stylize": "stylizing.painting",
     "tap": "tapping",
     "train_style": "stylizing.training",

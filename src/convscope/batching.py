@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import torch
 
+from .context import say, track
 from .errors import OptionError, OutOfMemory
-from .reporting import say, track
 
 T = TypeVar("T")
 

@@ -20,15 +20,15 @@ from . import registry
 from .commands import inputs
 from .commands.check import check
 from .commands.nets import nets
+from .commands.progress import progress
+from .commands.stylize import stylize, train_style
+from .commands.train import history, train
 from .configuration import located
 from .errors import ConvscopeError, OutputError, nearest
 from .outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_folder
-from .progress import progress
-from .stylizing.command import stylize, train_style
-from .training.command import history, train
 
 if TYPE_CHECKING:
-    from .drawings import Drawing
+    from .drawing.drawings import Drawing
     from .net import Layer, Net
 
 
@@ -257,7 +257,7 @@ class _Job:
 
     def _draw(self, net: Net, pictures: list[Path]) -> Drawing:
         if self.entry.attributes:
-            from .explaining import explain
+            from .running import explain
 
             heatmap = explain(net, pictures[0], self.entry.name, self.of, size=self.size, **self.options)
             if self.check:
@@ -272,7 +272,7 @@ class _Job:
 
     def _run_each(self, net: Net) -> None:
         """Draw every picture into a folder; one that fails does not stop the others, and is named at the end."""
-        from .reporting import track
+        from .context import track
 
         folder = self.out or Path(f"convscope-{self.entry.name}")
         kept: dict[str, Any] = {}
@@ -394,7 +394,7 @@ def _layer_row(layer: Layer) -> tuple[str, ...]:
 
 def show(picture: Annotated[Path, typer.Argument(metavar="OUT.png", help="a PNG that convscope wrote")]) -> None:
     """Print the recipe inside a PNG: how it was made, as JSON."""
-    from .drawings import read_recipe
+    from .drawing.drawings import read_recipe
 
     print(read_recipe(picture).to_json())
 

@@ -8,19 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import outputs, registry, sheets
-from .drawings import Drawing, Gallery, Heatmap
-from .explaining import explain, predict
-from .methods.class_models import class_model
-from .methods.comparing import compare
-from .methods.dreaming import dream
-from .methods.features import filters, maps, project, reconstruct
-from .methods.hidden import hidden_gradients
-from .methods.maximizing import filters_by_ascent
-from .methods.occlusion_study import occlusion_study
+from . import outputs, registry
+from .context import track
+from .drawing import layout
+from .drawing.drawings import Drawing, Gallery, Heatmap
+from .drawing.pages import article, bars, contents, page, section
 from .net import Net
-from .pages import article, bars, contents, page, section
-from .reporting import track
+from .running import explain, predict
+from .synthesis.class_model import class_model
+from .synthesis.dream import dream
+from .synthesis.maximize import filters_by_ascent
+from .views.compare import compare
+from .views.features import filters, maps, project, reconstruct
+from .views.hidden import hidden_gradients
+from .views.occlusion_study import occlusion_study
 from .zoo import DEFAULT, load
 from .zoo.runs import History, read_history, shipped
 from .zoo.samples import photographs
@@ -91,7 +92,7 @@ def _predictions(net: Net, pictures: Sequence[Path]) -> str:
         left, top, right, bottom = map(round, view.box)
         seen = view.original.crop((left, top, right, bottom))
         seen.thumbnail((400, 400))
-        image = sheets.data_uri(seen)
+        image = layout.data_uri(seen)
         cards.append(f"<div class='card photo'><img src='{image}' alt='{path.stem}'>{bars(rows)}</div>")
     return section(
         "What it says",
@@ -196,5 +197,5 @@ def _figure(folder: Path, drawing: Drawing, name: str) -> str:
     drawing.save(folder / f"{name}.png")
     drawing.save_values(folder / f"{name}.npz")
     return article(
-        sheets.to_html(drawing.sheet()), drawing.recipe.to_json(), {f"{name}.png": "picture", f"{name}.npz": "numbers"}
+        layout.to_html(drawing.sheet()), drawing.recipe.to_json(), {f"{name}.png": "picture", f"{name}.npz": "numbers"}
     )

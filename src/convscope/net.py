@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_map_only
 
-from . import geometry, images
+from . import geometry
+from .data import images
 from .errors import LayerError, NetworkError, PictureError, WeightsError, nearest
 
 OUTPUT = ""

@@ -28,7 +28,7 @@ from torch import Tensor
 from .errors import QuestionError, nearest
 from .net import OUTPUT, Net
 from .tapping import tap
-from .wishes import wish
+from .terms import wish
 
 ANSWER = "answer"
 

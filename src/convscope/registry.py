@@ -81,6 +81,9 @@ class Entry:
                 raise OptionError(f"{self.name} has no option {name!r}; it has: {known}")
 
 
+ROOMS = ("attribution", "views", "synthesis")
+"""The packages whose modules register methods and views."""
+
 METHODS: dict[str, Entry] = {}
 VIEWS: dict[str, Entry] = {}
 
@@ -137,7 +140,7 @@ def view(title: str, *, paper: str = "", caveat: str = "", films: str = "") -> C
 def load_all() -> dict[str, Entry]:
     """Import every module of `convscope.methods` and return all entries by name, methods first."""
     for path in _modules():
-        importlib.import_module(f"{__package__}.methods.{path.stem}")
+        importlib.import_module(f"{__package__}.{path.parent.name}.{path.stem}")
     return {**METHODS, **VIEWS}
 
 
@@ -176,4 +179,5 @@ def _registers(decorator: ast.expr) -> bool:
 
 
 def _modules() -> list[Path]:
-    return sorted(p for p in (Path(__file__).parent / "methods").glob("*.py") if p.stem != "__init__")
+    rooms = (Path(__file__).parent / room for room in ROOMS)
+    return sorted((p for room in rooms for p in room.glob("*.py") if p.stem != "__init__"), key=lambda p: p.stem)

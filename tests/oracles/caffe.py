@@ -20,9 +20,7 @@ class FailsError(Exception):
     """Caffe does not run this layer."""
 
 
-def convolution(
-    x: Array, weight: Array, bias: Array, *, stride: Pair, pad: Pair, dilation: Pair, group: int
-) -> Array:
+def convolution(x: Array, weight: Array, bias: Array, *, stride: Pair, pad: Pair, dilation: Pair, group: int) -> Array:
     """Correlate (channels, h, w) with filters (outputs, channels / group, kh, kw)."""
     outputs, per_group, *kernel = weight.shape
     sides = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .boxes import Boxed as Boxed
-from .boxes import read_boxes as read_boxes
+from ..data.boxes import Boxed as Boxed
+from ..data.boxes import read_boxes as read_boxes
 from .fidelity import Infidelity as Infidelity
 from .fidelity import Removal as Removal
 from .fidelity import curves as curves

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..drawings import Heatmap
+from ..context import listen
+from ..drawing.drawings import Heatmap
 from ..errors import NetworkError
-from ..explaining import Question
 from ..net import Net
 from ..objectives import Objective, ask
 from ..registry import Entry, find
-from ..reporting import listen
+from ..running import Question
 
 
 @dataclass(frozen=True)

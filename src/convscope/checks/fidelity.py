@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..baselines import background
 from ..batching import in_batches
-from ..drawings import Curve, Heatmap
+from ..context import say
+from ..drawing.drawings import Curve, Heatmap
 from ..errors import OptionError
-from ..explaining import Question
-from ..fills import background
 from ..net import Net
 from ..objectives import Objective, Probability, ask
-from ..reporting import say
+from ..running import Question
 from .cases import Case
 
 First = Literal["most", "least"]

@@ -34,18 +34,18 @@ from PIL import Image
 from torch import Tensor
 
 from .. import outputs
+from ..baselines import blurred
 from ..batching import in_batches
-from ..drawings import Drawing, Heatmap, Recipe
+from ..context import listen, say, track
+from ..data.boxes import Box, Boxed
+from ..data.images import View
+from ..drawing.drawings import Drawing, Heatmap, Recipe
+from ..drawing.layout import Sheet, Tile
 from ..errors import DataError, NetworkError, OptionError
-from ..explaining import predict
-from ..fills import blurred
-from ..images import View
 from ..net import Net
 from ..objectives import ask
 from ..registry import Entry, find
-from ..reporting import listen, say, track
-from ..sheets import Sheet, Tile
-from .boxes import Box, Boxed
+from ..running import predict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -455,7 +455,7 @@ def _judge(map_: Tensor, one: _Ready, rules: Rules) -> Judgement:
 
 def _segment_overlap(map_: np.ndarray, one: _Ready) -> float:
     """Return the overlap of the segment that a map marks with the best box; 0 where it marks nothing."""
-    from ..methods.segmentation import segment_map
+    from ..views.segment import segment_map
 
     try:
         top, left, bottom, right = segment_map(map_, one.view.original).box

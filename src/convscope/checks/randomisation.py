@@ -23,15 +23,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .. import colours, sheets
-from ..drawings import Gallery, Heatmap, as_picture, robust_limit
+from ..context import say, track
+from ..data.images import to_image
+from ..drawing import colours, layout
+from ..drawing.drawings import Gallery, Heatmap, as_picture, robust_limit
+from ..drawing.layout import Sheet, Tile
 from ..errors import LayerError, NetworkError, OptionError, nearest
-from ..explaining import Question
-from ..images import to_image
 from ..net import Net
 from ..ranks import rank_correlation
-from ..reporting import say, track
-from ..sheets import Sheet, Tile
+from ..running import Question
 from .cases import Case
 
 Weights = Literal["he", "reset", "permuted"]
@@ -325,7 +325,7 @@ def cascades(
 def drawn(net: Net, found: Sequence[Cascade]) -> Gallery:
     """Draw cascades of one picture, all of the same stages."""
     first = found[0].heatmap
-    picture = Tile(sheets.enlarged(to_image(first.view.seen), _TILE))
+    picture = Tile(layout.enlarged(to_image(first.view.seen), _TILE))
     rows = [
         (picture if number == 0 else None, _tile(one, 0), *(_tile(one, stage) for stage in range(1, len(one.maps))))
         for number, one in enumerate(found)
@@ -357,8 +357,8 @@ def _tile(one: Cascade, stage: int) -> Tile:
     caption = " · ".join(f"{round(figure, 2) + 0.0:.2f}".replace("-", "−") for figure in figures)
     values = map_.detach().float().cpu().numpy()
     if one.heatmap.projects:
-        return Tile(sheets.enlarged(as_picture(values)[0], _TILE), caption)
+        return Tile(layout.enlarged(as_picture(values)[0], _TILE), caption)
     flat = values.sum(0)
     limit = robust_limit(flat)
     low, colour = (-limit, "polar") if one.heatmap.signed else (0.0, "fire")
-    return Tile(sheets.enlarged(Image.fromarray(colours.paint(flat, low, limit, colour)), _TILE), caption)
+    return Tile(layout.enlarged(Image.fromarray(colours.paint(flat, low, limit, colour)), _TILE), caption)

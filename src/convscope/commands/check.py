@@ -12,13 +12,13 @@ import typer
 from ..configuration import located
 from ..errors import ConvscopeError, DataError, OptionError, OutputError
 from ..outputs import PICTURE_ENDINGS, check_folder
-from ..progress import progress
 from . import inputs
+from .progress import progress
 
 if TYPE_CHECKING:
     from ..checks import Cascade, Localisation
     from ..checks.localisation import Rules
-    from ..drawings import Heatmap
+    from ..drawing.drawings import Heatmap
     from ..net import Net
 
 _TABLES = (".csv", ".md", *PICTURE_ENDINGS)
@@ -131,8 +131,8 @@ def _picture(
     net: Net, picture: Path, methods: Sequence[str], of: str | None, size: int | None, stages: int, steps: int
 ) -> tuple[list[Row], list[Cascade]]:
     """Check every method on one picture; one that refuses the network is named and left out."""
-    from ..explaining import explain, predict
-    from ..reporting import track
+    from ..context import track
+    from ..running import explain, predict
 
     # A class that is settled once costs one pass for all methods.
     single = not net.output.shape
@@ -191,8 +191,8 @@ def _folder(
     answer: bool,
     rules: Rules,
 ) -> Localisation:
-    from ..checks.boxes import read_boxes, renamed, spread_over
     from ..checks.localisation import localise
+    from ..data.boxes import read_boxes, renamed, spread_over
 
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder: with --boxes, name the folder that holds the pictures")

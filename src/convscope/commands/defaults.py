@@ -51,9 +51,7 @@ def defaults_of(
     return found
 
 
-def _taken(
-    told: Configuration, where: str, options: Mapping[str, type], given: Mapping[str, Any]
-) -> dict[str, Any]:
+def _taken(told: Configuration, where: str, options: Mapping[str, type], given: Mapping[str, Any]) -> dict[str, Any]:
     return {_plain(key): _checked(told, where, options[_plain(key)], key, value) for key, value in given.items()}
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..batching import in_batches
+from ..context import say
 from ..net import Net
-from ..reporting import say
 from ..tapping import tap
 from .sweep import Readings, Sweep
 from .tape import CannotFollow, record

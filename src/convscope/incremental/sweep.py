@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..batching import Halving
-from ..reporting import track
+from ..context import track
 from .clusters import CALL, Axis, Pair, clustered
 from .regions import Local, Taps, local_form
 from .tape import CannotFollow, Step, Tape

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..drawings import Picture, Recipe
+from ..context import listen, say
+from ..data.images import open_picture
+from ..drawing.drawings import Picture, Recipe
 from ..errors import OptionError
-from ..images import open_picture
-from ..reporting import listen, say
 from .network import STEP, read_style
 from .settings import KeepColour, Strength, Tile
 from .tiles import paint

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..batching import out_of_memory, release_memory
+from ..context import say, track
 from ..errors import OptionError, OutOfMemory
-from ..reporting import say, track
 from .network import STEP, Block, Layer, StyleNet, to_pixels, whole
 
 _SMALLEST = 64

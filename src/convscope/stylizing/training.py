@@ -28,18 +28,18 @@ from safetensors.torch import save
 from torch import Tensor
 from torchvision.transforms import v2
 
+from ..context import say, track
+from ..data.datasets import Batch, Pictures, Prepared, Share, batches
+from ..data.images import find_pictures, open_picture
+from ..drawing.layout import number
 from ..errors import DataError, OptionError, OutputError, PictureError, TrainingError, WeightsError, nearest
-from ..images import find_pictures, open_picture
 from ..net import PIXELS, Net
 from ..outputs import check_folder, write
-from ..reporting import say, track
-from ..sheets import number
 from ..synthesis.ascent import Watch
 from ..synthesis.likeness import Content, Style, gram, placed_layer, stages
 from ..tapping import tap
-from ..training.datasets import Batch, Pictures, Prepared, Share, batches
+from ..terms import total_variation
 from ..training.trainer import refuse_other_settings
-from ..wishes import total_variation
 from ..zoo.runs import metadata
 from .network import KIND, StyleNet
 from .painting import digest, painted_at_own_size, to_tensor

@@ -18,17 +18,17 @@ import torch
 from torch import Tensor
 
 from .. import outputs, rules
+from ..baselines import blurred
 from ..batching import out_of_memory, release_memory
+from ..context import say, track
+from ..data.images import to_image
+from ..drawing.layout import number, side_by_side
 from ..errors import OptionError, OutOfMemory, OutputError, RuleError, SynthesisError
-from ..fills import blurred
-from ..images import to_image
 from ..net import PIXELS, Net
 from ..objectives import Objective
-from ..reporting import say, track
-from ..sheets import number, side_by_side
 from ..tapping import tap
-from .shakes import Shake
-from .starts import Pixels, Start
+from .parametrizations import Pixels, Start
+from .transforms import Shake
 
 Optimiser = Literal["adam", "lbfgs", "ascent"]
 Seed = Annotated[int, "start of all random numbers: the same seed gives the same bytes on a CPU"]

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from ..batching import in_batches, quickest
+from ..context import listen, say
 from ..errors import OptionError, SynthesisError
 from ..net import Net
 from ..objectives import Objective
-from ..reporting import listen, say
 from .ascent import Made, Optimiser, Steps, Watch, ascend
+from .parametrizations import Space, begin
 from .presets import Preset
-from .shakes import shake_for
-from .starts import Space, begin
+from .transforms import shake_for
 
 _BATCHES = (1, 4, 16)
 _ON_GPU = 64

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from ..errors import OptionError, nearest
 from .ascent import Optimiser, Steps
-from .starts import Space
+from .parametrizations import Space
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..context import track
 from ..net import Net
 from ..outputs import write
-from ..reporting import track
 from ..tapping import tap
 from ..zoo.runs import History
 from .trainer import Run, held_out

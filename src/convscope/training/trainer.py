@@ -24,13 +24,13 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.transforms import v2
 
+from ..context import track
+from ..data.datasets import Batch, Pictures, Prepared, Share, batches
 from ..errors import DataError, OptionError, TrainingError, WeightsError
 from ..net import Net
 from ..outputs import check_folder, write
-from ..reporting import track
 from ..zoo.blueprints import Blueprint
 from ..zoo.runs import HISTORY, Epoch, History, metadata, read_history
-from .datasets import Batch, Pictures, Prepared, Share, batches
 from .recipes import Recipe
 
 CHECKPOINT = "checkpoint.pt"

@@ -131,9 +131,7 @@ def _read(path: Path) -> _Program:
     except MemoryError:
         raise
     except Exception as error:  # zipfile, json and what is missing in either
-        raise NetworkError(
-            f"{path} is not a program of torch.export.save, or is damaged: {said(error)}"
-        ) from None
+        raise NetworkError(f"{path} is not a program of torch.export.save, or is damaged: {said(error)}") from None
 
 
 def _refuse_others(names: list[str], path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Attribution: which parts of one picture a network's output depends on."""

@@ -1,0 +1,45 @@
+"""Where a layer is active at all, whatever was asked.
+
+Zagoruyko and Komodakis, "Paying more attention to attention" (arXiv:1612.03928, sec. 3.1): flatten a layer's activity
+A (c, h, w) along its channels by the sum of magnitudes, F(A) = sum_k |A_k|. Here it is the mean, so that layers of
+different widths can be compared.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..context import say
+from ..net import Net
+from ..objectives import Objective
+from ..registry import method
+from ..tapping import tap
+from .cam_layers import Align, Layers, laid, last_places, named
+
+
+@method(
+    "Mean activation",
+    paper="Zagoruyko & Komodakis 2017, arXiv:1612.03928, sec. 3.1",
+    signed=False,
+    linear=False,
+    unit="activity",
+    caveat="does not depend on the question: the same map for every class",
+)
+def activation(
+    net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
+) -> Tensor:
+    """Average the magnitude of a layer's activity over its channels.
+
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in the layer's own units, never
+    negative. Raises LayerError when the layer has no places.
+    """
+    layers = [last_places(net)] if layer is None else named(net, layer)
+    with torch.inference_mode():
+        # The question is not used, but its layers run: a network that cannot answer is refused here as elsewhere.
+        readings = tap(net, pixels, (*(one.name for one in layers), *objective.layers))
+        maps = [(one, one.by_place(readings[one.name]).abs().mean(1, keepdim=True)) for one in layers]
+        if not any(bool(map_.any()) for _, map_ in maps):
+            say("no unit of this layer is active in this picture")
+        over = laid(maps, pixels, align)
+    return over.clone()

@@ -1,0 +1,263 @@
+"""Class activation maps: which places of a late layer speak for the question.
+
+A layer holds A^k_ij in channel k at place ij, of Z places; the question is S, its slope there g^k_ij = dS/dA^k_ij.
+
+    CAM         sum_k w_k A^k, for S = b + sum_k w_k mean_ij A^k                Zhou et al., sec. 2
+    Grad-CAM    max(0, sum_k (1/Z sum_ij g^k_ij) A^k)                           Selvaraju et al., sec. 3, eq. 1 and 2
+    Grad-CAM++  max(0, sum_k (sum_ij a^k_ij max(0, g^k_ij)) A^k)                Chattopadhay et al., sec. 3
+    HiResCAM    sum_k g^k A^k, place by place                                   Draelos & Carin
+    LayerCAM    max(0, sum_k max(0, g^k) A^k), place by place                   Jiang et al., sec. III
+    XGrad-CAM   max(0, sum_k (sum_ij g^k_ij A^k_ij / sum_ij A^k_ij) A^k)        Fu et al., sec. 3
+    Eigen-CAM   A v_1, of A = U D V^T with a row per place, a column per channel; S is not asked    Muhammad & Yeasin
+
+Behind global average pooling and a linear head, g^k_ij = w_k / Z: then Grad-CAM before its rectifier, XGrad-CAM before
+its rectifier and HiResCAM are CAM / Z, whose sum is the score without its bias.
+
+Grad-CAM++ takes exp(S) for the question. Its derivatives are exp(S) times powers of g where S is piecewise linear, so
+that exp(S) cancels: a = g^2 / (2 g^2 + g^3 sum_ab A_ab) = 1 / (2 + g sum_ab A_ab), and a factor that all weights share
+is left out. The authors' code normalises a in addition; this is the paper's formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from ..context import say
+from ..errors import LayerError
+from ..net import Layer, Net
+from ..objectives import Objective
+from ..registry import method
+from ..rules import graph_below, kind_of
+from .cam_layers import Align, Layers, held, laid, last_places, scored
+
+Weigh = Callable[[Tensor, Tensor], Tensor]
+"""From activity and slope, both (n, c, h, w), to a map (n, 1, h, w)."""
+
+
+def _weighed(
+    net: Net, pixels: Tensor, objective: Objective, layer: list[str] | str | None, align: str, weigh: Weigh
+) -> Tensor:
+    """Weigh the places of layers, keep what speaks for the question, and lay it over the picture."""
+    found = held(net, pixels, objective, layer)
+    return laid([(one.layer, weigh(one.activity, one.slope).clamp(min=0)) for one in found], pixels, align)
+
+
+@method("Grad-CAM", paper="Selvaraju et al. 2017, arXiv:1610.02391, sec. 3", signed=False)
+def grad_cam(net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field") -> Tensor:
+    """Weigh the channels of a late layer by the question's mean gradient and keep the places that speak for it.
+
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score, never negative.
+    Raises LayerError when the layer has no places or the question does not depend on it.
+    """
+
+    def weigh(activity: Tensor, slope: Tensor) -> Tensor:
+        return (slope.mean((2, 3), keepdim=True) * activity).sum(1, keepdim=True)
+
+    return _weighed(net, pixels, objective, layer, align, weigh)
+
+
+@method(
+    "Grad-CAM++",
+    paper="Chattopadhay et al. 2018, arXiv:1710.11063, sec. 3",
+    signed=False,
+    linear=False,
+    unit="",
+    caveat="its scale has no unit; by the paper's formula, without the normalisation of the authors' code",
+)
+def grad_cam_plus_plus(
+    net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
+) -> Tensor:
+    """Weigh channels by their positive gradients, those of small and repeated objects no less than others.
+
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), never negative; its scale has no unit. Where a channel's activity
+    sums to less than nothing, for which the formula is not meant, the sum counts as zero. Raises as `grad_cam` does.
+    """
+
+    def weigh(activity: Tensor, slope: Tensor) -> Tensor:
+        total = activity.sum((2, 3), keepdim=True)
+        if bool((total < 0).any()):
+            say("the layer is not rectified, as Grad-CAM++ assumes: channels of negative sum are taken as sum zero")
+        rising = slope.clamp(min=0)
+        weight = (rising / (2 + rising * total.clamp(min=0))).sum((2, 3), keepdim=True)
+        return (weight * activity).sum(1, keepdim=True)
+
+    return _weighed(net, pixels, objective, layer, align, weigh)
+
+
+@method("HiResCAM", paper="Draelos & Carin 2020, arXiv:2011.08891", signed=True)
+def hires_cam(
+    net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
+) -> Tensor:
+    """Multiply activity by gradient place by place: what each place of a layer adds to the score.
+
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score; negative where a place
+    speaks against the question. On the grid it sums to the score without its bias where the head above the layer is
+    linear. Raises as `grad_cam` does.
+    """
+    found = held(net, pixels, objective, layer)
+    return laid([(one.layer, (one.slope * one.activity).sum(1, keepdim=True)) for one in found], pixels, align)
+
+
+@method(
+    "LayerCAM",
+    paper="Jiang et al. 2021, IEEE TIP 30, doi:10.1109/TIP.2021.3089943",
+    signed=False,
+    caveat="a layer that is pooled or strided right after shows its grid: prefer the layer behind",
+)
+def layer_cam(
+    net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
+) -> Tensor:
+    """Weigh every place of every channel by its own positive gradient, which works for early layers too.
+
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score, never negative. Raises
+    as `grad_cam` does.
+    """
+
+    def weigh(activity: Tensor, slope: Tensor) -> Tensor:
+        return (slope.clamp(min=0) * activity).sum(1, keepdim=True)
+
+    return _weighed(net, pixels, objective, layer, align, weigh)
+
+
+@method("XGrad-CAM", paper="Fu et al. 2020, arXiv:2008.02312, sec. 3", signed=False)
+def xgrad_cam(
+    net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
+) -> Tensor:
+    """Weigh channels by their mean gradient, places counting as much as they are active.
+
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score, never negative. Where
+    activity is negative, which the formula is not meant for, its magnitude counts. Raises as `grad_cam` does.
+    """
+
+    def weigh(activity: Tensor, slope: Tensor) -> Tensor:
+        # With sums that may cancel, a channel's weight would be whatever rounding leaves to divide by.
+        size = activity.abs()
+        if bool((activity < 0).any()):
+            say("the layer is not rectified, as XGrad-CAM assumes: its magnitudes are taken")
+        total = size.sum((2, 3), keepdim=True)
+        weight = (slope * size).sum((2, 3), keepdim=True) / total.where(total > 0, torch.ones_like(total))
+        return (weight * activity).sum(1, keepdim=True)
+
+    return _weighed(net, pixels, objective, layer, align, weigh)
+
+
+@method(
+    "Eigen-CAM",
+    paper="Muhammad & Yeasin 2020, arXiv:2008.00299",
+    signed=False,
+    linear=False,
+    unit="activity",
+    caveat="does not depend on the question: the map is the same for every class",
+)
+def eigen_cam(
+    net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
+) -> Tensor:
+    """Show the first principal component of a layer, whatever the question.
+
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in units of the layer's activity,
+    never negative: of the component's two signs, the one that gives the larger sum. Raises as `grad_cam` does.
+    """
+    # The slopes are not read, but a question that does not depend on the layer is refused here as elsewhere.
+    found = [(one.layer, one.activity) for one in held(net, pixels, objective, layer)]
+    return laid([(one, _first_component(activity)) for one, activity in found], pixels, align)
+
+
+def _first_component(activity: Tensor) -> Tensor:
+    """Project every place on the first right singular vector, from the smaller of the two Gram matrices."""
+    # eigh knows no half precision, and a Gram matrix squares the range.
+    flat = activity.flatten(2).to(torch.promote_types(activity.dtype, torch.float32))
+    size = flat.abs().amax((1, 2), keepdim=True)
+    flat = flat / size.where(size > 0, torch.ones_like(size))
+    if flat.shape[1] <= flat.shape[2]:
+        first = torch.linalg.eigh(flat @ flat.mT)[1][..., -1:]
+        component = first.mT @ flat
+    else:
+        values, vectors = torch.linalg.eigh(flat.mT @ flat)
+        component = (vectors[..., -1:] * values[..., -1:, None].clamp(min=0).sqrt()).mT
+    component = component * component.sum(2, keepdim=True).sign()
+    return (component * size).clamp(min=0).unflatten(2, activity.shape[2:]).to(activity.dtype)
+
+
+@method("CAM", paper="Zhou et al. 2016, arXiv:1512.04150, sec. 2", signed=True)
+def cam(
+    net: Net,
+    pixels: Tensor,
+    objective: Objective,
+    *,
+    layer: Annotated[str | None, "the layer below the linear head; by default the last one with places"] = None,
+    align: Align = "field",
+) -> Tensor:
+    """Show what each place of the last layer adds to the score, where the head above it is linear.
+
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score; negative where a place
+    speaks against the question. On the grid its mean plus the head's bias is the score. Where a linear head has weights
+    for each place instead of pooling all, these count, and the caption says so. Raises LayerError where the head is
+    not linear.
+    """
+    one = last_places(net) if layer is None else net.layer(layer)
+    with torch.inference_mode(False), torch.enable_grad():
+        score, (activity,) = scored(net, pixels, objective, [one])
+        _check_head(net, one, score)
+        (slope,) = torch.autograd.grad(score.sum(), activity)
+    slope, activity = one.by_place(slope), one.by_place(activity.detach())
+    if one.tokens and not slope.any():
+        raise LayerError(
+            f"{objective} asks nothing of the patches in layer {one.name!r} of {net.name}, only of other tokens: "
+            "cam needs a head that pools the patches. grad_cam and layer_cam find a layer below"
+        )
+    added = (slope * activity).sum(1, keepdim=True) * one.places
+    if _uneven(slope):
+        say("the head is linear but does not pool all places alike: every place has weights of its own")
+    if len(pixels) == 1:
+        rest = float(score.detach() - added.mean())
+        say(f"the mean over the layer's places plus {rest:.3g}, which they do not decide, is the score")
+    return laid([(one, added)], pixels, align)
+
+
+_LINEAR = frozenset(
+    """Addmm Mm Bmm Baddbmm Linear MkldnnLinear T Transpose Permute View UnsafeView ReshapeAlias Reshape Flatten Squeeze
+    Unsqueeze Select Slice Index Gather Expand Clone Copy ToCopy Alias Mean Sum AvgPool2D AdaptiveAvgPool2D
+    MkldnnAdaptiveAvgPool2D Convolution MkldnnConvolution Add Sub Neg Cat Stack NativeBatchNorm CudnnBatchNorm
+    ConstantPadNd AsStrided AccumulateGrad""".split()
+)
+
+
+def _check_head(net: Net, layer: Layer, score: Tensor) -> None:
+    """Raise LayerError unless all above a layer is linear; rectifiers may stand on the layer itself."""
+    curved = next(_curved(score.grad_fn), "")
+    if curved:
+        raise LayerError(
+            f"cam needs a head that is linear, as global average pooling and one linear layer: above {layer.name!r} "
+            f"of {net.name} lies {curved}. hires_cam, layer_cam and grad_cam work with any head"
+        )
+
+
+def _curved(root: Any) -> Iterator[str]:
+    """Yield what is not linear on the way down from an autograd node."""
+    for node in graph_below([root]):
+        kind, below = kind_of(node), [following for following, _ in node.next_functions]
+        # Scaling by a constant is linear; a product of two activities is not.
+        scales = kind in ("Mul", "Div") and sum(following is not None for following in below) == 1
+        if kind not in _LINEAR and not (scales and below[0] is not None) and not _on_the_layer(node):
+            yield kind
+
+
+def _on_the_layer(node: Any) -> bool:
+    """Whether a node rectifies or max-pools the layer itself: w max(0, A) is the slope times A, place by place."""
+    while kind_of(node) in ("Relu", "Clone", "MaxPool2DWithIndices") or (
+        kind_of(node) in ("Clamp", "ClampMin") and node._saved_min == 0 and getattr(node, "_saved_max", None) is None
+    ):
+        node = node.next_functions[0][0]
+    return kind_of(node) == "AccumulateGrad"
+
+
+def _uneven(slope: Tensor) -> bool:
+    """Whether a channel's slopes differ from place to place, where no rectifier makes them zero."""
+    values = slope.flatten(2)
+    most = values.abs().amax(2, keepdim=True)
+    # Of what lies within rounding of half precision it cannot be said.
+    return bool(((values != 0) & ((values - most).abs() > 0.02 * most) & ((values + most).abs() > 0.02 * most)).any())

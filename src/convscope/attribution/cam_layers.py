@@ -1,0 +1,220 @@
+"""Maps on the grid of a layer: which layer, what it holds and what the question asks of it, and where it lies.
+
+The grid is that of a convolutional layer, of channels last, or of a transformer's patch tokens (`Layer.by_place`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from ..context import say
+from ..errors import LayerError, OptionError
+from ..net import OUTPUT, Layer, Net
+from ..objectives import Objective
+from ..tapping import tap
+
+Layers = Annotated[
+    list[str] | str | None,
+    "the layer whose places are weighed, or several, whose maps are fused: at every pixel the largest in magnitude "
+    "counts, each map scaled to the same peak; by default the last layer with places",
+]
+Align = Annotated[
+    Literal["field", "stretch"],
+    "how the layer's grid is laid over the picture: 'field' puts each unit at the middle of its receptive field, "
+    "'stretch' spreads the grid evenly, as most packages do (half a step too far right and down on ResNets)",
+]
+
+_FEW = 0.05
+"""The share of a layer's places below which the caption says that the question reads no more of them."""
+
+_LAST_TOKENS = 4
+"""How many of a transformer's last layers of tokens are looked at for one whose patches the question depends on."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a layer holds for some pictures, and the question's gradient there, both (n, channels, rows, columns)."""
+
+    layer: Layer
+    activity: Tensor
+    slope: Tensor
+
+
+def last_places(net: Net) -> Layer:
+    """Return the last layer with places: where the last convolution's grid is last seen before it is pooled away.
+
+    Where nearly all of the network comes after that, it is no convolutional network (a vision transformer's only
+    convolution cuts the picture into patches): then the last layer of any kind that has places, a normalised one
+    where it has tokens. Raises LayerError where none can be found.
+    """
+    return candidates(net)[-1]
+
+
+def candidates(net: Net) -> list[Layer]:
+    """Return the last layer with places, or of tokens the last few, whose patches may all be out of use (see `held`).
+
+    With a class token, no other token of the last layers reaches the answer.
+    """
+    placed = [layer for layer in net.layers.values() if layer.places and min(layer.grid) > 1 and layer.name]
+    convolutions = [layer for layer in placed if layer.number is not None]
+    if convolutions and not _early(net, convolutions[-1]):
+        placed = [layer for layer in placed if layer.spatial and layer.grid == convolutions[-1].grid]
+    else:
+        most = convolutions[-1].grid if convolutions else net.size
+        placed = [layer for layer in placed if layer.grid <= most and _proportioned(layer, net.size)]
+        if placed and placed[-1].tokens:
+            norms = [layer for layer in placed if layer.tokens and "Norm" in layer.kind]
+            placed = [layer for layer in norms if layer.shape[-1] == norms[-1].shape[-1]]
+    found = [layer for layer in placed if "Pool" not in layer.kind]
+    if not found or _early(net, found[-1], 0.8 if found[-1].tokens else 0.2):
+        raise LayerError(f"{net.name} has no late layer with places (c, h, w) that could be found: name a layer")
+    return found[-_LAST_TOKENS:] if found[-1].tokens else found[-1:]
+
+
+def _proportioned(layer: Layer, picture: tuple[int, int]) -> bool:
+    """Whether a grid has the picture's proportions, up to half a unit: attention's tables of tokens have not."""
+    return abs(picture[0] * layer.grid[1] / picture[1] - layer.grid[0]) <= 0.5
+
+
+def _early(net: Net, layer: Layer, share: float = 0.2) -> bool:
+    """Whether a layer comes before a share of the layers with parameters."""
+    names = [other.name for other in net.layers.values() if other.parameters or other.name == layer.name]
+    return names.index(layer.name) + 1 < share * len(names)
+
+
+def named(net: Net, names: list[str] | str) -> list[Layer]:
+    """Find the layers that an option names, one or several, in a list or with commas, in execution order."""
+    asked = names.split(",") if isinstance(names, str) else [str(name) for name in names]
+    found = {layer.name: layer for layer in (net.layer(name.strip()) for name in asked)}
+    if not found:
+        raise OptionError("layer is a layer's name, or several, not an empty list")
+    for layer in found.values():
+        _check_places(net, layer)
+    return [layer for name, layer in net.layers.items() if name in found]
+
+
+def _check_places(net: Net, layer: Layer) -> None:
+    if layer.places:
+        return
+    some = [other.name for other in net.layers.values() if other.places > 1 and other.name and other.leaf]
+    raise LayerError(
+        f"layer {layer.name!r} has shape {layer.shape}, without places: name one with shape (c, h, w), or with one "
+        f"token per patch" + (f", such as {some[-1]!r}" if some else "")
+    )
+
+
+def held(net: Net, pixels: Tensor, objective: Objective, names: list[str] | str | None) -> list[Held]:
+    """Return what the layers asked for hold, computing nothing below the first of them, in one pass for all.
+
+    Raises LayerError when a layer has no places or the question does not depend on it.
+    """
+    if names is not None:
+        return _with_remark(activities_and_slopes(net, pixels, objective, named(net, names)))
+    layers = candidates(net)
+    if len(layers) == 1:
+        return _with_remark([_held_last(net, pixels, objective, layers[0])])
+    found = [one for one in activities_and_slopes(net, pixels, objective, layers) if one.slope.any()][-1:]
+    if not found:
+        raise LayerError(f"{objective} asks nothing of the patches in the last layers of {net.name}: name a layer")
+    return found
+
+
+def _held_last(net: Net, pixels: Tensor, objective: Objective, last: Layer) -> Held:
+    """Return what the last layer holds; where it is on a branch that the answer does not read, the last that is not.
+
+    Detectors end in branches: of several scales, and of boxes beside scores.
+    """
+    try:
+        (found,) = activities_and_slopes(net, pixels, objective, [last])
+        reason = None
+    except LayerError as error:
+        found, reason = None, error
+    if OUTPUT in objective.layers and (found is None or not found.slope.any()):
+        placed = [one for one in net.layers.values() if one.spatial and one.places > 1 and one.leaf and one.name]
+        others = _held(net, pixels, objective, [one for one in placed if "Pool" not in one.kind])
+        found = next((one for one in reversed(others) if one is not None and _places_read(one) > 1), found)
+    if found is None:
+        raise reason or LayerError(_unasked(objective, last))
+    return found
+
+
+def _places_read(one: Held) -> int:
+    """Count the places of a layer at which the question's gradient is not zero, in any picture."""
+    return int(one.slope.ne(0).any(1).any(0).sum())
+
+
+def _with_remark(found: list[Held]) -> list[Held]:
+    for one in found:
+        read = _places_read(one)
+        if 0 < read < _FEW * one.layer.places:
+            say(f"the question reads {read} of {one.layer.places} places of this layer: an earlier layer shows more")
+    return found
+
+
+def activities_and_slopes(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> list[Held]:
+    """Return what layers hold and the question's gradient there, from one pass that computes nothing below them."""
+    found = _held(net, pixels, objective, layers)
+    for layer, one in zip(layers, found, strict=True):
+        if one is None:
+            raise LayerError(_unasked(objective, layer))
+    return [one for one in found if one is not None]
+
+
+def _held(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> list[Held | None]:
+    """Return what layers hold, and None for one that the question does not depend on."""
+    with torch.inference_mode(False), torch.enable_grad():
+        score, activities = scored(net, pixels, objective, layers)
+        slopes = torch.autograd.grad(score.sum(), activities, allow_unused=True)
+    reached: list[Tensor | None] = list(slopes)
+    triples = zip(layers, activities, reached, strict=True)
+    return [g if g is None else Held(one, one.by_place(a.detach()), one.by_place(g)) for one, a, g in triples]
+
+
+def scored(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> tuple[Tensor, list[Tensor]]:
+    """Return the scores (n,) with the graph that leads from them down to some layers, and what these hold."""
+    for layer in layers:
+        _check_places(net, layer)
+    names = [layer.name for layer in layers]
+    readings = tap(net, pixels.detach().clone(), (*names, *objective.layers), leaf=names)
+    score = objective.score(readings)
+    if not score.requires_grad:
+        raise LayerError(_unasked(objective, layers[-1]))
+    return score, [readings[name] for name in names]
+
+
+def _unasked(objective: Objective, layer: Layer) -> str:
+    return f"{objective} does not depend on layer {layer.name!r}: name a layer that runs before it"
+
+
+def laid(maps: list[tuple[Layer, Tensor]], pixels: Tensor, align: str) -> Tensor:
+    """Lay maps (n, 1, rows, columns) of some layers over the picture and fuse them, and say which layers they are."""
+    for layer, map_ in maps:
+        say(f"layer {layer.name}, {map_.shape[-2]} x {map_.shape[-1]} places")
+    if not any(bool(map_.any()) for _, map_ in maps):
+        say("nothing in this layer speaks for the question: all contributions are negative or zero")
+    over = torch.stack([lay_over(map_, layer, pixels, align) for layer, map_ in maps])
+    if len(maps) == 1:
+        return over[0]
+    say("fused: at every pixel the largest in magnitude, each map scaled to the same peak")
+    peaks = over.abs().amax((2, 3, 4), keepdim=True)
+    scaled = over * (peaks.amax(0) / peaks.where(peaks > 0, torch.ones_like(peaks)))
+    return scaled.gather(0, scaled.abs().argmax(0, keepdim=True))[0]
+
+
+def lay_over(map_: Tensor, layer: Layer, pixels: Tensor, align: str) -> Tensor:
+    """Interpolate a layer's grid (..., rows, columns) linearly to the picture's pixels, constant beyond its edges."""
+    if align not in ("field", "stretch"):
+        raise OptionError(f"align is 'field' or 'stretch', not {align!r}")
+    mixes = []
+    lies = layer.lies or layer.field
+    for axis, units, extent in zip((lies.y, lies.x), map_.shape[-2:], pixels.shape[-2:], strict=True):
+        step, centre = (axis.step, axis.centre) if align == "field" else (extent / units, (extent / units - 1) / 2)
+        at = ((torch.arange(extent, dtype=torch.float64) - centre) / step).clamp(0, units - 1)
+        distance = (at[:, None] - torch.arange(units, dtype=torch.float64)).abs()
+        mixes.append((1 - distance).clamp(min=0).to(map_))
+    return mixes[0] @ map_ @ mixes[1].T

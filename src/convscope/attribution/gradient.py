@@ -1,0 +1,234 @@
+"""Gradients of the question with respect to the picture.
+
+Simonyan, Vedaldi and Zisserman, "Deep Inside Convolutional Networks" (arXiv:1312.6034, sec. 3): around a picture I0
+the class score is nearly linear, S(I) ~ w.I + b with w = dS/dI at I0, so the magnitude of w says which pixels need to
+be changed the least to change the score the most. S is the unnormalised score, not the posterior, whose gradient also
+asks for all other classes to go down. A gradient here is per unit of pixel in [0, 1].
+
+Smilkov et al., "SmoothGrad" (arXiv:1706.03825, sec. 3): the gradient fluctuates between pictures that look the same, so
+average it over such pictures, 1/n sum_i w(I0 + N(0, sigma^2)). Their noise level is sigma as a share of the picture's
+own range, max I0 - min I0. Some packages give the mean of squares, 1/n sum_i w(...)^2, under the same name: it has no
+sign, and what fluctuates is not averaged away but adds up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..batching import in_batches
+from ..context import say
+from ..errors import OptionError, QuestionError
+from ..net import Net
+from ..objectives import Objective, Unit
+from ..registry import method
+
+BATCH = "how many pictures go through the network at once; halved where memory runs out"
+
+
+@method(
+    "Gradient",
+    paper="Simonyan et al. 2013, arXiv:1312.6034, sec. 3.1",
+    signed=True,
+    projects=True,
+    unit="score per unit of pixel",
+)
+def gradient(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
+    """Differentiate the question with respect to every pixel, sign kept.
+
+    Pixels (n, c, h, w) in [0, 1] to a map of the same shape, in score per unit of pixel.
+    """
+    slope = slope_at_pixels(net, pixels, objective)
+    say_if_flat(slope)
+    return slope
+
+
+def slope_at_pixels(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
+    """Run forward and back once and return d objective / d pixels, (n, c, h, w).
+
+    Works inside `no_grad` and `inference_mode`; raises QuestionError when nothing connects the question to the picture.
+    """
+    return slope_at(net, pixels, objective, lambda picture: picture)
+
+
+def slope_at(net: Net, pixels: Tensor, objective: Objective, seen: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return d objective / d pixels, (n, c, h, w), where the network sees not the pixels but `seen` of them."""
+    with torch.inference_mode(False), torch.enable_grad():
+        pixels = pixels.detach().clone().requires_grad_()
+        score = objective(net, seen(pixels)).sum()
+        slope = torch.autograd.grad(score, pixels, allow_unused=True)[0] if score.requires_grad else None
+    if slope is None:
+        raise QuestionError(f"{objective} does not depend on the picture: there is no gradient")
+    return slope
+
+
+def say_if_flat(slope: Tensor) -> None:
+    """Put into the caption that a gradient is zero everywhere, which a blank picture does not say."""
+    if not slope.any():
+        say("the gradient is zero everywhere: around this picture the answer does not change")
+
+
+@method(
+    "Saliency", paper="Simonyan et al. 2013, arXiv:1312.6034, sec. 3.1", signed=False, unit="score per unit of pixel"
+)
+def saliency(
+    net: Net,
+    pixels: Tensor,
+    objective: Objective,
+    *,
+    crops: Annotated[
+        int, "1, or 10 for the mean over four corners, the centre and their mirror images, as in the paper"
+    ] = 1,
+) -> Tensor:
+    """Take the gradient's magnitude, its maximum over the colour channels.
+
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), in score per unit of pixel, never negative. Ten crops are 7/8 of the
+    picture each (224 of 256 in the paper) and enlarged to the picture's size, because many networks take no other; the
+    gradient goes back through that, so each lies where it was cut, unmirrored and per unit of the picture's own pixels.
+    A pixel's value is the mean over the crops that hold it. Raises OptionError for another number of crops, and for a
+    question about a place, which is elsewhere in every crop.
+    """
+    if crops == 1:
+        return gradient(net, pixels, objective).abs().amax(1, keepdim=True)
+    if crops != 10:
+        raise OptionError(f"crops is 1 or 10 (four corners, the centre, and their mirror images), not {crops}")
+    places = [str(t) for _, t in objective.terms if isinstance(t, Unit) and isinstance(t.place, tuple)]
+    if places:
+        raise OptionError(f"{places[0]} is another place in every crop: ask for the channel, or use crops=1")
+    height, width = pixels.shape[-2:]
+    size = max(1, round(height * 7 / 8)), max(1, round(width * 7 / 8))
+    say(f"mean over ten crops of {size[0]} × {size[1]} pixels, enlarged to {height} × {width}")
+    found = torch.cat([_mean_of_crops(net, one[None], objective, size) for one in pixels])
+    say_if_flat(found)
+    return found
+
+
+def _mean_of_crops(net: Net, picture: Tensor, objective: Objective, size: tuple[int, int]) -> Tensor:
+    height, width = picture.shape[-2:]
+    down, right = height - size[0], width - size[1]
+    corners = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
+    boxes = [(top, left, mirrored) for top, left in corners for mirrored in (False, True)]
+
+    def crop(copies: Tensor, piece: slice) -> Tensor:
+        cut = [
+            copy[:, top : top + size[0], left : left + size[1]]
+            for copy, (top, left, _) in zip(copies, boxes[piece], strict=True)
+        ]
+        seen = [part.flip(2) if mirrored else part for part, (_, _, mirrored) in zip(cut, boxes[piece], strict=True)]
+        return F.interpolate(torch.stack(seen), size=(height, width), mode="bilinear", align_corners=False)
+
+    def saliencies(piece: slice) -> Tensor:
+        copies = picture.expand(piece.stop - piece.start, -1, -1, -1)
+        slopes = slope_at(net, copies, objective, lambda leaf: crop(leaf, piece))
+        return slopes.abs().amax(1, keepdim=True).sum(0, keepdim=True)
+
+    total = torch.stack(list(in_batches(saliencies, len(boxes), len(boxes), "crops"))).sum(0)
+    coverage = total.new_zeros(height, width)
+    for top, left, _ in boxes:
+        coverage[top : top + size[0], left : left + size[1]] += 1
+    # A pixel that no crop holds has no gradient either (F20).
+    return total / coverage.clamp(min=1)
+
+
+@method(
+    "Gradient x input",
+    paper="Shrikumar et al. 2016, arXiv:1605.01713",
+    signed=True,
+    caveat="contains the picture as a factor, so it looks like the picture whatever the network does",
+)
+def gradient_x_input(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
+    """Multiply the gradient by the picture: what each pixel adds to the score in the linear approximation.
+
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), summed over colour channels, in score. The picture is taken relative
+    to the network's mean colour, which is what the network calls zero.
+    """
+    mean = torch.tensor(net.mean, dtype=pixels.dtype, device=pixels.device)[:, None, None]
+    return (gradient(net, pixels, objective) * (pixels.detach() - mean)).sum(1, keepdim=True)
+
+
+@method(
+    "SmoothGrad",
+    paper="Smilkov et al. 2017, arXiv:1706.03825, sec. 3",
+    signed=True,
+    projects=True,
+    unit="score per unit of pixel",
+)
+def smooth_grad(
+    net: Net,
+    pixels: Tensor,
+    objective: Objective,
+    *,
+    noise: Annotated[float, "standard deviation of the noise, as a share of the picture's own range"] = 0.15,
+    samples: Annotated[int, "how many noisy pictures"] = 25,
+    squared: Annotated[bool, "the mean of squared gradients, which has no sign, instead of their mean"] = False,
+    seed: Annotated[int, "of the noise"] = 0,
+    batch: Annotated[int, BATCH] = 10,
+) -> Tensor:
+    """Average the gradient over noisy copies of the picture.
+
+    Pixels (n, c, h, w) in [0, 1] to a map of the same shape, in score per unit of pixel (its square with `squared`).
+    Every picture of a batch gets the same noise, in proportion to its range; noisy pixels are not cut to [0, 1], which
+    would shift their mean. Raises OptionError for negative noise or seeds, or fewer than one sample.
+    """
+    if noise < 0 or not math.isfinite(noise):
+        raise OptionError(f"noise is a share of the picture's range, at least 0, not {noise}")
+    if samples < 1 or seed < 0:
+        raise OptionError(f"samples is at least 1 and seed at least 0, not {samples} and {seed}")
+    deviations = noise * (pixels.amax((1, 2, 3)) - pixels.amin((1, 2, 3)))
+    said = " and ".join(dict.fromkeys(f"{value:.2g}" for value in deviations.tolist()))
+    say(f"{'mean of squares' if squared else 'mean'} over {samples} noisy pictures, standard deviation {said}")
+    weights = [1 / samples] * samples
+
+    def smoothed(picture: Tensor, deviation: Tensor) -> Tensor:
+        def noisy(piece: slice) -> Tensor:
+            return picture + deviation * noise_of(range(samples)[piece], picture, seed)
+
+        return weighted_slope(net, objective, noisy, weights, batch, "SmoothGrad", power=2 if squared else 1)
+
+    mean = torch.stack([smoothed(*one) for one in zip(pixels.detach(), deviations, strict=True)])
+    say_if_flat(mean)
+    return mean
+
+
+def noise_of(numbers: range, like: Tensor, seed: int) -> Tensor:
+    """Draw the samples of standard normal noise with these numbers, each of the shape of a picture (c, h, w).
+
+    A sample depends on the seed and its number alone: not on the batch it is in, and not on the device.
+    """
+    drawn = []
+    for number in numbers:
+        state = int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0])
+        drawn.append(torch.randn(like.shape, generator=torch.Generator().manual_seed(state)))
+    return torch.stack(drawn).to(like)
+
+
+def weighted_slope(
+    net: Net,
+    objective: Objective,
+    pictures: Callable[[slice], Tensor],
+    weights: list[float],
+    batch: int,
+    label: str,
+    *,
+    power: int = 1,
+) -> Tensor:
+    """Return the weighted sum, (c, h, w), of the gradients (to a power) at as many pictures as there are weights.
+
+    `pictures` makes those of a slice, (k, c, h, w), when their turn comes.
+    """
+
+    def work(piece: slice) -> Tensor:
+        slopes = slope_at_pixels(net, pictures(piece), objective)
+        factors = torch.tensor(weights[piece], dtype=torch.float64)
+        # Half precision would round away what the later terms add.
+        exact = slopes.to(torch.promote_types(slopes.dtype, torch.float32))
+        return torch.einsum("k,kchw->chw", factors.to(exact), exact**power).to(slopes.dtype)
+
+    pieces = list(in_batches(work, len(weights), batch, label))
+    return torch.stack(pieces).sum(0)

@@ -1,0 +1,222 @@
+"""Class activation maps without gradients: what becomes of the score when a channel alone stays, or alone goes.
+
+Score-CAM (Wang et al., arXiv:1910.01279, sec. 3): lay channel k of a layer over the picture X, scale it to [0, 1] as a
+mask H_k, and weigh the channel by the increase C_k = S(X H_k + X_b (1 - H_k)) - S(X_b) over the baseline picture X_b:
+
+    max(0, sum_k softmax_k(C) A^k)
+
+Ablation-CAM (Desai & Ramaswamy, WACV 2020, sec. 3): set channel k of the layer to zero and weigh it by the drop of S:
+
+    max(0, sum_k (S - S_k) A^k)
+
+The paper divides the drop by S, one number per picture: that changes the scale of the map alone, and where S is
+negative it would turn the map around, so it is left out. What lies below the layer is the same for every k, and so it
+runs on one picture, whose activity is replaced at the layer by a batch of altered ones; where a network does not allow
+that, the whole of it runs on the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from ..baselines import HELP, background
+from ..batching import in_batches, out_of_memory
+from ..context import say
+from ..errors import OptionError
+from ..net import Layer, Net
+from ..objectives import Objective
+from ..registry import method
+from ..tapping import tap
+from .cam_layers import Align, Held, Layers, held, laid, lay_over
+
+Batch = Annotated[int, "how many channels go through the network at once"]
+Weights = Callable[[int, Held], Tensor]
+"""From the place of a picture in the batch, and what a layer holds, to one weight per channel."""
+
+
+def _weighed(net: Net, pixels: Tensor, found: list[Held], align: str, weights: Weights) -> Tensor:
+    maps: list[tuple[Layer, Tensor]] = []
+    for one in found:
+        weight = torch.stack([weights(place, one) for place in range(len(pixels))]).to(one.activity)
+        maps.append((one.layer, (weight[:, :, None, None] * one.activity).sum(1, keepdim=True).clamp(min=0)))
+    return laid(maps, pixels, align)
+
+
+@method("Score-CAM", paper="Wang et al. 2020, arXiv:1910.01279, sec. 3", signed=False, linear=False, unit="activity")
+def score_cam(
+    net: Net,
+    pixels: Tensor,
+    objective: Objective,
+    *,
+    layer: Layers = None,
+    align: Align = "field",
+    softmax: Annotated[
+        bool, "weigh channels by the softmax over their increases, as in the paper, or by the increases themselves"
+    ] = True,
+    channels: Annotated[int | None, "only the k channels that vary the most over the picture; by default all"] = None,
+    fill: Annotated[str, HELP] = "mean",
+    seed: Annotated[int, "of the noise that fills"] = 0,
+    batch: Batch = 16,
+) -> Tensor:
+    """Weigh the channels of a late layer by the score that the picture keeps where they are active.
+
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, never negative. One forward pass
+    per picture and channel; channels without contrast mask nothing and are left out. Raises as `grad_cam` does.
+    """
+    if channels is not None and channels < 1:
+        raise OptionError(f"channels is at least 1, not {channels}")
+    found = held(net, pixels, objective, layer)
+    with torch.inference_mode():
+        behind = background(net, pixels, fill, seed=seed)
+        clean = objective(net, behind)
+
+        def weigh(place: int, one: Held) -> Tensor:
+            activity = one.activity[place]
+            kept = _with_contrast(activity, channels)
+            scores = _masked_scores(
+                net, pixels[place], behind[place], objective, activity[kept], (one.layer, align), batch
+            )
+            weight = activity.new_zeros(len(activity), dtype=clean.dtype)
+            increase = scores - clean[place]
+            weight[kept] = increase.softmax(0) if softmax else increase
+            return weight
+
+        result = _weighed(net, pixels, found, align, weigh)
+    return result.clone()
+
+
+def _with_contrast(activity: Tensor, most: int | None) -> Tensor:
+    """Choose channels (c, rows, columns) that differ from place to place, at most so many, those that vary the most."""
+    flat = activity.flatten(1)
+    kept = (flat.amax(1) > flat.amin(1)).nonzero()[:, 0]
+    if most is None or most >= len(kept):
+        return kept
+    return kept[flat[kept].float().var(1).topk(most).indices].sort().values
+
+
+def _masked_scores(
+    net: Net,
+    picture: Tensor,
+    behind: Tensor,
+    objective: Objective,
+    activity: Tensor,
+    where: tuple[Layer, str],
+    batch: int,
+) -> Tensor:
+    """Return the scores of a picture (c, h, w) seen through each channel of an activity (k, rows, columns) alone."""
+    layer, align = where
+
+    def seen(piece: slice) -> Tensor:
+        mask = lay_over(activity[piece, None], layer, picture[None], align)
+        low = mask.amin((2, 3), keepdim=True)
+        mask = ((mask - low) / (mask.amax((2, 3), keepdim=True) - low)).to(picture)
+        # The layout in which convolutions are quickest on most machines.
+        masked = torch.lerp(behind, picture, mask).contiguous(memory_format=torch.channels_last)
+        return objective(net, masked)
+
+    found = list(in_batches(seen, len(activity), batch, "Score-CAM"))
+    return torch.cat(found) if found else activity.new_zeros(0)
+
+
+@method(
+    "Ablation-CAM",
+    paper="Desai & Ramaswamy 2020, WACV, doi:10.1109/WACV45572.2020.9093360",
+    signed=False,
+)
+def ablation_cam(
+    net: Net,
+    pixels: Tensor,
+    objective: Objective,
+    *,
+    layer: Layers = None,
+    align: Align = "field",
+    batch: Batch = 128,
+) -> Tensor:
+    """Weigh the channels of a late layer by how far the score drops without them.
+
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score, never negative. Runs
+    the network above the layer once per picture and channel; channels that are zero everywhere are left out. Raises
+    as `grad_cam` does.
+    """
+    found = held(net, pixels, objective, layer)
+    with torch.inference_mode():
+
+        def weigh(place: int, one: Held) -> Tensor:
+            return _drops(net, pixels[place : place + 1], objective, one.layer, batch)
+
+        result = _weighed(net, pixels, found, align, weigh)
+    return result.clone()
+
+
+def _drops(net: Net, picture: Tensor, objective: Objective, layer: Layer, batch: int) -> Tensor:
+    """Return the drop of the score of a picture (1, c, h, w) without each channel of a layer."""
+    readings = tap(net, picture, (layer.name, *objective.layers))
+    activity, clean = readings[layer.name], objective.score(readings)
+    active = layer.by_place(activity)[0].flatten(1).any(1).nonzero()[:, 0]
+
+    def without(piece: slice) -> Tensor:
+        altered = activity.repeat(piece.stop - piece.start, *(1,) * (activity.ndim - 1))
+        layer.by_place(altered)[torch.arange(len(altered), device=altered.device), active[piece]] = 0
+        return altered
+
+    grows = len(active) > 1 and _grows(net, picture, objective, layer, without(slice(0, 2)))
+    if not grows:
+        say("the network does not let its batch grow at this layer: all of it ran for every channel")
+
+    def scores(piece: slice) -> Tensor:
+        altered = without(piece)
+        return _scores_above(
+            net, picture if grows else picture.expand(len(altered), -1, -1, -1), objective, layer, altered
+        )
+
+    drops = clean.new_zeros(layer.by_place(activity).shape[1])
+    found = list(in_batches(scores, len(active), batch, "Ablation-CAM"))
+    if found:
+        drops[active] = clean - torch.cat(found)
+    return drops
+
+
+def _scores_above(net: Net, pixels: Tensor, objective: Objective, layer: Layer, activity: Tensor) -> Tensor:
+    """Return the scores of pictures when a layer gives `activity` instead of what it computes."""
+    with _giving(net, layer, activity):
+        return objective(net, pixels)
+
+
+def _grows(net: Net, picture: Tensor, objective: Objective, layer: Layer, activity: Tensor) -> bool:
+    """Whether a network that read one picture goes on rightly with two activities (2, ...) at a layer.
+
+    It does where what lies beside the layer broadcasts. Where it does not, there is an error or another number.
+    """
+    alone = torch.cat([_scores_above(net, picture, objective, layer, one[None]) for one in activity])
+    try:
+        together = _scores_above(net, picture, objective, layer, activity)
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        if out_of_memory(error):
+            raise
+        return False
+    close = torch.finfo(alone.dtype).eps ** 0.5
+    return together.shape == alone.shape and torch.allclose(together, alone, rtol=close, atol=close)
+
+
+@contextmanager
+def _giving(net: Net, layer: Layer, activity: Tensor) -> Generator[None]:
+    """Let a layer give `activity` while the block runs, at its own call alone where its module runs several times."""
+    module, _, call = layer.name.partition("#")
+    calls = 0
+
+    def hook(_: Any, __: Any, output: Tensor) -> Tensor | None:
+        nonlocal calls
+        calls += 1
+        # A copy: what follows may work in place.
+        return activity.clone() if not call or calls == int(call) else None
+
+    handle = net.body.get_submodule(module).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

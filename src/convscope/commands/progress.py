@@ -1,0 +1,61 @@
+"""Progress bars on the terminal, for anything that takes more than two seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..context import Label, Steps, tracked_by
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_PATIENCE = 2.0
+
+
+@contextmanager
+def progress() -> Generator[None]:
+    """Show the progress of everything inside the block on stderr, once it has taken two seconds."""
+    bars = _Bars()
+    try:
+        with tracked_by(bars.track):
+            yield
+    finally:
+        bars.stop()
+
+
+class _Bars:
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.display: Progress | None = None
+
+    def track(self, items: Steps[Any], label: Label) -> Iterable[Any]:
+        task = None
+        try:
+            for done, item in enumerate(items):
+                said = label if isinstance(label, str) else label()
+                if task is None and time.monotonic() - self.start > _PATIENCE:
+                    task = self._shown().add_task(said, total=len(items))
+                if task is not None:
+                    self._shown().update(task, completed=done, description=said)
+                yield item
+        finally:
+            if task is not None:
+                self._shown().remove_task(task)
+
+    def _shown(self) -> Progress:
+        if self.display is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.display = Progress(*columns, console=Console(file=sys.stderr), transient=True)
+            self.display.start()
+        return self.display
+
+    def stop(self) -> None:
+        if self.display is not None:
+            self.display.stop()

@@ -1,0 +1,165 @@
+"""`convscope train` and `convscope history`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..configuration import located
+from ..errors import NetworkError, OptionError, nearest
+from .progress import progress
+
+if TYPE_CHECKING:
+    from ..training.trainer import Run
+
+
+def train(
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="zfnet64, lenet5, lenet5-1998, zfnet, alexnet-zf or a variant")
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="folder with one folder of pictures per class, or torchvision:MNIST:FOLDER", metavar="FOLDER"
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="folder of the run; runs/NETWORK by default. Asked again, it goes on"),
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="default, or paper: Zeiler & Fergus' own")] = "default",
+    epochs: Annotated[int | None, typer.Option(help="passes over the pictures; the recipe's by default")] = None,
+    batch: Annotated[int | None, typer.Option(help="pictures per step, over all devices")] = None,
+    rate: Annotated[float | None, typer.Option(help="learning rate")] = None,
+    seed: Annotated[int, typer.Option(help="of initial weights, order, augmentation and dropout")] = 0,
+    snapshots: Annotated[
+        str, typer.Option(help="epochs whose network is kept; the last one always is")
+    ] = "1,2,5,10,20",
+    names: Annotated[Path | None, typer.Option(help="table (.csv): a class's folder, the name to show")] = None,
+    held_out: Annotated[float, typer.Option(help="share held out where the data have no val or test folder")] = 0.1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps; several GPUs: torchrun -m convscope train ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, bf16, fp16 or fp32")] = "auto",
+    workers: Annotated[int, typer.Option(help="processes that load pictures, per device")] = 2,
+    about: Annotated[str, typer.Option(help="a sentence on the data and their licence, for the card")] = "",
+) -> None:
+    """Train a network of the project's own on a folder of pictures, with snapshots of its history.
+
+    The folder of the run holds snapshots (epoch-001.safetensors, ...) that --weights reads, history.json, a model card
+    and a checkpoint. A run that was interrupted or killed goes on when the same command is given again.
+    """
+    from ..training.trainer import precision_of, processes
+
+    first = os.environ.get("RANK", "0") == "0"
+    with progress() if first else nullcontext(), processes(_device(device)) as place:
+        run = _run(network, located(data), recipe, names, held_out, seed, epochs=epochs, batch=batch, rate=rate)
+        run.folder = out or Path("runs") / network.replace(":", "-")
+        run.snapshots = _epochs(snapshots)
+        run.device, run.precision = place, precision_of(precision, place)
+        if workers < 0:
+            raise OptionError(f"workers is 0 or more, not {workers}")
+        run.workers, run.about = workers, about
+        try:
+            _train(run)
+        except KeyboardInterrupt:
+            print("the same command goes on from the last checkpoint", file=sys.stderr)
+            raise
+
+
+def _run(
+    network: str, data: str, recipe_name: str, names: Path | None, held_out: float, seed: int, **changes: Any
+) -> Run:
+    from ..data.datasets import open_data
+    from ..training.recipes import recipe
+    from ..training.trainer import Run
+    from ..zoo.blueprints import BLUEPRINTS
+
+    if network not in BLUEPRINTS:
+        plain = ", ".join(name for name in BLUEPRINTS if ":" not in name)
+        raise NetworkError(
+            f"convscope trains {plain} and their variants, not {network!r}; nearest: {nearest(network, BLUEPRINTS)}"
+        )
+    if not -(2**63) <= seed < 2**63:
+        raise OptionError(f"seed is a whole number of 64 bits, not {seed}")
+    blueprint = BLUEPRINTS[network]
+    chosen = recipe(blueprint, recipe_name, **changes)
+    learn, hold = open_data(data, names=names, held_out=held_out, seed=seed)
+    if not blueprint.any_classes and len(learn.classes) != blueprint.classes:
+        raise NetworkError(f"{network} tells {blueprint.classes} classes apart; {data} has {len(learn.classes)}")
+    return Run(blueprint, chosen, learn, hold, Path(), seed=seed)
+
+
+def _train(run: Run) -> None:
+    import torch.distributed as dist
+
+    from ..training.card import CARD, write_card
+    from ..training.trainer import train
+    from ..zoo.loading import load
+
+    history = train(run)
+    if dist.is_initialized() and dist.get_rank() > 0:
+        return
+    if history.unreadable:
+        shown = ", ".join(history.unreadable[:10]) + (", ..." if len(history.unreadable) > 10 else "")
+        print(f"skipped {len(history.unreadable)} pictures that cannot be read: {shown}", file=sys.stderr)
+    if not (run.folder / CARD).exists():
+        write_card(run, history, load(run.blueprint.name, weights=run.folder, device=run.device))
+    print(run.folder)
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    from ..zoo import find_device
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return find_device(name)
+
+
+def _epochs(text: str) -> tuple[int, ...]:
+    try:
+        epochs = tuple(sorted({int(part) for part in text.split(",") if part.strip()}))
+    except ValueError:
+        raise OptionError(f"snapshots are epochs with commas between, such as 1,2,5, not {text!r}") from None
+    if epochs and epochs[0] < 1:
+        raise OptionError(f"epochs are numbered from 1: there is no snapshot of epoch {epochs[0]}")
+    return epochs
+
+
+def history(
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="zfnet64, lenet5, or the folder of a run")],
+) -> None:
+    """List the snapshots of a network's training: epoch, loss, held-out accuracy.
+
+    --epoch N opens one of them with any method: convscope filters --net zfnet64 --epoch 1
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..zoo.runs import read_history, shipped, shipping
+
+    folder = shipped(network) if network in shipping() else Path(network)
+    if not folder.is_dir():
+        raise OptionError(
+            f"there is no history of {network!r}: {', '.join(shipping())} have one, and every folder of convscope train"
+        )
+    told = read_history(folder)
+    table = Table(title=f"{told.network}, {len(told.classes)} classes", box=box.SIMPLE_HEAD, title_justify="left")
+    for head in ("epoch", "loss", "rate", "held-out accuracy", "snapshot"):
+        table.add_column(head, justify="left" if head == "snapshot" else "right")
+    for epoch in told.epochs:
+        row = (
+            str(epoch.epoch),
+            f"{epoch.loss:.3f}",
+            f"{epoch.rate:.4f}",
+            f"{epoch.accuracy:.2%}",
+            epoch.snapshot or "",
+        )
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 100).print(table)

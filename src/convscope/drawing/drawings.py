@@ -1,0 +1,491 @@
+"""Drawings: light frozen values that keep the raw numbers, know how they were made, and draw themselves."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import outputs
+from ..data.images import View, open_picture, to_image
+from ..errors import OptionError, OutputError, PictureError
+from . import colours, layout
+from .layout import Scale, Sheet, Tile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_CHUNK = "convscope"
+_SIDE = 370
+_ROBUST = 0.98
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a drawing was made: everything needed to make it again, as JSON inside every PNG."""
+
+    method: str
+    network: str
+    weights: str
+    pictures: tuple[str, ...] = ()
+    question: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    remarks: tuple[str, ...] = ()
+    convscope: str = ""
+    torch: str = ""
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON, keys in a fixed order."""
+        content = vars(self) | {"options": dict(self.options)}
+        text = json.dumps(content, ensure_ascii=False, indent=2, default=str)
+        # File names of other encodings reach Python with surrogates, which no file can hold.
+        return text.encode("utf-8", "replace").decode("utf-8")
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read a recipe back from JSON; unknown keys are dropped."""
+        found: Any = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError(f"it is {type(found).__name__}, not an object")
+        known = {key: value for key, value in found.items() if key in cls.__dataclass_fields__}
+        for key in ("pictures", "remarks"):
+            known[key] = tuple(known.get(key, ()))
+        return cls(**known)
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read the recipe inside a PNG that convscope wrote. Raises PictureError when there is none."""
+    open_picture(path)
+    with Image.open(path) as image:
+        text = image.info.get(_CHUNK)
+    if not text:
+        raise PictureError(
+            f"{path} holds no recipe: it was not written by convscope, or was saved again by a program that drops it"
+        )
+    try:
+        return Recipe.from_json(text)
+    except (ValueError, TypeError) as error:
+        raise PictureError(f"the recipe inside {path} cannot be read: {error}") from None
+
+
+class Drawing(ABC):
+    """What every drawing can do; subclasses say how they are laid out and what their numbers are."""
+
+    recipe: Recipe
+
+    @abstractmethod
+    def sheet(self) -> Sheet:
+        """Lay the drawing out."""
+
+    @abstractmethod
+    def numbers(self) -> dict[str, np.ndarray]:
+        """Return the raw numbers by name."""
+
+    def render(self) -> Image.Image:
+        """Paint the drawing as an RGB image."""
+        return layout.paint(self.sheet())
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self._write_png(self.render(), buffer)
+        return buffer.getvalue()
+
+    def _write_png(self, image: Image.Image, file: Any) -> None:
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt(_CHUNK, self.recipe.to_json())
+        image.save(file, "PNG", pnginfo=info)
+
+    def save(self, path: str | Path, *, image: Image.Image | None = None) -> Path:
+        """Write the drawing: .png with the recipe inside, .jpg, .webp, or .pdf and .svg through matplotlib.
+
+        `image` replaces what `render` paints. The file appears whole or not at all. Raises OutputError when it cannot
+        be written or its ending is unknown.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix == ".png":
+            return outputs.write(path, lambda to: self._write_png(image or self.render(), to))
+        if suffix in (".jpg", ".jpeg", ".webp"):
+            return outputs.write(path, lambda to: (image or self.render()).save(to, quality=92))
+        if suffix in (".pdf", ".svg"):
+            return outputs.write(path, lambda to: self.figure().savefig(to))
+        raise OutputError(f"cannot write {path}: endings are {', '.join(outputs.PICTURE_ENDINGS)}")
+
+    def save_values(self, path: str | Path) -> Path:
+        """Write the raw numbers: .npy (one array), .npz or .safetensors (all of them, by name)."""
+        path, numbers = Path(path), self.numbers()
+        if path.suffix == ".npy":
+            if len(numbers) != 1:
+                raise OutputError(
+                    f"{path}: there are {len(numbers)} arrays ({', '.join(numbers)}); use .npz or .safetensors"
+                )
+            return outputs.write(path, lambda to: np.save(to, next(iter(numbers.values()))))
+        if path.suffix == ".npz":
+            return outputs.write(path, lambda to: np.savez_compressed(to, **numbers))  # type: ignore[arg-type]
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import save_file
+
+            meta = {_CHUNK: self.recipe.to_json()}
+            whole = {name: np.ascontiguousarray(value) for name, value in numbers.items()}
+            return outputs.write(path, lambda to: save_file(whole, to, metadata=meta))
+        raise OutputError(f"cannot write numbers to {path}: endings are {', '.join(outputs.NUMBER_ENDINGS)}")
+
+    def figure(self) -> Figure:
+        """Return the drawing as a matplotlib figure, for papers and further editing."""
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import ListedColormap, Normalize
+        from matplotlib.figure import Figure
+
+        sheet = self.sheet()
+        count = max(len(row) for row in sheet.rows)
+        tallest = max(tile.image.height / tile.image.width for tile in sheet.tiles)
+        side = 3.2 if count <= 4 else 1.2
+        figure = Figure(
+            figsize=(count * side, len(sheet.rows) * (side * tallest + 0.7) + 0.8), layout="constrained", dpi=150
+        )
+        axes = figure.subplots(len(sheet.rows), count, squeeze=False)
+        for number, (line, row) in enumerate(zip(axes, sheet.rows, strict=True)):
+            for place in line:
+                place.set_axis_off()
+            if sheet.labels:
+                line[0].text(-0.05, 0.5, sheet.labels[number], transform=line[0].transAxes, ha="right", va="center")
+            heads = sheet.columns if number == 0 else ()
+            for place, tile, head in zip(line, row, (*heads, *[""] * (count - len(heads))), strict=False):
+                if tile is None:
+                    place.set_title(head, fontsize=8)
+                    continue
+                place.imshow(np.asarray(tile.image.convert("RGB")))
+                place.set_title("\n".join(filter(None, (head, tile.caption))), fontsize=8, wrap=True)
+                if tile.scale:
+                    scale = tile.scale
+                    shades = ListedColormap(colours.table(scale.colours) / 255)
+                    mappable = ScalarMappable(Normalize(scale.low, scale.high), shades)
+                    bar: dict[str, Any] = {"orientation": "horizontal", "fraction": 0.05, "pad": 0.02}
+                    figure.colorbar(mappable, ax=place, label=scale.unit, **bar)
+        figure.suptitle("\n".join(filter(None, (sheet.title, sheet.subtitle))), fontsize=10, wrap=True)
+        if sheet.note:
+            figure.supxlabel(sheet.note, fontsize=7, wrap=True)
+        return figure
+
+
+def robust_limit(values: np.ndarray) -> float:
+    """Return the magnitude that colours should reach: the largest, unless a few outliers would hide the rest.
+
+    It is 1 where all values are zero.
+    """
+    magnitude = np.abs(values)
+    top = float(magnitude.max(initial=0.0)) or 1.0
+    usual = float(np.quantile(magnitude, _ROBUST)) if magnitude.size else 0.0
+    return usual if 0 < usual < top / 2 else top
+
+
+def as_picture(values: np.ndarray) -> tuple[Image.Image, float]:
+    """Show signed values (c, h, w) as a picture with mid-grey as zero; also return the value that becomes white."""
+    limit = robust_limit(values)
+    return to_image(0.5 + values * (0.5 / limit)), limit
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap(Drawing):
+    """A number for every pixel that a network saw.
+
+    `values` is (c, h, w): c = 1, or the colour channels where the map is itself a picture (`projects`). `view` is the
+    picture and the way back to its original; `limit` fixes the colour scale, for maps that are to be compared.
+    """
+
+    values: Tensor
+    view: View
+    recipe: Recipe
+    title: str = ""
+    subtitle: str = ""
+    note: str = ""
+    unit: str = ""
+    signed: bool = False
+    projects: bool = False
+    limit: float | None = None
+    cmap: str | None = None
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        return {"map": self.values.detach().float().cpu().numpy()}
+
+    @property
+    def flat(self) -> np.ndarray:
+        """The map as one number per pixel, (h, w): colour channels summed."""
+        return self.numbers()["map"].sum(0)
+
+    @property
+    def scale(self) -> Scale:
+        """The colours of the map and what they mean."""
+        values = self.flat
+        name = self.cmap or ("polar" if self.signed else "fire")
+        limit = self.limit if self.limit is not None else robust_limit(values)
+        low = -limit if self.signed else 0.0
+        return Scale(name, low, limit, self.unit, bool(values.min() < low), bool(values.max() > limit))
+
+    def compared_with(self, others: Sequence[Heatmap]) -> Heatmap:
+        """Return the map on a scale shared with others."""
+        limit = max(robust_limit(each.flat) for each in (self, *others))
+        return replace(self, limit=limit)
+
+    def spread(self, size: tuple[int, int]) -> np.ndarray:
+        """Return the map (height, width) laid over the whole original picture, NaN where the network saw nothing."""
+        width, height = self.view.original.size
+        left, top, right, bottom = (
+            round(edge * ratio)
+            for edge, ratio in zip(self.view.box, (size[0] / width, size[1] / height) * 2, strict=True)
+        )
+        right, bottom = max(right, left + 1), max(bottom, top + 1)
+        if (right - left, bottom - top) == self.flat.shape[::-1]:
+            values = self.flat
+        else:
+            # Enlarged pixels stay pixels; anything between is interpolated.
+            whole = (right - left) >= 2 * self.flat.shape[1]
+            mode = "nearest" if whole and max(self.flat.shape) < 100 else "bilinear"
+            options: dict[str, Any] = {} if mode == "nearest" else {"align_corners": False, "antialias": True}
+            source = torch.from_numpy(self.flat)[None, None]
+            values = F.interpolate(source, size=(bottom - top, right - left), mode=mode, **options)[0, 0].numpy()
+        canvas = np.full((size[1], size[0]), np.nan, dtype=np.float32)
+        inner = canvas[max(top, 0) : bottom, max(left, 0) : right]
+        inner[:] = values[max(-top, 0) :, max(-left, 0) :][: inner.shape[0], : inner.shape[1]]
+        return canvas
+
+    def _fine(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return a size at which no pixel of the map is lost: made smaller as numbers, signs would cancel."""
+        left, _, right, _ = self.view.box
+        ratio = self.flat.shape[1] / ((right - left) * size[0] / self.view.original.width)
+        return size if ratio <= 1 else (math.ceil(size[0] * ratio), math.ceil(size[1] * ratio))
+
+    def map_image(self, size: tuple[int, int] | None = None) -> Image.Image:
+        """Paint the map in its colours over the extent of the original picture; pale grey where nothing was seen."""
+        size = size or self.view.original.size
+        fine = self._fine(size)
+        if fine != size:
+            return self.map_image(fine).resize(size, Image.Resampling.LANCZOS)
+        scale = self.scale
+        values = self.spread(size)
+        painted = colours.paint(np.nan_to_num(values), scale.low, scale.high, scale.colours)
+        painted[np.isnan(values)] = 225
+        return Image.fromarray(painted)
+
+    def overlay(self, size: tuple[int, int] | None = None) -> Image.Image:
+        """Lay the map over the picture, by default at the original's resolution; weak values leave it visible."""
+        size = size or self.view.original.size
+        fine = self._fine(size)
+        if fine != size:
+            return self.overlay(fine).resize(size, Image.Resampling.LANCZOS)
+        scale, values = self.scale, self.spread(size)
+        seen = ~np.isnan(values)
+        values = np.nan_to_num(values)
+        method = Image.Resampling.NEAREST if size[0] >= 2 * self.view.original.width else Image.Resampling.LANCZOS
+        picture = self.view.original.convert("L").resize(size, method).convert("RGB")
+        base = np.asarray(picture, dtype=np.float32)
+        alpha = (0.85 * (np.abs(values) / scale.high).clip(0, 1) ** 0.7)[..., None]
+        mixed = base * (1 - alpha) + colours.paint(values, scale.low, scale.high, scale.colours) * alpha
+        mixed[~seen] = 0.35 * base[~seen] + 0.65 * 235
+        return Image.fromarray(np.rint(mixed).astype(np.uint8))
+
+    def projection(self) -> Image.Image:
+        """Show a map with colour channels as a picture, mid-grey being zero."""
+        return as_picture(self.numbers()["map"])[0]
+
+    def sheet(self) -> Sheet:
+        original = self.view.original
+        picture = layout.enlarged(original, _SIDE)
+        values = self.flat
+        own = "" if self.limit is None else ", on a shared scale"
+        unit = f"{self.unit}, " if self.unit else ""
+        extent = f"{unit}from {layout.number(values.min())} to {layout.number(values.max())}{own}"
+        map_ = Tile(self.map_image(picture.size), extent, self.scale)
+        last = Tile(self.overlay(picture.size), "over the picture")
+        if self.projects:
+            painted, limit = as_picture(self.numbers()["map"])
+            last = Tile(self.placed(painted, picture.size), f"as a picture: grey is 0, white {layout.number(limit)}")
+            map_ = Tile(map_.image, extent + (", colours summed" if len(self.values) > 1 else ""), map_.scale)
+        tiles = (Tile(picture, self._size_caption()), *((last, map_) if self.projects else (map_, last)))
+        return Sheet(self.title, (tiles,), self.subtitle, self.note)
+
+    def _size_caption(self) -> str:
+        width, height = self.view.original.size
+        seen = self.view.seen.shape
+        whole = f"{width} × {height}"
+        untouched = self.view.box == (0, 0, width, height) and (seen[2], seen[1]) == (width, height)
+        return whole if untouched else f"{whole}, seen at {seen[2]} × {seen[1]}"
+
+    def placed(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """Put an image of what the network saw where it was seen, on a grey of the original's extent."""
+        ratio = size[0] / self.view.original.width, size[1] / self.view.original.height
+        box = [round(edge * r) for edge, r in zip(self.view.box, ratio * 2, strict=True)]
+        inner = (box[2] - box[0], box[3] - box[1])
+        method = Image.Resampling.NEAREST if inner[0] >= 2 * image.width else Image.Resampling.BICUBIC
+        canvas = Image.new("RGB", size, (225, 225, 225))
+        canvas.paste(image.convert("RGB").resize(inner, method), (box[0], box[1]))
+        return canvas
+
+
+@dataclass(frozen=True, eq=False)
+class Picture(Drawing):
+    """A picture that a network made: values (c, h, w) in [0, 1].
+
+    It is written as it is, with nothing around it; pages and figures show it on a sheet.
+    """
+
+    values: Tensor
+    recipe: Recipe
+    title: str = ""
+    subtitle: str = ""
+    note: str = ""
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        return {"picture": self.values.detach().float().cpu().numpy()}
+
+    def image(self) -> Image.Image:
+        """Return the picture itself, at its own size."""
+        return to_image(self.numbers()["picture"])
+
+    def render(self) -> Image.Image:
+        return self.image().convert("RGB")
+
+    def sheet(self) -> Sheet:
+        image = self.image()
+        tile = Tile(layout.enlarged(image, _SIDE), f"{image.width} × {image.height}")
+        return Sheet(self.title, ((tile,),), self.subtitle, self.note)
+
+
+@dataclass(frozen=True, eq=False)
+class Film(Drawing):
+    """Pictures of one size that follow each other: files, of which only the one at hand is read.
+
+    Saved as .gif, .webp or .mp4 it moves, at `fps` frames per second; otherwise it is a sheet of some of its frames.
+    """
+
+    frames: Sequence[Path]
+    recipe: Recipe
+    title: str = ""
+    subtitle: str = ""
+    note: str = ""
+    fps: float = 12.0
+
+    def images(self) -> Iterator[Image.Image]:
+        """Read the frames in RGB, one after the other."""
+        return (open_picture(path).convert("RGB") for path in self.frames)
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        whole = np.stack([np.asarray(image) for image in self.images()])
+        return {"frames": whole.transpose(0, 3, 1, 2).astype(np.float32) / 255}
+
+    def save(self, path: str | Path, *, image: Image.Image | None = None) -> Path:
+        """Write the film: .gif, .webp, or .mp4 (extra `video`); any other picture is a sheet of some of its frames.
+
+        The file appears whole or not at all. Raises OutputError when it cannot be written.
+        """
+        path = Path(path)
+        writers = {".gif": self._write_gif, ".webp": self._write_webp, ".mp4": self._write_mp4}
+        if image is None and path.suffix.lower() in writers:
+            return outputs.write(path, writers[path.suffix.lower()])
+        return super().save(path, image=image)
+
+    def _write_gif(self, file: Path) -> None:
+        # Every frame has colours of its own: a dream's would be bands in a palette for all.
+        first, *others = (image.quantize(256) for image in self.images())
+        first.save(file, save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0, optimize=False)
+
+    def _write_webp(self, file: Path) -> None:
+        first, *others = self.images()
+        first.save(file, save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0, quality=88)
+
+    def _write_mp4(self, file: Path) -> None:
+        outputs.check_ffmpeg()
+        ffmpeg: Any = importlib.import_module("imageio_ffmpeg")
+        # Players read colours at half the resolution, so that sides are even.
+        width, height = (side - side % 2 for side in next(self.images()).size)
+        quality = ["-crf", "18"]
+        try:
+            film = ffmpeg.write_frames(
+                str(file), (width, height), fps=self.fps, quality=None, macro_block_size=2, output_params=quality
+            )
+            film.send(None)
+            for image in self.images():
+                film.send(image.crop((0, 0, width, height)).tobytes())
+            film.close()
+        except RuntimeError as error:
+            raise OutputError(f"ffmpeg cannot write the film: {' '.join(str(error).split())[-300:]}") from None
+
+    def sheet(self) -> Sheet:
+        count = len(self.frames)
+        shown = sorted({round(i * (count - 1) / (_SHOWN - 1)) for i in range(_SHOWN)})
+        per_row = min(4, len(shown))
+        tiles = [
+            Tile(layout.enlarged(open_picture(self.frames[i]).convert("RGB"), _SIDE * 2 // 3), f"frame {i + 1}")
+            for i in shown
+        ]
+        rows = tuple(tuple(tiles[i : i + per_row]) for i in range(0, len(tiles), per_row))
+        return Sheet(self.title, rows, self.subtitle, self.note)
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery(Drawing):
+    """Many tiles on one sheet, with the numbers behind them."""
+
+    content: Sheet
+    values: Mapping[str, Tensor]
+    recipe: Recipe
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        return {name: value.detach().float().cpu().numpy() for name, value in self.values.items()}
+
+    def sheet(self) -> Sheet:
+        return self.content
+
+
+@dataclass(frozen=True, eq=False)
+class Curve(Drawing):
+    """Lines over one axis: `series` by name, each as long as `x`."""
+
+    x: Sequence[float]
+    series: Mapping[str, Sequence[float]]
+    recipe: Recipe
+    title: str = ""
+    subtitle: str = ""
+    note: str = ""
+    x_label: str = ""
+    y_label: str = ""
+
+    def __post_init__(self) -> None:
+        for name, values in self.series.items():
+            if len(values) != len(self.x):
+                raise OptionError(f"curve {name!r} has {len(values)} values for {len(self.x)} positions")
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        return {"x": np.asarray(self.x), **{name: np.asarray(values) for name, values in self.series.items()}}
+
+    def figure(self) -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 3.6), layout="constrained", dpi=150)
+        axes = figure.subplots()
+        for name, values in self.series.items():
+            axes.plot(self.x, values, label=name)
+        axes.set(xlabel=self.x_label, ylabel=self.y_label)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        if len(self.series) > 1:
+            axes.legend(frameon=False)
+        return figure
+
+    def sheet(self) -> Sheet:
+        buffer = io.BytesIO()
+        self.figure().savefig(buffer, format="png")
+        return Sheet(self.title, ((Tile(Image.open(buffer).convert("RGB")),),), self.subtitle, self.note)

@@ -1,1 +1,0 @@
-"""One file per family of methods; each reads like its section of the paper."""

@@ -1,0 +1,223 @@
+"""Wishes: what may be asked of a picture that is being made, beside what excites a unit.
+
+After Olah, Mordvintsev and Schubert, "Feature Visualization" (Distill 2017) and lucid: the energy of a layer
+(DeepDream), a direction in a layer's channels, and what a picture or a set of pictures should not be: noisy (tv, blur),
+bright or dark (l1, l2), alike (diversity). Penalties are positive: subtract them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .baselines import blurred
+from .errors import LayerError, QuestionError, nearest
+from .net import PIXELS, Layer, Net
+
+_BLUR = 1.0
+
+
+def total_variation(pixels: Tensor, beta: float = 2.0) -> Tensor:
+    """Return sum ((x[i,j+1]-x[i,j])^2 + (x[i+1,j]-x[i,j])^2)^(beta/2) per picture, from (n, c, h, w) to (n,).
+
+    With beta = 2 its gradient is minus twice the five-point Laplacian. Mahendran & Vedaldi 2014, arXiv:1412.0035,
+    sec. 3.
+    """
+    down, right = pixels.diff(dim=2).square(), pixels.diff(dim=3).square()
+    if beta == 2:
+        return down.flatten(1).sum(1) + right.flatten(1).sum(1)
+    # Below 2 the derivative has no bound at zero.
+    squares = F.pad(down, (0, 0, 0, 1)) + F.pad(right, (0, 1, 0, 0)) + 1e-8
+    return squares.pow(beta / 2).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What a picture of values x around the network's mean m costs, summed over all values; always positive.
+
+    tv: squared differences of neighbours. l1: |x - m|. l2: (x - m)^2. blur: (x - blurred x)^2, by a Gaussian of 1
+    pixel.
+    """
+
+    name: str
+    mean: tuple[float, ...] = (0.5,)
+    layer: str = PIXELS
+
+    def read(self, activity: Tensor) -> Tensor:
+        """Return the cost of every picture, (n, c, h, w) to (n,)."""
+        if self.name == "tv":
+            return total_variation(activity)
+        if self.name == "blur":
+            return (activity - blurred(activity, _BLUR)).square().flatten(1).sum(1)
+        away = (activity - activity.new_tensor(self.mean)[:, None, None]).flatten(1)
+        return away.abs().sum(1) if self.name == "l1" else away.square().sum(1)
+
+    def __str__(self) -> str:
+        return f"{self.name}()"
+
+    def title(self, net: Net) -> str:
+        """Say in plain words what is asked for."""
+        return {"tv": "total variation", "l1": "L1 norm", "l2": "squared L2 norm", "blur": "fine detail"}[self.name]
+
+
+@dataclass(frozen=True)
+class Energy:
+    """The mean square of a layer's activity: what DeepDream raises."""
+
+    layer: str
+
+    def read(self, activity: Tensor) -> Tensor:
+        """Return the mean square of every picture's activity, (n, ...) to (n,)."""
+        return activity.flatten(1).square().mean(1)
+
+    def __str__(self) -> str:
+        return f"energy({self.layer})"
+
+    def title(self, net: Net) -> str:
+        """Say in plain words what is asked for."""
+        return f"energy of {self.layer or 'the output'}"
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """How different the pictures made for one question are in a layer: minus the mean cosine of their Gram matrices.
+
+    Its sign is that of a wish: add it. Zero for a single picture.
+    """
+
+    layer: str
+
+    def read(self, activity: Tensor) -> Tensor:
+        """Return, per picture, minus its mean cosine with the others, (n, c, h, w) to (n,) in [-1, 1]."""
+        flat = activity.flatten(2)
+        grams = (flat @ flat.transpose(1, 2)).flatten(1)
+        grams = grams / (grams.norm(dim=1, keepdim=True) + 1e-12)
+        cosines = grams @ grams.T
+        return (cosines.diagonal() - cosines.sum(1)) / max(1, len(activity) - 1)
+
+    def __str__(self) -> str:
+        return f"diversity({self.layer})"
+
+    def title(self, net: Net) -> str:
+        """Say in plain words what is asked for."""
+        return f"diversity in {self.layer}"
+
+
+@dataclass(frozen=True)
+class Direction:
+    """How far a layer's activity lies along a vector of its channels.
+
+    The dot product times the cosine to `power`, as in lucid: the cosine alone is easily large where nothing is active.
+    """
+
+    layer: str
+    file: str
+    power: float = 1.0
+
+    @cached_property
+    def vector(self) -> Tensor:
+        """The unit vector, read from the file. Raises QuestionError when it is none."""
+        try:
+            values = np.asarray(np.load(self.file, allow_pickle=False), dtype=np.float32)
+        except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
+            raise QuestionError(f"cannot read a direction from {self.file}: {error}") from None
+        vector = torch.from_numpy(values.reshape(-1))
+        if not (bool(torch.isfinite(vector).all()) and bool(vector.any())):
+            raise QuestionError(f"the direction in {self.file} is zero, or not finite: give one number per channel")
+        return vector / vector.norm()
+
+    def read(self, activity: Tensor) -> Tensor:
+        """Return the mean over places, (n, c) or (n, c, h, w) to (n,)."""
+        places = activity.flatten(2) if activity.ndim > 2 else activity[:, :, None]
+        dots = torch.einsum("ncp,c->np", places, self.vector.to(activity))
+        cosines = (dots / (places.norm(dim=1) + 1e-6)).clamp(min=0.1)
+        return (dots * cosines**self.power).mean(1)
+
+    def __str__(self) -> str:
+        return f"direction({self.layer}, {self.file})"
+
+    def title(self, net: Net) -> str:
+        """Say in plain words what is asked for."""
+        return f"direction {Path(self.file).stem} of {self.layer or 'the output'}"
+
+
+Wish = Penalty | Energy | Diversity | Direction
+
+
+def judges_making(term: object) -> bool:
+    """Whether a term is about pictures that are being made, and says nothing of a given one."""
+    return isinstance(term, (Penalty, Diversity))
+
+
+def wish(net: Net, name: str, inside: str) -> Wish:
+    """Read `name(inside)` of a question. Raises QuestionError, or LayerError for a layer that cannot be asked so."""
+    if name not in _READERS:
+        raise QuestionError(f"there is no {name}(...): known are {nearest(name, ('p', *_READERS))}")
+    return _READERS[name](net, name, inside)
+
+
+def _penalty(net: Net, name: str, inside: str) -> Penalty:
+    if inside:
+        raise QuestionError(f"{name}() is about the picture and takes nothing: ask as '243 - 0.01*{name}()'")
+    return Penalty(name, net.mean)
+
+
+def _layer(net: Net, name: str, inside: str) -> Layer:
+    if not inside:
+        some = _spatial(net) or list(net.layers)
+        raise QuestionError(
+            f"{name}() needs a layer: ask as {name}({some[len(some) // 2]}), or of another of {nearest('', some)}"
+        )
+    return net.layer(inside)
+
+
+def _energy(net: Net, name: str, inside: str) -> Energy:
+    return Energy(_layer(net, name, inside).name)
+
+
+def _diversity(net: Net, name: str, inside: str) -> Diversity:
+    layer = _layer(net, name, inside)
+    if not layer.spatial:
+        raise LayerError(
+            f"diversity compares what lies where in a layer, and {layer.name or 'the output'} of {net.name} has shape "
+            f"{layer.shape}, without places: name a layer (c, h, w), as {nearest(layer.name, _spatial(net))}"
+        )
+    return Diversity(layer.name)
+
+
+def _direction(net: Net, name: str, inside: str) -> Direction:
+    match = re.fullmatch(r"([^,]+?)\s*,\s*(.+)", inside)
+    if match is None:
+        raise QuestionError("a direction is asked for as direction(layer, file.npy), one number per channel")
+    layer = _layer(net, name, match[1])
+    found = Direction(layer.name, match[2])
+    if (len(layer.shape) != 1 and not layer.spatial) or len(found.vector) != layer.shape[0]:
+        raise QuestionError(
+            f"{match[2]} holds {len(found.vector)} numbers for layer {layer.name!r} of shape {layer.shape}: give one "
+            "per channel"
+        )
+    return found
+
+
+def _spatial(net: Net) -> list[str]:
+    return [layer.name for layer in net.layers.values() if layer.spatial and layer.leaf]
+
+
+_READERS: dict[str, Callable[[Net, str, str], Wish]] = {
+    "energy": _energy,
+    "direction": _direction,
+    "diversity": _diversity,
+    "tv": _penalty,
+    "l1": _penalty,
+    "l2": _penalty,
+    "blur": _penalty,
+}

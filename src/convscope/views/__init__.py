@@ -1,0 +1,1 @@
+"""Views: what layers and units of a network hold."""
