@@ -22,7 +22,7 @@ import torchvision
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from convscope import Net, ask
+from convscope import Net, as_objective
 from convscope.registry import find
 
 Run = Callable[[], object]
@@ -47,7 +47,7 @@ def network(name: str) -> Net:
 
 
 def ours(net: Net, pixels: torch.Tensor, method: str) -> Run:
-    function, objective = find(method).function, ask(net, CLASS)
+    function, objective = find(method).function, as_objective(net, CLASS)
     return lambda: function(net, pixels, objective, layer="layer4", align="stretch")
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from convscope import Net, load, predict, tap
 from convscope.synthesis.class_model import class_model
 from convscope.synthesis.maximize import maximize
-from convscope.synthesis.transforms import Shake
+from convscope.synthesis.transforms import Transform
 
 
 def layers_of(net: Net) -> list[str]:
@@ -51,10 +51,10 @@ def best_of_photographs(net: Net, units: list[tuple[str, int]], paths: list[Path
 
 def shaken_score(net: Net, picture: Tensor, name: str, channel: int) -> float:
     """The mean activity over 16 fresh shifts of up to an eighth of the side."""
-    shake = Shake(jitter=min(net.size) / 8)
-    drawn = shake.draw(range(1000, 1016), 1)[0]
+    transform = Transform(jitter=min(net.size) / 8)
+    drawn = transform.draw(range(1000, 1016), 1)[0]
     with torch.inference_mode():
-        seen = shake(picture[None].expand(16, -1, -1, -1), drawn)
+        seen = transform(picture[None].expand(16, -1, -1, -1), drawn)
         return float(tap(net, seen, [name])[name][:, channel].mean())
 
 

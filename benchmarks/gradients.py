@@ -20,7 +20,7 @@ import torch
 import torchvision
 from torch import nn
 
-from convscope import Net, ask
+from convscope import Net, as_objective
 from convscope.attribution.cam import grad_cam
 from convscope.attribution.deconvnet import deconvnet, guided_backprop
 from convscope.attribution.gradient import gradient
@@ -29,12 +29,12 @@ Run = Callable[[], object]
 
 
 def contenders(batch: int) -> dict[str, Run]:
-    """Build what is timed: ResNet-50 with random weights and one class as the question."""
+    """Build what is timed: ResNet-50 with random weights and one class as the objective."""
     torch.manual_seed(0)
     body = torchvision.models.resnet50(weights=None).eval()
     net = Net(body, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), name="resnet50")
     pixels = torch.rand(batch, 3, 224, 224)
-    objective = ask(net, 281)
+    objective = as_objective(net, 281)
 
     def bare() -> torch.Tensor:
         x = pixels.clone().requires_grad_()

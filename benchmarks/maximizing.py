@@ -3,9 +3,9 @@
     python benchmarks/maximizing.py [--net resnet18] [--rounds 7] [--steps 40] [--lucent FOLDER]
 
 A network with random weights, 224 x 224 pixels, one channel asked for, as `maximize` does by default: Fourier, the
-standard shake, Adam. Contenders run in turn, round after round; a contender's figure is its quickest step of all rounds
-(what else the machine does can only make a step slower), a ratio that of two figures. The first sixteen steps, in which
-gradient is led past silent rectifiers, are counted apart. "bare" runs nothing but the modules up to the layer, on a
+standard transform, Adam. Contenders run in turn, round after round; a contender's figure is its quickest step of all
+rounds (what else the machine does can only make a step slower), a ratio that of two figures. The first sixteen steps, in
+which gradient is led past silent rectifiers, are counted apart. "bare" runs nothing but the modules up to the layer, on a
 picture as `ascend` shows it (noise: max pooling is twice as quick on a flat one).
 
 lucent's last release, 0.1.8, needs kornia <= 0.4.1 and, to be imported, IPython (a notebook's display, stood in for
@@ -53,11 +53,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from convscope import Net, ask, load
+from convscope import Net, as_objective, load
 from convscope.context import tracked_by
 from convscope.synthesis.ascent import Steps, ascend
 from convscope.synthesis.parametrizations import begin
-from convscope.synthesis.transforms import shake_for
+from convscope.synthesis.transforms import transform_for
 
 SIDE = 224
 LAYERS = {"squeezenet1_0": ("features.5", "features.12", "classifier.1"), "resnet18": ("layer1", "layer3", "layer4")}
@@ -93,10 +93,10 @@ def ours(net: Net, layer: str, steps: int, pictures: int = 1) -> Times:
             yield item
         stamps.append(time.perf_counter())
 
-    questions = [ask(net, f"{layer}:{CHANNEL + i}") for i in range(pictures)]
+    objectives = [as_objective(net, f"{layer}:{CHANNEL + i}") for i in range(pictures)]
     start = begin("fourier", torch.full((pictures, 3, SIDE, SIDE), 0.5), list(range(pictures)))
     with tracked_by(tracker):
-        ascend(net, questions, start, shake=shake_for("standard", SIDE), steps=Steps(steps))
+        ascend(net, objectives, start, transform=transform_for("standard", SIDE), steps=Steps(steps))
     return between(stamps)
 
 
@@ -115,10 +115,10 @@ def modules_to(body: Any, layer: str) -> nn.Sequential:
 
 def bare(net: Net, layer: str, steps: int) -> Times:
     """Time forward and backward passes to a layer, and nothing else."""
-    modules, shake = modules_to(copy.deepcopy(net.body), layer), shake_for("standard", SIDE)
+    modules, transform = modules_to(copy.deepcopy(net.body), layer), transform_for("standard", SIDE)
     mean, std = (torch.tensor(values)[:, None, None] for values in (net.mean, net.std))
     picture = begin("fourier", torch.full((1, 3, SIDE, SIDE), 0.5), [0]).pixels().detach()
-    pixels = shake(picture, shake.draw([0], 1)[0]).requires_grad_()
+    pixels = transform(picture, transform.draw([0], 1)[0]).requires_grad_()
     stamps = [time.perf_counter()]
     for _ in range(steps):
         score = modules((pixels - mean) / std)[:, CHANNEL].mean()

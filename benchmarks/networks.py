@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-from convscope import Net, ask, load
+from convscope import Net, as_objective, load
 from convscope.attribution.gradient import gradient
 
 ROUNDS, BATCH = 9, 4
@@ -73,7 +73,7 @@ def rows(name: str, contenders: dict[str, Callable[[], Net]]) -> None:
         for kind, net in nets.items():
             pixels = torch.rand(BATCH, 3, *net.size)
             began = time.perf_counter()
-            gradient(net, pixels, ask(net, 7))
+            gradient(net, pixels, as_objective(net, 7))
             if round_:
                 seconds[kind].append(time.perf_counter() - began)
     for kind, times in seconds.items():

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import torch
 
-from convscope import Net, ask, load
+from convscope import Net, as_objective, load
 from convscope.attribution.occlusion import occlusion
 from convscope.incremental.covering import Squares
 
@@ -40,7 +40,7 @@ def network(name: str) -> Net:
 
 
 def ours(net: Net, pixels: torch.Tensor, patch: int, stride: int) -> torch.Tensor:
-    return occlusion(net, pixels, ask(net, CLASS), patch=patch, stride=stride, fill="grey")
+    return occlusion(net, pixels, as_objective(net, CLASS), patch=patch, stride=stride, baseline="grey")
 
 
 def captum(net: Net, pixels: torch.Tensor, patch: int, stride: int, batch: int) -> torch.Tensor:

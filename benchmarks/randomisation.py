@@ -2,7 +2,7 @@
 
     python benchmarks/randomisation.py PICTURE... [--weights squeezenet1_0.safetensors] [--stages 4] [--slow 4]
 
-The network is SqueezeNet where its weights are given, else zfnet64 at 128 pixels. The question is the network's first
+The network is SqueezeNet where its weights are given, else zfnet64 at 128 pixels. The objective is the network's first
 choice for each picture. Layers lose their weights from the output down, in as many stages; a method that takes longer
 than `--slow` seconds a map is asked about the first picture only.
 """

@@ -17,7 +17,7 @@ import json, resource, sys, time
 import torch
 from convscope import ask, load
 from convscope.methods.rise import Masks, rise
-from convscope.reporting import listen
+from convscope.context import listen
 
 way, masks, side = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 net = load("zfnet64")

@@ -49,11 +49,11 @@ class Task:
     def ours(self, space: str) -> Run:
         terms = [(-1.0, Content(self.content, self.held))]
         terms += [(-100.0 / len(self.styles), Style(layer, target)) for layer, target in self.grams.items()]
-        question = Objective(tuple(terms))
+        objective = Objective(tuple(terms))
 
         def run(count: int) -> object:
             start = begin(space, self.picture, [0], spread=0.0)  # type: ignore[arg-type]
-            return ascend(self.net, [question], start, steps=Steps(count, "adam", 0.02), redirect=False)
+            return ascend(self.net, [objective], start, steps=Steps(count, "adam", 0.02), redirect=False)
 
         return run
 

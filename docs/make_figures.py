@@ -93,10 +93,10 @@ def answers(net: Net) -> None:
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "chelsea.png"
         Image.fromarray(data.chelsea()[:, 60:360]).resize((150, 150), Image.Resampling.LANCZOS).save(picture)
-        for question in ("pixel", "box"):
-            example = IMAGES.parent.parent / "examples" / f"why_this_{question}.py"
+        for objective in ("pixel", "box"):
+            example = IMAGES.parent.parent / "examples" / f"why_this_{objective}.py"
             runpy.run_path(str(example))["main"](str(picture), folder)
-            (Path(folder) / f"{question}-occlusion.png").replace(IMAGES / f"chelsea-{question}.png")
+            (Path(folder) / f"{objective}-occlusion.png").replace(IMAGES / f"chelsea-{objective}.png")
         (block,) = (b for b in _blocks() if "class Alike" in b)
         exec(block.replace("cat.jpg", str(picture)).replace("alike.png", str(IMAGES / "chelsea-alike.png")), {})
 

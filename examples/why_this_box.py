@@ -53,8 +53,8 @@ def main(picture: str, folder: str) -> None:
     box, label = found["boxes"][0].tolist(), int(found["labels"][0])
     print(f"{shipped.class_name(label)}, {float(found['scores'][0]):.2f}, in {box}")
 
-    question = convscope.box_score(box, label, called=shipped.class_name(label))
-    net = convscope.Net(detector, **seen, output=question)
+    objective = convscope.box_score(box, label, called=shipped.class_name(label))
+    net = convscope.Net(detector, **seen, output=objective)
     methods = {"saliency": {}, "smooth_grad": {"samples": 10}, "hires_cam": {"layer": "features.7"}}
     for method, options in (methods | {"occlusion": {"patch": 24, "stride": 8}}).items():
         drawing = convscope.explain(net, picture, method, **options)

@@ -41,7 +41,7 @@ def main(picture: str, folder: str) -> None:
     scores = net(net.read(picture))[0]
     label = int(scores.mean((1, 2)).argmax())
     row, column = divmod(int(scores[label].argmax()), scores.shape[2])
-    # Grad-CAM weighs channels over the whole picture; HiResCAM weighs every place by itself, and a question about one
+    # Grad-CAM weighs channels over the whole picture; HiResCAM weighs every place by itself, and an objective about one
     # place needs that. The last layer knows only this place: an earlier one shows what it was made of.
     methods = {"saliency": {}, "hires_cam": {"layer": "features.7"}, "occlusion": {"patch": 24, "stride": 8}}
     for method, options in methods.items():

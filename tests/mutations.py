@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 Edit = tuple[int, str, bytes]
 
 
-def edits(places: st.SearchStrategy[int]) -> st.SearchStrategy[list[Edit]]:
+def edits(positions: st.SearchStrategy[int]) -> st.SearchStrategy[list[Edit]]:
     """One to four edits: bytes set, dropped or added at a place, or the rest cut off."""
     kinds = st.sampled_from(["set", "drop", "add", "cut"])
-    return st.lists(st.tuples(places, kinds, st.binary(min_size=1, max_size=5)), min_size=1, max_size=4)
+    return st.lists(st.tuples(positions, kinds, st.binary(min_size=1, max_size=5)), min_size=1, max_size=4)
 
 
 def mutated(content: bytes, changes: list[Edit]) -> bytes:
     """Apply edits to the content of a file."""
-    for place, kind, new in changes:
-        at = place % max(len(content), 1)
+    for position, kind, new in changes:
+        at = position % max(len(content), 1)
         head, tail = content[:at], content[at:]
         content = {
             "set": head + new + tail[len(new) :], "drop": head + tail[len(new) :], "add": head + new + tail, "cut": head

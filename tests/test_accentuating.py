@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from convscope import Net, ask, load, tap
+from convscope import Net, as_objective, load, tap
 from convscope.cli import run
 from convscope.drawing.drawings import read_recipe
-from convscope.errors import LayerError, QuestionError, SynthesisError
+from convscope.errors import LayerError, ObjectiveError, SynthesisError
 from convscope.synthesis.accentuate import Change, Kept, accentuate
 from convscope.synthesis.likeness import Content
 from convscope.zoo.samples import digits
@@ -26,7 +26,7 @@ HARD = torch.cat([pictures(1, dtype=torch.float32)[0, :, :10].round(), pictures(
 
 def test_nothing_asked_gives_the_photograph_back() -> None:
     for kind in ("sequential", "residual"):
-        for options in ({"shake": "light"}, {"shake": "none", "keep": "pixels"}):
+        for options in ({"transform": "light"}, {"transform": "none", "keep": "pixels"}):
             drawing = accentuate(tiny(kind, dtype=torch.float32), HARD, of="dog", strength=0, steps=12, **options)
             found = drawing.numbers()
             assert np.abs(found["accentuated"] - HARD.numpy()).max() < 1 / 255
@@ -43,13 +43,13 @@ def test_a_change_begins_at_nothing_and_stays_in_its_window() -> None:
     assert moved[5:9, 3:].any() and not moved[window[0, 0] == 0].any()
 
 
-@pytest.mark.parametrize("shake", [None, "standard"])
+@pytest.mark.parametrize("transform", [None, "standard"])
 @pytest.mark.parametrize("of", ["relu2:5@3,2", "conv2:3@0,0", "pool1:1@centre"])
-def test_a_unit_at_a_place_changes_only_what_it_sees(of: str, shake: str | None) -> None:
+def test_a_unit_at_a_place_changes_only_what_it_sees(of: str, transform: str | None) -> None:
     net = load("lenet5")
-    found = accentuate(net, digits()[8], of=of, shake=shake, steps=10).numbers()
-    layer, place = of.partition(":")[0], of.partition("@")[2]
-    at = (7, 7) if place == "centre" else tuple(int(number) for number in place.split(","))
+    found = accentuate(net, digits()[8], of=of, transform=transform, steps=10).numbers()
+    layer, position = of.partition(":")[0], of.partition("@")[2]
+    at = (7, 7) if position == "centre" else tuple(int(number) for number in position.split(","))
     top, left, bottom, right = net.layer(layer).field.box(at, (28, 28))
     beyond = np.ones((28, 28), dtype=bool)
     beyond[top:bottom, left:right] = False
@@ -62,13 +62,13 @@ def test_a_unit_at_a_place_changes_only_what_it_sees(of: str, shake: str | None)
 @pytest.mark.parametrize("of", ["3", "relu2:5", "conv2:3@max", "conv1:2@10,10", "p(5)", "relu4:7 - 0.5*8"])
 def test_strength_raises_and_its_negative_lowers(of: str) -> None:
     net, digit = load("lenet5"), digits()[8]
-    question = ask(net, of)
+    objective = as_objective(net, of)
 
     def score(strength: float) -> float:
         found = accentuate(net, digit, of=of, strength=strength, steps=30).numbers()["accentuated"]
-        return float(question(net, torch.from_numpy(found)[None]))
+        return float(objective(net, torch.from_numpy(found)[None]))
 
-    before = float(question(net, net.read(digit)))
+    before = float(objective(net, net.read(digit)))
     assert score(1) > before and score(3) > before
     assert score(-1) < before
 
@@ -137,7 +137,7 @@ def test_a_score_that_did_not_move_is_said() -> None:
 
 def test_mistakes_are_refused() -> None:
     net = tiny("sequential", dtype=torch.float32)
-    with pytest.raises(QuestionError, match="judges a picture that is being made"):
+    with pytest.raises(ObjectiveError, match="judges a picture that is being made"):
         accentuate(net, HARD, of="dog - 0.1*tv()")
     with pytest.raises(LayerError, match="nearest"):
         accentuate(net, HARD, of="dog", keep="layer9")
@@ -148,8 +148,8 @@ def test_the_command_takes_a_negative_strength_and_writes_a_recipe(tmp_path: Pat
     words = ["accentuate", str(digits()[3]), "--net", "lenet5", "--strength", "-3", "--steps", "5", "-o", str(out)]
     assert run(words) == 0
     recipe = read_recipe(out)
-    assert recipe.question == "3" and recipe.options["strength"] == -3 and recipe.options["keep"] == "relu2"
-    assert {"steps", "rate", "shake", "weight", "seed"} <= set(recipe.options)
+    assert recipe.objective == "3" and recipe.options["strength"] == -3 and recipe.options["keep"] == "relu2"
+    assert {"steps", "rate", "transform", "weight", "seed"} <= set(recipe.options)
     assert Image.open(out).width > 600
 
 

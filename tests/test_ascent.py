@@ -15,12 +15,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from convscope import Net, ask, tap
+from convscope import Net, as_objective, tap
 from convscope.context import listen, tracked_by
 from convscope.errors import OptionError, OutOfMemory, OutputError, SynthesisError
 from convscope.synthesis.ascent import Made, Steps, Watch, ascend
 from convscope.synthesis.parametrizations import Fourier, Pixels, begin
-from convscope.synthesis.transforms import Shake, shake_for
+from convscope.synthesis.transforms import Transform, transform_for
 from networks import pictures, tiny
 
 SIDE = 6
@@ -64,11 +64,11 @@ def linear(weights: Tensor | None = None) -> Net:
     """A network of one class, whose score is w . (x - mean) / std."""
     body = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 1, bias=False)).double()
     with torch.no_grad():
-        body[1].weight.copy_(slopes() if weights is None else weights)
+        body[1].weight.copy_(grads() if weights is None else weights)
     return Net(body, mean=MEAN, std=STD, size=SIDE, channels=1, name="linear")
 
 
-def slopes() -> Tensor:
+def grads() -> Tensor:
     return torch.randn(1, SIDE * SIDE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
@@ -89,9 +89,9 @@ def grey(count: int, side: int, channels: int = 3) -> Tensor:
     return torch.full((count, channels, side, side), 0.5, dtype=torch.float64)
 
 
-def gradient(net: Net, question: str, pixels: Tensor) -> Tensor:
+def gradient(net: Net, objective: str, pixels: Tensor) -> Tensor:
     leaf = pixels.clone().requires_grad_()
-    return torch.autograd.grad(ask(net, question)(net, leaf).sum(), leaf)[0]
+    return torch.autograd.grad(as_objective(net, objective)(net, leaf).sum(), leaf)[0]
 
 
 # Closed forms
@@ -109,10 +109,10 @@ def gradient(net: Net, question: str, pixels: Tensor) -> Tensor:
 )
 def test_a_linear_score_converges_to_its_weights_over_twice_lambda(steps: Steps, within: float) -> None:
     net, weight = linear(), 0.7
-    made = ascend(net, [ask(net, f"0 - {weight}*l2()")], Pixels(mean_picture(), bounded=False), steps=steps)
-    expected = MEAN + slopes().view(1, 1, SIDE, SIDE) / STD / (2 * weight)
+    made = ascend(net, [as_objective(net, f"0 - {weight}*l2()")], Pixels(mean_picture(), bounded=False), steps=steps)
+    expected = MEAN + grads().view(1, 1, SIDE, SIDE) / STD / (2 * weight)
     torch.testing.assert_close(made.pixels, expected, rtol=0, atol=within)
-    best = float((slopes() / STD).square().sum() / (4 * weight))
+    best = float((grads() / STD).square().sum() / (4 * weight))
     torch.testing.assert_close(made.scores, torch.tensor([best], dtype=torch.float64), rtol=1e-5, atol=0)
 
 
@@ -120,24 +120,24 @@ def test_without_a_penalty_a_linear_score_diverges() -> None:
     net = linear()
     for count in (20, 200):
         start = Pixels(mean_picture(), bounded=False)
-        made = ascend(net, [ask(net, 0)], start, steps=Steps(count, by="ascent", rate=0.3))
-        expected = MEAN + count * 0.3 * slopes().view(1, 1, SIDE, SIDE) / STD
+        made = ascend(net, [as_objective(net, 0)], start, steps=Steps(count, by="ascent", rate=0.3))
+        expected = MEAN + count * 0.3 * grads().view(1, 1, SIDE, SIDE) / STD
         torch.testing.assert_close(made.pixels, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_bounded_pixels_end_at_black_and_white() -> None:
     net = linear()
-    made = ascend(net, [ask(net, 0)], Pixels(mean_picture()), steps=Steps(30, by="ascent", rate=0.5))
-    assert torch.equal(made.pixels, (slopes() > 0).double().view(1, 1, SIDE, SIDE))
+    made = ascend(net, [as_objective(net, 0)], Pixels(mean_picture()), steps=Steps(30, by="ascent", rate=0.5))
+    assert torch.equal(made.pixels, (grads() > 0).double().view(1, 1, SIDE, SIDE))
 
 
-def adam_by_hand(start: Fourier, net: Net, question: str, count: int, rate: float) -> list[np.ndarray]:
+def adam_by_hand(start: Fourier, net: Net, objective: str, count: int, rate: float) -> list[np.ndarray]:
     """Kingma & Ba's algorithm 1, uphill."""
     free = start.free.detach().clone()
     m, v, seen = torch.zeros_like(free), torch.zeros_like(free), []
     for t in range(1, count + 1):
         start.restore(free)
-        (g,) = torch.autograd.grad(ask(net, question)(net, start.pixels()).sum(), start.free)
+        (g,) = torch.autograd.grad(as_objective(net, objective)(net, start.pixels()).sum(), start.free)
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
         free = free + rate * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
         start.restore(free)
@@ -150,14 +150,16 @@ def adam_by_hand(start: Fourier, net: Net, question: str, count: int, rate: floa
 def test_adam_is_the_papers(space: Any, size: tuple[int, int]) -> None:
     net = tiny("residual")
     values = torch.full((2, 3, *size), 0.5, dtype=torch.float64)
-    made = ascend(net, [ask(net, "stem:2")], begin(space, values, [0, 1]), steps=Steps(10, rate=0.03), redirect=False)
+    made = ascend(
+        net, [as_objective(net, "stem:2")], begin(space, values, [0, 1]), steps=Steps(10, rate=0.03), redirect=False
+    )
     expected = adam_by_hand(begin(space, values, [0, 1], bounded=space != "pixels"), net, "stem:2", 10, 0.03)
     np.testing.assert_allclose(made.pixels, expected[-1], atol=1e-6)
 
 
 def test_mean_scaling_is_deepdreams_step() -> None:
     net, start = tiny("functional"), Recorded(pictures(2))
-    ascend(net, [ask(net, "energy(b)")], start, steps=Steps(5, by="ascent", rate=0.02, scaling="mean"))
+    ascend(net, [as_objective(net, "energy(b)")], start, steps=Steps(5, by="ascent", rate=0.02, scaling="mean"))
     pixels = pictures(2)
     for seen in start.seen:
         g = gradient(net, "energy(b)", pixels)
@@ -171,7 +173,7 @@ def test_mean_scaling_is_deepdreams_step() -> None:
 def test_progress_is_made_as_asked_unless_the_step_is_too_long(wanted: float, limit: float) -> None:
     net, start = tiny("functional"), Recorded(pictures(2), bounded=False)
     steps = Steps(4, by="ascent", rate=wanted, scaling="progress", limit=limit)
-    ascend(net, [ask(net, "bee")], start, steps=steps)
+    ascend(net, [as_objective(net, "bee")], start, steps=steps)
     pixels = pictures(2)
     for seen in start.seen:
         g = gradient(net, "bee", pixels)
@@ -182,16 +184,16 @@ def test_progress_is_made_as_asked_unless_the_step_is_too_long(wanted: float, li
 
 def test_progress_on_a_linear_score_is_exact() -> None:
     net, start = linear(), Recorded(mean_picture(), bounded=False)
-    ascend(net, [ask(net, 0)], start, steps=Steps(3, by="ascent", rate=2.0, scaling="progress", limit=1e9))
-    scores = [float(ask(net, 0)(net, seen)) for seen in start.seen]
+    ascend(net, [as_objective(net, 0)], start, steps=Steps(3, by="ascent", rate=2.0, scaling="progress", limit=1e9))
+    scores = [float(as_objective(net, 0)(net, seen)) for seen in start.seen]
     assert scores == pytest.approx([2, 4, 6])
 
 
-def yosinski(net: Net, question: str, pixels: Tensor, steps: Steps) -> Iterator[np.ndarray]:
+def yosinski(net: Net, objective: str, pixels: Tensor, steps: Steps) -> Iterator[np.ndarray]:
     """The toolbox's loop, pixel by pixel: step, decay, blur every n, small norms, small contributions, crop."""
     x, mean = pixels.numpy().copy(), np.array(net.mean)[:, None, None]
     for step in range(steps.count):
-        g = gradient(net, question, torch.from_numpy(x)).numpy()
+        g = gradient(net, objective, torch.from_numpy(x)).numpy()
         x = x + steps.rate * g
         for k in range(len(x)):
             away = (x[k] - mean) * (1 - steps.decay)
@@ -229,7 +231,7 @@ def test_yosinskis_regularisers(parts: dict[str, Any]) -> None:
     # Of 21 x 21 pixels one lies exactly at these percentiles.
     net, start = tiny("sequential"), Recorded(pictures(2, side=21))
     steps = Steps(7, by="ascent", rate=3.0, **parts)
-    ascend(net, [ask(net, "dog")], start, steps=steps, redirect=False)
+    ascend(net, [as_objective(net, "dog")], start, steps=steps, redirect=False)
     expected = list(yosinski(net, "dog", pictures(2, side=21), steps))
     assert len(start.seen) == 7
     for seen, by_loop in zip(start.seen, expected, strict=True):
@@ -244,8 +246,10 @@ def test_the_same_seed_makes_the_same_bytes() -> None:
 
     def make(seed: int) -> Made:
         start = begin("fourier", torch.full((2, 3, 20, 20), 0.5), [seed, seed + 1])
-        shake = Shake(jitter=2, rotate=10, noise=0.02, views=2)
-        return ascend(net, [ask(net, "dog")], start, shake=shake, steps=Steps(20), seeds=[seed, seed + 1])
+        transform = Transform(jitter=2, rotate=10, noise=0.02, views=2)
+        return ascend(
+            net, [as_objective(net, "dog")], start, transform=transform, steps=Steps(20), seeds=[seed, seed + 1]
+        )
 
     one, same, other = make(5), make(5), make(6)
     assert torch.equal(one.pixels, same.pixels) and one.history == same.history
@@ -254,13 +258,14 @@ def test_the_same_seed_makes_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("space", ["fourier", "pixels", "maco"])
 @pytest.mark.parametrize(
-    "shake", [Shake(), Shake(jitter=2, rotate=10, scale=0.1), Shake(crop=(0.4, 0.8), noise=0.05, views=3)],
+    "transform",
+    [Transform(), Transform(jitter=2, rotate=10, scale=0.1), Transform(crop=(0.4, 0.8), noise=0.05, views=3)],
     ids=["still", "shaken", "crops"],
 )  # fmt: skip
-def test_a_picture_is_made_alike_alone_and_among_others(space: Any, shake: Shake) -> None:
+def test_a_picture_is_made_alike_alone_and_among_others(space: Any, transform: Transform) -> None:
     net, seeds = tiny("residual"), [4, 9, 2, 7]
-    asked = [ask(net, "dog - 0.001*tv()"), ask(net, "stem:1")]
-    options: dict[str, Any] = {"shake": shake, "steps": Steps(20)}
+    asked = [as_objective(net, "dog - 0.001*tv()"), as_objective(net, "stem:1")]
+    options: dict[str, Any] = {"transform": transform, "steps": Steps(20)}
     together = ascend(net, asked, begin(space, grey(4, 20), seeds), seeds=seeds, **options)
     for k, seed in enumerate(seeds):
         alone = ascend(net, [asked[k // 2]], begin(space, grey(1, 20), [seed]), seeds=[seed], **options)
@@ -270,20 +275,27 @@ def test_a_picture_is_made_alike_alone_and_among_others(space: Any, shake: Shake
 
 def test_one_seed_is_counted_up_for_all() -> None:
     net = tiny("sequential")
-    options: dict[str, Any] = {"shake": Shake(jitter=3), "steps": Steps(10)}
-    one = ascend(net, [ask(net, 1)], Pixels(pictures(3)), seeds=[5], **options)
-    three = ascend(net, [ask(net, 1)], Pixels(pictures(3)), seeds=[5, 6, 7], **options)
+    options: dict[str, Any] = {"transform": Transform(jitter=3), "steps": Steps(10)}
+    one = ascend(net, [as_objective(net, 1)], Pixels(pictures(3)), seeds=[5], **options)
+    three = ascend(net, [as_objective(net, 1)], Pixels(pictures(3)), seeds=[5, 6, 7], **options)
     assert torch.equal(one.pixels, three.pixels)
 
 
 def test_a_step_follows_the_mean_over_views_of_what_was_shaken() -> None:
-    net, shake = tiny("functional"), Shake(jitter=2, rotate=15, views=3)
-    start, drawn = Recorded(pictures(2), bounded=False), shake.draw([0, 1], 1)[0]
-    ascend(net, [ask(net, "bee - 0.3*l2()")], start, shake=shake, steps=Steps(1, by="ascent", rate=0.1), redirect=False)
+    net, transform = tiny("functional"), Transform(jitter=2, rotate=15, views=3)
+    start, drawn = Recorded(pictures(2), bounded=False), transform.draw([0, 1], 1)[0]
+    ascend(
+        net,
+        [as_objective(net, "bee - 0.3*l2()")],
+        start,
+        transform=transform,
+        steps=Steps(1, by="ascent", rate=0.1),
+        redirect=False,
+    )
     leaf = pictures(2).requires_grad_()
-    shaken = ask(net, "bee")(net, shake(leaf, drawn)).view(2, 3).mean(1)
+    shaken = as_objective(net, "bee")(net, transform(leaf, drawn)).view(2, 3).mean(1)
     # What is wished of the picture is wished of it as it is, once.
-    (expected,) = torch.autograd.grad((shaken - 0.3 * ask(net, "l2()")(net, leaf)).sum(), leaf)
+    (expected,) = torch.autograd.grad((shaken - 0.3 * as_objective(net, "l2()")(net, leaf)).sum(), leaf)
     torch.testing.assert_close(start.seen[0], pictures(2) + 0.1 * expected, rtol=0, atol=1e-9)
 
 
@@ -291,17 +303,17 @@ def test_diversity_drives_pictures_of_one_question_apart() -> None:
     net = tiny("functional")
     values = pictures(1).repeat(3, 1, 1, 1) + 0.01 * pictures(3, seed=5)
     options: dict[str, Any] = {"steps": Steps(60, rate=0.02)}
-    alike = ascend(net, [ask(net, "bee")], Pixels(values), **options)
-    apart = ascend(net, [ask(net, "bee + 30*diversity(a)")], Pixels(values), **options)
-    diversity = ask(net, "diversity(a)")
+    alike = ascend(net, [as_objective(net, "bee")], Pixels(values), **options)
+    apart = ascend(net, [as_objective(net, "bee + 30*diversity(a)")], Pixels(values), **options)
+    diversity = as_objective(net, "diversity(a)")
     assert diversity(net, apart.pixels).mean() > diversity(net, alike.pixels).mean() + 0.05
 
 
 def test_scores_are_those_of_the_pictures_as_they_are() -> None:
     net = tiny("sequential")
-    questions = [ask(net, "dog - 0.01*tv()"), ask(net, "3:1 + energy(0)")]
-    made = ascend(net, questions, Pixels(pictures(4)), shake=Shake(jitter=2), steps=Steps(12))
-    expected = torch.cat([questions[0](net, made.pixels[:2]), questions[1](net, made.pixels[2:])])
+    objectives = [as_objective(net, "dog - 0.01*tv()"), as_objective(net, "3:1 + energy(0)")]
+    made = ascend(net, objectives, Pixels(pictures(4)), transform=Transform(jitter=2), steps=Steps(12))
+    expected = torch.cat([objectives[0](net, made.pixels[:2]), objectives[1](net, made.pixels[2:])])
     torch.testing.assert_close(made.scores, expected)
     assert made.steps == 12 and len(made.history) == 2 and not made.interrupted and made.moved == [True] * 4
 
@@ -319,7 +331,7 @@ def test_the_network_is_stopped_at_the_layer(squeezenet: Net) -> None:
     ]
     try:
         start = begin("fourier", torch.full((1, 3, 64, 64), 0.5), [0])
-        ascend(squeezenet, [ask(squeezenet, "features.4:3")], start, steps=Steps(3))
+        ascend(squeezenet, [as_objective(squeezenet, "features.4:3")], start, steps=Steps(3))
     finally:
         for handle in handles:
             handle.remove()
@@ -355,7 +367,7 @@ def test_nothing_is_left_behind(kind: str, fails: bool) -> None:
     before = state(net.body)
     start = begin("fourier", grey(2, 20), [0, 1])
     try:
-        ascend(net, [ask(net, "dog - 0.1*tv()")], start, shake=shake_for("crops", 20), steps=Steps(12))
+        ascend(net, [as_objective(net, "dog - 0.1*tv()")], start, transform=transform_for("crops", 20), steps=Steps(12))
     except ZeroDivisionError:
         assert fails
     after = state(net.body)
@@ -367,7 +379,7 @@ def test_nothing_is_left_behind(kind: str, fails: bool) -> None:
 
 def test_the_start_keeps_the_callers_pictures() -> None:
     net, values = tiny("sequential"), pictures(1)
-    ascend(net, [ask(net, "dog")], Pixels(values), steps=Steps(3, by="ascent", rate=1.0))
+    ascend(net, [as_objective(net, "dog")], Pixels(values), steps=Steps(3, by="ascent", rate=1.0))
     assert torch.equal(values, pictures(1))
 
 
@@ -385,7 +397,7 @@ def dead(weight: float, bias: float) -> Net:
 
 def test_a_dead_start_moves_when_gradient_is_redirected() -> None:
     net = dead(1.0, -2.4)
-    asked = [ask(net, "1:0")]
+    asked = [as_objective(net, "1:0")]
     still = ascend(net, asked, Pixels(grey(1, 8)), steps=Steps(200), redirect=False)
     assert still.moved == [False] and torch.equal(still.pixels, grey(1, 8)) and still.steps < 100
     made = ascend(net, asked, Pixels(grey(1, 8)), steps=Steps(200))
@@ -394,9 +406,9 @@ def test_a_dead_start_moves_when_gradient_is_redirected() -> None:
 
 def test_a_unit_that_cannot_be_reached_is_given_up() -> None:
     net = dead(0.0, 0.0)
-    made = ascend(net, [ask(net, "1:0")], Pixels(grey(2, 8)), steps=Steps(512))
+    made = ascend(net, [as_objective(net, "1:0")], Pixels(grey(2, 8)), steps=Steps(512))
     assert made.moved == [False, False] and 64 <= made.steps <= 80 and torch.equal(made.pixels, grey(2, 8))
-    both = ascend(net, [ask(net, "1:0"), ask(net, "1:1")], Pixels(grey(2, 8)), steps=Steps(100))
+    both = ascend(net, [as_objective(net, "1:0"), as_objective(net, "1:1")], Pixels(grey(2, 8)), steps=Steps(100))
     assert both.moved == [False, True] and both.steps == 100
 
 
@@ -405,7 +417,7 @@ def test_a_unit_that_wakes_later_was_reached() -> None:
     net = dead(1.0, -2.4)
     for count, moved in ((16, False), (50, True)):
         steps = Steps(count, rate=0.01)
-        made = ascend(net, [ask(net, "1:0 + l2()")], Pixels(grey(1, 8)), steps=steps, redirect=False)
+        made = ascend(net, [as_objective(net, "1:0 + l2()")], Pixels(grey(1, 8)), steps=steps, redirect=False)
         assert made.moved == [moved] and made.steps == count
 
 
@@ -413,7 +425,7 @@ def test_gradient_is_led_past_rectifiers_until_it_gets_there_or_is_given_up() ->
     """What is still silent after the first steps is helped for a while longer, and then left."""
     net = dead(1.0, -2.4)
     start = Recorded(grey(1, 8))
-    made = ascend(net, [ask(net, "1:0 - 0*l2()")], start, steps=Steps(100, by="ascent", rate=1e-9))
+    made = ascend(net, [as_objective(net, "1:0 - 0*l2()")], start, steps=Steps(100, by="ascent", rate=1e-9))
     moved = [not torch.equal(a, b) for a, b in zip([grey(1, 8), *start.seen], start.seen, strict=False)]
     assert moved[:64] == [True] * 64 and not any(moved[64:])
     assert made.moved == [False] and made.steps < 80
@@ -423,10 +435,10 @@ def test_gradient_is_the_true_one_once_it_gets_there() -> None:
     """A unit that dies later stays dead: only the beginning is helped."""
     net = dead(1.0, -0.4)
     start = Recorded(grey(1, 8))
-    made = ascend(net, [ask(net, "1:0")], start, steps=Steps(24, by="ascent", rate=1e-3))
+    made = ascend(net, [as_objective(net, "1:0")], start, steps=Steps(24, by="ascent", rate=1e-3))
     with torch.enable_grad():
         pixels = start.seen[18].clone().requires_grad_()
-        (true,) = torch.autograd.grad(ask(net, "1:0")(net, pixels).sum(), pixels)
+        (true,) = torch.autograd.grad(as_objective(net, "1:0")(net, pixels).sum(), pixels)
     torch.testing.assert_close(start.seen[19] - start.seen[18], 1e-3 * true)
     assert made.moved == [True] and bool(true.any())
 
@@ -436,7 +448,7 @@ def test_networks_without_rectifiers_follow_their_true_gradient(activation: type
     torch.manual_seed(1)
     body = nn.Sequential(nn.Conv2d(3, 4, 3), activation(), nn.Conv2d(4, 4, 3), activation()).double()
     net = Net(body, size=12, name="smooth")
-    asked = [ask(net, "3:1")]
+    asked = [as_objective(net, "3:1")]
     made, plain = (
         ascend(net, asked, Pixels(pictures(1, side=12)), steps=Steps(30), redirect=redirect)
         for redirect in (True, False)
@@ -452,7 +464,7 @@ def test_where_the_score_is_no_number_the_best_before_is_kept(by: Any) -> None:
     net = failing(25, lambda x: x * torch.nan)
     start = Pixels(pictures(2, side=12))
     with listen() as remarks:
-        made = ascend(net, [ask(net, 1)], start, steps=Steps(200, by=by, rate=0.05))
+        made = ascend(net, [as_objective(net, 1)], start, steps=Steps(200, by=by, rate=0.05))
     assert made.steps <= 30 and made.pixels.isfinite().all() and not made.interrupted
     assert not torch.equal(made.pixels, pictures(2, side=12))
     assert all(map(math.isfinite, made.history)) and len(remarks) == 1
@@ -466,16 +478,16 @@ def test_a_score_that_never_was_a_number_is_an_error(count: int, value: float) -
     with pytest.raises(
         SynthesisError, match=r"the score of ant is not a number .* use a lower rate than 0\.5, or another"
     ):
-        ascend(net, [ask(net, 1)], Pixels(grey(1, 12)), steps=Steps(count, rate=0.5), watch=Watch("ant"))
+        ascend(net, [as_objective(net, 1)], Pixels(grey(1, 12)), steps=Steps(count, rate=0.5), watch=Watch("ant"))
 
 
 def test_the_best_is_kept_for_every_picture_by_itself() -> None:
     """Too long a step: one picture climbs, the other is thrown far off the top, and both keep what was best."""
-    weights = slopes()
+    weights = grads()
     net = linear(weights)
     start = Pixels(torch.cat([mean_picture(), MEAN + weights.view(1, 1, SIDE, SIDE) / STD / 2]), bounded=False)
     top = start.snapshot()
-    made = ascend(net, [ask(net, "0 - l2()")], start, steps=Steps(60, by="ascent", rate=1.02), redirect=False)
+    made = ascend(net, [as_objective(net, "0 - l2()")], start, steps=Steps(60, by="ascent", rate=1.02), redirect=False)
     torch.testing.assert_close(made.pixels[1], top[1], rtol=0, atol=1e-9)
     # |x - top| grows by 1.04 a step.
     away = float((made.pixels[0] - top[1]).norm() / (mean_picture()[0] - top[1]).norm())
@@ -497,10 +509,10 @@ def test_an_interruption_keeps_the_best_so_far(by: Any, at: int) -> None:
             raise KeyboardInterrupt
 
     net = tiny("sequential")
-    first = float(ask(net, "dog")(net, pictures(1)))
+    first = float(as_objective(net, "dog")(net, pictures(1)))
     handle = net.body[3].register_forward_hook(interrupt)
     with listen() as remarks:
-        made = ascend(net, [ask(net, "dog")], Pixels(pictures(1)), steps=Steps(100, by=by, rate=0.02))
+        made = ascend(net, [as_objective(net, "dog")], Pixels(pictures(1)), steps=Steps(100, by=by, rate=0.02))
     handle.remove()
     assert made.interrupted and made.steps == at - 1 and float(made.scores) > first
     assert remarks == [f"interrupted after {at - 1} of 100 steps: the best so far was kept"]
@@ -508,7 +520,7 @@ def test_an_interruption_keeps_the_best_so_far(by: Any, at: int) -> None:
 
 def test_an_interruption_before_the_first_step_is_one() -> None:
     net = tiny("sequential")
-    asked = [ask(net, "dog")]
+    asked = [as_objective(net, "dog")]
 
     def interrupt(*_: Any) -> None:
         handle.remove()
@@ -533,7 +545,7 @@ def test_progress_is_closed_whatever_happens() -> None:
         (failing(4, raises(ValueError("no"))), ValueError),
     ):
         with tracked_by(tracker), pytest.raises(error):
-            ascend(net, [ask(net, 1)], Pixels(grey(1, 12)), steps=Steps(20))
+            ascend(net, [as_objective(net, 1)], Pixels(grey(1, 12)), steps=Steps(20))
             raise KeyboardInterrupt
     assert closed == ["closed", "closed"]
 
@@ -551,7 +563,7 @@ def test_the_progress_label_says_the_score() -> None:
 
     net = tiny("sequential")
     with tracked_by(tracker):
-        made = ascend(net, [ask(net, "dog")], Pixels(pictures(1)), steps=Steps(25), watch=Watch("dog"))
+        made = ascend(net, [as_objective(net, "dog")], Pixels(pictures(1)), steps=Steps(25), watch=Watch("dog"))
     assert labels[:10] == ["dog"] * 10 and len(labels) == 25 and len(set(labels)) == 3
     assert labels[10].startswith("dog · ") and float(labels[10][6:]) == pytest.approx(made.history[0], rel=0.01)
     assert float(labels[20][6:]) == pytest.approx(made.history[1], rel=0.01)
@@ -568,7 +580,7 @@ def test_previews_are_pictures_side_by_side_at_every_nth_step(tmp_path: Path) ->
 
     net, start = tiny("sequential"), Recorded(pictures(2))
     with tracked_by(tracker):
-        ascend(net, [ask(net, "dog")], start, steps=Steps(9), watch=Watch(preview=preview, every=4))
+        ascend(net, [as_objective(net, "dog")], start, steps=Steps(9), watch=Watch(preview=preview, every=4))
     assert all(one is None for one in seen[:4]) and all(one is not None for one in seen[4:])
     assert np.array_equal(seen[4], seen[7]) and not np.array_equal(seen[7], seen[8])
     shown, made = seen[8], start.seen[7]
@@ -585,7 +597,7 @@ def test_a_preview_that_cannot_be_written_loses_nothing(tmp_path: Path) -> None:
     watch = Watch(preview=preview, every=2)
     preview.mkdir()
     with listen() as remarks:
-        made = ascend(net, [ask(net, "dog")], Pixels(pictures(1)), steps=Steps(8), watch=watch)
+        made = ascend(net, [as_objective(net, "dog")], Pixels(pictures(1)), steps=Steps(8), watch=watch)
     assert made.steps == 8 and len(remarks) == 1 and "there is no preview: " in remarks[0] and "folder" in remarks[0]
 
 
@@ -627,8 +639,8 @@ def test_tiles_have_the_gradient_of_the_whole_picture(tile: int, size: tuple[int
     values = torch.rand(2, 3, *size, dtype=torch.float64)
     options: dict[str, Any] = {"steps": Steps(10, by="ascent", rate=50.0)}
     whole, tiled = Recorded(values), Recorded(values)
-    made = ascend(net, [ask(net, "3:1")], whole, **options)
-    parts = ascend(net, [ask(net, "3:1")], tiled, tile=tile, **options)
+    made = ascend(net, [as_objective(net, "3:1")], whole, **options)
+    parts = ascend(net, [as_objective(net, "3:1")], tiled, tile=tile, **options)
     for one, other in zip(whole.seen, tiled.seen, strict=True):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-12)
     assert float(made.scores.mean()) > made.history[0] and parts.moved == [True, True]
@@ -640,7 +652,7 @@ def test_no_tile_is_longer_than_allowed() -> None:
     sides: list[tuple[int, ...]] = []
     net = pointwise()
     handle = net.body.register_forward_pre_hook(lambda _, given: sides.append(tuple(given[0].shape[-2:])))
-    ascend(net, [ask(net, "3:1")], Pixels(torch.rand(1, 3, 100, 37).double()), tile=32, steps=Steps(1))
+    ascend(net, [as_objective(net, "3:1")], Pixels(torch.rand(1, 3, 100, 37).double()), tile=32, steps=Steps(1))
     handle.remove()
     tiles = [side for side in sides if side != (16, 16)]
     assert len(tiles) >= 8 and max(map(max, tiles)) <= 32 and min(map(min, tiles)) >= 12
@@ -650,11 +662,11 @@ def test_tiles_are_halved_where_memory_ends() -> None:
     values = torch.rand(1, 3, 300, 260, dtype=torch.float64)
     options: dict[str, Any] = {"steps": Steps(4, by="ascent", rate=50.0)}
     whole, tiled = Recorded(values), Recorded(values)
-    ascend(pointwise(), [ask(pointwise(), "3:1")], whole, **options)
+    ascend(pointwise(), [as_objective(pointwise(), "3:1")], whole, **options)
     net, sides = pointwise(most=150), list[int]()
     net.body[0].register_forward_pre_hook(lambda _, given: sides.append(max(given[0].shape[-2:])))
     with listen() as remarks:
-        made = ascend(net, [ask(net, "3:1")], tiled, tile=256, **options)
+        made = ascend(net, [as_objective(net, "3:1")], tiled, tile=256, **options)
     assert len([side for side in sides if side > 150]) == 1 and max(sides[2:]) <= 128
     assert made.steps == 4 and len(remarks) == 1 and "memory ran out with tiles of 256 pixels" in remarks[0]
     for one, other in zip(whole.seen, tiled.seen, strict=True):
@@ -664,13 +676,13 @@ def test_tiles_are_halved_where_memory_ends() -> None:
 def test_memory_that_holds_no_tile_is_an_error() -> None:
     net = pointwise(most=60)
     with pytest.raises(OutOfMemory, match="memory ran out with tiles of 128 pixels: make a smaller picture"):
-        ascend(net, [ask(net, "3:1")], Pixels(torch.rand(1, 3, 300, 260).double()), tile=256, steps=Steps(2))
+        ascend(net, [as_objective(net, "3:1")], Pixels(torch.rand(1, 3, 300, 260).double()), tile=256, steps=Steps(2))
 
 
 def test_other_errors_of_a_tile_are_not_hidden() -> None:
     net = failing(2, raises(RuntimeError("size mismatch")))
     with pytest.raises(RuntimeError, match="size mismatch"):
-        ascend(net, [ask(net, 1)], Pixels(grey(1, 40)), tile=24, steps=Steps(2))
+        ascend(net, [as_objective(net, 1)], Pixels(grey(1, 40)), tile=24, steps=Steps(2))
 
 
 # L-BFGS
@@ -685,7 +697,9 @@ def test_lbfgs_counts_what_its_line_search_tries() -> None:
 
     assert net.layers
     handle = net.body.register_forward_pre_hook(count)
-    made = ascend(net, [ask(net, "energy(b) - 0.01*l2()")], Pixels(pictures(1)), steps=Steps(12, by="lbfgs", rate=1))
+    made = ascend(
+        net, [as_objective(net, "energy(b) - 0.01*l2()")], Pixels(pictures(1)), steps=Steps(12, by="lbfgs", rate=1)
+    )
     handle.remove()
     assert made.steps == 12 and calls == 12 + 1
 
@@ -694,7 +708,9 @@ def test_lbfgs_keeps_the_best_that_it_tried() -> None:
     net, last_is_best = tiny("functional"), []
     for count in range(1, 12):
         start = Pixels(pictures(1), bounded=False)
-        made = ascend(net, [ask(net, "bee - 0.2*l2()")], start, steps=Steps(count, by="lbfgs", rate=3), redirect=False)
+        made = ascend(
+            net, [as_objective(net, "bee - 0.2*l2()")], start, steps=Steps(count, by="lbfgs", rate=3), redirect=False
+        )
         assert len(made.history) == count and float(made.scores) == pytest.approx(max(made.history), rel=1e-9)
         last_is_best.append(made.history[-1] == max(made.history))
     assert not all(last_is_best)
@@ -705,16 +721,16 @@ def test_lbfgs_keeps_the_best_that_it_tried() -> None:
 
 def test_parts_that_do_not_go_together_are_refused() -> None:
     net = tiny("sequential")
-    asked, fourier = [ask(net, "dog")], begin("fourier", grey(1, 20), [0])
+    asked, fourier = [as_objective(net, "dog")], begin("fourier", grey(1, 20), [0])
     with pytest.raises(OptionError, match="use them with space='pixels'"):
         ascend(net, asked, fourier, steps=Steps(5, by="ascent", decay=0.1))
-    with pytest.raises(OptionError, match="use shake='none', or the optimiser adam"):
-        ascend(net, asked, fourier, shake=Shake(jitter=1), steps=Steps(5, by="lbfgs"))
-    with pytest.raises(OptionError, match="3 pictures cannot be shared among 2 questions"):
+    with pytest.raises(OptionError, match="use transform='none', or the optimiser adam"):
+        ascend(net, asked, fourier, transform=Transform(jitter=1), steps=Steps(5, by="lbfgs"))
+    with pytest.raises(OptionError, match="3 pictures cannot be shared among 2 objectives"):
         ascend(net, asked * 2, Pixels(grey(3, 20)))
     for nothing in ("tv()", "l2() - blur()"):
         with pytest.raises(OptionError, match="nothing is asked of the network: add a class"):
-            ascend(net, [*asked, ask(net, nothing)], Pixels(grey(2, 20)))
+            ascend(net, [*asked, as_objective(net, nothing)], Pixels(grey(2, 20)))
 
 
 @pytest.mark.parametrize(
@@ -744,9 +760,9 @@ def test_steps_that_cannot_be_taken_are_refused(options: dict[str, Any], says: s
 
 def test_a_real_class_is_reached(squeezenet: Net) -> None:
     start = begin("fourier", torch.full((1, 3, 128, 128), 0.5), [0])
-    question = ask(squeezenet, 130)
-    shake = shake_for("standard", 128)
-    made = ascend(squeezenet, [question], start, shake=shake, steps=Steps(60))
+    objective = as_objective(squeezenet, 130)
+    transform = transform_for("standard", 128)
+    made = ascend(squeezenet, [objective], start, transform=transform, steps=Steps(60))
     assert int(squeezenet(made.pixels).argmax()) == 130 and float(made.scores) > 30
     assert made.history == sorted(made.history)
     assert float(tap(squeezenet, made.pixels, [""])[""][0, 130]) == pytest.approx(float(made.scores), rel=1e-4)
@@ -754,8 +770,8 @@ def test_a_real_class_is_reached(squeezenet: Net) -> None:
 
 def test_a_real_channel_alone_and_in_a_batch(squeezenet: Net) -> None:
     """Few steps: in 32 bits rounding grows at every tie of a maximum, to 1e-2 after fifteen."""
-    asked = [ask(squeezenet, f"features.4:{channel}") for channel in (3, 8)]
-    options: dict[str, Any] = {"shake": shake_for("light", 64), "steps": Steps(5)}
+    asked = [as_objective(squeezenet, f"features.4:{channel}") for channel in (3, 8)]
+    options: dict[str, Any] = {"transform": transform_for("light", 64), "steps": Steps(5)}
     values = torch.full((2, 3, 64, 64), 0.5)
     together = ascend(squeezenet, asked, begin("fourier", values, [1, 2]), seeds=[1, 2], **options)
     alone = ascend(squeezenet, asked[1:], begin("fourier", values[1:], [2]), seeds=[2], **options)

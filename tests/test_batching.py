@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from convscope import Net, ask
+from convscope import Net, as_objective
 from convscope.attribution.rise import rise
 from convscope.batching import bytes_of, in_batches, out_of_memory, quickest
 from convscope.context import listen, tracked_by
@@ -146,11 +146,11 @@ def test_a_method_goes_on_with_smaller_batches_and_finds_the_same(failure: Excep
     plain = Net(tiny_body("sequential"), size=SIZE)
     small = Small(tiny_body("sequential"), 6, failure)
     net = Net(small, size=SIZE)
-    objective = ask(net, 2)
+    objective = as_objective(net, 2)
     small.taken.clear()
     with listen() as remarks:
         found = rise(net, pixels, objective, masks=100, batch=48)
-    torch.testing.assert_close(found, rise(plain, pixels, ask(plain, 2), masks=100), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found, rise(plain, pixels, as_objective(plain, 2), masks=100), rtol=1e-9, atol=1e-12)
     assert [taken for taken in small.taken if taken > 6] == [48, 24, 12]
     assert "memory ran out with 48 at once: went on with 6" in remarks
 
@@ -163,7 +163,7 @@ def test_a_method_says_when_not_even_one_fits() -> None:
             return super().forward(x)
 
     net = Net(Full(tiny_body("sequential"), 5, FAILURES["CPU"]), size=SIZE, channels=3)
-    objective = ask(Net(tiny_body("sequential"), size=SIZE), 2)
+    objective = as_objective(Net(tiny_body("sequential"), size=SIZE), 2)
     with pytest.raises(OutOfMemory, match="rise: memory ran out with one at a time"):
         rise(net, pictures(1), objective, masks=100, batch=16)
 
@@ -174,7 +174,7 @@ import torch
 torch.set_num_threads(1)
 from convscope import Net, ask
 from convscope.attribution.rise import rise
-from convscope.reporting import listen
+from convscope.context import listen
 from torch import nn
 torch.manual_seed(0)
 body = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)).eval()

@@ -547,11 +547,11 @@ def model(age: str, blobs: dict[str, list[Any]], *, legacy: bool, double: bool) 
         inner = layer.layer if age == "V0" else layer
         inner.name = name
         for array in arrays:
-            fill(inner.blobs.add(), array, legacy=legacy, double=double)
+            baseline(inner.blobs.add(), array, legacy=legacy, double=double)
     return message.SerializeToString()
 
 
-def fill(blob: Any, array: Any, *, legacy: bool = False, double: bool = False) -> Any:
+def baseline(blob: Any, array: Any, *, legacy: bool = False, double: bool = False) -> Any:
     if legacy:
         blob.num, blob.channels, blob.height, blob.width = (1,) * (4 - array.ndim) + array.shape
     elif array.ndim:  # of a blob without axes Caffe writes no shape
@@ -642,7 +642,7 @@ def test_blobs_that_do_not_fill_their_shape_are_named(tmp_path: Path) -> None:
         ([2, 3], 0, "holds no numbers .or holds them unpacked"),
     ]:
         message = NetParameter()
-        fill(message.layer.add(name="fc").blobs.add(), np.zeros(2))
+        baseline(message.layer.add(name="fc").blobs.add(), np.zeros(2))
         blob = message.layer[0].blobs.add(data=bytes(4 * count))
         blob.shape.dim.extend(dims)
         path.write_bytes(message.SerializeToString())
@@ -650,7 +650,7 @@ def test_blobs_that_do_not_fill_their_shape_are_named(tmp_path: Path) -> None:
             read_blobs(path)
     twice = NetParameter()
     for _ in range(2):
-        fill(twice.layer.add(name="fc").blobs.add(), np.zeros(2))
+        baseline(twice.layer.add(name="fc").blobs.add(), np.zeros(2))
     path.write_bytes(twice.SerializeToString())
     with pytest.raises(WeightsError, match="weights of two layers named 'fc'"):
         read_blobs(path)
@@ -682,7 +682,7 @@ def test_means_are_read_per_channel(tmp_path: Path, form: str) -> None:
     image = MEAN[:, None, None] + noise - noise.mean((1, 2), keepdims=True)
     path = tmp_path / "mean.binaryproto"
     shaped = image if form == "flat" else image[None]
-    blob = fill(BlobProto(), shaped, legacy=form == "legacy", double=form == "double")
+    blob = baseline(BlobProto(), shaped, legacy=form == "legacy", double=form == "double")
     path.write_bytes(blob.SerializeToString())
     assert read_mean(path) == pytest.approx(tuple(MEAN), rel=1e-6)
 

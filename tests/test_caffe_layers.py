@@ -183,7 +183,7 @@ def test_normalisation_equals_loops(
 X = noise(4, 3, 5)
 ELEMENTWISE: dict[str, tuple[str, str, Callable[[Array], Array]]] = {
     "relu": ("ReLU", "", lambda x: np.maximum(x, 0)),
-    "relu with a slope": ("ReLU", "relu_param { negative_slope: 0.25 }", lambda x: np.where(x > 0, x, x / 4)),
+    "relu with a gradient": ("ReLU", "relu_param { negative_slope: 0.25 }", lambda x: np.where(x > 0, x, x / 4)),
     "elu": ("ELU", "elu_param { alpha: 2 }", lambda x: np.where(x > 0, x, 2 * np.expm1(np.minimum(x, 0)))),
     "sigmoid": ("Sigmoid", "", lambda x: 1 / (1 + np.exp(-x))),
     "tanh": ("TanH", "", np.tanh),
@@ -260,9 +260,9 @@ def test_a_second_bottom_scales_or_adds_picture_by_picture() -> None:
 
 
 def test_prelu_has_a_slope_for_each_channel_or_one() -> None:
-    slopes = noise(4)
-    (y,) = run(layer("PReLU"), X, weight=slopes)
-    np.testing.assert_allclose(y, np.where(X > 0, X, X * slopes[:, None, None]))
+    grads = noise(4)
+    (y,) = run(layer("PReLU"), X, weight=grads)
+    np.testing.assert_allclose(y, np.where(X > 0, X, X * grads[:, None, None]))
     (y,) = run(layer("PReLU", "prelu_param { channel_shared: true }"), X, weight=np.array(0.5))
     np.testing.assert_allclose(y, np.where(X > 0, X, X / 2))
 

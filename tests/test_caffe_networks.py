@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from convscope import Net, ask, explain, load
+from convscope import Net, as_objective, explain, load
 from convscope.attribution.deconvnet import deconvnet
 from convscope.cli import run
 from convscope.errors import NetworkError, WeightsError
@@ -98,7 +98,7 @@ def test_the_classics_have_the_published_shapes_and_numbers(caffenet: Net, data:
     for net, count in ((caffenet, 60_965_224), (googlenet, 6_998_552)):
         assert sum(parameter.numel() for parameter in net.parameters()) == count
         assert net(torch.rand(2, 3, *net.size)).shape == (2, 1000) and "random weights, seed 0" in net.note
-    assert "prob" not in dict(googlenet.body.named_children()), "questions are about scores"
+    assert "prob" not in dict(googlenet.body.named_children()), "objectives are about scores"
     assert caffenet.order == "BGR" and caffenet.mean == pytest.approx([123 / 255, 117 / 255, 104 / 255])
     assert caffenet.std == pytest.approx([1 / 255] * 3) and caffenet.name == "CaffeNet"
 
@@ -109,8 +109,8 @@ def test_conv1_of_caffenet_reads_blue_first_from_0_to_255(caffenet: Net) -> None
     handle = caffenet.body.conv1.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     caffenet(pixels)
     handle.remove()
-    for place, (channel, mean) in enumerate(((2, 104), (1, 117), (0, 123))):
-        torch.testing.assert_close(seen[0][0, place], pixels[0, channel] * 255 - mean, atol=1e-3, rtol=0)
+    for position, (channel, mean) in enumerate(((2, 104), (1, 117), (0, 123))):
+        torch.testing.assert_close(seen[0][0, position], pixels[0, channel] * 255 - mean, atol=1e-3, rtol=0)
 
 
 # The deconvnet
@@ -127,12 +127,12 @@ def test_the_deconvnet_of_caffenet_is_the_explicit_one(data: Data) -> None:
         stack = ExplicitDeconvnet(net, pixels, upto=layer)
         seed = torch.zeros_like(stack.activity)
         seed[0, channel, y, x] = 1
-        same(deconvnet(net, pixels, ask(net, f"{layer}:{channel}@{y},{x}")), stack.down(seed))
+        same(deconvnet(net, pixels, as_objective(net, f"{layer}:{channel}@{y},{x}")), stack.down(seed))
     stack = ExplicitDeconvnet(net, pixels)
     torch.testing.assert_close(stack.activity, net(pixels), rtol=1e-9, atol=1e-12)
     seed = torch.zeros_like(stack.activity)
     seed[0, 281] = 1
-    same(deconvnet(net, pixels, ask(net, 281)), stack.down(seed))
+    same(deconvnet(net, pixels, as_objective(net, 281)), stack.down(seed))
 
 
 def same(found: Tensor, wanted: Tensor) -> None:
@@ -381,9 +381,9 @@ def test_statistics_are_shared_by_nobody(small: Callable[..., Net]) -> None:
 
 
 def test_blobs_without_axes_are_read_as_caffe_writes_them(small: Callable[..., Net], tmp_path: Path) -> None:
-    text = layer("slope", "PReLU", "data", options="prelu_param { channel_shared: true }")
-    text += layer("all", "Scale", "slope", options="scale_param { num_axes: 0 bias_term: true }")
-    blobs = {"slope": [np.float32(0.25)], "all": [np.float32(3), np.float32(0.5)]}
+    text = layer("gradient", "PReLU", "data", options="prelu_param { channel_shared: true }")
+    text += layer("all", "Scale", "gradient", options="scale_param { num_axes: 0 bias_term: true }")
+    blobs = {"gradient": [np.float32(0.25)], "all": [np.float32(3), np.float32(0.5)]}
     body = small(text, write_weights(tmp_path / "w.caffemodel", blobs)).body
     x = torch.randn(1, 3, 12, 10)
     torch.testing.assert_close(body(x), torch.where(x > 0, x, x / 4) * 3 + 0.5)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from convscope import Net, ask
+from convscope import Net, as_objective
 from convscope.attribution.cam import grad_cam
-from convscope.attribution.cam_layers import activities_and_slopes, last_places, lay_over
+from convscope.attribution.cam_layers import activities_and_gradients, last_spatial_layer, lay_over
 from convscope.attribution.gradient import gradient
 from convscope.context import listen
 from convscope.errors import LayerError, OptionError
@@ -51,8 +51,8 @@ def look_at(net: Net, count: int = 1) -> Tensor:
 
 
 def activity_and_slope(net: Net, pixels: Tensor, of: Objective, layer: Layer) -> tuple[Tensor, Tensor]:
-    (held,) = activities_and_slopes(net, pixels, of, [layer])
-    return held.activity, held.slope
+    (held,) = activities_and_gradients(net, pixels, of, [layer])
+    return held.activity, held.gradient
 
 
 def by_hand(net: Net, pixels: Tensor, layer: str, index: int) -> tuple[Tensor, Tensor]:
@@ -69,16 +69,16 @@ def by_hand(net: Net, pixels: Tensor, layer: str, index: int) -> tuple[Tensor, T
     body.get_submodule(layer).register_forward_hook(keep)
     mean, std = (pixels.new_tensor(IMAGENET[key]).view(3, 1, 1) for key in ("mean", "std"))
     score = body(((pixels - mean) / std).requires_grad_())[:, index].sum()
-    (slope,) = torch.autograd.grad(score, kept[0])
-    return kept[0].detach(), slope
+    (grad,) = torch.autograd.grad(score, kept[0])
+    return kept[0].detach(), grad
 
 
-def weighed(activity: Tensor, slope: Tensor) -> Tensor:
+def weighed(activity: Tensor, grad: Tensor) -> Tensor:
     """Grad-CAM's sum over channels in loops, before the rectifier (arXiv:1610.02391, eq. 1 and 2)."""
     maps = []
-    for one, slopes in zip(activity, slope, strict=True):
+    for one, grads in zip(activity, grad, strict=True):
         total = torch.zeros_like(one[0])
-        for channel, gradient_ in zip(one, slopes, strict=True):
+        for channel, gradient_ in zip(one, grads, strict=True):
             total += gradient_.sum() / gradient_.numel() * channel
         maps.append(total)
     return torch.stack(maps)[:, None]
@@ -97,16 +97,16 @@ CASES = [
 @pytest.mark.parametrize(("network", "layer"), CASES, indirect=["network"])
 def test_equals_plain_autograd_without_in_place_operations(network: Net, layer: str) -> None:
     pixels = look_at(network, 2)
-    activity, slope = by_hand(network, pixels, layer, INDEX)
-    sign = 1.0 if weighed(activity, slope).amax() > 0 else -1.0
-    question = sign * ask(network, INDEX)
-    found = activity_and_slope(network, pixels, question, network.layer(layer))
+    activity, grad = by_hand(network, pixels, layer, INDEX)
+    sign = 1.0 if weighed(activity, grad).amax() > 0 else -1.0
+    objective = sign * as_objective(network, INDEX)
+    found = activity_and_slope(network, pixels, objective, network.layer(layer))
     torch.testing.assert_close(found[0], activity, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(sign * found[1], slope, rtol=1e-9, atol=1e-9 * float(slope.abs().max()))
-    grid = weighed(activity, sign * slope).clamp(min=0)
+    torch.testing.assert_close(sign * found[1], grad, rtol=1e-9, atol=1e-9 * float(grad.abs().max()))
+    grid = weighed(activity, sign * grad).clamp(min=0)
     assert grid.amax((1, 2, 3)).min() > 0
     expected = F.interpolate(grid, size=SIZE, mode="bilinear", align_corners=False)
-    whole = grad_cam(network, pixels, question, layer=layer, align="stretch")
+    whole = grad_cam(network, pixels, objective, layer=layer, align="stretch")
     torch.testing.assert_close(whole, expected, rtol=1e-9, atol=1e-9 * float(expected.max()))
 
 
@@ -117,7 +117,9 @@ def test_a_plain_hook_would_have_read_the_rectified_layer(network: Net) -> None:
     handle = network.body.get_submodule("features.10").register_forward_hook(lambda _, __, out: kept.append(out))
     network(look_at(network))
     handle.remove()
-    activity, _ = activity_and_slope(network, look_at(network), ask(network, INDEX), network.layer("features.10"))
+    activity, _ = activity_and_slope(
+        network, look_at(network), as_objective(network, INDEX), network.layer("features.10")
+    )
     assert activity.min() < 0 <= kept[0].min()
     torch.testing.assert_close(kept[0].detach(), activity.clamp(min=0))
 
@@ -129,10 +131,10 @@ def test_a_question_of_two_layers_reads_both_before_the_rectifiers(network: Net)
     activity = tap(network, pixels, ["features.8"])["features.8"][0, 40]
     y, x = divmod(int(activity.argmin()), activity.shape[1])
     assert activity[y, x] < 0
-    unit, either = ask(network, f"features.8:40@{y},{x}"), ask(network, INDEX)
-    slopes = [activity_and_slope(network, pixels, of, below)[1] for of in (unit, either, 50 * unit + either)]
-    assert slopes[0].any() and slopes[1].any()
-    torch.testing.assert_close(slopes[2], 50 * slopes[0] + slopes[1], rtol=1e-9, atol=1e-15)
+    unit, either = as_objective(network, f"features.8:40@{y},{x}"), as_objective(network, INDEX)
+    grads = [activity_and_slope(network, pixels, of, below)[1] for of in (unit, either, 50 * unit + either)]
+    assert grads[0].any() and grads[1].any()
+    torch.testing.assert_close(grads[2], 50 * grads[0] + grads[1], rtol=1e-9, atol=1e-15)
 
 
 def test_default_layers() -> None:
@@ -149,7 +151,7 @@ def test_default_layers() -> None:
     for name in expected:
         with torch.device("meta"):
             options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
-            found[name] = last_places(Net(models.get_model(name, weights=None, **options).eval())).name
+            found[name] = last_spatial_layer(Net(models.get_model(name, weights=None, **options).eval())).name
     assert found == expected
 
 
@@ -175,44 +177,44 @@ def test_closed_form_behind_global_average_pooling() -> None:
     """I21: Z times Grad-CAM before its rectifier is CAM, and its sum plus the bias is the score."""
     net = pooled()
     pixels, body = look_at(net, 3), net.body
-    activity, slope = activity_and_slope(net, pixels, ask(net, INDEX), net.layer("3"))
+    activity, grad = activity_and_slope(net, pixels, as_objective(net, INDEX), net.layer("3"))
     z = activity[0, 0].numel()
     cam = torch.einsum("k,nkyx->nyx", body[6].weight[INDEX], activity)[:, None].detach()
-    grad = (slope.mean((2, 3), keepdim=True) * activity).sum(1, keepdim=True)
+    grad = (grad.mean((2, 3), keepdim=True) * activity).sum(1, keepdim=True)
     torch.testing.assert_close(grad * z, cam, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(grad.sum((1, 2, 3)) + body[6].bias[INDEX], net(pixels)[:, INDEX], rtol=1e-12, atol=0)
     expected = F.interpolate(cam.clamp(min=0) / z, size=net.size, mode="bilinear", align_corners=False)
-    found = grad_cam(net, pixels, ask(net, INDEX), layer="3", align="stretch")
+    found = grad_cam(net, pixels, as_objective(net, INDEX), layer="3", align="stretch")
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-14)
 
 
 def test_a_map_without_anything_positive_says_so() -> None:
     net = pooled(sign=-1.0)
     with listen() as remarks:
-        map_ = grad_cam(net, look_at(net), ask(net, INDEX), layer="3")
+        map_ = grad_cam(net, look_at(net), as_objective(net, INDEX), layer="3")
     assert map_.shape == (1, 1, 24, 30) and not map_.any() and torch.isfinite(map_).all()
-    assert any("nothing in this layer speaks for the question" in remark for remark in remarks)
+    assert any("nothing in this layer speaks for the objective" in remark for remark in remarks)
     with listen() as remarks:
-        assert grad_cam(net, look_at(net), -ask(net, INDEX), layer="3").any()
+        assert grad_cam(net, look_at(net), -as_objective(net, INDEX), layer="3").any()
     assert not any("nothing" in remark for remark in remarks)
 
 
 def test_layers_that_cannot_be_weighed_are_refused() -> None:
     net = pooled()
-    question, unit = ask(net, INDEX), ask(net, "0:2@3,4")
+    objective, unit = as_objective(net, INDEX), as_objective(net, "0:2@3,4")
     pixels = look_at(net)
     with pytest.raises(LayerError, match=r"does not depend on layer '3'.*runs before"):
         grad_cam(net, pixels, unit, layer="3")
     for layer in ("5", "6", ""):
         with pytest.raises(LayerError, match="without places"):
-            grad_cam(net, pixels, question, layer=layer)
+            grad_cam(net, pixels, objective, layer=layer)
     with pytest.raises(LayerError, match="no layer 'conv'"):
-        grad_cam(net, pixels, question, layer="conv")
+        grad_cam(net, pixels, objective, layer="conv")
     with pytest.raises(LayerError, match="no late layer with places"):
         flat = Net(nn.Sequential(nn.Flatten(), nn.Linear(27, 5)).double(), size=3)
-        grad_cam(flat, look_at(flat), ask(flat, INDEX))
+        grad_cam(flat, look_at(flat), as_objective(flat, INDEX))
     with pytest.raises(OptionError, match="'field' or 'stretch', not 'corner'"):
-        grad_cam(net, pixels, question, align="corner")  # type: ignore[arg-type]
+        grad_cam(net, pixels, objective, align="corner")  # type: ignore[arg-type]
 
 
 def nodes(root: Any) -> Iterator[str]:
@@ -245,7 +247,7 @@ def test_nothing_is_computed_below_the_layer(
 
     monkeypatch.setattr(torch.autograd, "grad", watched)
     pixels = look_at(network)
-    grad_cam(network, pixels, ask(network, INDEX), layer=layer)
+    grad_cam(network, pixels, as_objective(network, INDEX), layer=layer)
     assert [sum("Convolution" in name for name in graph) for graph in graphs] == [convolutions]
     assert not pixels.requires_grad and pixels.grad is None
     readings = tap(network, pixels, [layer, ""], leaf=layer)
@@ -290,10 +292,10 @@ def test_stretched_as_torch_interpolates(extent: tuple[int, int]) -> None:
     torch.testing.assert_close(found, F.interpolate(grid, size=extent, mode="bilinear", align_corners=False))
 
 
-def energy_centre(net: Net, pixels: Tensor, layer: str, place: tuple[int, int]) -> tuple[float, float]:
+def energy_centre(net: Net, pixels: Tensor, layer: str, position: tuple[int, int]) -> tuple[float, float]:
     """The centre of mass of the input gradient's magnitude, for some channels at one place of a layer."""
-    y, x = place
-    terms = [term for k in range(8) for term in ask(net, f"{layer}:{k}@{y},{x}").terms]
+    y, x = position
+    terms = [term for k in range(8) for term in as_objective(net, f"{layer}:{k}@{y},{x}").terms]
     energy = gradient(net, pixels, Objective(tuple(terms))).abs().sum((0, 1))
     return tuple(float((energy.sum(1 - d) * torch.arange(energy.shape[d])).sum() / energy.sum()) for d in (0, 1))
 
@@ -319,9 +321,9 @@ def test_units_see_where_their_field_is_not_where_a_stretched_grid_puts_them(
     pixels = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     middle = units // 2
     near, far = [], []
-    for place in ((middle - 1, middle - 1), (middle, middle - 1), (middle, middle + 1)):
-        centre = energy_centre(net, pixels, layer, place)
-        for axis, index, found in zip((field.y, field.x), place, centre, strict=True):
+    for position in ((middle - 1, middle - 1), (middle, middle - 1), (middle, middle + 1)):
+        centre = energy_centre(net, pixels, layer, position)
+        for axis, index, found in zip((field.y, field.x), position, centre, strict=True):
             near.append(abs(axis.centre + index * axis.step - found))
             far.append(abs((index + 0.5) * side / units - 0.5 - found))
     print(f"{name} {layer}: {sum(near) / 6:.2f} px from the field's middle, {sum(far) / 6:.2f} from the stretched grid")
@@ -331,9 +333,9 @@ def test_units_see_where_their_field_is_not_where_a_stretched_grid_puts_them(
 
 def test_a_default_map_is_laid_by_the_field() -> None:
     net = pooled()
-    pixels, question = look_at(net), ask(net, INDEX)
-    found = {align: grad_cam(net, pixels, question, layer="3", align=align) for align in ("field", "stretch")}
-    torch.testing.assert_close(grad_cam(net, pixels, question, layer="3"), found["field"], rtol=0, atol=0)
+    pixels, objective = look_at(net), as_objective(net, INDEX)
+    found = {align: grad_cam(net, pixels, objective, layer="3", align=align) for align in ("field", "stretch")}
+    torch.testing.assert_close(grad_cam(net, pixels, objective, layer="3"), found["field"], rtol=0, atol=0)
     assert not torch.allclose(found["field"], found["stretch"])
 
 
@@ -355,7 +357,7 @@ def test_a_grid_of_unknown_fields_still_covers_the_picture() -> None:
     net = Net(Reshaped().double(), size=24)
     pixels, layer = look_at(net), net.layer("b")
     grid = torch.zeros(1, 1, 6, 6, dtype=torch.float64)
-    for place in ((0, 0), (2, 4), (5, 5)):
-        grid.zero_()[0, 0][place] = 1
+    for position in ((0, 0), (2, 4), (5, 5)):
+        grid.zero_()[0, 0][position] = 1
         y, x = divmod(int(lay_over(grid, layer, pixels, "field").argmax()), 24)
-        assert abs(y - (4 * place[0] + 1.5)) < 2 and abs(x - (4 * place[1] + 1.5)) < 2
+        assert abs(y - (4 * position[0] + 1.5)) < 2 and abs(x - (4 * position[1] + 1.5)) < 2

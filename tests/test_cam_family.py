@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from torchvision import models
 
 import convscope
-from convscope import Net, ask
+from convscope import Net, as_objective
 from convscope.attribution.cam import cam, eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
-from convscope.attribution.cam_layers import activities_and_slopes, candidates, held, lay_over
+from convscope.attribution.cam_layers import activities_and_gradients, candidates, held, lay_over
 from convscope.attribution.perturbed_cam import ablation_cam, score_cam
-from convscope.baselines import background
+from convscope.baselines import baseline_pixels
 from convscope.context import listen
 from convscope.errors import LayerError, OptionError
 from convscope.registry import find
@@ -36,8 +36,8 @@ PIXELS = pictures(2)
 
 
 def grid_of(net: Net, layer: str, pixels: Tensor = PIXELS, of: Any = INDEX) -> tuple[Tensor, Tensor]:
-    (one,) = activities_and_slopes(net, pixels, ask(net, of), [net.layer(layer)])
-    return one.activity, one.slope
+    (one,) = activities_and_gradients(net, pixels, as_objective(net, of), [net.layer(layer)])
+    return one.activity, one.gradient
 
 
 def over(net: Net, layer: str, maps: list[Tensor], pixels: Tensor = PIXELS) -> Tensor:
@@ -48,9 +48,9 @@ def plus_plus(a: Tensor, g: Tensor) -> Tensor:
     """With exp(S) written out: second and third derivatives are its powers of g (arXiv:1710.11063, eq. for a)."""
     total = torch.zeros_like(a[0])
     e = math.exp(1.7)
-    for channel, slope in zip(a, g, strict=True):
+    for channel, grad in zip(a, g, strict=True):
         weight = 0.0
-        for value in slope.flatten().tolist():
+        for value in grad.flatten().tolist():
             second, third = e * value**2, e * value**3
             denominator = 2 * second + max(float(channel.sum()), 0.0) * third
             weight += second / denominator * max(value, 0.0) if denominator else 0.0
@@ -58,7 +58,7 @@ def plus_plus(a: Tensor, g: Tensor) -> Tensor:
     return total.clamp(min=0)
 
 
-def by_place(a: Tensor, g: Tensor) -> Tensor:
+def by_position(a: Tensor, g: Tensor) -> Tensor:
     return sum((x * y for x, y in zip(a, g, strict=True)), torch.zeros_like(a[0]))
 
 
@@ -68,9 +68,9 @@ def rising(a: Tensor, g: Tensor) -> Tensor:
 
 def axioms(a: Tensor, g: Tensor) -> Tensor:
     total = torch.zeros_like(a[0])
-    for channel, slope in zip(a, g, strict=True):
+    for channel, grad in zip(a, g, strict=True):
         if channel.any():
-            total = total + (channel / channel.sum() * slope).sum() * channel
+            total = total + (channel / channel.sum() * grad).sum() * channel
     return total.clamp(min=0)
 
 
@@ -88,7 +88,7 @@ def mean(a: Tensor, g: Tensor) -> Tensor:
 FORMULAS: dict[Callable[..., Tensor], Callable[[Tensor, Tensor], Tensor]] = {
     grad_cam: mean,
     grad_cam_plus_plus: plus_plus,
-    hires_cam: by_place,
+    hires_cam: by_position,
     layer_cam: rising,
     xgrad_cam: axioms,
     eigen_cam: principal,
@@ -101,7 +101,7 @@ RECTIFIED = [("sequential", "1"), ("sequential", "4"), ("in-place", "2"), ("resi
 def test_as_the_papers_write_it(method: Callable[..., Tensor], kind: str, layer: str) -> None:
     net = tiny(kind)
     grids = [FORMULAS[method](a, g) for a, g in zip(*grid_of(net, layer), strict=True)]
-    found = method(net, PIXELS, ask(net, INDEX), layer=layer)
+    found = method(net, PIXELS, as_objective(net, INDEX), layer=layer)
     torch.testing.assert_close(found, over(net, layer, grids), rtol=1e-9, atol=1e-12)
 
 
@@ -110,7 +110,7 @@ def test_layers_with_negative_values_give_finite_maps_and_say_so(kind: str) -> N
     net = tiny(kind)
     for method in (grad_cam_plus_plus, xgrad_cam):
         with listen() as remarks:
-            map_ = method(net, PIXELS, ask(net, INDEX), layer="b")
+            map_ = method(net, PIXELS, as_objective(net, INDEX), layer="b")
         assert torch.isfinite(map_).all() and any("not rectified" in remark for remark in remarks)
 
 
@@ -128,7 +128,7 @@ def pooled(seed: int = 0, bias: bool = True, channels: int = 8) -> Net:
 def test_closed_forms_behind_global_average_pooling(seed: int, index: int) -> None:
     """I21 and I22, and what they say of the others."""
     net, pixels = pooled(seed), pictures(2, seed=seed)
-    of = ask(net, index)
+    of = as_objective(net, index)
     a, _ = grid_of(net, "3", pixels, index)
     w, z = net.body[7].weight[index].detach().view(-1, 1, 1), a[0, 0].numel()
     expected = {
@@ -153,7 +153,7 @@ def test_cam_is_complete_for_every_linear_head(kind: str, layer: str) -> None:
     net = tiny(kind)
     a, g = grid_of(net, layer)
     with listen() as remarks:
-        found = cam(net, PIXELS[:1], ask(net, INDEX), layer=layer)
+        found = cam(net, PIXELS[:1], as_objective(net, INDEX), layer=layer)
     grids = list((a * g).sum(1) * a[0, 0].numel())
     torch.testing.assert_close(found, over(net, layer, grids)[:1], rtol=1e-9, atol=1e-12)
     said = float(net(PIXELS[:1])[0, INDEX]) - float(grids[0].mean())
@@ -167,14 +167,14 @@ def test_a_pooled_head_weighs_all_places_alike() -> None:
     net = pooled()
     for layer in ("2", "3"):
         with listen() as remarks:
-            cam(net, PIXELS, ask(net, INDEX), layer=layer)
+            cam(net, PIXELS, as_objective(net, INDEX), layer=layer)
         assert not any("weights of its own" in remark for remark in remarks)
 
 
 def test_cam_of_class_maps_that_are_pooled_is_the_map_of_the_class(squeezenet: Net, chelsea: Any) -> None:
     pixels = squeezenet.read(chelsea)
     maps = tap(squeezenet, pixels, ["classifier.2"])["classifier.2"]
-    found = cam(squeezenet, pixels, ask(squeezenet, 281))
+    found = cam(squeezenet, pixels, as_objective(squeezenet, 281))
     torch.testing.assert_close(found, lay_over(maps[:, 281:282], squeezenet.layer("classifier.2"), pixels, "field"))
     assert found.max() > 0
 
@@ -186,9 +186,9 @@ def test_cam_of_class_maps_that_are_pooled_is_the_map_of_the_class(squeezenet: N
 def test_cam_refuses_heads_that_are_not_linear(name: str, layer: str | None, words: str) -> None:
     net = Net(models.get_model(name, weights=None).eval(), size=64, name=name)
     with pytest.raises(LayerError, match=f"head that is linear.*above .* of {name} .*{words}.*layer_cam"):
-        cam(net, torch.rand(1, 3, 64, 64), ask(net, INDEX), layer=layer)
+        cam(net, torch.rand(1, 3, 64, 64), as_objective(net, INDEX), layer=layer)
     with pytest.raises(LayerError, match="lies Softmax"):
-        cam(pooled(), PIXELS, ask(pooled(), "p(3)"))
+        cam(pooled(), PIXELS, as_objective(pooled(), "p(3)"))
 
 
 CAPTUM = [("alexnet", "features.11"), ("resnet18", "layer4"), ("googlenet", "inception5b"),
@@ -203,7 +203,7 @@ def test_equals_captum_on_networks_of_torchvision(name: str, layer: str) -> None
     pixels = torch.rand(2, 3, 96, 96)
     module = body.get_submodule(layer)
     theirs = LayerGradCam(body, module).attribute(net.normalise(pixels), target=INDEX, relu_attributions=True)
-    ours = grad_cam(net, pixels, ask(net, INDEX), align="stretch")
+    ours = grad_cam(net, pixels, as_objective(net, INDEX), align="stretch")
     expected = F.interpolate(theirs, size=(96, 96), mode="bilinear", align_corners=False).detach()
     assert expected.any() or name == "squeezenet1_1"
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5 * float(expected.max()))
@@ -211,55 +211,55 @@ def test_equals_captum_on_networks_of_torchvision(name: str, layer: str) -> None
 
 def test_eigen_cam_asks_nothing_and_has_no_arbitrary_sign() -> None:
     net = tiny("sequential")
-    maps = [eigen_cam(net, PIXELS, ask(net, of), layer="1") for of in (0, 1)]
+    maps = [eigen_cam(net, PIXELS, as_objective(net, of), layer="1") for of in (0, 1)]
     torch.testing.assert_close(maps[0], maps[1], rtol=0, atol=0)
-    assert maps[0].any(dim=-1).any(dim=-1).all() and "question" in find("eigen_cam").caveat
+    assert maps[0].any(dim=-1).any(dim=-1).all() and "objective" in find("eigen_cam").caveat
     flipped = Net(nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.AdaptiveAvgPool2d(2), nn.Flatten()).double())
     nn.init.dirac_(flipped.body[0].weight)
-    one = eigen_cam(flipped, PIXELS, ask(flipped, 0), layer="0")
+    one = eigen_cam(flipped, PIXELS, as_objective(flipped, 0), layer="0")
     with torch.no_grad():
         flipped.body[0].weight.neg_()
     assert one.any()
-    torch.testing.assert_close(eigen_cam(flipped, PIXELS, ask(flipped, 0), layer="0"), one)
+    torch.testing.assert_close(eigen_cam(flipped, PIXELS, as_objective(flipped, 0), layer="0"), one)
 
 
 # Score-CAM and Ablation-CAM
 
 
-def masked(net: Net, picture: Tensor, layer: str, of: Any, fill: str) -> dict[int, float]:
+def masked(net: Net, picture: Tensor, layer: str, of: Any, baseline: str) -> dict[int, float]:
     """One masked picture at a time: the increase of the score for every channel with contrast."""
     activity = tap(net, picture, [layer])[layer].detach()
-    behind = background(net, picture, fill)
-    base = float(ask(net, of)(net, behind))
+    behind = baseline_pixels(net, picture, baseline)
+    base = float(as_objective(net, of)(net, behind))
     increases = {}
     for k, channel in enumerate(activity[0]):
         if channel.max() > channel.min():
             mask = lay_over(channel[None, None], net.layer(layer), picture, "field")
             mask = (mask - mask.min()) / (mask.max() - mask.min())
-            increases[k] = float(ask(net, of)(net, picture * mask + behind * (1 - mask))) - base
+            increases[k] = float(as_objective(net, of)(net, picture * mask + behind * (1 - mask))) - base
     return increases
 
 
 @pytest.mark.parametrize("softmax", [True, False])
-@pytest.mark.parametrize("fill", ["mean", "0.5"])
+@pytest.mark.parametrize("baseline", ["mean", "0.5"])
 @pytest.mark.parametrize(("kind", "layer"), RECTIFIED[1:])
-def test_score_cam_as_the_paper_writes_it(kind: str, layer: str, fill: str, softmax: bool) -> None:
+def test_score_cam_as_the_paper_writes_it(kind: str, layer: str, baseline: str, softmax: bool) -> None:
     net, grids = tiny(kind), []
     for picture in PIXELS:
-        increases = masked(net, picture[None], layer, INDEX, fill)
+        increases = masked(net, picture[None], layer, INDEX, baseline)
         total = sum(math.exp(value) for value in increases.values())
         weight = {k: math.exp(v) / total if softmax else v for k, v in increases.items()}
         activity = tap(net, picture[None], [layer])[layer][0]
         grids.append(sum(w * activity[k] for k, w in weight.items()).clamp(min=0))  # type: ignore[union-attr]
-    found = score_cam(net, PIXELS, ask(net, INDEX), layer=layer, softmax=softmax, fill=fill, batch=3)
+    found = score_cam(net, PIXELS, as_objective(net, INDEX), layer=layer, softmax=softmax, baseline=baseline, batch=3)
     torch.testing.assert_close(found, over(net, layer, grids), rtol=1e-9, atol=1e-12)
 
 
 def test_score_cam_of_a_few_channels() -> None:
     net = tiny("sequential")
-    whole = score_cam(net, PIXELS, ask(net, INDEX))
-    torch.testing.assert_close(score_cam(net, PIXELS, ask(net, INDEX), channels=8), whole, rtol=0, atol=0)
-    one = score_cam(net, PIXELS, ask(net, INDEX), channels=1)
+    whole = score_cam(net, PIXELS, as_objective(net, INDEX))
+    torch.testing.assert_close(score_cam(net, PIXELS, as_objective(net, INDEX), channels=8), whole, rtol=0, atol=0)
+    one = score_cam(net, PIXELS, as_objective(net, INDEX), channels=1)
     activity, _ = grid_of(net, "4")
     most = [int(a.flatten(1).var(1).argmax()) for a in activity]
     grids = [a[k] for a, k in zip(activity, most, strict=True)]
@@ -294,7 +294,7 @@ def test_ablation_cam_channel_by_channel(kind: str, layer: str) -> None:
             total += (clean - whole_pass(net, picture[None], layer, altered)) * activity[0, k]
         grids.append(total.clamp(min=0))
     with listen() as remarks:
-        found = ablation_cam(net, PIXELS, ask(net, INDEX), layer=layer, batch=3)
+        found = ablation_cam(net, PIXELS, as_objective(net, INDEX), layer=layer, batch=3)
     torch.testing.assert_close(found, over(net, layer, grids), rtol=1e-9, atol=1e-12)
     assert any("does not let its batch grow" in remark for remark in remarks) == (kind == "concat")
 
@@ -315,7 +315,7 @@ class Mixing(nn.Module):
 def test_a_network_that_folds_a_growing_batch_is_run_as_a_whole() -> None:
     net = Net(Mixing().double(), size=SIZE)
     with listen() as remarks:
-        found = ablation_cam(net, PIXELS, ask(net, INDEX))
+        found = ablation_cam(net, PIXELS, as_objective(net, INDEX))
     a, g = grid_of(net, "conv")
     grids = (((a * g).sum((2, 3), keepdim=True)) * a).sum(1).clamp(min=0)
     torch.testing.assert_close(found, over(net, "conv", list(grids)), rtol=1e-9, atol=1e-12)
@@ -326,7 +326,7 @@ def test_ablation_runs_what_lies_below_on_one_picture() -> None:
     net, batches = tiny("sequential"), {"0": set[int](), "5": set[int]()}
     handles = [net.body.get_submodule(name).register_forward_hook(lambda _, i, __, s=seen: s.add(len(i[0])))
                for name, seen in batches.items()]  # fmt: skip
-    ablation_cam(net, PIXELS[:1], ask(net, INDEX), layer="4", batch=8)
+    ablation_cam(net, PIXELS[:1], as_objective(net, INDEX), layer="4", batch=8)
     for handle in handles:
         handle.remove()
     assert batches["0"] == {1} and max(batches["5"]) > 4
@@ -337,7 +337,7 @@ def test_ablation_runs_what_lies_below_on_one_picture() -> None:
 
 def test_several_layers_are_fused_by_the_largest_of_equal_peaks() -> None:
     net = tiny("sequential")
-    of = ask(net, INDEX)
+    of = as_objective(net, INDEX)
     for method in (grad_cam, layer_cam, hires_cam, score_cam):
         one, two = (method(net, PIXELS, of, layer=layer) for layer in ("1", "4"))
         peaks = [m.abs().amax((1, 2, 3), keepdim=True) for m in (one, two)]
@@ -356,11 +356,11 @@ def test_one_pass_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     net, passes = tiny("concat"), []
     true = Net.run
     monkeypatch.setattr(Net, "run", lambda self, x: passes.append(1) or true(self, x))
-    found = held(net, PIXELS, ask(net, INDEX), ["a", "b", "stem"])
+    found = held(net, PIXELS, as_objective(net, INDEX), ["a", "b", "stem"])
     assert len(passes) == 1
     for one in found:
-        alone = held(net, PIXELS, ask(net, INDEX), one.layer.name)[0]
-        torch.testing.assert_close(one.slope, alone.slope, rtol=1e-12, atol=1e-15)
+        alone = held(net, PIXELS, as_objective(net, INDEX), one.layer.name)[0]
+        torch.testing.assert_close(one.gradient, alone.gradient, rtol=1e-12, atol=1e-15)
 
 
 def test_explain_takes_one_layer_or_several() -> None:
@@ -445,31 +445,31 @@ def test_tokens_are_read_as_a_grid_where_patches_still_matter(options: Any, chos
     assert net.layer(chosen).tokens == (6, 8)
     for method in FAMILY:
         with listen() as remarks:
-            map_ = method(net, pixels, ask(net, INDEX))
+            map_ = method(net, pixels, as_objective(net, INDEX))
         assert map_.shape == (2, 1, 24, 32) and torch.isfinite(map_).all()
         assert f"layer {chosen}, 6 x 8 places" in remarks
-    (one,) = held(net, pixels, ask(net, INDEX), None)
+    (one,) = held(net, pixels, as_objective(net, INDEX), None)
     raw = tap(net, pixels, [chosen])[chosen]
-    for place in ((0, 0), (2, 5), (5, 7)):
-        token = options.get("extra", 1) + 8 * place[0] + place[1]
-        assert torch.equal(one.activity[:, :, *place], raw[:, token])
+    for position in ((0, 0), (2, 5), (5, 7)):
+        token = options.get("extra", 1) + 8 * position[0] + position[1]
+        assert torch.equal(one.activity[:, :, *position], raw[:, token])
 
 
 @pytest.mark.parametrize("place", [(0, 0), (2, 6), (5, 3)])
-def test_a_token_lies_over_its_patch(place: tuple[int, int]) -> None:
+def test_a_token_lies_over_its_patch(position: tuple[int, int]) -> None:
     """Measured: the pixels that move a token before attention mixes them are those the map lays it over."""
     net = transformer()
     pixels = wide(net, 1).requires_grad_()
     layer = net.layer("blocks.0.norm1")
-    token = layer.by_place(tap(net, pixels, [layer.name])[layer.name])[0, :, *place]
-    (slope,) = torch.autograd.grad(token.abs().sum(), pixels)
-    energy = slope.abs().sum((0, 1))
-    assert (energy.nonzero() // 4 == torch.tensor(place)).all()
+    token = layer.by_position(tap(net, pixels, [layer.name])[layer.name])[0, :, *position]
+    (grad,) = torch.autograd.grad(token.abs().sum(), pixels)
+    energy = grad.abs().sum((0, 1))
+    assert (energy.nonzero() // 4 == torch.tensor(position)).all()
     grid = torch.zeros(1, 1, 6, 8, dtype=torch.float64)
-    grid[0, 0, *place] = 1
+    grid[0, 0, *position] = 1
     laid = lay_over(grid, layer, pixels, "field")[0, 0]
     y, x = divmod(int(laid.argmax()), 32)
-    assert (y // 4, x // 4) == place
+    assert (y // 4, x // 4) == position
 
 
 def test_the_only_patch_that_matters_is_found() -> None:
@@ -477,7 +477,7 @@ def test_the_only_patch_that_matters_is_found() -> None:
     net = transformer(pool=True, extra=0)
     pixels = torch.zeros(1, 3, 24, 32, dtype=torch.float64)
     pixels[:, :, 8:12, 20:24] = wide(net, 1)[:, :, 8:12, 20:24]
-    of = ask(net, INDEX)
+    of = as_objective(net, INDEX)
     empty = hires_cam(net, torch.zeros_like(pixels), of, layer="blocks.0.norm1")
     change = (hires_cam(net, pixels, of, layer="blocks.0.norm1") - empty).abs()[0, 0]
     y, x = divmod(int(change.argmax()), 32)
@@ -490,7 +490,7 @@ def test_rows_and_columns_with_channels_last_are_read_as_places() -> None:
     pixels = torch.rand(1, 3, 64, 64)
     last, first = net.layer("norm"), net.layer("permute")
     assert last.channels_last and first.spatial and last.grid == first.grid == (2, 2)
-    maps = [layer_cam(net, pixels, -ask(net, INDEX), layer=layer) for layer in ("norm", "permute")]
+    maps = [layer_cam(net, pixels, -as_objective(net, INDEX), layer=layer) for layer in ("norm", "permute")]
     torch.testing.assert_close(*maps)
     assert (first.lies or first.field).y.centre == 15.5 == (last.lies or last.field).x.centre
 
@@ -516,23 +516,23 @@ def test_swin_of_timm_reshapes_and_is_still_read_as_it_lies() -> None:
             return self.head(self.last(x).mean((1, 2)))
 
     net = Net(Windows().double(), size=(24, 32))
-    assert net.layer("last").channels_last and net.layer("mlp").parts == 12 and not net.layer("mlp").places
+    assert net.layer("last").channels_last and net.layer("mlp").parts == 12 and not net.layer("mlp").positions
     assert [layer.name for layer in candidates(net)] == ["last"]
     pixels = wide(net)
-    found = hires_cam(net, pixels, ask(net, INDEX))
+    found = hires_cam(net, pixels, as_objective(net, INDEX))
     a, g = grid_of(net, "last", pixels)
     assert a.shape == (2, 10, 6, 8)
     torch.testing.assert_close(found, over(net, "last", list((a * g).sum(1)), pixels))
     for windows in ("mlp", "square"):
         with pytest.raises(LayerError, match="without places"):
-            hires_cam(net, pixels, ask(net, INDEX), layer=windows)
+            hires_cam(net, pixels, as_objective(net, INDEX), layer=windows)
 
 
 def test_cam_says_that_a_class_token_alone_is_read() -> None:
     net = transformer()
     with pytest.raises(LayerError, match=r"asks nothing of the patches in layer 'norm'.*grad_cam"):
-        cam(net, wide(net), ask(net, INDEX))
-    assert cam(transformer(pool=True), wide(net), ask(net, INDEX)).any()
+        cam(net, wide(net), as_objective(net, INDEX))
+    assert cam(transformer(pool=True), wide(net), as_objective(net, INDEX)).any()
 
 
 # Bad input
@@ -541,15 +541,15 @@ def test_cam_says_that_a_class_token_alone_is_read() -> None:
 @each_of_the_family
 def test_layers_and_options_that_make_no_map(method: Callable[..., Tensor]) -> None:
     net, shared = pooled(), tiny("shared")
-    of = ask(net, INDEX)
+    of = as_objective(net, INDEX)
     with pytest.raises(LayerError, match=r"does not depend on layer '3'.*runs before"):
-        method(net, PIXELS, ask(net, "0:2@3,4"), layer="3")
+        method(net, PIXELS, as_objective(net, "0:2@3,4"), layer="3")
     with pytest.raises(LayerError, match=r"does not depend on layer '3'"):
-        method(net, PIXELS, ask(net, "0:2@3,4"), layer=["0", "3"])
+        method(net, PIXELS, as_objective(net, "0:2@3,4"), layer=["0", "3"])
     with pytest.raises(LayerError, match=r"shape .*without places.*such as '3'"):
         method(net, PIXELS, of, layer="7")
     with pytest.raises(LayerError, match="runs 2 times: ask for 'conv#1' or 'conv#2'"):
-        method(shared, PIXELS, ask(shared, INDEX), layer="conv")
+        method(shared, PIXELS, as_objective(shared, INDEX), layer="conv")
     with pytest.raises(LayerError, match="no layer 'layer4'"):
         method(net, PIXELS, of, layer="3,layer4")
     with pytest.raises(OptionError, match="not an empty list"):
@@ -560,12 +560,12 @@ def test_layers_and_options_that_make_no_map(method: Callable[..., Tensor]) -> N
 
 def test_bad_options_of_the_perturbed_methods() -> None:
     net = pooled()
-    bad = [({"channels": 0}, "at least 1"), ({"batch": 0}, "at least 1"), ({"fill": "green"}, "fill is")]  # fmt: skip
+    bad = [({"channels": 0}, "at least 1"), ({"batch": 0}, "at least 1"), ({"baseline": "green"}, "baseline is")]
     for options, words in bad:
         with pytest.raises(OptionError, match=words):
-            score_cam(net, PIXELS, ask(net, INDEX), **options)  # type: ignore[arg-type]
+            score_cam(net, PIXELS, as_objective(net, INDEX), **options)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="at least 1"):
-        ablation_cam(net, PIXELS, ask(net, INDEX), batch=0)
+        ablation_cam(net, PIXELS, as_objective(net, INDEX), batch=0)
 
 
 @each_of_the_family
@@ -573,5 +573,5 @@ def test_a_dead_layer_gives_an_empty_map_and_says_so(method: Callable[..., Tenso
     net = pooled()
     nn.init.constant_(net.body[2].bias, -100)
     with listen() as remarks:
-        map_ = method(net, PIXELS, ask(net, INDEX), layer="3")
+        map_ = method(net, PIXELS, as_objective(net, INDEX), layer="3")
     assert not map_.any() and any("nothing in this layer" in remark for remark in remarks)

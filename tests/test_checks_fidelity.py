@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from convscope import Heatmap, Net, ask, explain
-from convscope.baselines import background
+from convscope import Heatmap, Net, as_objective, explain
+from convscope.baselines import baseline_pixels
 from convscope.checks import Removal, curves, deletion, infidelity, insertion, sensitivity
 from convscope.checks.cases import Case
 from convscope.checks.fidelity import compared, importance, path_scores, ranking
@@ -45,10 +45,10 @@ def test_deletion_and_insertion_of_a_linear_model_are_sums_of_its_contributions(
     steps = 16
     parts = heatmap.values.double().flatten().sort(descending=True)[0]
     gone = torch.cat([torch.zeros(1), parts.cumsum(0)])[:: SIZE * SIZE // steps]
-    whole = float(ask(net, 1)(net, picture()[None].double()))
+    whole = float(as_objective(net, 1)(net, picture()[None].double()))
     found = deletion(net, heatmap, of=1, steps=steps)
     np.testing.assert_allclose(found.scores, whole - gone.numpy(), rtol=1e-5, atol=1e-5)
-    back = insertion(net, heatmap, of=1, steps=steps, fill="mean")
+    back = insertion(net, heatmap, of=1, steps=steps, baseline="mean")
     np.testing.assert_allclose(back.scores, (whole - parts.sum() + gone).numpy(), rtol=1e-5, atol=1e-5)
 
 
@@ -63,13 +63,13 @@ def test_the_best_order_of_a_linear_model_is_that_of_its_contributions() -> None
 
 @settings(max_examples=12)
 @given(st.integers(0, 99), st.sampled_from([1, 4, 10, 20]), st.sampled_from(["mean", "blur", "noise", "0.25"]))
-def test_deletion_is_insertion_backwards_in_the_reversed_order(seed: int, steps: int, fill: str) -> None:
+def test_deletion_is_insertion_backwards_in_the_reversed_order(seed: int, steps: int, baseline: str) -> None:
     """I29: of the same order and fill the two are one curve, not independent evidence."""
     net, pixels = tiny("residual"), pictures(1)
     order = torch.randperm(SIZE * SIZE, generator=torch.Generator().manual_seed(seed))
-    gone = background(net, pixels, fill)
+    gone = baseline_pixels(net, pixels, baseline)
     counts = [step * SIZE * SIZE // steps for step in range(steps + 1)]
-    objective = ask(net, "p(2)")
+    objective = as_objective(net, "p(2)")
     away = path_scores(net, objective, pixels, gone, order, counts, 8)
     back = path_scores(net, objective, gone, pixels, order.flip(0), counts, 8)
     torch.testing.assert_close(away, back.flip(0), rtol=0, atol=0)
@@ -80,8 +80,8 @@ def test_deletion_is_insertion_backwards_in_the_reversed_order(seed: int, steps:
 def test_the_public_functions_are_that_identity_too() -> None:
     net = tiny("in-place")
     heatmap = explain(net, pictures(1)[0].float(), "gradient", 2)
-    gone = deletion(net, heatmap, fill="blur", steps=20)
-    back = insertion(net, heatmap, fill="blur", first="least", steps=20)
+    gone = deletion(net, heatmap, baseline="blur", steps=20)
+    back = insertion(net, heatmap, baseline="blur", first="least", steps=20)
     np.testing.assert_allclose(gone.scores, back.scores[::-1], rtol=1e-6)
     assert gone.auc == pytest.approx(back.auc)
 
@@ -103,8 +103,8 @@ def test_random_orders_lose_as_much_from_either_end() -> None:
     for seed in range(30):
         order = torch.randperm(SIZE * SIZE, generator=torch.Generator().manual_seed(seed))
         for way, ranked in ((True, order), (False, order.flip(0))):
-            gone = background(net, pixels, "mean")
-            curves_[way].append(path_scores(net, ask(net, 1), pixels, gone, ranked, counts, 16))
+            gone = baseline_pixels(net, pixels, "mean")
+            curves_[way].append(path_scores(net, as_objective(net, 1), pixels, gone, ranked, counts, 16))
     most, least = (torch.stack(each) for each in curves_.values())
     spread = (most - least).std(0) / 30**0.5
     assert ((most.mean(0) - least.mean(0)).abs() <= 4 * spread + 1e-12).all()
@@ -117,7 +117,7 @@ def test_areas_of_probabilities_are_in_the_unit_interval(kind: str) -> None:
         heatmap = explain(net, picture(), method)
         for way in (deletion, insertion):
             found = way(net, heatmap, steps=7)
-            assert found.question.startswith("p(") and 0 <= found.auc <= 1
+            assert found.objective.startswith("p(") and 0 <= found.auc <= 1
             assert found.shares[0] == 0 and found.shares[-1] == 1 and len(found.scores) == 8
 
 
@@ -149,7 +149,7 @@ def test_infidelity_of_the_exact_answer_is_zero() -> None:
     for method in ("gradient", "gradient_x_input"):
         found = infidelity(net, shown(net, method))
         assert found.mean_square < 1e-9 and found.unexplained < 1e-6 and found.factor == pytest.approx(1, abs=1e-4)
-    assert infidelity(net, shown(net, "gradient"), fill="0.2").mean_square < 1e-9
+    assert infidelity(net, shown(net, "gradient"), baseline="0.2").mean_square < 1e-9
     assert infidelity(net, shown(net, "gradient", of=2), of=1).unexplained > 0.1
 
 
@@ -160,7 +160,7 @@ def test_infidelity_is_captums() -> None:
     heatmap = explain(net, picture(), "gradient", 2)
     pixels = picture()[None]
     squares: list[Tensor] = []
-    covers = pixels - background(net, pixels, "mean")
+    covers = pixels - baseline_pixels(net, pixels, "mean")
     draw = torch.Generator().manual_seed(0)
     tops, lefts = (torch.randint(0, SIZE - 5 + 1, (40, 1), generator=draw) for _ in range(2))
     for top, left in zip(tops.flatten().tolist(), lefts.flatten().tolist(), strict=True):
@@ -248,7 +248,7 @@ def test_bad_options_are_refused() -> None:
     heatmap = explain(net, picture(), "gradient", 1)
     for call in (
         lambda: deletion(net, heatmap, steps=0),
-        lambda: deletion(net, heatmap, fill="pink"),
+        lambda: deletion(net, heatmap, baseline="pink"),
         lambda: insertion(net, heatmap, first="best"),  # type: ignore[arg-type]
         lambda: insertion(net, heatmap, batch=0),
         lambda: infidelity(net, heatmap, samples=0),

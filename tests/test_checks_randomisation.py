@@ -165,7 +165,7 @@ def test_the_class_stays_that_of_the_intact_network() -> None:
     net, pixels = tiny("concat"), pictures(1, dtype=torch.float32)[0]
     heatmap = explain(net, pixels, "gradient")
     twin = randomised(net)
-    expected = explain(twin, pixels, "gradient", heatmap.recipe.question).values
+    expected = explain(twin, pixels, "gradient", heatmap.recipe.objective).values
     torch.testing.assert_close(cascade(net, heatmap, stages=1).maps[1], expected)
 
 

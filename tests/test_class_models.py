@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from convscope import Net, class_model, load, predict
-from convscope.errors import OptionError, QuestionError, SynthesisError
+from convscope.errors import ObjectiveError, OptionError, SynthesisError
 
 
 def linear() -> tuple[Net, torch.Tensor]:
@@ -66,9 +66,9 @@ def test_a_larger_lambda_gives_a_fainter_model() -> None:
 
 def test_bad_input_is_refused_with_what_to_do() -> None:
     net, _ = linear()
-    with pytest.raises(QuestionError, match=r"is not a class.*maximize"):
+    with pytest.raises(ObjectiveError, match=r"is not a class.*maximize"):
         class_model(net, of="1:2@mean")
-    with pytest.raises(QuestionError, match="no class"):
+    with pytest.raises(ObjectiveError, match="no class"):
         class_model(net, of="zebra")
     with pytest.raises(OptionError, match="'clear' and 'paper'"):
         class_model(net, of="c", preset="nice")  # type: ignore[arg-type]

@@ -152,7 +152,7 @@ def test_show_prints_the_recipe(digit: str, capsys: Capture) -> None:
     capsys.readouterr()
     assert run(["show", "x.png"]) == 0
     recipe = json.loads(capsys.readouterr().out)
-    assert recipe["question"] == "8" and recipe["options"]["patch"] == 6 and recipe["network"] == "lenet5"
+    assert recipe["objective"] == "8" and recipe["options"]["patch"] == 6 and recipe["network"] == "lenet5"
     assert recipe["pictures"][0].startswith("3.png ") and len(recipe["weights"]) == 16
 
 
@@ -276,7 +276,7 @@ def test_history_lists_epochs_and_accuracies(capsys: Capture) -> None:
         (["grad_cam", "EMPTY"], ["no picture in"]),
         (["occlusion", "DIGIT", "--patch", "29"], ["29 px", "28x28", "1 to 28"]),
         (["occlusion", "DIGIT", "--stride", "0"], ["at least 1"]),
-        (["occlusion", "DIGIT", "--fill", "pink"], ["'mean', 'grey'"]),
+        (["occlusion", "DIGIT", "--baseline", "pink"], ["'mean', 'grey'"]),
         (["occlusion", "DIGIT", "--patch", "big"], ["--patch"]),
         (["maps", "DIGIT", "--layer", "conv9"], ["'conv1'"]),
         (["maps", "DIGIT"], ["--layer"]),

@@ -16,7 +16,7 @@ from torch import nn
 import convscope as cs
 from convscope.cli import run
 from convscope.drawing import layout
-from convscope.errors import LayerError, OptionError, PictureError, QuestionError, RuleError
+from convscope.errors import LayerError, ObjectiveError, OptionError, PictureError, RuleError
 from convscope.ranks import rank_correlation
 from convscope.registry import METHODS
 from convscope.views.compare import compare, concentration
@@ -45,9 +45,9 @@ def test_one_tile_per_method_and_its_values_are_those_of_explain(lenet: cs.Net) 
             tile = tiles[1 + NAMES.index(name)]
             assert np.array_equal(np.asarray(tile.image), np.asarray(expected.overlay(tile.image.size)))
             assert tile.scale == expected.scale
-    assert drawing.recipe.question == "5" and drawing.recipe.options["methods"] == NAMES
+    assert drawing.recipe.objective == "5" and drawing.recipe.options["methods"] == NAMES
     assert "Mean activation: layer relu2" in drawing.sheet().note, "what each method said"
-    assert "does not depend on the question" in drawing.sheet().note, "the caveats"
+    assert "does not depend on the objective" in drawing.sheet().note, "the caveats"
 
 
 def test_the_captions_hold_range_concentration_and_correlation(lenet: cs.Net) -> None:
@@ -142,7 +142,7 @@ def test_a_map_of_zeros_is_said() -> None:
         ({"methods": []}, OptionError, "no method to compare"),
         ({"layers": ["conv9"]}, LayerError, "conv9"),
         ({"methods": ["saliency"], "layers": ["conv1"]}, OptionError, "none of these methods reads a layer"),
-        ({"of": "nothing"}, QuestionError, "nothing"),
+        ({"of": "nothing"}, ObjectiveError, "nothing"),
     ],
 )
 def test_bad_input(lenet: cs.Net, options: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -543,10 +543,10 @@ def test_a_class_of_a_data_set_without_a_picture_is_named(tmp_path: Path) -> Non
 def imagenette(root: Path) -> Path:
     for part in ("train", "val"):
         for number, folder in enumerate(("n01440764", "n02979186")):
-            place = root / "imagenette2" / part / folder
-            place.mkdir(parents=True)
+            position = root / "imagenette2" / part / folder
+            position.mkdir(parents=True)
             for n in range(3):
-                noise(10 * number + n).save(place / f"{n}.JPEG")
+                noise(10 * number + n).save(position / f"{n}.JPEG")
     return root
 
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from convscope import Net, ask, rules
+from convscope import Net, as_objective, rules
 from convscope.attribution.cam import grad_cam
 from convscope.attribution.deconvnet import backward, deconvnet, guided_backprop, project_down
-from convscope.attribution.gradient import gradient, saliency, slope_at_pixels
+from convscope.attribution.gradient import gradient, gradient_at_pixels, saliency
 from convscope.attribution.guided_cam import guided_grad_cam
 from convscope.context import listen
 from convscope.errors import RuleError
@@ -97,9 +97,9 @@ def differ(found: Tensor, other: Tensor) -> float:
     return float((found - other).abs().max() / other.abs().max())
 
 
-def one_hot(like: Tensor, *place: int) -> Tensor:
+def one_hot(like: Tensor, *position: int) -> Tensor:
     seed = torch.zeros_like(like)
-    seed[(slice(None), *place)] = 1
+    seed[(slice(None), *position)] = 1
     return seed
 
 
@@ -117,7 +117,9 @@ def test_class_equals_the_explicit_stack(network: Net) -> None:
     stack = ExplicitDeconvnet(network, pixels)
     torch.testing.assert_close(stack.activity, network(pixels), rtol=1e-9, atol=1e-12)
     for index in (0, 3):
-        assert_same(deconvnet(network, pixels, ask(network, index)), stack.down(one_hot(stack.activity, index)))
+        assert_same(
+            deconvnet(network, pixels, as_objective(network, index)), stack.down(one_hot(stack.activity, index))
+        )
 
 
 @STACKS
@@ -125,7 +127,7 @@ def test_unit_equals_the_explicit_stack(network: Net) -> None:
     pixels = look_at(network, 2)
     for layer, channel, y, x in UNITS[network.name]:
         stack = ExplicitDeconvnet(network, pixels, upto=layer)
-        found = deconvnet(network, pixels, ask(network, f"{layer}:{channel}@{y},{x}"))
+        found = deconvnet(network, pixels, as_objective(network, f"{layer}:{channel}@{y},{x}"))
         assert_same(found, stack.down(one_hot(stack.activity, channel, y, x)))
 
 
@@ -136,8 +138,8 @@ def test_isolated_activations_equal_the_explicit_stack(network: Net) -> None:
     for layer, *_ in UNITS[network.name]:
         stack = ExplicitDeconvnet(network, pixels, upto=layer)
         strongest = stack.activity[0].flatten(1).amax(1).topk(2).indices.tolist()
-        places = [(0, k, *divmod(int(stack.activity[0, k].argmax()), stack.activity.shape[3])) for k in strongest]
-        seeds = [stack.activity[place] * one_hot(stack.activity, *place[1:]) for place in places]
+        positions = [(0, k, *divmod(int(stack.activity[0, k].argmax()), stack.activity.shape[3])) for k in strongest]
+        seeds = [stack.activity[position] * one_hot(stack.activity, *position[1:]) for position in positions]
         found, report = project_down(network, pixels, network.layer(layer), lambda _, seeds=seeds: seeds)
         for projection, seed in zip(found, seeds, strict=True):
             assert_same(projection[None], stack.down(seed))
@@ -158,7 +160,7 @@ def test_shared_switches_add_up(network: Net) -> None:
     pixels = look_at(network)
     stack = ExplicitDeconvnet(network, pixels)
     seed = one_hot(stack.activity, 3)
-    found = deconvnet(network, pixels, ask(network, 3))
+    found = deconvnet(network, pixels, as_objective(network, 3))
     assert differ(found, stack.down(seed)) < 1e-10
     assert differ(found, stack.down(seed, unpool_overwriting)) > 0.05
 
@@ -174,9 +176,9 @@ def test_overwriting_is_the_same_where_windows_do_not_overlap(network: Net) -> N
 def test_normalisation_is_skipped() -> None:
     """Without skipping it, local response normalisation changes the projection."""
     net = Net(build("small").double(), size=50, **IMAGENET)
-    pixels, objective = look_at(net), ask(net, 3)
+    pixels, objective = look_at(net), as_objective(net, 3)
     with relu_rule(rules.deconvnet):
-        through = slope_at_pixels(net, pixels, objective)
+        through = gradient_at_pixels(net, pixels, objective)
     assert differ(deconvnet(net, pixels, objective), through) > 0.01
 
 
@@ -188,7 +190,7 @@ def test_class_equals_a_walk_over_the_graph(network: Net) -> None:
     assert count == RECTIFIERS.get(network.name, count) > 6
     for rule, method in METHODS.items():
         with listen() as remarks:
-            found = method(network, pixels, ask(network, index))
+            found = method(network, pixels, as_objective(network, index))
         expected, _ = walk_gradient(network, pixels, lambda output: output[:, index], rule)
         assert_same(found, expected)
         assert differ(plain, expected) > 0.01
@@ -204,8 +206,8 @@ def test_networks_without_a_deconvnet_say_so(name: str) -> None:
     pixels = look_at(net).float()
     for method in METHODS.values():
         with pytest.raises(RuleError, match=f"uses {UNDEFINED[name]}, where .* is not defined.*saliency"):
-            method(net, pixels, ask(net, 3))
-    assert saliency(net, pixels, ask(net, 3)).max() > 0
+            method(net, pixels, as_objective(net, 3))
+    assert saliency(net, pixels, as_objective(net, 3)).max() > 0
 
 
 CAPTUM = {"deconvnet": Deconvolution, "guided": GuidedBackprop}
@@ -220,7 +222,7 @@ def captum(rule: str, net: Net, pixels: Tensor, index: int) -> Tensor:
 def test_class_equals_captum_where_rectifiers_are_modules(network: Net, rule: str) -> None:
     pixels = look_at(network)
     index = int(network(pixels).argmax())
-    assert_same(METHODS[rule](network, pixels, ask(network, index)), captum(rule, network, pixels, index))
+    assert_same(METHODS[rule](network, pixels, as_objective(network, index)), captum(rule, network, pixels, index))
 
 
 @pytest.mark.parametrize("rule", METHODS)
@@ -229,11 +231,11 @@ def test_captum_returns_the_plain_gradient_where_rectifiers_are_functions(networ
     """Why this package exists: hooks on modules do not see F.relu, and nobody is told."""
     pixels = look_at(network)
     index = int(network(pixels).argmax())
-    plain = gradient(network, pixels, ask(network, index))
+    plain = gradient(network, pixels, as_objective(network, index))
     expected, _ = walk_gradient(network, pixels, lambda output: output[:, index], rule)
     assert_same(captum(rule, network, pixels, index), plain)
     assert differ(plain, expected) > 0.1
-    assert_same(METHODS[rule](network, pixels, ask(network, index)), expected)
+    assert_same(METHODS[rule](network, pixels, as_objective(network, index)), expected)
 
 
 @pytest.mark.parametrize("rule", METHODS)
@@ -243,7 +245,7 @@ def test_captum_is_wrong_where_one_rectifier_is_a_function(network: Net, rule: A
     index = int(network(pixels).argmax())
     expected, _ = walk_gradient(network, pixels, lambda output: output[:, index], rule)
     assert differ(captum(rule, network, pixels, index), expected) > 0.01
-    assert_same(METHODS[rule](network, pixels, ask(network, index)), expected)
+    assert_same(METHODS[rule](network, pixels, as_objective(network, index)), expected)
 
 
 def test_without_rectifiers_it_is_the_gradient() -> None:
@@ -251,8 +253,8 @@ def test_without_rectifiers_it_is_the_gradient() -> None:
     body = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.MaxPool2d(3, 2), nn.Conv2d(4, 4, 2), nn.Flatten(), nn.Linear(36, 5))
     net, pixels = Net(body.double().eval(), size=20), pictures()
     with listen() as remarks:
-        found = deconvnet(net, pixels, ask(net, 1))
-    assert_same(found, gradient(net, pixels, ask(net, 1)))
+        found = deconvnet(net, pixels, as_objective(net, 1))
+    assert_same(found, gradient(net, pixels, as_objective(net, 1)))
     assert "no rectifier on the way down" in remarks
 
 
@@ -296,7 +298,7 @@ def test_nothing_outside_the_receptive_field(network: Net, method: Any) -> None:
         channel = int(activity.flatten(1).amax(1).argmax())
         strongest = divmod(int(activity[channel].argmax()), layer.shape[2])
         for y, x in {strongest, (layer.shape[1] // 2, layer.shape[2] // 2), (0, layer.shape[2] - 1)}:
-            found = method(network, pixels, ask(network, f"{name}:{channel}@{y},{x}"))
+            found = method(network, pixels, as_objective(network, f"{name}:{channel}@{y},{x}"))
             top, left, bottom, right = layer.field.box((y, x), network.size)
             assert (y, x) != strongest or found[:, :, top:bottom, left:right].abs().sum() > 0
             found[:, :, top:bottom, left:right] = 0
@@ -320,8 +322,8 @@ def test_one_rectifier_below_a_positive_seed() -> None:
     assert activity[silent] == 0 < activity[active]
     maps = {}
     for name, (y, x) in (("active", active), ("silent", silent)):
-        question = ask(net, f"1:2@{y},{x}")
-        maps[name] = [method(net, pixels, question) for method in (gradient, guided_backprop, deconvnet)]
+        objective = as_objective(net, f"1:2@{y},{x}")
+        maps[name] = [method(net, pixels, objective) for method in (gradient, guided_backprop, deconvnet)]
     assert_same(maps["active"][1], maps["active"][0])
     assert_same(maps["active"][2], maps["active"][0])
     assert not maps["silent"][0].any() and not maps["silent"][1].any()
@@ -331,9 +333,9 @@ def test_one_rectifier_below_a_positive_seed() -> None:
 def test_guided_is_not_a_product_of_maps() -> None:
     """I8: the two masks act at every rectifier, not once at the end."""
     net, pixels = tiny("sequential"), pictures(1)
-    question = ask(net, 2)
-    masked = deconvnet(net, pixels, question) * (gradient(net, pixels, question) != 0)
-    assert differ(masked, guided_backprop(net, pixels, question)) > 0.05
+    objective = as_objective(net, 2)
+    masked = deconvnet(net, pixels, objective) * (gradient(net, pixels, objective) != 0)
+    assert differ(masked, guided_backprop(net, pixels, objective)) > 0.05
 
 
 @on("alexnet", "small")
@@ -343,13 +345,13 @@ def test_every_filter_is_given_a_rectified_signal(network: Net) -> None:
 
     def watch(name: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
-            output.register_hook(lambda slope: arrived.update({name: slope}))
+            output.register_hook(lambda grad: arrived.update({name: grad}))
 
         return hook
 
     convolutions = {name: m for name, m in network.body.named_modules() if isinstance(m, nn.Conv2d)}
     handles = [module.register_forward_hook(watch(name)) for name, module in convolutions.items()]
-    found = deconvnet(network, pixels, ask(network, 3))
+    found = deconvnet(network, pixels, as_objective(network, 3))
     for handle in handles:
         handle.remove()
     stack = ExplicitDeconvnet(network, pixels)
@@ -373,11 +375,11 @@ def test_depends_on_the_picture_by_switches_only() -> None:
         for module in (other[0], other[3], other[6]):
             nn.init.uniform_(module.bias, -1, 1)
     net, changed, pixels = Net(body, size=20), Net(other, size=20), pictures(1) / 2
-    expected, slope = deconvnet(net, pixels, ask(net, 1)), gradient(net, pixels, ask(net, 1))
+    expected, grad = deconvnet(net, pixels, as_objective(net, 1)), gradient(net, pixels, as_objective(net, 1))
     for other_net, other_pixels in ((changed, pixels), (net, 2 * pixels), (changed, 1.5 * pixels + 0.1)):
-        assert_same(deconvnet(other_net, other_pixels, ask(net, 1)), expected)
-        assert differ(gradient(other_net, other_pixels, ask(net, 1)), slope) > 0.01
-    assert differ(deconvnet(net, pixels.flip(3), ask(net, 1)), expected) > 0.01
+        assert_same(deconvnet(other_net, other_pixels, as_objective(net, 1)), expected)
+        assert differ(gradient(other_net, other_pixels, as_objective(net, 1)), grad) > 0.01
+    assert differ(deconvnet(net, pixels.flip(3), as_objective(net, 1)), expected) > 0.01
 
 
 @on("small")
@@ -389,9 +391,15 @@ def test_a_unit_does_not_depend_on_the_layers_above(network: Net) -> None:
             nn.init.normal_(value)
     pixels, other, of = look_at(network), Net(body, size=network.size, **IMAGENET), "6:7@1,3"
     torch.testing.assert_close(
-        deconvnet(network, pixels, ask(network, of)), deconvnet(other, pixels, ask(other, of)), rtol=0, atol=0
+        deconvnet(network, pixels, as_objective(network, of)),
+        deconvnet(other, pixels, as_objective(other, of)),
+        rtol=0,
+        atol=0,
     )
-    assert differ(deconvnet(network, pixels, ask(network, 1)), deconvnet(other, pixels, ask(other, 1))) > 0.1
+    assert (
+        differ(deconvnet(network, pixels, as_objective(network, 1)), deconvnet(other, pixels, as_objective(other, 1)))
+        > 0.1
+    )
 
 
 CORNERS = list(itertools.product((True, False), repeat=4))
@@ -406,21 +414,26 @@ def test_every_corner_of_the_cube_equals_the_explicit_stack(
     pixels = look_at(network, 2)
     stack, corner = ExplicitDeconvnet(network, pixels), Corner(mask, switches, rectify, lrn)
     for index in (0, 3):
-        found = backward(network, pixels, ask(network, index), mask=mask, switches=switches, rectify=rectify, lrn=lrn)
+        found = backward(
+            network, pixels, as_objective(network, index), mask=mask, switches=switches, rectify=rectify, lrn=lrn
+        )
         assert_same(found, stack.down(one_hot(stack.activity, index), corner=corner))
 
 
 @on("small")
 def test_corners_differ(network: Net) -> None:
     pixels = look_at(network)
-    maps = [backward(network, pixels, ask(network, 3), mask=a, switches=b, rectify=c, lrn=d) for a, b, c, d in CORNERS]
+    maps = [
+        backward(network, pixels, as_objective(network, 3), mask=a, switches=b, rectify=c, lrn=d)
+        for a, b, c, d in CORNERS
+    ]
     for one, other in itertools.combinations(maps, 2):
         assert differ(one, other) > 0.005
 
 
 @on("small", "alexnet")
 def test_named_methods_are_corners(network: Net) -> None:
-    pixels, of = look_at(network), ask(network, 3)
+    pixels, of = look_at(network), as_objective(network, 3)
     named = {
         gradient: {},
         deconvnet: {"mask": False, "rectify": True, "lrn": False},
@@ -459,7 +472,7 @@ def test_the_middle_of_every_kind_of_window(
     net = pooled(nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil), side)
     pixels = pictures(1, side=side)
     stack = ExplicitDeconvnet(net, pixels)
-    found = backward(net, pixels, ask(net, 1), switches=False)
+    found = backward(net, pixels, as_objective(net, 1), switches=False)
     assert_same(found, stack.down(one_hot(stack.activity, 1), unpool_adding, Corner(True, False, False, True)))
 
 
@@ -468,7 +481,7 @@ def test_adaptive_windows_have_a_middle_too(size: Any) -> None:
     net, pixels = pooled(nn.AdaptiveMaxPool2d(size), 11), pictures(2, side=11)
     stack = ExplicitDeconvnet(net, pixels)
     with listen() as remarks:
-        found = backward(net, pixels, ask(net, 1), switches=False, rectify=True)
+        found = backward(net, pixels, as_objective(net, 1), switches=False, rectify=True)
     assert_same(found, stack.down(one_hot(stack.activity, 1), unpool_adding, Corner(True, False, True, True)))
     assert "1 of 1 rectifiers rewritten; 1 max pooling sends the signal to the windows' middle" in remarks
 
@@ -477,7 +490,7 @@ def test_the_middle_is_where_the_docstring_says() -> None:
     """Of four the upper left of the middle; without switches the picture does not matter."""
     net = Net(nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.MaxPool2d(4), nn.Flatten()).double(), size=8)
     for seed in range(3):
-        found = backward(net, pictures(1, side=8, seed=seed), ask(net, 1), switches=False)
+        found = backward(net, pictures(1, side=8, seed=seed), as_objective(net, 1), switches=False)
         assert found.abs().sum((0, 1)).nonzero().tolist() == [[1, 5]]
 
 
@@ -524,9 +537,9 @@ UNKNOWN: dict[str, Any] = {
 def test_every_spelling_of_max_pooling_is_sent_to_the_middle(spelling: str) -> None:
     net, usual = (pooled(Calls(SPELLED[name]), 12) for name in (spelling, "module"))
     pixels = pictures(1, side=12)
-    expected = backward(usual, pixels, ask(net, 1), switches=False)
-    assert_same(backward(net, pixels, ask(net, 1), switches=False), expected)
-    assert differ(gradient(net, pixels, ask(net, 1)), expected) > 0.1
+    expected = backward(usual, pixels, as_objective(net, 1), switches=False)
+    assert_same(backward(net, pixels, as_objective(net, 1), switches=False), expected)
+    assert differ(gradient(net, pixels, as_objective(net, 1)), expected) > 0.1
     torch.testing.assert_close(net(pixels), usual(pixels), rtol=0, atol=0)
 
 
@@ -536,25 +549,25 @@ def test_a_maximum_without_known_windows_is_refused(spelling: str) -> None:
     net, pixels = pooled(Calls(UNKNOWN[spelling]), 12), pictures(1, side=12)
     for options in ({}, {"mask": False}, {"rectify": True}):
         with pytest.raises(RuleError):
-            backward(net, pixels, ask(net, 1), switches=False, **options)
-    assert backward(net, pixels, ask(net, 1)).any()
+            backward(net, pixels, as_objective(net, 1), switches=False, **options)
+    assert backward(net, pixels, as_objective(net, 1)).any()
 
 
 def test_the_true_mask_serves_any_activation() -> None:
     """With the gradient's own mask an activation need not be a rectifier; with another it must."""
     net, pixels = pooled(nn.Sequential(nn.SiLU(), nn.MaxPool2d(3, 2)), 12), pictures(1, side=12)
-    assert backward(net, pixels, ask(net, 1), switches=False).any()
-    assert backward(net, pixels, ask(net, 1), lrn=False).any()
+    assert backward(net, pixels, as_objective(net, 1), switches=False).any()
+    assert backward(net, pixels, as_objective(net, 1), lrn=False).any()
     for options in ({"mask": False}, {"rectify": True}):
         with pytest.raises(RuleError, match="uses SiLU"):
-            backward(net, pixels, ask(net, 1), **options)
+            backward(net, pixels, as_objective(net, 1), **options)
 
 
 def test_no_pooling_on_the_way_is_said() -> None:
     net, pixels = tiny("residual"), pictures(1)
     with listen() as remarks:
-        found = backward(net, pixels, ask(net, 1), switches=False)
-    assert_same(found, gradient(net, pixels, ask(net, 1)))
+        found = backward(net, pixels, as_objective(net, 1), switches=False)
+    assert_same(found, gradient(net, pixels, as_objective(net, 1)))
     assert "no max pooling on the way down, so switches make no difference" in remarks
     assert "mask: yes · switches: no · rectify: no · lrn: yes" in remarks
 
@@ -562,7 +575,7 @@ def test_no_pooling_on_the_way_is_said() -> None:
 @on("alexnet", "small")
 def test_guided_grad_cam_is_the_product(network: Net) -> None:
     pixels = look_at(network, 2)
-    of = ask(network, int(network(pixels)[0].argmax()))
+    of = as_objective(network, int(network(pixels)[0].argmax()))
     for layer in (None, network.layer(2).name):
         cam = grad_cam(network, pixels, of, layer=layer)
         assert cam[0].any()
@@ -581,7 +594,7 @@ def test_guided_grad_cam_equals_captum_where_grids_agree() -> None:
     expected = GuidedGradCam(net, body[4]).attribute(
         pixels.clone().requires_grad_(), target=index, interpolate_mode="bilinear"
     )
-    assert_same(guided_grad_cam(net, pixels, ask(net, index), layer="4"), expected.detach(), 1e-8)
+    assert_same(guided_grad_cam(net, pixels, as_objective(net, index), layer="4"), expected.detach(), 1e-8)
 
 
 def test_guided_grad_cam_without_anything_says_so() -> None:
@@ -589,5 +602,5 @@ def test_guided_grad_cam_without_anything_says_so() -> None:
     with torch.no_grad():
         net.body[3].bias.fill_(-1e3)
     with listen() as remarks:
-        found = guided_grad_cam(net, pixels, ask(net, 1))
+        found = guided_grad_cam(net, pixels, as_objective(net, 1))
     assert not found.any() and any("zero everywhere" in remark for remark in remarks)

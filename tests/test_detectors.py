@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from torchvision.models import detection, segmentation
 from torchvision.ops import box_iou, nms
 
-from convscope import Net, ask, box_score, explain, tap
-from convscope.errors import LayerError, NetworkError, OptionError, QuestionError
+from convscope import Net, as_objective, box_score, explain, tap
+from convscope.errors import LayerError, NetworkError, ObjectiveError, OptionError
 
 SIDE = 96
 
@@ -81,8 +81,8 @@ def asked(body: nn.Module) -> tuple[Net, dict[str, Tensor]]:
     """Ask about the best box of a detector."""
     with torch.no_grad():
         found = body(picture()[None])[0]
-    question = box_score(found["boxes"][0].tolist(), int(found["labels"][0]), called="thing")
-    return Net(body, size=SIDE, output=question, note="random weights, seed 0"), found
+    objective = box_score(found["boxes"][0].tolist(), int(found["labels"][0]), called="thing")
+    return Net(body, size=SIDE, output=objective, note="random weights, seed 0"), found
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -105,7 +105,7 @@ def test_why_this_pixel(name: str) -> None:
     net = Net(body, size=SIDE, output="out", classes=("sky", "sea", "sand", "ship"))
     with torch.no_grad():
         expected = float(body(picture()[None])["out"][0, 3, 40, 50])
-    assert float(ask(net, ":3@40,50")(net, picture()[None])) == pytest.approx(expected, rel=1e-4)
+    assert float(as_objective(net, ":3@40,50")(net, picture()[None])) == pytest.approx(expected, rel=1e-4)
     for method, options in QUICK.items():
         drawing = explain(net, picture(), method, ":3@40,50", **options)
         assert drawing.title.startswith("Ship at row 40, column 50, "), method
@@ -121,7 +121,7 @@ def test_a_layer_that_the_answer_does_not_read_is_not_chosen() -> None:
     fcn = Net(segmenter("fcn_resnet50"), size=SIDE, output="out")
     remarks = explain(fcn, picture(), "layer_cam", ":3@40,50").recipe.remarks
     assert "layer classifier.4, 12 x 12 places" in remarks
-    assert "the question reads 4 of 144 places of this layer: an earlier layer shows more" in remarks
+    assert "the objective reads 4 of 144 places of this layer: an earlier layer shows more" in remarks
     with pytest.raises(LayerError, match=r"does not depend on layer 'aux_classifier\.4': name a layer"):
         explain(fcn, picture(), "layer_cam", ":3@40,50", layer="aux_classifier.4")
     net, _ = asked(detector("fasterrcnn_resnet50_fpn"))
@@ -178,8 +178,8 @@ def test_layers_of_a_detector_lie_where_it_scales_and_pads_the_picture_to(size: 
     layer = net.layers["backbone.body.layer1.0.conv2"]
     pixels = torch.rand(1, 3, size, size, requires_grad=True)
     unit = tap(net, pixels, [layer.name])[layer.name][0, :, 9, 12].pow(2).sum()
-    (slope,) = torch.autograd.grad(unit, pixels)
-    rows, columns = (slope.abs().sum((0, 1)).sum(axis).nonzero()[:, 0] for axis in (1, 0))
+    (grad,) = torch.autograd.grad(unit, pixels)
+    rows, columns = (grad.abs().sum((0, 1)).sum(axis).nonzero()[:, 0] for axis in (1, 0))
     top, left, bottom, right = layer.field.box((9, 12), (size, size))
     assert top <= rows.min() and rows.max() < bottom and left <= columns.min() and columns.max() < right
     assert rows.min() - top <= 1 and bottom - rows.max() <= 2 and bottom - top < size / 2
@@ -190,22 +190,22 @@ def test_layers_of_a_detector_lie_where_it_scales_and_pads_the_picture_to(size: 
 
 
 def test_the_score_of_a_box() -> None:
-    question = box_score((0, 0, 10, 10), 2)
+    objective = box_score((0, 0, 10, 10), 2)
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 10], [50, 50, 60, 60]], requires_grad=True)
     scores = torch.tensor([0.9, 0.8, 0.3, 0.7], requires_grad=True)
     labels = torch.tensor([1, 2, 2, 2])
     one = {"boxes": boxes, "labels": labels, "scores": scores}
     none = {key: value[:0] for key, value in one.items()}
     gone = {"boxes": boxes[3:], "labels": labels[3:], "scores": scores[3:]}
-    answers = question([one, none, gone])
+    answers = objective([one, none, gone])
     assert answers.tolist() == pytest.approx([0.4, 0, 0])
     overlaps = box_iou(torch.tensor([[0.0, 0, 10, 10]]), boxes)[0]
     assert answers[0].item() == pytest.approx((overlaps * scores * (labels == 2)).max().item())
-    slope, moved = torch.autograd.grad(answers.sum(), (scores, boxes), allow_unused=True)
-    assert slope.tolist() == pytest.approx([0, 0.5, 0, 0]) and moved is None
-    (flat,) = torch.autograd.grad(question([none]).sum(), scores)
+    grad, moved = torch.autograd.grad(answers.sum(), (scores, boxes), allow_unused=True)
+    assert grad.tolist() == pytest.approx([0, 0.5, 0, 0]) and moved is None
+    (flat,) = torch.autograd.grad(objective([none]).sum(), scores)
     assert not flat.any()
-    assert str(question) == "label 2 in the box (0, 0, 10, 10)"
+    assert str(objective) == "label 2 in the box (0, 0, 10, 10)"
 
 
 @pytest.mark.parametrize("threshold", [0.0, 2.0], ids=["other boxes", "no boxes"])
@@ -227,9 +227,11 @@ def test_mistakes_with_detectors() -> None:
     with pytest.raises(NetworkError, match=r"box_score reads a list of dicts .* not Tensor"):
         Net(nn.Conv2d(3, 2, 3), size=8, output=box_score((0, 0, 5, 9), 1))(torch.rand(1, 3, 8, 8))
     net, _ = asked(body)
-    with pytest.raises(QuestionError, match="gives one number per picture, not classes: ask for 'answer', or leave"):
+    with pytest.raises(ObjectiveError, match="gives one number per picture, not classes: ask for 'answer', or leave"):
         explain(net, picture(), "gradient", 3)
-    assert str(ask(net, "answer")) == "answer" and ask(net, str(ask(net, "answer"))) == ask(net, "answer")
+    assert str(as_objective(net, "answer")) == "answer" and as_objective(
+        net, str(as_objective(net, "answer"))
+    ) == as_objective(net, "answer")
 
 
 CHOICES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -328,8 +330,8 @@ def test_a_network_that_compares_with_a_fixed_picture(method: str) -> None:
     assert drawing.values.isfinite().all() and drawing.title.startswith("The answer, ")
     if method == "gradient":
         leaf = seen[None].clone().requires_grad_()
-        (slope,) = torch.autograd.grad(body(leaf, other).sum(), leaf)
-        torch.testing.assert_close(drawing.values[None], slope)
+        (grad,) = torch.autograd.grad(body(leaf, other).sum(), leaf)
+        torch.testing.assert_close(drawing.values[None], grad)
     if method == "occlusion":
         covered = seen.clone()
         covered[:, 8:16, 8:16] = 0
@@ -373,7 +375,7 @@ def test_a_picture_with_metadata_and_an_answer_in_a_dict(form: type, output: Any
         options = {"patch": 4, "stride": 4} if method == "occlusion" else {}
         assert explain(net, seen, method, "b", **options).title.startswith("b, ")
     leaf = seen[None].clone().requires_grad_()
-    (slope,) = torch.autograd.grad(body(leaf, metadata=metadata).logits[0, 1], leaf)
-    torch.testing.assert_close(explain(net, seen, "gradient", "b").values[None], slope)
+    (grad,) = torch.autograd.grad(body(leaf, metadata=metadata).logits[0, 1], leaf)
+    torch.testing.assert_close(explain(net, seen, "gradient", "b").values[None], grad)
     with pytest.raises(NetworkError, match=r"returns (Answer|Plain)"):
         Net(body, size=16, extra={"metadata": metadata})(seen[None])

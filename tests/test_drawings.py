@@ -22,7 +22,7 @@ from safetensors import safe_open
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from convscope.data.images import Fit, View, view
+from convscope.data.images import Fit, InputPicture, prepare
 from convscope.drawing import colours, layout
 from convscope.drawing.drawings import Curve, Drawing, Gallery, Heatmap, Picture, Recipe, read_recipe, robust_limit
 from convscope.drawing.layout import Scale, Sheet, Tile, enlarged, in_rows, number, side_by_side
@@ -36,23 +36,23 @@ RECIPE = Recipe(
     network="lenet5 (random weights, seed 0)",
     weights="0123456789abcdef",
     pictures=("chat—écran.png 0011", "数字.png 2233"),
-    question="3 - 0.5*conv2:1@max",
-    options={"patch": 6, "fill": None, "samples": 1e-3, "layers": ["a", "b"], "flag": True},
+    objective="3 - 0.5*conv2:1@max",
+    options={"patch": 6, "baseline": None, "samples": 1e-3, "layers": ["a", "b"], "flag": True},
     remarks=('a remark with "quotes" and a\nnew line',),
     convscope="0.1.0",
     torch="2.9",
 )
 
 
-def picture_view(height: int = 90, width: int = 140, *, fit: Fit | None = None, seed: int = 0) -> View:
+def picture_view(height: int = 90, width: int = 140, *, fit: Fit | None = None, seed: int = 0) -> InputPicture:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    return view(pixels, fit or Fit((56, 56), 64))
+    return prepare(pixels, fit or Fit((56, 56), 64))
 
 
-def heatmap(values: Tensor | None = None, *, seen: View | None = None, **options: Any) -> Heatmap:
+def heatmap(values: Tensor | None = None, *, seen: InputPicture | None = None, **options: Any) -> Heatmap:
     seen = seen or picture_view()
     if values is None:
-        values = torch.rand(1, *seen.seen.shape[1:], generator=torch.Generator().manual_seed(1))
+        values = torch.rand(1, *seen.pixels.shape[1:], generator=torch.Generator().manual_seed(1))
     options = {"title": "A title", "subtitle": "what was asked", "note": "a note", "unit": "score", **options}
     return Heatmap(values, seen, RECIPE, **options)
 
@@ -218,9 +218,9 @@ def test_a_figure_shows_what_the_sheet_shows() -> None:
 def test_painting_does_not_import_matplotlib() -> None:
     code = (
         "import sys, torch, numpy as np\n"
-        "from convscope.drawings import Heatmap, Picture, Recipe\n"
-        "from convscope.images import Fit, view\n"
-        "seen = view(np.zeros((30, 40, 3), np.uint8), Fit((28, 28), 28))\n"
+        "from convscope.drawing.drawings import Heatmap, Picture, Recipe\n"
+        "from convscope.data.images import Fit, prepare\n"
+        "seen = prepare(np.zeros((30, 40, 3), np.uint8), Fit((28, 28), 28))\n"
         "recipe = Recipe('m', 'n', 'w')\n"
         "Heatmap(torch.randn(3, 28, 28), seen, recipe, 'T', signed=True, projects=True).render()\n"
         "Picture(torch.rand(3, 28, 28), recipe, 'T')._repr_png_()\n"
@@ -264,7 +264,7 @@ def test_special_maps_are_drawn_without_warnings(name: str, signed: bool) -> Non
     if name == "zero":
         middle = np.asarray(drawing.map_image())[45, 70]
         assert (middle == colours.table(scale.colours)[128 if signed else 0]).all()
-        grey = np.asarray(drawing.view.original.convert("L"))[45, 70]
+        grey = np.asarray(drawing.picture.original.convert("L"))[45, 70]
         assert (overlay[45, 70] == grey).all(), "a map of nothing leaves the picture as it is"
 
 
@@ -290,7 +290,7 @@ def test_overlays_have_the_originals_size_and_aspect(size: tuple[int, int]) -> N
 def test_what_was_not_seen_is_pale(size: tuple[int, int]) -> None:
     drawing = heatmap(torch.ones(1, 56, 56), seen=picture_view(*size))
     spread = drawing.spread(size[::-1])
-    left, top, right, bottom = (round(edge) for edge in drawing.view.box)
+    left, top, right, bottom = (round(edge) for edge in drawing.picture.box)
     inside = np.zeros(size, bool)
     inside[top:bottom, left:right] = True
     assert np.array_equal(~np.isnan(spread), inside) and 0 < inside.sum() < inside.size
@@ -306,16 +306,16 @@ def test_values_land_where_the_network_saw_them(size: tuple[int, int], fit: Fit)
     seen = picture_view(*size, fit=fit)
     scaled = [int(fit.resize * side / min(size)) for side in size]
     for down, along in ((0.1, 0.9), (0.5, 0.4), (0.85, 0.2)):
-        place = int(down * fit.size[0]), int(along * fit.size[1])
+        position = int(down * fit.size[0]), int(along * fit.size[1])
         values = torch.zeros(1, *fit.size)
-        values[0, place[0], place[1]] = 1
+        values[0, position[0], position[1]] = 1
         spread = np.nan_to_num(heatmap(values, seen=seen).spread(size[::-1]))
         for axis in (0, 1):
             ratio = size[axis] / scaled[axis]
-            expected = (round((scaled[axis] - fit.size[axis]) / 2) + place[axis] + 0.5) * ratio - 0.5
+            expected = (round((scaled[axis] - fit.size[axis]) / 2) + position[axis] + 0.5) * ratio - 0.5
             profile = spread.sum(1 - axis)
             found = (profile * np.arange(size[axis])).sum() / profile.sum()
-            assert abs(found - expected) <= max(1, ratio / 2), (place, axis)
+            assert abs(found - expected) <= max(1, ratio / 2), (position, axis)
 
 
 def test_the_whole_extent_of_values_is_said() -> None:

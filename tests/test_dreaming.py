@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from convscope import Net, load, outputs, read_recipe, tap
 from convscope.context import listen
 from convscope.drawing.drawings import Film, Picture
-from convscope.errors import ConvscopeError, LayerError, OptionError, OutputError, QuestionError, SynthesisError
+from convscope.errors import ConvscopeError, LayerError, ObjectiveError, OptionError, OutputError, SynthesisError
 from convscope.synthesis.ascent import _Tiles
 from convscope.synthesis.dream import Guided, dream, dreaming_layer, octave_sizes
 from networks import pictures, tiny
@@ -102,7 +102,7 @@ def test_guided_equals_the_notebooks_loop() -> None:
     np.testing.assert_allclose(made.numbers()["picture"], expected, atol=1e-5)
     plain = dream(net, image, octaves=2, steps=3, rate=0.02, jitter=0)
     assert np.abs(made.numbers()["picture"] - plain.numbers()["picture"]).max() > 0.05
-    assert made.recipe.question.startswith(f"guided({layer}") and len(made.recipe.pictures) == 2
+    assert made.recipe.objective.startswith(f"guided({layer}") and len(made.recipe.pictures) == 2
 
 
 def test_guided_by_parts_is_guided_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,10 +124,10 @@ def test_octaves_begin_at_half_of_what_the_network_is_for(zfnet: Net, side: int,
     assert made.recipe.options["octaves"] == count
 
 
-@pytest.mark.parametrize("question", [{}, {"layer": "conv3"}, {"of": "conv4"}, {"of": "relu5:17"}, {"of": "goldfish"}])
-def test_what_is_asked_rises(zfnet: Net, chelsea: Any, question: dict[str, str]) -> None:
+@pytest.mark.parametrize("objective", [{}, {"layer": "conv3"}, {"of": "conv4"}, {"of": "relu5:17"}, {"of": "goldfish"}])
+def test_what_is_asked_rises(zfnet: Net, chelsea: Any, objective: dict[str, str]) -> None:
     image = photo(chelsea, 150, 101)
-    made = dream(zfnet, image, octaves=3, **question)
+    made = dream(zfnet, image, octaves=3, **objective)
     term = read_recipe_question(zfnet, made)
     before, after = (float(term(torch.from_numpy(p).float()[None])) for p in (values(image), made.numbers()["picture"]))
     assert after > before + 0.5 * abs(before)
@@ -136,9 +136,9 @@ def test_what_is_asked_rises(zfnet: Net, chelsea: Any, question: dict[str, str])
 
 def read_recipe_question(net: Net, made: Any) -> Callable[[Tensor], Tensor]:
     """What a recipe says was raised can be asked again."""
-    from convscope import ask
+    from convscope import as_objective
 
-    objective = ask(net, made.recipe.question)
+    objective = as_objective(net, made.recipe.objective)
     return lambda pixels: objective(net, pixels)
 
 
@@ -166,7 +166,7 @@ def test_the_same_seed_gives_the_same_bytes(zfnet: Net, tmp_path: Path) -> None:
 
 def test_the_recipe_holds_every_option(zfnet: Net, tmp_path: Path) -> None:
     found = read_recipe(dream(zfnet, noise(80, 66), steps=2, seed=3).save(tmp_path / "dream.png"))
-    assert found.question == "energy(relu5)" and found.method == "dream"
+    assert found.objective == "energy(relu5)" and found.method == "dream"
     assert found.options == {
         "size": 80, "octaves": 3, "octave_scale": 1.4, "steps": 2, "rate": 0.01, "jitter": 32, "tile": 384, "seed": 3,
     }  # fmt: skip
@@ -284,8 +284,8 @@ def test_a_layer_that_nothing_moves_is_an_error() -> None:
         ({"rate": 0.0}, OptionError, "above 0"),
         ({"of": "relu4", "layer": "relu4"}, OptionError, "give of, or layer and guide"),
         ({"of": "relu4", "guide": "x.png"}, OptionError, "give of, or layer and guide"),
-        ({"of": "relu4:3@2,2"}, QuestionError, "ask for relu4:3"),
-        ({"of": "relu4:3@centre"}, QuestionError, "ask for relu4:3"),
+        ({"of": "relu4:3@2,2"}, ObjectiveError, "ask for relu4:3"),
+        ({"of": "relu4:3@centre"}, ObjectiveError, "ask for relu4:3"),
         ({"of": "tv()"}, OptionError, "nothing is asked of the network"),
         ({"layer": "relu9"}, LayerError, "relu"),
         ({"layer": "fc", "guide": noise()}, LayerError, "a guide needs a layer with places"),
@@ -349,16 +349,16 @@ def test_a_film_that_was_interrupted_goes_on_with_the_same_bytes(
 
 def press_at(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Press ctrl-C in the nth look at a picture."""
-    from convscope.synthesis.transforms import Shake
+    from convscope.synthesis.transforms import Transform
 
-    real, looks = Shake.__call__, iter(range(1, 10_000))
+    real, looks = Transform.__call__, iter(range(1, 10_000))
 
     def pressed(self: Any, *arguments: Any) -> Tensor:
         if next(looks) == at:
             raise KeyboardInterrupt
         return real(self, *arguments)
 
-    monkeypatch.setattr(Shake, "__call__", pressed)
+    monkeypatch.setattr(Transform, "__call__", pressed)
 
 
 def test_a_film_without_one_frame_is_an_interruption(
@@ -395,7 +395,7 @@ def test_frames_of_another_film_are_refused_with_the_difference(zfnet: Net, tmp_
         film(zfnet, tmp_path, 2, rate=0.02)
     with pytest.raises(OutputError, match="pictures was"):
         dream(zfnet, noise(61, 47, seed=1), zoom=2, frames=str(tmp_path), **QUICK)
-    with pytest.raises(OutputError, match=r"question was 'energy\(relu5\)' and is 'energy\(relu3\)'"):
+    with pytest.raises(OutputError, match=r"objective was 'energy\(relu5\)' and is 'energy\(relu3\)'"):
         film(zfnet, tmp_path, 2, layer="relu3")
     assert contents(tmp_path) == before
 

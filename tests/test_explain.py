@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import convscope as cs
-from convscope.errors import LayerError, NetworkError, OptionError, PictureError, QuestionError, WeightsError
+from convscope.errors import LayerError, NetworkError, ObjectiveError, OptionError, PictureError, WeightsError
 from convscope.running import predict
 from networks import CLASSES, SIZE, pictures, tiny, tiny_body
 
@@ -29,7 +29,7 @@ def test_the_first_choice_is_asked_when_nothing_is(net: cs.Net) -> None:
     probabilities = predict(net, pictures(1, dtype=torch.float32))[0]
     first = int(probabilities.argmax())
     drawing = explain(net)
-    assert drawing.recipe.question == str(first)
+    assert drawing.recipe.objective == str(first)
     assert drawing.title == f"{CLASSES[first]}, {probabilities[first]:.2f}: what made it say so?"
     other = (first + 1) % len(CLASSES)
     assert "what speaks for it?" in explain(net, of=other).title
@@ -39,7 +39,7 @@ def test_values_are_those_of_the_method(net: cs.Net) -> None:
     from convscope.attribution.gradient import saliency
 
     pixels = pictures(1, dtype=torch.float32)
-    expected = saliency(net, pixels, cs.ask(net, "dog"))[0]
+    expected = saliency(net, pixels, cs.as_objective(net, "dog"))[0]
     assert torch.equal(explain(net, "saliency", "dog").values, expected)
 
 
@@ -47,7 +47,7 @@ def test_a_channel_without_a_place_is_asked_at_its_strongest(net: cs.Net) -> Non
     drawing = explain(net, of="0:3")
     activity = cs.tap(net, pictures(1, dtype=torch.float32), ["0"])["0"][0, 3]
     y, x = divmod(int(activity.argmax()), activity.shape[1])
-    assert drawing.recipe.question == "0:3@max"
+    assert drawing.recipe.objective == "0:3@max"
     assert f"strongest place (row {y}, column {x}), {activity.max():.3g}" in drawing.title
     placed = explain(net, of=f"0:3@{y},{x}")
     assert torch.equal(drawing.values, placed.values)
@@ -58,7 +58,7 @@ def test_a_function_of_the_output_is_named(net: cs.Net) -> None:
         return output[:, 0] - output[:, 1]
 
     drawing = explain(net, of=ant_rather_than_bee)
-    assert drawing.title.startswith("Ant rather than bee") and drawing.recipe.question == "ant_rather_than_bee"
+    assert drawing.title.startswith("Ant rather than bee") and drawing.recipe.objective == "ant_rather_than_bee"
     assert torch.allclose(drawing.values, explain(net, of="ant - bee").values, atol=1e-6)
     assert explain(net, of=lambda output: output[:, 0]).title.startswith("A function of the answer, ")
 
@@ -114,7 +114,7 @@ def test_wrong_calls(net: cs.Net) -> None:
         explain(net, "occlusion", pach=3)
     with pytest.raises(OptionError, match="has no option 'layer'"):
         explain(net, "gradient", layer="0")
-    with pytest.raises(QuestionError, match="5 classes, 0 to 4"):
+    with pytest.raises(ObjectiveError, match="5 classes, 0 to 4"):
         explain(net, of=5)
     with pytest.raises(PictureError, match="batch of 2"):
         cs.explain(net, pictures(2, dtype=torch.float32), "gradient")
@@ -123,7 +123,7 @@ def test_wrong_calls(net: cs.Net) -> None:
 
 
 def test_questions_that_do_not_depend_on_the_picture(net: cs.Net) -> None:
-    with pytest.raises(QuestionError, match="does not depend on the picture"):
+    with pytest.raises(ObjectiveError, match="does not depend on the picture"):
         explain(net, of=lambda output: torch.zeros(len(output)))
     with pytest.raises(LayerError, match="does not depend on layer"):
         explain(net, "grad_cam", "0:1", layer="3")
@@ -165,7 +165,7 @@ def test_another_size_and_a_cropped_picture() -> None:
     net = tiny("functional", dtype=torch.float32)
     picture = np.random.default_rng(0).integers(0, 255, (60, 100, 3), np.uint8)
     drawing = cs.explain(net, picture, "saliency", "dog", size=30)
-    assert drawing.values.shape == (1, 30, 30) and drawing.view.box == (20, 0, 80, 60)
+    assert drawing.values.shape == (1, 30, 30) and drawing.picture.box == (20, 0, 80, 60)
     assert drawing.overlay().size == (100, 60)
     assert drawing.recipe.options == {"size": 30}
     assert replace(drawing, cmap="grey").render().size == drawing.render().size

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convscope import Net, ask, explain
+from convscope import Net, as_objective, explain
 from convscope.attribution.extremal import extremal, smooth
-from convscope.baselines import background
+from convscope.baselines import baseline_pixels
 from convscope.context import listen
-from convscope.errors import OptionError, QuestionError
+from convscope.errors import ObjectiveError, OptionError
 from networks import SIZE, pictures, tiny
 
 INDEX = 2
@@ -90,7 +90,7 @@ def overlap(mask: Tensor, inside: Tensor) -> float:
 def test_finds_the_square_that_the_network_looks_at(game: str, top: int, left: int) -> None:
     net, inside = patch_net(top, left, 12)
     pixels = torch.full((1, 3, 32, 32), 0.9, dtype=torch.float64)
-    found = extremal(net, pixels, ask(net, INDEX), area=144 / 1024, fill="0", game=game)  # type: ignore[arg-type]
+    found = extremal(net, pixels, as_objective(net, INDEX), area=144 / 1024, baseline="0", game=game)  # type: ignore[arg-type]
     assert overlap(found[0, 0], inside) > 0.75
     assert float(found.mean()) == pytest.approx(144 / 1024, rel=0.2)
 
@@ -104,8 +104,8 @@ def blobs(count: int) -> Tensor:
 @pytest.mark.parametrize("kind", ["sequential", "in-place", "concat"])
 def test_the_part_beats_the_same_part_elsewhere(kind: str, game: str) -> None:
     net, pixels = tiny(kind), blobs(3)
-    objective, behind = ask(net, INDEX), background(net, pixels, "grey")
-    found = extremal(net, pixels, objective, area=0.2, fill="grey", game=game)  # type: ignore[arg-type]
+    objective, behind = as_objective(net, INDEX), baseline_pixels(net, pixels, "grey")
+    found = extremal(net, pixels, objective, area=0.2, baseline="grey", game=game)  # type: ignore[arg-type]
     one, other, sign = (behind, pixels, 1) if game == "preserve" else (pixels, behind, -1)
     better: list[Tensor] = []
     for hidden, shown, mask in zip(one, other, found, strict=True):
@@ -119,7 +119,7 @@ def test_the_part_beats_the_same_part_elsewhere(kind: str, game: str) -> None:
 def test_has_the_area_that_was_asked_for(area: float) -> None:
     net, pixels = tiny("sequential"), pictures(2)
     with listen() as remarks:
-        found = extremal(net, pixels, ask(net, INDEX), area=area)
+        found = extremal(net, pixels, as_objective(net, INDEX), area=area)
     assert found.shape == (2, 1, SIZE, SIZE) and found.min() >= 0 and found.max() <= 1
     shares = found.mean((1, 2, 3))
     assert (shares - area).abs().max() < 0.05
@@ -128,12 +128,12 @@ def test_has_the_area_that_was_asked_for(area: float) -> None:
 
 
 def test_the_caption_says_what_the_part_scores() -> None:
-    net, pixels, objective = tiny("residual"), pictures(1), ask(tiny("residual"), INDEX)
-    behind = background(net, pixels, "grey")
+    net, pixels, objective = tiny("residual"), pictures(1), as_objective(tiny("residual"), INDEX)
+    behind = baseline_pixels(net, pixels, "grey")
     whole, nothing = float(objective(net, pixels)), float(objective(net, behind))
     for game, words in (("preserve", "with this part alone"), ("delete", "without this part")):
         with listen() as remarks:
-            mask = extremal(net, pixels, objective, fill="grey", game=game)  # type: ignore[arg-type]
+            mask = extremal(net, pixels, objective, baseline="grey", game=game)  # type: ignore[arg-type]
         one, other = (behind, pixels) if game == "preserve" else (pixels, behind)
         score = float(objective(net, torch.lerp(one, other, mask)))
         assert remarks[1] == (
@@ -149,55 +149,55 @@ def test_units_and_zero_of_the_score_do_not_matter(kind: str) -> None:
 
     net, pixels = tiny(kind), pictures(2)
     other = Net(nn.Sequential(net.body, Affine()), mean=net.mean, std=net.std, size=SIZE)
-    one, two = extremal(net, pixels, ask(net, INDEX)), extremal(other, pixels, ask(other, INDEX))
+    one, two = extremal(net, pixels, as_objective(net, INDEX)), extremal(other, pixels, as_objective(other, INDEX))
     torch.testing.assert_close(one, two, rtol=0, atol=1e-3)
 
 
 def test_asking_the_opposite_finds_another_part() -> None:
     net, pixels = tiny("sequential"), pictures(1)
-    one, other = (extremal(net, pixels, sign * ask(net, INDEX)) for sign in (1, -1))
+    one, other = (extremal(net, pixels, sign * as_objective(net, INDEX)) for sign in (1, -1))
     assert F.cosine_similarity(one.flatten(), other.flatten(), 0) < 0.6
 
 
-@pytest.mark.parametrize("fill", ["mean", "grey", "blur", "noise", "0", "0.85"])
-def test_fills(fill: str) -> None:
+@pytest.mark.parametrize("baseline", ["mean", "grey", "blur", "noise", "0", "0.85"])
+def test_fills(baseline: str) -> None:
     net, pixels = tiny("functional"), pictures(1)
-    objective = ask(net, INDEX)
+    objective = as_objective(net, INDEX)
     with listen() as remarks:
-        found = extremal(net, pixels, objective, fill=fill, seed=3)
-    nothing = float(objective(net, background(net, pixels, fill, seed=3)))
-    assert f"filled with {fill}" in remarks[0] and remarks[1].endswith(f"{nothing:.3g} for the fill alone")
-    again, other = (extremal(net, pixels, objective, fill=fill, seed=seed) for seed in (3, 4))
-    assert torch.equal(found, again) and torch.equal(found, other) == (fill != "noise")
+        found = extremal(net, pixels, objective, baseline=baseline, seed=3)
+    nothing = float(objective(net, baseline_pixels(net, pixels, baseline, seed=3)))
+    assert f"filled with {baseline}" in remarks[0] and remarks[1].endswith(f"{nothing:.3g} for the fill alone")
+    again, other = (extremal(net, pixels, objective, baseline=baseline, seed=seed) for seed in (3, 4))
+    assert torch.equal(found, again) and torch.equal(found, other) == (baseline != "noise")
 
 
 def test_a_fill_like_the_picture_leaves_nothing_to_find() -> None:
     net = tiny("sequential")
     pixels = torch.cat([torch.full((1, 3, SIZE, SIZE), 0.5, dtype=torch.float64), pictures(1)])
     with listen() as remarks:
-        found = extremal(net, pixels, ask(net, INDEX), fill="grey")
+        found = extremal(net, pixels, as_objective(net, INDEX), baseline="grey")
     assert not found[0].any() and found[1].any()
     assert remarks[0] == "the score does not change when the picture fades a little: there is no mask to be found"
 
 
 def test_a_question_that_does_not_depend_on_the_picture_is_refused() -> None:
     net = tiny("sequential")
-    with pytest.raises(QuestionError, match="does not depend on the picture"):
-        extremal(net, pictures(1), ask(net, lambda output: output.detach()[:, 0]))
+    with pytest.raises(ObjectiveError, match="does not depend on the picture"):
+        extremal(net, pictures(1), as_objective(net, lambda output: output.detach()[:, 0]))
 
 
 @pytest.mark.parametrize(("height", "width", "step"), [(20, 33, None), (33, 20, 7), (21, 21, 5), (20, 20, 1)])
 def test_any_size_and_any_grid(height: int, width: int, step: int | None) -> None:
     net = tiny("functional")
     pixels = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = extremal(net, pixels, ask(net, INDEX), step=step, steps=30)
+    found = extremal(net, pixels, as_objective(net, INDEX), step=step, steps=30)
     assert found.shape == (1, 1, height, width) and found.any()
 
 
 def test_every_step_is_one_pass_forward_and_back() -> None:
     net, counts = tiny("sequential"), []
     net.body.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
-    objective = ask(net, INDEX)
+    objective = as_objective(net, INDEX)
     counts.clear()
     extremal(net, pictures(2), objective, steps=10)
     assert counts == [2] * (10 + 3)
@@ -215,13 +215,13 @@ def test_every_step_is_one_pass_forward_and_back() -> None:
         ({"steps": 0}, r"steps is at least 1, not 0: extremal\(..., steps=100\)"),
         ({"step": 0}, "step is in pixels, 1 to 20 for a picture of 20x20, not 0"),
         ({"step": 21}, "not 21"),
-        ({"fill": "pink"}, "fill is 'mean', 'grey', 'blur', 'noise' or a value in .0, 1., not 'pink'"),
+        ({"baseline": "pink"}, "baseline is 'mean', 'grey', 'blur', 'noise' or a value in .0, 1., not 'pink'"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     net = tiny("sequential")
     with pytest.raises(OptionError, match=message):
-        extremal(net, pictures(1), ask(net, INDEX), **options)
+        extremal(net, pictures(1), as_objective(net, INDEX), **options)
 
 
 @pytest.mark.slow

@@ -50,12 +50,12 @@ def last(body: nn.Module, shape: Shape) -> Seen:
 def outside(body: nn.Module, shape: Shape, field: Field, *, inputs: int = 3) -> list[str]:
     """List the units that depend on pixels outside their box."""
     found, wrong = supports(body, shape, inputs=inputs), []
-    for place in np.ndindex(*found.shape[:2]):
-        top, left, bottom, right = field.box(place, shape[1:])
-        rest = found[place].clone()
+    for position in np.ndindex(*found.shape[:2]):
+        top, left, bottom, right = field.box(position, shape[1:])
+        rest = found[position].clone()
         rest[top:bottom, left:right] = False
         if rest.any():
-            wrong.append(f"unit {place}: box {(top, left, bottom, right)}, support {extent(found[place])}")
+            wrong.append(f"unit {position}: box {(top, left, bottom, right)}, support {extent(found[position])}")
     return wrong
 
 
@@ -171,9 +171,9 @@ def test_boxes_of_convolutions_and_average_pools_are_exact(parts: list[nn.Module
     body = positive(nn.Sequential(*fitting(parts, shape)))
     field = last(body, shape).field
     found = supports(body, shape, inputs=1)
-    for place in np.ndindex(*found.shape[:2]):
-        box, seen = field.box(place, size), extent(found[place])
-        starts = [offset + i * step for i, offset, step in zip(place, field.offset, field.step, strict=True)]
+    for position in np.ndindex(*found.shape[:2]):
+        box, seen = field.box(position, size), extent(found[position])
+        starts = [offset + i * step for i, offset, step in zip(position, field.offset, field.step, strict=True)]
         if seen is None:  # a dilated window that reads nothing but padding
             assert any(start < 0 or start + field.size[axis] > size[axis] for axis, start in enumerate(starts))
             continue
@@ -195,8 +195,8 @@ def test_boxes_of_dense_convolutions_are_exact_also_at_the_border(
     shape = (CHANNELS, *size)
     body = positive(nn.Sequential(*fitting(parts, shape)))
     field, found = last(body, shape).field, supports(body, shape, inputs=1)
-    for place in np.ndindex(*found.shape[:2]):
-        assert extent(found[place]) == field.box(place, size)
+    for position in np.ndindex(*found.shape[:2]):
+        assert extent(found[position]) == field.box(position, size)
 
 
 TIGHT: dict[str, nn.Module] = {
@@ -230,8 +230,8 @@ def test_boxes_of_other_local_operations_are_exact_inside(name: str) -> None:
     body = positive(TIGHT[name])
     field = last(body, shape).field
     found = supports(body, shape, inputs=40)
-    for place in np.ndindex(*found.shape[:2]):
-        box, seen = field.box(place, shape[1:]), extent(found[place])
+    for position in np.ndindex(*found.shape[:2]):
+        box, seen = field.box(position, shape[1:]), extent(found[position])
         if seen is None:  # nothing but padding
             continue
         for low, high in ((0, 2), (1, 3)):
@@ -439,24 +439,24 @@ def test_squeeze_and_excitation_shares_fields_but_keeps_step_and_centre() -> Non
 class Asks(nn.Module):
     """Looks at its data to decide what to do, which cannot be done without data."""
 
-    def __init__(self, body: nn.Module, question: Callable[[Tensor], Any]) -> None:
+    def __init__(self, body: nn.Module, objective: Callable[[Tensor], Any]) -> None:
         super().__init__()
-        self.body, self.question = body, question
+        self.body, self.objective = body, objective
 
     def forward(self, x: Tensor) -> Tensor:
-        self.question(x)
+        self.objective(x)
         return self.body(x)
 
 
 @pytest.mark.parametrize(
-    "question",
+    "objective",
     [lambda x: x.mean().item(), lambda x: bool(x.sum() > 0), lambda x: x.detach().numpy(), lambda x: x[x > 0].sum()],
     ids=["item", "bool", "numpy", "mask"],
 )
-def test_a_network_that_cannot_run_without_data_is_followed_on_zeros(question: Callable[[Tensor], Any]) -> None:
+def test_a_network_that_cannot_run_without_data_is_followed_on_zeros(objective: Callable[[Tensor], Any]) -> None:
     body = nn.Sequential(conv(5, 2, 1), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True), conv(3, 1, 1), nn.Flatten())
     shape = (CHANNELS, 17, 23)
-    assert trace(Asks(body, question), shape) == trace(Asks(body, lambda x: None), shape)
+    assert trace(Asks(body, objective), shape) == trace(Asks(body, lambda x: None), shape)
     with pytest.raises(RuntimeError):
         Asks(body, lambda x: x.mean().item())(torch.zeros(1, *shape, device="meta"))
 
@@ -466,9 +466,9 @@ def test_a_network_that_fails_with_and_without_data_raises_its_own_error() -> No
         trace(nn.Conv2d(3, 3, 3), (CHANNELS, 9, 9))
 
 
-@pytest.mark.parametrize("question", [lambda x: None, lambda x: x.mean().item()], ids=["without data", "on zeros"])
-def test_nothing_is_left_behind(question: Callable[[Tensor], Any]) -> None:
-    body = Asks(nn.Sequential(conv(), nn.BatchNorm2d(2), nn.ReLU(inplace=True), nn.Dropout(), conv()), question)
+@pytest.mark.parametrize("objective", [lambda x: None, lambda x: x.mean().item()], ids=["without data", "on zeros"])
+def test_nothing_is_left_behind(objective: Callable[[Tensor], Any]) -> None:
+    body = Asks(nn.Sequential(conv(), nn.BatchNorm2d(2), nn.ReLU(inplace=True), nn.Dropout(), conv()), objective)
     next(body.parameters()).grad = torch.ones(CHANNELS, CHANNELS, 3, 3)
     list(body.parameters())[1].requires_grad_(False)
     body.train()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from convscope import Net, ask
+from convscope import Net, as_objective
 from convscope.attribution.deconvnet import backward, deconvnet, guided_backprop
 from convscope.attribution.gradient import gradient, gradient_x_input, noise_of, saliency, smooth_grad
 from convscope.attribution.integrated import integrated_gradients
@@ -36,19 +36,19 @@ def test_the_gradient_is_per_unit_of_pixel(kind: str) -> None:
     net, pixels = tiny(kind), pictures()
     read, std = normalised(net, pixels)
     read.requires_grad_()
-    (slope,) = torch.autograd.grad(net.body(read * 1)[:, CLASS].sum(), read)
-    torch.testing.assert_close(gradient(net, pixels, ask(net, CLASS)), slope / std, rtol=1e-10, atol=1e-13)
+    (grad,) = torch.autograd.grad(net.body(read * 1)[:, CLASS].sum(), read)
+    torch.testing.assert_close(gradient(net, pixels, as_objective(net, CLASS)), grad / std, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("of", ["dog", "0:3@2,4", "0:3@max", "3:1", "dog - 0.5*ant"])
 def test_the_gradient_is_what_a_small_step_changes(of: str) -> None:
     net, pixels = tiny("sequential"), pictures(1)
-    objective, slope = ask(net, of), gradient(net, pixels, ask(net, of))
+    objective, grad = as_objective(net, of), gradient(net, pixels, as_objective(net, of))
     generator = torch.Generator().manual_seed(1)
     for _ in range(5):
         step = 1e-6 * torch.randn(pixels.shape, generator=generator, dtype=pixels.dtype)
         change = objective(net, pixels + step) - objective(net, pixels - step)
-        torch.testing.assert_close(change, 2 * (slope * step).sum()[None], rtol=1e-3, atol=1e-10)
+        torch.testing.assert_close(change, 2 * (grad * step).sum()[None], rtol=1e-3, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", TINY)
@@ -56,7 +56,7 @@ def test_saliency_is_the_largest_magnitude_over_colours(kind: str) -> None:
     """Simonyan et al., sec. 3.1; captum's has a map for each colour."""
     net, pixels = tiny(kind), pictures()
     expected = Saliency(net).attribute(pixels.clone(), target=CLASS).amax(1, keepdim=True)
-    found = saliency(net, pixels, ask(net, CLASS))
+    found = saliency(net, pixels, as_objective(net, CLASS))
     assert found.any()
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
 
@@ -66,7 +66,9 @@ def test_gradient_x_input_is_that_of_what_the_body_reads(kind: str) -> None:
     net, pixels = tiny(kind), pictures()
     read, _ = normalised(net, pixels)
     expected = InputXGradient(net.body).attribute(read.clone(), target=CLASS).sum(1, keepdim=True)
-    torch.testing.assert_close(gradient_x_input(net, pixels, ask(net, CLASS)), expected, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(
+        gradient_x_input(net, pixels, as_objective(net, CLASS)), expected, rtol=1e-10, atol=1e-13
+    )
 
 
 def test_without_biases_gradient_x_input_adds_up_to_the_score() -> None:
@@ -76,7 +78,7 @@ def test_without_biases_gradient_x_input_adds_up_to_the_score() -> None:
         for name, parameter in net.body.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
-    total = gradient_x_input(net, pixels, ask(net, CLASS)).sum((1, 2, 3))
+    total = gradient_x_input(net, pixels, as_objective(net, CLASS)).sum((1, 2, 3))
     torch.testing.assert_close(total, net(pixels)[:, CLASS], rtol=1e-10, atol=1e-13)
 
 
@@ -86,7 +88,7 @@ def test_a_bias_free_network_has_the_same_saliency_at_any_contrast() -> None:
         nn.Conv2d(3, 5, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(5 * 81, 4, bias=False)
     )
     net, pixels = Net(body.double(), size=SIZE), pictures()
-    one, other = (saliency(net, scale * pixels, ask(net, CLASS)) for scale in (1, 0.4))
+    one, other = (saliency(net, scale * pixels, as_objective(net, CLASS)) for scale in (1, 0.4))
     torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-15)
 
 
@@ -103,7 +105,7 @@ def bias_free(seed: int = 0) -> Net:
 def test_with_biases_their_share_completes_the_score() -> None:
     """I15: S = x.dS/dx + sum over biases b of b.dS/db."""
     net, pixels = bias_free(), pictures(1)
-    of_pixels = float((gradient(net, pixels, ask(net, CLASS)) * pixels).sum())
+    of_pixels = float((gradient(net, pixels, as_objective(net, CLASS)) * pixels).sum())
     score = net.body(pixels)[0, CLASS]
     biases = [value for name, value in net.body.named_parameters() if name.endswith("bias")]
     share = sum(float((b * g).sum()) for b, g in zip(biases, torch.autograd.grad(score, biases), strict=True))
@@ -115,19 +117,21 @@ def test_with_biases_their_share_completes_the_score() -> None:
 def test_saliency_scales_with_the_magnitude_of_the_question(factor: float) -> None:
     """I13."""
     net, pixels = tiny("residual"), pictures()
-    found = saliency(net, pixels, factor * ask(net, CLASS))
-    torch.testing.assert_close(found, abs(factor) * saliency(net, pixels, ask(net, CLASS)), rtol=1e-9, atol=1e-12)
+    found = saliency(net, pixels, factor * as_objective(net, CLASS))
+    torch.testing.assert_close(
+        found, abs(factor) * saliency(net, pixels, as_objective(net, CLASS)), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_the_posterior_also_asks_for_other_classes_to_go_down() -> None:
     """I14: d log p_c = dS_c - sum_k p_k dS_k, and d p_c = p_c d log p_c."""
     net, pixels = tiny("concat"), pictures(1)
-    slopes = torch.stack([gradient(net, pixels, ask(net, k)) for k in range(5)])
+    grads = torch.stack([gradient(net, pixels, as_objective(net, k)) for k in range(5)])
     shares = net(pixels).softmax(1)[0]
-    expected = slopes[CLASS] - torch.einsum("k,knchw->nchw", shares, slopes)
-    posterior = gradient(net, pixels, ask(net, lambda output: output.log_softmax(1)[:, CLASS]))
+    expected = grads[CLASS] - torch.einsum("k,knchw->nchw", shares, grads)
+    posterior = gradient(net, pixels, as_objective(net, lambda output: output.log_softmax(1)[:, CLASS]))
     torch.testing.assert_close(posterior, expected, rtol=1e-10, atol=1e-13)
-    probability = gradient(net, pixels, ask(net, f"p({CLASS})"))
+    probability = gradient(net, pixels, as_objective(net, f"p({CLASS})"))
     torch.testing.assert_close(probability, shares[CLASS] * expected, rtol=1e-10, atol=1e-13)
 
 
@@ -140,8 +144,10 @@ def test_saliency_moves_with_the_picture() -> None:
         nn.Linear(6, 4),
     )  # fmt: skip
     net, pixels = Net(body.double(), size=SIZE), pictures()
-    found = saliency(net, pixels.roll((3, -5), (2, 3)), ask(net, 1))
-    torch.testing.assert_close(found, saliency(net, pixels, ask(net, 1)).roll((3, -5), (2, 3)), rtol=1e-10, atol=1e-15)
+    found = saliency(net, pixels.roll((3, -5), (2, 3)), as_objective(net, 1))
+    torch.testing.assert_close(
+        found, saliency(net, pixels, as_objective(net, 1)).roll((3, -5), (2, 3)), rtol=1e-10, atol=1e-15
+    )
 
 
 def crops_by_loops(net: Net, picture: Tensor, crop: int) -> Tensor:
@@ -153,8 +159,8 @@ def crops_by_loops(net: Net, picture: Tensor, crop: int) -> Tensor:
         for mirror in (False, True):
             part = picture[0, :, top : top + crop, left : left + crop]
             part = part.flip(2) if mirror else part
-            slope = gradient(net, (enlarge @ part @ enlarge.T)[None], ask(net, CLASS))[0]
-            back = enlarge.T @ slope @ enlarge
+            grad = gradient(net, (enlarge @ part @ enlarge.T)[None], as_objective(net, CLASS))[0]
+            back = enlarge.T @ grad @ enlarge
             back = back.flip(2) if mirror else back
             total[top : top + crop, left : left + crop] += back.abs().amax(0)
             count[top : top + crop, left : left + crop] += 1
@@ -166,7 +172,7 @@ def test_ten_crops_are_put_back_where_they_were_cut(kind: str) -> None:
     """F20."""
     net, pixels = tiny(kind), pictures(2)
     with listen() as remarks:
-        found = saliency(net, pixels, ask(net, CLASS), crops=10)
+        found = saliency(net, pixels, as_objective(net, CLASS), crops=10)
     for one, picture in zip(found, pixels, strict=True):
         torch.testing.assert_close(one[None], crops_by_loops(net, picture[None], 18), rtol=1e-9, atol=1e-13)
     assert "mean over ten crops of 18 × 18 pixels, enlarged to 20 × 20" in remarks
@@ -178,7 +184,7 @@ def test_ten_crops_find_what_is_there() -> None:
     net = Net(body.double(), size=SIZE)
     with torch.no_grad():
         body[2].weight.fill_(1.0)
-    even = saliency(net, pictures(1), ask(net, 0), crops=10)
+    even = saliency(net, pictures(1), as_objective(net, 0), crops=10)
     # Enlarging by 10/9 along both sides makes every pixel weigh that much more, but for the crops' rims.
     torch.testing.assert_close(even.mean(), torch.tensor(100 / 81, dtype=torch.float64), rtol=0.01, atol=0)
     assert even.max() < 1.5 and even.min() > 0.8
@@ -187,13 +193,13 @@ def test_ten_crops_find_what_is_there() -> None:
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_ten_crops_in_any_surroundings(mode: Any) -> None:
     net, pixels = tiny("in-place"), pictures(2)
-    expected, state = saliency(net, pixels, ask(net, CLASS), crops=10), torch.get_rng_state()
+    expected, state = saliency(net, pixels, as_objective(net, CLASS), crops=10), torch.get_rng_state()
     with mode():
-        found = saliency(net, pixels.clone(), ask(net, CLASS), crops=10).clone()
+        found = saliency(net, pixels.clone(), as_objective(net, CLASS), crops=10).clone()
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    alone = torch.cat([saliency(net, one[None], ask(net, CLASS), crops=10) for one in pixels])
+    alone = torch.cat([saliency(net, one[None], as_objective(net, CLASS), crops=10) for one in pixels])
     torch.testing.assert_close(alone, expected, rtol=1e-10, atol=1e-14)
-    half = saliency(tiny("in-place", dtype=torch.bfloat16), pixels.bfloat16(), ask(net, CLASS), crops=10)
+    half = saliency(tiny("in-place", dtype=torch.bfloat16), pixels.bfloat16(), as_objective(net, CLASS), crops=10)
     assert half.isfinite().all() and torch.nn.functional.cosine_similarity(half.flatten(), expected.flatten(), 0) > 0.9
     assert torch.equal(state, torch.get_rng_state())
 
@@ -201,7 +207,7 @@ def test_ten_crops_in_any_surroundings(mode: Any) -> None:
 @pytest.mark.parametrize("side", [1, 2, 7, 8, 9])
 def test_ten_crops_of_pictures_that_are_hardly_there(side: int) -> None:
     net = Net(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).double(), size=side)
-    found = saliency(net, pictures(1, side=side), ask(net, 0), crops=10)
+    found = saliency(net, pictures(1, side=side), as_objective(net, 0), crops=10)
     assert found.shape == (1, 1, side, side) and found.isfinite().all() and found.min() > 0
 
 
@@ -218,7 +224,7 @@ def test_smooth_grad_equals_captum_on_the_same_noise(kind: str, squared: bool, m
         target=CLASS, abs=False,
     )  # fmt: skip
     monkeypatch.undo()
-    found = smooth_grad(net, pixels, ask(net, CLASS), noise=0.2, samples=6, seed=4, squared=squared, batch=4)
+    found = smooth_grad(net, pixels, as_objective(net, CLASS), noise=0.2, samples=6, seed=4, squared=squared, batch=4)
     assert expected.any()
     torch.testing.assert_close(found, expected.detach(), rtol=1e-8, atol=1e-12)
 
@@ -227,9 +233,9 @@ def test_smooth_grad_equals_captum_on_the_same_noise(kind: str, squared: bool, m
 def test_without_noise_it_is_the_gradient(kind: str) -> None:
     """I20."""
     net, pixels = tiny(kind), pictures()
-    slope = gradient(net, pixels, ask(net, CLASS))
-    for squared, expected in ((False, slope), (True, slope**2)):
-        found = smooth_grad(net, pixels, ask(net, CLASS), noise=0, samples=3, squared=squared)
+    grad = gradient(net, pixels, as_objective(net, CLASS))
+    for squared, expected in ((False, grad), (True, grad**2)):
+        found = smooth_grad(net, pixels, as_objective(net, CLASS), noise=0, samples=3, squared=squared)
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
 
 
@@ -237,10 +243,10 @@ def test_a_linear_score_has_nothing_to_smooth() -> None:
     """I20: the mean is w exactly; where the network bends, mean and mean of squares part."""
     linear = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4 * 81, 3)).double()
     net, pixels = Net(linear, size=SIZE), pictures()
-    found = smooth_grad(net, pixels, ask(net, 1), noise=0.5, samples=7)
-    torch.testing.assert_close(found, gradient(net, pixels, ask(net, 1)), rtol=1e-11, atol=1e-15)
+    found = smooth_grad(net, pixels, as_objective(net, 1), noise=0.5, samples=7)
+    torch.testing.assert_close(found, gradient(net, pixels, as_objective(net, 1)), rtol=1e-11, atol=1e-15)
     net = tiny("sequential")
-    mean, squares = (smooth_grad(net, pixels, ask(net, CLASS), squared=squared) for squared in (False, True))
+    mean, squares = (smooth_grad(net, pixels, as_objective(net, CLASS), squared=squared) for squared in (False, True))
     assert (squares - mean**2).min() > -1e-12 and (squares - mean**2).max() > 1e-6
 
 
@@ -249,7 +255,8 @@ def test_a_linear_score_has_nothing_to_smooth() -> None:
 def test_neither_the_batch_nor_the_number_of_samples_changes_the_noise(batch: int, samples: int, seed: int) -> None:
     net, pixels = tiny("shared"), pictures(2)
     one, other = (
-        smooth_grad(net, pixels, ask(net, CLASS), samples=samples, seed=seed, batch=size) for size in (batch, 100)
+        smooth_grad(net, pixels, as_objective(net, CLASS), samples=samples, seed=seed, batch=size)
+        for size in (batch, 100)
     )
     torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)
     like = pixels[0]
@@ -267,7 +274,7 @@ def test_noise_is_normal_independent_and_in_proportion_to_the_picture() -> None:
         for name, value in net.body.named_parameters():
             if name.endswith("bias"):
                 value.zero_()
-    one, half = (smooth_grad(net, scale * pixels, ask(net, 1), noise=0.3) for scale in (1, 0.5))
+    one, half = (smooth_grad(net, scale * pixels, as_objective(net, 1), noise=0.3) for scale in (1, 0.5))
     torch.testing.assert_close(one, half, rtol=1e-10, atol=1e-14)
 
 
@@ -287,7 +294,7 @@ def test_a_question_that_the_picture_does_not_change_is_said(method: Any) -> Non
         net.body[3].bias.fill_(-1e3)  # the rectifier below the head is silent
         net.body[5][2].weight.fill_(-1.0)  # and what a deconvnet sends there is negative
     with listen() as remarks:
-        found = method(net, pixels, ask(net, CLASS))
+        found = method(net, pixels, as_objective(net, CLASS))
     assert not found.any() and found.isfinite().all()
     assert any("zero everywhere" in remark or "nothing reaches the picture" in remark for remark in remarks)
 
@@ -302,12 +309,12 @@ def test_bad_options_are_refused() -> None:
         ({"batch": 0}, "batch is at least 1"),
     ):
         with pytest.raises(OptionError, match=said):
-            smooth_grad(net, pixels, ask(net, CLASS), **options)
+            smooth_grad(net, pixels, as_objective(net, CLASS), **options)
     with pytest.raises(OptionError, match="crops is 1 or 10"):
-        saliency(net, pixels, ask(net, CLASS), crops=5)
+        saliency(net, pixels, as_objective(net, CLASS), crops=5)
     with pytest.raises(OptionError, match="0:3@2,4 is another place in every crop"):
-        saliency(net, pixels, ask(net, "dog - 0:3@2,4"), crops=10)
-    assert saliency(net, pixels, ask(net, "0:3@max"), crops=10).any()
+        saliency(net, pixels, as_objective(net, "dog - 0:3@2,4"), crops=10)
+    assert saliency(net, pixels, as_objective(net, "0:3@max"), crops=10).any()
 
 
 REAL = {"alexnet": 80, "vgg11": 48, "resnet18": 48, "squeezenet1_0": 48, "densenet121": 48}
@@ -324,7 +331,7 @@ def test_equals_captum_on_real_architectures(name: str, monkeypatch: pytest.Monk
     torch.manual_seed(0)
     body = models.get_model(name, weights=None).eval().double()
     net = Net(body, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=REAL[name], name=name)
-    pixels, of = pictures(1, side=REAL[name]), ask(net, CLASS)
+    pixels, of = pictures(1, side=REAL[name]), as_objective(net, CLASS)
     read, _ = normalised(net, pixels)
     assert_near(saliency(net, pixels, of), Saliency(net).attribute(pixels.clone(), target=CLASS).amax(1, keepdim=True))
     expected = InputXGradient(net.body).attribute(read.clone(), target=CLASS).sum(1, keepdim=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import convscope as cs
 from convscope.errors import LayerError, OptionError
 from convscope.tapping import tap
-from convscope.views.hidden import hidden_gradients, slopes_at, some_layers
+from convscope.views.hidden import gradients_at, hidden_gradients, some_layers
 from networks import SIZE, TINY, pictures, tiny
 
 CLASS = 3
@@ -39,18 +39,18 @@ def test_every_layer_has_the_gradient_of_the_score_at_it(kind: str) -> None:
     """In-place rectifiers, branches, layers that run twice."""
     net, pixels = tiny(kind), pictures(2)
     layers = [layer for layer in net.layers.values() if layer.name and layer.leaf]
-    found = slopes_at(net, pixels, cs.ask(net, CLASS), layers)
+    found = gradients_at(net, pixels, cs.as_objective(net, CLASS), layers)
     assert len(layers) > 4
-    for layer, slope in zip(layers, found, strict=True):
-        assert slope.shape == (2, *layer.shape)
-        torch.testing.assert_close(slope, one_at_a_time(net, pixels, layer.name), rtol=1e-10, atol=1e-14)
+    for layer, grad in zip(layers, found, strict=True):
+        assert grad.shape == (2, *layer.shape)
+        torch.testing.assert_close(grad, one_at_a_time(net, pixels, layer.name), rtol=1e-10, atol=1e-14)
 
 
 def test_the_output_is_a_layer_too() -> None:
     net, pixels = tiny("sequential"), pictures(2)
     one_hot = torch.eye(5, dtype=torch.float64)[CLASS].expand(2, 5)
-    (alone,) = slopes_at(net, pixels, cs.ask(net, CLASS), [net.output])
-    beside = slopes_at(net, pixels, cs.ask(net, CLASS), [net.layer("0"), net.output])
+    (alone,) = gradients_at(net, pixels, cs.as_objective(net, CLASS), [net.output])
+    beside = gradients_at(net, pixels, cs.as_objective(net, CLASS), [net.layer("0"), net.output])
     assert torch.equal(alone, one_hot) and torch.equal(beside[1], one_hot)
 
 
@@ -61,12 +61,12 @@ def test_one_backward_pass_that_ends_at_the_lowest_layer() -> None:
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
             if output.requires_grad:
                 built.append(name)
-                output.register_hook(lambda slope: reached.append(name))
+                output.register_hook(lambda grad: reached.append(name))
 
         return hook
 
     handles = [module.register_forward_hook(watch(name)) for name, module in net.body.named_children()]
-    slopes_at(net, pixels, cs.ask(net, CLASS), [net.layer("2"), net.layer("3")])
+    gradients_at(net, pixels, cs.as_objective(net, CLASS), [net.layer("2"), net.layer("3")])
     for handle in handles:
         handle.remove()
     assert built == ["3", "4", "5"], "nothing is kept for what nobody asked"
@@ -96,18 +96,18 @@ def test_bad_options_are_refused() -> None:
 
 def test_the_layers_chosen_run_before_the_question() -> None:
     net = cs.load("zfnet", weights=None)
-    names = [layer.name for layer in some_layers(net, cs.ask(net, 3))]
+    names = [layer.name for layer in some_layers(net, cs.as_objective(net, 3))]
     assert names == ["fc7", "conv5", "conv2", "conv1"]
-    assert [layer.name for layer in some_layers(net, cs.ask(net, "conv5:3"))] == ["conv4", "conv2", "conv1"]
+    assert [layer.name for layer in some_layers(net, cs.as_objective(net, "conv5:3"))] == ["conv4", "conv2", "conv1"]
     with pytest.raises(LayerError, match="no layer of zfnet runs before conv1:3"):
-        some_layers(net, cs.ask(net, "conv1:3"))
+        some_layers(net, cs.as_objective(net, "conv1:3"))
 
 
 def test_the_sheet_shows_the_strongest_channels() -> None:
     net, pixels = tiny("sequential"), pictures(1)
     drawing = hidden_gradients(net, pixels, layers=["0", "3", "5.2"], top=4, of="dog")
     assert list(drawing.values) == ["5.2", "3", "0"], "from the answer down"
-    expected = slopes_at(net, pixels, cs.ask(net, "dog"), [net.layer("3")])[0][0]
+    expected = gradients_at(net, pixels, cs.as_objective(net, "dog"), [net.layer("3")])[0][0]
     assert torch.equal(drawing.values["3"], expected)
     rows = drawing.sheet().rows
     assert len(rows) == 4
@@ -121,7 +121,7 @@ def test_the_sheet_shows_the_strongest_channels() -> None:
     strongest = expected.square().sum((1, 2)).argsort(descending=True)[:4]
     shown = expected[strongest].abs()
     assert scale.high == pytest.approx(float(shown.max())) or scale.high == pytest.approx(float(shown.quantile(0.98)))
-    assert drawing.recipe.question == "4" and drawing.recipe.options["top"] == 4
+    assert drawing.recipe.objective == "4" and drawing.recipe.options["top"] == 4
 
 
 def test_tiles_are_the_gradient() -> None:

@@ -20,7 +20,7 @@ from torch import nn
 from torchvision import models
 
 from convscope import Net
-from convscope.data.images import Fit, find_pictures, open_picture, to_image, view
+from convscope.data.images import Fit, find_pictures, open_picture, prepare, to_image
 from convscope.errors import PictureError
 from mutations import edits, mutated
 from networks import tiny
@@ -120,7 +120,7 @@ def test_a_long_thin_picture_does_not_fill_the_memory(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Image.Image, "resize", watched)
     with pytest.raises(PictureError, match="1 x 60000"):
-        view(Image.new("L", (1, 60_000)), Fit((224, 224), 256))
+        prepare(Image.new("L", (1, 60_000)), Fit((224, 224), 256))
 
 
 # Frames
@@ -287,8 +287,8 @@ def test_arrays_of_every_kind() -> None:
 def test_opening_changes_neither_array_nor_image() -> None:
     array, image = COLOUR / 255, Image.fromarray(np.dstack([COLOUR, GREY[:1, :1].repeat(24, 0).repeat(31, 1)]))
     before, image_before = array.copy(), image.tobytes()
-    view(array, Fit((9, 9), 10))
-    view(image, Fit((9, 9), 10))
+    prepare(array, Fit((9, 9), 10))
+    prepare(image, Fit((9, 9), 10))
     assert np.array_equal(array, before) and image.tobytes() == image_before and image.mode == "RGBA"
 
 
@@ -331,8 +331,8 @@ def test_tensors_are_taken_as_they_are() -> None:
     for given_ in (pixels, pixels[0]):
         read = net.read(given_)
         assert torch.equal(read, pixels.detach().float()) and not read.requires_grad
-    assert net.view(pixels).box == (0, 0, 33, 26) and net.view(pixels).original.size == (33, 26)
-    original = np.asarray(net.view(pixels).original).transpose(2, 0, 1) / 255
+    assert net.prepare(pixels).box == (0, 0, 33, 26) and net.prepare(pixels).original.size == (33, 26)
+    original = np.asarray(net.prepare(pixels).original).transpose(2, 0, 1) / 255
     assert np.abs(original - pixels[0].detach().numpy()).max() <= 0.5 / 255 + 1e-6
 
 
@@ -404,7 +404,7 @@ def test_sizes_that_are_none(size: int) -> None:
 @pytest.mark.parametrize("fit", [Fit((96, 96), 110), Fit((64, 96), 96), Fit((28, 28), 28)], ids=str)
 def test_the_box_leads_back_to_the_original(size: tuple[int, int], fit: Fit) -> None:
     """A white dot in the original is found where the box says it is, to a pixel of what the network saw."""
-    left, top, right, bottom = view(np.zeros(size, np.uint8), fit, channels=1).box
+    left, top, right, bottom = prepare(np.zeros(size, np.uint8), fit, channels=1).box
     assert 0 <= left < right <= size[1] + 1e-9 and 0 <= top < bottom <= size[0] + 1e-9
     one = min(size) / fit.resize
     for down, along in ((0.5, 0.5), (0.3, 0.6), (0.7, 0.2)):
@@ -412,7 +412,7 @@ def test_the_box_leads_back_to_the_original(size: tuple[int, int], fit: Fit) -> 
         picture = np.zeros(size, np.uint8)
         dot = max(2, round(one))
         picture[y - dot : y + dot, x - dot : x + dot] = 255
-        seen = view(picture, fit, channels=1).seen[0]
+        seen = prepare(picture, fit, channels=1).pixels[0]
         row, column = (
             (seen.sum(1 - axis) * (np.arange(fit.size[axis]) + 0.5)).sum() / seen.sum() / fit.size[axis]
             for axis in (0, 1)
@@ -421,20 +421,20 @@ def test_the_box_leads_back_to_the_original(size: tuple[int, int], fit: Fit) -> 
 
 
 def test_a_colour_picture_for_a_grey_network_and_the_reverse() -> None:
-    grey = view(COLOUR, Fit((24, 24), 24), channels=1)
-    assert grey.seen.shape == (1, 24, 24) and grey.original.mode == "L"
-    colour = view(GREY, Fit((12, 12), 12), channels=3)
-    assert colour.seen.shape == (3, 12, 12) and colour.original.mode == "RGB"
-    assert (colour.seen == colour.seen[:1]).all()
+    grey = prepare(COLOUR, Fit((24, 24), 24), channels=1)
+    assert grey.pixels.shape == (1, 24, 24) and grey.original.mode == "L"
+    colour = prepare(GREY, Fit((12, 12), 12), channels=3)
+    assert colour.pixels.shape == (3, 12, 12) and colour.original.mode == "RGB"
+    assert (colour.pixels == colour.pixels[:1]).all()
 
 
 def test_the_name_and_the_digest_of_what_was_seen(tmp_path: Path) -> None:
     Image.fromarray(COLOUR).save(tmp_path / "cat.png")
-    seen = view(tmp_path / "cat.png", Fit((12, 12), 14))
-    assert seen.name == "cat.png" and seen.digest == view(COLOUR, Fit((12, 12), 14)).digest
+    seen = prepare(tmp_path / "cat.png", Fit((12, 12), 14))
+    assert seen.name == "cat.png" and seen.digest == prepare(COLOUR, Fit((12, 12), 14)).digest
     changed = COLOUR.copy()
     changed[12, 15] += 9
-    assert view(changed, Fit((12, 12), 14)).digest != seen.digest
+    assert prepare(changed, Fit((12, 12), 14)).digest != seen.digest
 
 
 def test_folders_of_pictures(tmp_path: Path) -> None:

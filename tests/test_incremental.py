@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures import architectures
-from convscope import Net, ask, load
+from convscope import Net, as_objective, load
 from convscope.attribution.occlusion import occlusion
 from convscope.context import listen
 from convscope.incremental import regions
@@ -128,7 +128,7 @@ def test_occlusion_equals_captum_on_torchvision(name: str) -> None:
     pixels = torch.rand(1, 3, 96, 96, dtype=torch.float64)
     target = int(net(pixels).argmax())
     with listen() as remarks:
-        found = occlusion(net, pixels, ask(net, target), patch=24, stride=12, fill="0.3")
+        found = occlusion(net, pixels, as_objective(net, target), patch=24, stride=12, baseline="0.3")
     assert "recomputed only" in remarks[1]
     peer = Occlusion(net).attribute(
         pixels, sliding_window_shapes=(3, 24, 24), strides=(3, 12, 12), baselines=0.3, target=target
@@ -223,7 +223,7 @@ class Head(nn.Module):
 def test_what_cannot_be_followed_is_computed_in_full(kind: str) -> None:
     net, covered, squares, pixels = score_net(Head(kind))
     assert covered.how.startswith("computed in full: the network cannot be followed"), covered.how
-    found = covered_scores(covered, ask(net, 1).score, "")
+    found = covered_scores(covered, as_objective(net, 1).score, "")
     torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)
 
 
@@ -231,7 +231,7 @@ def test_what_cannot_be_followed_is_computed_in_full(kind: str) -> None:
 def test_what_can_be_followed_is_followed(kind: str) -> None:
     net, covered, squares, pixels = score_net(Head(kind))
     assert covered.how.startswith("recomputed only"), covered.how
-    found = covered_scores(covered, ask(net, 1).score, "")
+    found = covered_scores(covered, as_objective(net, 1).score, "")
     torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)
 
 
@@ -271,7 +271,7 @@ def test_what_is_computed_wrongly_is_found_and_computed_in_full(monkeypatch: pyt
     monkeypatch.setitem(regions._WINDOWS, "max_pool2d", wrong)
     net, covered, squares, pixels = score_net(Head(""))
     assert covered.how.endswith("parts give other results than whole pictures")
-    found = covered_scores(covered, ask(net, 1).score, "")
+    found = covered_scores(covered, as_objective(net, 1).score, "")
     torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)
 
 
@@ -280,7 +280,7 @@ import resource, torch
 torch.set_num_threads(1)
 from convscope import ask, load
 from convscope.attribution.occlusion import occlusion
-from convscope.reporting import listen
+from convscope.context import listen
 net = load("torchvision:squeezenet1_0", weights=None)
 pixels = torch.rand(1, 3, 224, 224)
 expected = occlusion(net, pixels, ask(net, 3), patch=64, stride=8)
@@ -346,5 +346,5 @@ class Later(nn.Module):
 def test_layers_that_mix_all_places(kind: str) -> None:
     """Whether they are followed or not, the numbers are those of full passes."""
     net, covered, squares, pixels = score_net(Later(kind))
-    found = covered_scores(covered, ask(net, 1).score, "")
+    found = covered_scores(covered, as_objective(net, 1).score, "")
     torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from convscope import Net, ask, explain
+from convscope import Net, as_objective, explain
 from convscope.attribution.gradient import gradient_x_input
 from convscope.attribution.integrated import integrated_gradients, path_points
-from convscope.baselines import background
+from convscope.baselines import baseline_pixels
 from convscope.context import listen
 from convscope.errors import OptionError
 from networks import TINY, pictures, tiny
@@ -33,11 +33,11 @@ RULES = {
 def test_equals_captum(kind: str, rule: Any) -> None:
     """captum's weights are in single precision; its trapezoid's add up to (n - 1)/n."""
     net, pixels = tiny(kind), pictures()
-    start = background(net, pixels, "0.2")
+    start = baseline_pixels(net, pixels, "0.2")
     expected = IntegratedGradients(net).attribute(
         pixels.clone(), start.clone(), target=CLASS, n_steps=7, method=RULES[rule]
     )
-    found = integrated_gradients(net, pixels, ask(net, CLASS), baseline="0.2", steps=7, rule=rule)
+    found = integrated_gradients(net, pixels, as_objective(net, CLASS), baseline="0.2", steps=7, rule=rule)
     expected = (7 / 6 if rule == "trapezoid" else 1) * expected.sum(1, keepdim=True)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
 
@@ -71,7 +71,7 @@ def test_a_quadratic_score_in_closed_form(rule: Any) -> None:
     net, pixels = Net(Square(), size=8), pictures(2, side=8)
     change = pixels - 0.25
     expected = change.sum(1, keepdim=True) * (pixels.sum((1, 2, 3)) + 0.25 * 192)[:, None, None, None] / 2
-    found = integrated_gradients(net, pixels, ask(net, 0), baseline="0.25", steps=3, rule=rule)
+    found = integrated_gradients(net, pixels, as_objective(net, 0), baseline="0.25", steps=3, rule=rule)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -87,7 +87,9 @@ def random_net(seed: int) -> Net:
 
 def error(net: Net, rule: Any, steps: int) -> float:
     pixels = pictures(1, side=14)
-    found = integrated_gradients(net, pixels, ask(net, 0), baseline="0", steps=steps, rule=rule, batch=50).sum()
+    found = integrated_gradients(
+        net, pixels, as_objective(net, 0), baseline="0", steps=steps, rule=rule, batch=50
+    ).sum()
     change = net(pixels)[0, 0] - net(torch.zeros_like(pixels))[0, 0]
     return float(abs(found - change) / abs(change))
 
@@ -116,8 +118,8 @@ def test_without_biases_it_is_gradient_x_input(rule: Any, steps: int) -> None:
         for name, parameter in net.body.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
-    expected = gradient_x_input(net, pixels, ask(net, CLASS))
-    found = integrated_gradients(net, pixels, ask(net, CLASS), steps=steps, rule=rule)
+    expected = gradient_x_input(net, pixels, as_objective(net, CLASS))
+    found = integrated_gradients(net, pixels, as_objective(net, CLASS), steps=steps, rule=rule)
     if rule in ("left", "trapezoid"):
         zero = {"left": 1 / steps, "trapezoid": 1 / (2 * (steps - 1))}[rule]
         expected = (1 - zero) * expected
@@ -128,7 +130,7 @@ def test_without_biases_it_is_gradient_x_input(rule: Any, steps: int) -> None:
 def test_the_batch_makes_no_difference(batch: int, steps: int) -> None:
     net, pixels = tiny("concat"), pictures(2)
     one, other = (
-        integrated_gradients(net, pixels, ask(net, CLASS), steps=steps, batch=size, baseline="noise")
+        integrated_gradients(net, pixels, as_objective(net, CLASS), steps=steps, batch=size, baseline="noise")
         for size in (batch, 100)
     )
     torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)
@@ -136,7 +138,7 @@ def test_the_batch_makes_no_difference(batch: int, steps: int) -> None:
 
 def test_the_path_is_halved_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     net, pixels = tiny("residual"), pictures(1)
-    expected = integrated_gradients(net, pixels, ask(net, CLASS), steps=9)
+    expected = integrated_gradients(net, pixels, as_objective(net, CLASS), steps=9)
     run = Net.run
 
     def small(self: Net, pixels: Tensor) -> Tensor:
@@ -146,7 +148,7 @@ def test_the_path_is_halved_where_memory_runs_out(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Net, "run", small)
     with listen() as remarks:
-        found = integrated_gradients(net, pixels, ask(net, CLASS), steps=9, batch=8)
+        found = integrated_gradients(net, pixels, as_objective(net, CLASS), steps=9, batch=8)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
     assert any("memory ran out with 8 at once" in remark for remark in remarks)
 
@@ -156,7 +158,7 @@ def test_no_more_passes_than_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     net, seen = tiny("sequential"), []
     run = Net.run
     monkeypatch.setattr(Net, "run", lambda self, pixels: seen.append(len(pixels)) or run(self, pixels))
-    integrated_gradients(net, pictures(1), ask(net, CLASS), steps=25, batch=10)
+    integrated_gradients(net, pictures(1), as_objective(net, CLASS), steps=25, batch=10)
     assert seen == [10, 10, 5, 2]
 
 
@@ -166,7 +168,7 @@ def test_the_caption_says_how_complete_it_is(baseline: str) -> None:
     drawing = explain(net, pixels, "integrated_gradients", CLASS, baseline=baseline, steps=200)
     match = re.search(r"adds up to (\S+) of F\(x\) − F\(x'\) = (\S+), off by (\S+), (\S+) %", drawing.note)
     assert match is not None, drawing.note
-    change = float(net(pixels)[0, CLASS] - net(background(net, pixels, baseline).clone())[0, CLASS])
+    change = float(net(pixels)[0, CLASS] - net(baseline_pixels(net, pixels, baseline).clone())[0, CLASS])
     total = float(drawing.values.sum())
     assert float(match[1]) == pytest.approx(total, rel=0.01) and float(match[2]) == pytest.approx(change, rel=0.01)
     assert float(match[3]) == pytest.approx(abs(total - change), rel=0.1, abs=1e-5)
@@ -178,7 +180,7 @@ def test_too_few_steps_are_said(steps: int, few: bool) -> None:
     """Left ends miss 1/n of a score that grows with the square of the path."""
     net = Net(Square(), size=8)
     with listen() as remarks:
-        integrated_gradients(net, pictures(1, side=8), ask(net, 0), steps=steps, rule="left", baseline="0")
+        integrated_gradients(net, pictures(1, side=8), as_objective(net, 0), steps=steps, rule="left", baseline="0")
     assert any(remark.endswith("take more steps") for remark in remarks) == few
 
 
@@ -186,7 +188,7 @@ def test_nothing_to_see_is_said() -> None:
     net, pixels = Net(Square(), size=8), pictures(1, side=8)
     for found, picture, of in (("flat", pixels, 1), ("same", torch.full_like(pixels, 0.5), 0)):
         with listen() as remarks:
-            values = integrated_gradients(net, picture, ask(net, of), baseline="grey")
+            values = integrated_gradients(net, picture, as_objective(net, of), baseline="grey")
         assert not values.any() and values.isfinite().all(), found
         assert any("zero everywhere" in remark for remark in remarks)
         assert any(remark.endswith("= 0, off by 0") for remark in remarks)
@@ -198,9 +200,9 @@ def test_bad_options_are_refused() -> None:
         ({"steps": 0}, "steps is at least 1"),
         ({"steps": 1, "rule": "trapezoid"}, "steps is at least 2"),
         ({"rule": "simpson"}, "rule is 'gauss-legendre'.*not 'simpson'"),
-        ({"baseline": "black"}, "fill is .*not 'black'"),
+        ({"baseline": "black"}, "baseline is .*not 'black'"),
         ({"baseline": "2"}, r"\[0, 1\]"),
         ({"batch": 0}, "batch is at least 1"),
     ):
         with pytest.raises(OptionError, match=said):
-            integrated_gradients(net, pixels, ask(net, CLASS), **options)
+            integrated_gradients(net, pixels, as_objective(net, CLASS), **options)

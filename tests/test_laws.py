@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convscope import Net, Objective, ask
+from convscope import Net, Objective, as_objective
 from convscope.registry import METHODS, Entry, load_all
 from networks import SIZE, TINY, pictures, tiny, tiny_body
 
@@ -25,7 +25,7 @@ each_network = pytest.mark.parametrize("kind", TINY)
 
 
 def run(entry: Entry, net: Net, pixels: Tensor, of: Any = QUESTION) -> Tensor:
-    return entry.function(net, pixels, of if isinstance(of, Objective) else ask(net, of))
+    return entry.function(net, pixels, of if isinstance(of, Objective) else as_objective(net, of))
 
 
 def state_of(module: nn.Module) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def test_nothing_is_left_behind_after_an_exception(entry: Entry, kind: str) -> N
     expected, before = run(entry, net, pixels), state_of(body)
     body.armed = True
     with pytest.raises(KeyError, match="of the user's own"):
-        run(entry, net, pixels, Objective(ask(net, QUESTION).terms))
+        run(entry, net, pixels, Objective(as_objective(net, QUESTION).terms))
     assert_same(before, state_of(body))
     body.armed = False
     torch.testing.assert_close(run(entry, net, pixels), expected, rtol=0, atol=0)
@@ -144,9 +144,9 @@ def test_surroundings_do_not_matter(entry: Entry, kind: str, surroundings: str) 
 def test_works_in_bfloat16(entry: Entry, kind: str) -> None:
     single, half = tiny(kind, dtype=torch.float32), tiny(kind, dtype=torch.bfloat16)
     for net in (single, half):
-        for place, module in enumerate(net.body.children()):
+        for position, module in enumerate(net.body.children()):
             if isinstance(module, nn.LocalResponseNorm):  # torch itself has none in bfloat16 on a CPU
-                net.body[place] = nn.Identity()
+                net.body[position] = nn.Identity()
     pixels = pictures(dtype=torch.float32)
     found, expected = run(entry, half, pixels).float(), run(entry, single, pixels)
     assert found.shape == expected.shape and torch.isfinite(found).all()
@@ -179,7 +179,7 @@ class Plus(nn.Module):
 @each_network
 def test_doubles_with_the_question(entry: Entry, kind: str) -> None:
     net, pixels = tiny(kind), pictures()
-    doubled = run(entry, net, pixels, 2 * ask(net, QUESTION))
+    doubled = run(entry, net, pixels, 2 * as_objective(net, QUESTION))
     torch.testing.assert_close(doubled, 2 * run(entry, net, pixels), rtol=1e-9, atol=1e-12)
 
 

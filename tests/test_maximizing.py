@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convscope import Net, ask, filters_by_ascent, load, maximize, tap
-from convscope.data.images import View
-from convscope.errors import ConvscopeError, LayerError, OptionError, QuestionError, SynthesisError
+from convscope import Net, as_objective, filters_by_ascent, load, maximize, tap
+from convscope.data.images import InputPicture
+from convscope.errors import ConvscopeError, LayerError, ObjectiveError, OptionError, SynthesisError
 from convscope.synthesis.presets import PRESETS
 from networks import Functional, Sequential
 
@@ -81,14 +81,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(small: Net) -> 
 
 def test_ranges_stand_for_their_channels(small: Net) -> None:
     made = maximize(small, of="b:2-4; a:0@centre", steps=2)
-    assert made.recipe.question == "b:2@mean; b:3@mean; b:4@mean; a:0@centre"
+    assert made.recipe.objective == "b:2@mean; b:3@mean; b:4@mean; a:0@centre"
     assert len(made.values["pictures"]) == 4
 
 
 def test_the_centre_moves_only_its_field() -> None:
     net = Net(nn.Sequential(nn.Conv2d(3, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1)), size=21)
-    made = maximize(net, of="2:1@centre", space="pixels", shake="none", start="zero", steps=10).values["pictures"][0]
-    begun = maximize(net, of="2:1@centre", space="pixels", shake="none", start="zero", steps=1, rate=1e-9)
+    made = maximize(net, of="2:1@centre", space="pixels", transform="none", start="zero", steps=10).values["pictures"][
+        0
+    ]
+    begun = maximize(net, of="2:1@centre", space="pixels", transform="none", start="zero", steps=1, rate=1e-9)
     changed = (made - begun.values["pictures"][0]).abs().amax(0) > 1e-3
     rows, columns = torch.nonzero(changed, as_tuple=True)
     assert int(rows.min()) >= 10 - 3 and int(rows.max()) <= 10 + 3
@@ -108,10 +110,10 @@ def test_diversity_makes_the_pictures_of_a_unit_differ_more(zfnet: Net) -> None:
 
 def test_the_way_between_two_units_begins_and_ends_at_them(small: Net) -> None:
     way = maximize(small, of="b:1; b:4", between=3, steps=15, batch=1)
-    for place, unit in ((0, "b:1"), (2, "b:4")):
+    for position, unit in ((0, "b:1"), (2, "b:4")):
         alone = maximize(small, of=unit, steps=15, batch=1).values["pictures"][0]
-        torch.testing.assert_close(way.values["pictures"][place], alone, atol=2e-3, rtol=0)
-    assert way.recipe.question == "b:1@mean; 0.5*b:1@mean + 0.5*b:4@mean; b:4@mean"
+        torch.testing.assert_close(way.values["pictures"][position], alone, atol=2e-3, rtol=0)
+    assert way.recipe.objective == "b:1@mean; 0.5*b:1@mean + 0.5*b:4@mean; b:4@mean"
 
 
 def test_a_question_with_penalties_is_smoother(zfnet: Net) -> None:
@@ -125,8 +127,8 @@ def test_it_can_start_from_a_picture(zfnet: Net, chelsea: Any, tmp_path: Any) ->
 
     path = tmp_path / "cat.png"
     Image.fromarray(chelsea).save(path)
-    view: View = zfnet.view(path)
-    made = maximize(zfnet, of="espresso", start=str(path), shake="none", steps=1, rate=1e-6).values["pictures"][0]
+    view: InputPicture = zfnet.prepare(path)
+    made = maximize(zfnet, of="espresso", start=str(path), transform="none", steps=1, rate=1e-6).values["pictures"][0]
     torch.testing.assert_close(made, zfnet.pixels(view)[0].clamp(0.005, 0.995), atol=0.06, rtol=0)
 
 
@@ -210,16 +212,16 @@ def test_an_interruption_of_what_only_prepares_is_one(
     ("options", "error", "says"),
     [
         ({"of": "b:1", "preset": "lucent"}, OptionError, "no preset 'lucent'.*'lucid'"),
-        ({"of": "b:1", "shake": "wild"}, OptionError, "cannot read the shake 'wild'"),
-        ({"of": "b:1", "shake": "jitter=x"}, OptionError, "jitter=8"),
-        ({"of": "b:99"}, QuestionError, "channels 0 to 7"),
-        ({"of": "b:4-2"}, QuestionError, "b:2-4"),
+        ({"of": "b:1", "transform": "wild"}, OptionError, "cannot read the transform 'wild'"),
+        ({"of": "b:1", "transform": "jitter=x"}, OptionError, "jitter=8"),
+        ({"of": "b:99"}, ObjectiveError, "channels 0 to 7"),
+        ({"of": "b:4-2"}, ObjectiveError, "b:2-4"),
         ({"of": "tv()"}, OptionError, "nothing is asked of the network"),
         ({"of": "b:1", "variants": 0}, OptionError, "at least 1"),
         ({"of": "b:1", "between": 3}, OptionError, "between two units"),
         ({"of": "b:1", "steps": 0}, OptionError, "at least 1"),
         ({"of": "b:1", "rate": 0.0}, OptionError, "above 0"),
-        ({"of": "b:1", "optimiser": "lbfgs", "shake": "light"}, OptionError, "shake='none'"),
+        ({"of": "b:1", "optimiser": "lbfgs", "transform": "light"}, OptionError, "transform='none'"),
         ({"of": "b:1", "space": "maco", "start": "zero.png"}, ConvscopeError, "maco"),
         ({"of": "b:1", "start": "nothing.png"}, ConvscopeError, "nothing.png"),
         ({"of": "b:1", "preset": "yosinski1", "space": "fourier"}, OptionError, "space='pixels'"),
@@ -242,7 +244,7 @@ def test_every_filter_of_a_layer(zfnet: Net) -> None:
 
 
 def test_filters_of_what_has_none_are_refused(small: Net) -> None:
-    with pytest.raises(QuestionError, match="channels 0 to 7"):
+    with pytest.raises(ObjectiveError, match="channels 0 to 7"):
         filters_by_ascent(small, layer="b", channels="6-9")
     with pytest.raises(OptionError, match="0-31"):
         filters_by_ascent(small, layer="b", channels="some")
@@ -254,6 +256,6 @@ def test_filters_of_what_has_none_are_refused(small: Net) -> None:
 def test_questions_that_judge_making_do_not_explain(small: Net, chelsea: Any) -> None:
     from convscope import explain
 
-    with pytest.raises(QuestionError, match="being made"):
+    with pytest.raises(ObjectiveError, match="being made"):
         explain(small, chelsea, "gradient", "1 - 0.1*tv()")
-    assert str(ask(Net(Sequential(), size=20), "1 - 0.1*tv()")) == "1 - 0.1*tv()"
+    assert str(as_objective(Net(Sequential(), size=20), "1 - 0.1*tv()")) == "1 - 0.1*tv()"

@@ -111,7 +111,7 @@ def mutated(data: bytes, rng: np.random.Generator) -> bytes:
     return data
 
 
-def place(data: bytes, rng: np.random.Generator) -> int:
+def position(data: bytes, rng: np.random.Generator) -> int:
     """Somewhere: near the beginning, near the end, or anywhere."""
     span = min(len(data), 3000)
     start = (0, len(data) - span, int(rng.integers(len(data) - span + 1)))[rng.integers(3)]
@@ -119,27 +119,27 @@ def place(data: bytes, rng: np.random.Generator) -> int:
 
 
 def truncated(data: bytes, rng: np.random.Generator) -> bytes:
-    return data[: place(data, rng)]
+    return data[: position(data, rng)]
 
 
 def flipped(data: bytes, rng: np.random.Generator) -> bytes:
     changed = bytearray(data)
     for _ in range(rng.integers(1, 17)):
         if changed:
-            changed[place(data, rng) % len(changed)] ^= 1 << rng.integers(8)
+            changed[position(data, rng) % len(changed)] ^= 1 << rng.integers(8)
     return bytes(changed)
 
 
 def overwritten(data: bytes, rng: np.random.Generator) -> bytes:
     """A huge number, as little-endian bytes or as protobuf writes it."""
-    at, number = place(data, rng), HUGE[rng.integers(len(HUGE))]
+    at, number = position(data, rng), HUGE[rng.integers(len(HUGE))]
     varint = b"\xff" * 8 + b"\x7f"
     new = varint if rng.random() < 0.5 else number.to_bytes(8, "little")
     return data[:at] + new + data[at + (len(new) if rng.random() < 0.7 else 1) :]
 
 
 def spliced(data: bytes, rng: np.random.Generator) -> bytes:
-    a, b, length = place(data, rng), place(data, rng), int(rng.integers(1, 400))
+    a, b, length = position(data, rng), position(data, rng), int(rng.integers(1, 400))
     return data[:a] + data[b : b + length] + data[a + (length if rng.random() < 0.5 else 0) :]
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from convscope import Net, ask, explain, load, tap
-from convscope.errors import LayerError, NetworkError, PictureError, QuestionError, WeightsError
+from convscope import Net, as_objective, explain, load, tap
+from convscope.errors import LayerError, NetworkError, ObjectiveError, PictureError, WeightsError
 from convscope.net import OUTPUT
 from networks import CLASSES, SIZE, TINY, pictures, tiny, tiny_body
 from test_laws import assert_same, state_of
@@ -189,9 +189,9 @@ def test_outputs_that_are_no_tensor(make: Callable[[Tensor], Any], words: str) -
     net = Net(Returns(make), size=9, name="odd")
     with pytest.raises(NetworkError, match=re.escape(words)):
         net(torch.zeros(1, 3, 9, 9))
-    for question in (0, "conv:0 - 1", ":0"):
+    for objective in (0, "conv:0 - 1", ":0"):
         with pytest.raises(NetworkError, match=r"odd .* a tensor"):
-            ask(net, question)
+            as_objective(net, objective)
 
 
 @pytest.mark.parametrize("flat", [nn.Flatten(), nn.Identity()], ids=["classes", "maps"])
@@ -199,9 +199,9 @@ def test_outputs_that_are_no_tensor(make: Callable[[Tensor], Any], words: str) -
 def test_more_or_fewer_class_names_than_outputs(classes: str, flat: nn.Module) -> None:
     """The names of another data set would be laid on the first classes, whatever they are."""
     net = Net(nn.Sequential(nn.Conv2d(3, 2, 9), flat), size=9, classes=tuple(classes), name="two")
-    for question in (classes[-1], 1, None):
+    for objective in (classes[-1], 1, None):
         with pytest.raises(NetworkError, match=f"two has {len(classes)} class names for 2 outputs: give one name each"):
-            explain(net, torch.rand(1, 3, 9, 9), "gradient", question)
+            explain(net, torch.rand(1, 3, 9, 9), "gradient", objective)
 
 
 class WithMore(nn.Conv2d):
@@ -220,7 +220,7 @@ class WithMore(nn.Conv2d):
 def test_a_network_that_does_not_run_on_a_picture_alone(body: nn.Module, reason: str) -> None:
     net = Net(body, size=9, name="odd")
     with pytest.raises(NetworkError, match=f"odd does not run on a picture of 9x9 pixels .*{reason}.*size=.*extra="):
-        ask(net, 0)
+        as_objective(net, 0)
 
 
 def test_a_tensor_has_no_entries_to_choose() -> None:
@@ -483,17 +483,17 @@ def test_channels_last_layers_have_no_places_to_ask_for() -> None:
         net = load("torchvision:swin_t", weights=None)
     assert net.layer("features.1").shape == (56, 56, 96) and not net.layer("features.1").spatial
     assert net.layer("features.0.0").spatial and net.layer("permute").spatial
-    with pytest.raises(QuestionError, match="without channels"):
-        ask(net, "features.1:3")
+    with pytest.raises(ObjectiveError, match="without channels"):
+        as_objective(net, "features.1:3")
 
 
 def test_the_default_places_of_networks_that_are_not_convolutional() -> None:
-    from convscope.attribution.cam_layers import candidates, last_places
+    from convscope.attribution.cam_layers import candidates, last_spatial_layer
 
     with torch.device("meta"):
         nets = {name: load(f"torchvision:{name}", weights=None) for name in ("swin_t", "convnext_tiny", "vit_b_16")}
-    assert last_places(nets["swin_t"]).name == "permute"
-    assert last_places(nets["convnext_tiny"]).name == "features"
+    assert last_spatial_layer(nets["swin_t"]).name == "permute"
+    assert last_spatial_layer(nets["convnext_tiny"]).name == "features"
     tokens = [layer.name.removeprefix("encoder.layers.") for layer in candidates(nets["vit_b_16"])]
     assert tokens == ["encoder_layer_10.ln_2", "encoder_layer_11.ln_1", "encoder_layer_11.ln_2", "encoder.ln"]
 

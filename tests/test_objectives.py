@@ -1,4 +1,4 @@
-"""Questions: every form of the grammar, what it means in numbers, and what is said when it means nothing."""
+"""Objectives: every form of the grammar, what it means in numbers, and what is said when it means nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision import models
 
-from convscope import Net, Objective, ask, load, tap
-from convscope.errors import LayerError, QuestionError
+from convscope import Net, Objective, as_objective, load, tap
+from convscope.errors import LayerError, ObjectiveError
 from convscope.net import OUTPUT
 from convscope.objectives import Output, Unit
 from networks import CLASSES, pictures, tiny
@@ -49,18 +49,18 @@ def named(*names: str) -> Net:
     return Net(body, size=4, classes=names, name="named")
 
 
-def refused(net: Net, of: Any, error: type[Exception] = QuestionError) -> str:
+def refused(net: Net, of: Any, error: type[Exception] = ObjectiveError) -> str:
     with pytest.raises(error) as caught:
-        ask(net, of)
+        as_objective(net, of)
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
 
 
-# What questions mean
+# What objectives mean
 
 
 @pytest.mark.parametrize(
-    ("question", "value"),
+    ("objective", "value"),
     [
         (0, 2.625),
         ("1", 1 + 0.5 + 0 + 0 + 0 + 0.75),
@@ -91,44 +91,44 @@ def refused(net: Net, of: Any, error: type[Exception] = QuestionError) -> str:
     ],
     ids=lambda one: None if callable(one) else str(one),
 )
-def test_questions_have_the_values_computed_by_hand(question: Any, value: float | None) -> None:
+def test_questions_have_the_values_computed_by_hand(objective: Any, value: float | None) -> None:
     net, batch = plain(), torch.cat([PIXELS, PIXELS.flip(3)])
     value = torch.tensor([2.625, 2.25, 3.0], dtype=torch.float64).logsumexp(0).item() if value is None else value
-    score = ask(net, question)(net, batch)
+    score = as_objective(net, objective)(net, batch)
     assert score.shape == (2,)
     assert score[0].item() == pytest.approx(value, abs=1e-12)
 
 
 def test_places_count_rows_first() -> None:
     net = plain()
-    assert ask(net, "conv:0@0,2")(net, PIXELS).item() == 0.5
-    assert ask(net, "conv:0@1,0")(net, PIXELS).item() == 1.0
+    assert as_objective(net, "conv:0@0,2")(net, PIXELS).item() == 0.5
+    assert as_objective(net, "conv:0@1,0")(net, PIXELS).item() == 1.0
 
 
 def test_sums_and_multiples_of_objectives() -> None:
     net = plain()
-    a, b = ask(net, 0), ask(net, "relu:1@max")
+    a, b = as_objective(net, 0), as_objective(net, "relu:1@max")
     for objective, value in ((a + b, 3.625), (a - b, 1.625), (2 * a, 5.25), (a * 0.5, 1.3125), (-a, -2.625)):
         assert objective(net, PIXELS).item() == pytest.approx(value, abs=1e-12)
-        assert ask(net, objective) is objective
+        assert as_objective(net, objective) is objective
     assert (a - 2 * b).layers == (OUTPUT, "relu")
-    assert str(a - 2 * b) == "0 - 2.0*relu:1@max" and ask(net, str(a - 2 * b)) == a - 2 * b
+    assert str(a - 2 * b) == "0 - 2.0*relu:1@max" and as_objective(net, str(a - 2 * b)) == a - 2 * b
 
 
 def test_only_the_layers_needed_are_run() -> None:
     net, runs = plain(), []
     assert len(net.layers) == 3
     handle = net.body.relu.register_forward_hook(lambda *_: runs.append(1))
-    ask(net, "conv:0")(net, PIXELS)
+    as_objective(net, "conv:0")(net, PIXELS)
     assert runs == []
-    ask(net, "conv:0 + relu:0")(net, PIXELS)
+    as_objective(net, "conv:0 + relu:0")(net, PIXELS)
     assert runs == [1]
     handle.remove()
 
 
 def test_the_gradient_of_a_maximum_goes_to_one_place_when_several_tie() -> None:
     net, pixels = plain(), torch.full((2, 1, 2, 3), 0.25, dtype=torch.float64, requires_grad=True)
-    score = ask(net, "conv:1@max")(net, pixels)
+    score = as_objective(net, "conv:1@max")(net, pixels)
     assert score.tolist() == [0.5, 0.5]
     (gradient,) = torch.autograd.grad(score.sum(), pixels)
     assert [(one != 0).sum().item() for one in gradient] == [1, 1]
@@ -136,7 +136,7 @@ def test_the_gradient_of_a_maximum_goes_to_one_place_when_several_tie() -> None:
 
 
 def test_a_place_can_be_settled_later_for_channels_only() -> None:
-    objective = ask(plain(), "0 + conv:1 + conv:0@mean + relu")
+    objective = as_objective(plain(), "0 + conv:1 + conv:0@mean + relu")
     assert str(objective.at((1, 2))) == "0 + conv:1@1,2 + conv:0@mean + relu"
     assert str(objective.at("max")) == "0 + conv:1@max + conv:0@mean + relu"
     assert objective.at(None) == objective
@@ -144,29 +144,29 @@ def test_a_place_can_be_settled_later_for_channels_only() -> None:
 
 def test_the_class_is_known_when_the_question_is_one_class() -> None:
     net = plain(("a", "b", "c"))
-    assert [ask(net, of).class_index for of in (2, "b", "0", ":1")] == [2, 1, 0, 1]
+    assert [as_objective(net, of).class_index for of in (2, "b", "0", ":1")] == [2, 1, 0, 1]
     for of in ("a - b", "2*a", "conv:1", "conv", ":1@max", lambda y: y[:, 0]):
-        assert ask(net, of).class_index is None
+        assert as_objective(net, of).class_index is None
 
 
 def test_titles_are_plain_words() -> None:
     net = plain(("ant", "bee", "cat"))
-    assert ask(net, 1).title(net) == "bee"
-    assert ask(net, "ant - 0.5*conv:1@0,2").title(net) == "ant - 0.5*channel 1 of conv at row 0, column 2"
-    assert ask(net, "relu").title(net) == "layer relu"
-    assert ask(plain(), 1).title(plain()) == "class 1"
+    assert as_objective(net, 1).title(net) == "bee"
+    assert as_objective(net, "ant - 0.5*conv:1@0,2").title(net) == "ant - 0.5*channel 1 of conv at row 0, column 2"
+    assert as_objective(net, "relu").title(net) == "layer relu"
+    assert as_objective(plain(), 1).title(plain()) == "class 1"
 
     def confidence(y: Tensor) -> Tensor:
         return y.softmax(1)[:, 0]
 
-    assert ask(net, confidence).title(net) == "confidence" == str(ask(net, confidence))
+    assert as_objective(net, confidence).title(net) == "confidence" == str(as_objective(net, confidence))
 
 
 # Reading and writing
 
 
 def _units(net: Net) -> st.SearchStrategy[Unit]:
-    """Every unit that a question can name. (A whole layer whose name is a number reads as a class.)"""
+    """Every unit that an objective can name. (A whole layer whose name is a number reads as a class.)"""
     choices: list[st.SearchStrategy[Unit]] = []
     for name, layer in net.layers.items():
         if name != OUTPUT and not name.isdigit():
@@ -174,10 +174,10 @@ def _units(net: Net) -> st.SearchStrategy[Unit]:
         if len(layer.shape) not in (1, 3):
             continue
         channels = st.integers(0, layer.shape[0] - 1)
-        place: st.SearchStrategy[Any] = st.sampled_from([None, "max", "mean"])
+        position: st.SearchStrategy[Any] = st.sampled_from([None, "max", "mean"])
         if layer.spatial:
-            place |= st.tuples(*(st.integers(0, extent - 1) for extent in layer.shape[1:]))
-        choices.append(st.builds(Unit, st.just(name), channels, place))
+            position |= st.tuples(*(st.integers(0, extent - 1) for extent in layer.shape[1:]))
+        choices.append(st.builds(Unit, st.just(name), channels, position))
     return st.one_of(choices)
 
 
@@ -193,7 +193,7 @@ def test_every_question_is_read_as_it_is_written(kind: str) -> None:
     @thorough
     def check(terms: list[tuple[float, Unit]]) -> None:
         objective = Objective(tuple(terms))
-        again = ask(net, str(objective))
+        again = as_objective(net, str(objective))
         assert again == objective
         assert str(again) == str(objective)
 
@@ -205,20 +205,20 @@ def test_every_question_is_read_as_it_is_written(kind: str) -> None:
 def test_any_text_is_a_question_or_refused(text: str) -> None:
     for net in (NETS["residual"], NETS["plain"]):
         try:
-            objective = ask(net, text)
-        except (QuestionError, LayerError) as error:
+            objective = as_objective(net, text)
+        except (ObjectiveError, LayerError) as error:
             assert str(error)
         else:
-            assert ask(net, str(objective)) == objective
+            assert as_objective(net, str(objective)) == objective
 
 
 @pytest.mark.parametrize("names", [("3", "1", "0", "2"), ("10", "20", "30", "2"), ("1", "2", "3", "4")], ids=str)
 def test_written_questions_mean_the_same_class_when_names_are_numbers(names: tuple[str, ...]) -> None:
     net = named(*names)
     for index in range(len(names)):
-        assert ask(net, str(ask(net, index))) == ask(net, index)
+        assert as_objective(net, str(as_objective(net, index))) == as_objective(net, index)
     for name in names:
-        assert ask(net, str(ask(net, name))) == ask(net, name)
+        assert as_objective(net, str(as_objective(net, name))) == as_objective(net, name)
 
 
 # Classes
@@ -227,8 +227,8 @@ def test_written_questions_mean_the_same_class_when_names_are_numbers(names: tup
 def test_classes_by_index_name_part_and_case() -> None:
     net = tiny("sequential")
     assert CLASSES == ("ant", "bee", "cat", "tabby cat", "dog")
-    for question, index in {"bee": 1, "BEE": 1, " Bee ": 1, "cat": 2, "Cat": 2, "tabby": 3, "by c": 3, "o": 4}.items():
-        assert ask(net, question) == ask(net, index) == ask(net, str(index)), question
+    for objective, index in {"bee": 1, "BEE": 1, " Bee ": 1, "cat": 2, "Cat": 2, "tabby": 3, "by c": 3, "o": 4}.items():
+        assert as_objective(net, objective) == as_objective(net, index) == as_objective(net, str(index)), objective
 
 
 def test_parts_of_several_names_are_refused_with_their_indices() -> None:
@@ -250,9 +250,9 @@ def test_names_that_several_classes_have_are_asked_for_by_index() -> None:
     first, second = (index for index, name in enumerate(names) if name.lower() == "cardigan")
     message = refused(net, "cardigan")
     assert "2 classes named 'cardigan'" in message and f"{first} or {second}" in message
-    assert {ask(net, index).title(net) for index in (first, second)} == {"cardigan", "Cardigan"}
+    assert {as_objective(net, index).title(net) for index in (first, second)} == {"cardigan", "Cardigan"}
     assert refused(net, "cardigan - 3").startswith(message.partition(" has ")[0])
-    assert ask(net, "egyptian cat - 0.5*lynx").title(net) == "Egyptian cat - 0.5*lynx"
+    assert as_objective(net, "egyptian cat - 0.5*lynx").title(net) == "Egyptian cat - 0.5*lynx"
 
 
 ODD = ("salt - and - pepper", "C++", "a + b", "time: 12:30", "7-Eleven", "3*star", "me@home", "-5", "conv", "x: 3")
@@ -261,14 +261,14 @@ ODD = ("salt - and - pepper", "C++", "a + b", "time: 12:30", "7-Eleven", "3*star
 @pytest.mark.parametrize("index", range(len(ODD)), ids=ODD)
 def test_names_with_signs_digits_and_colons(index: int) -> None:
     net = named(*ODD)
-    assert ask(net, ODD[index]) == ask(net, ODD[index].upper()) == ask(net, index)
-    assert ask(net, str(ask(net, ODD[index]))) == ask(net, index)
+    assert as_objective(net, ODD[index]) == as_objective(net, ODD[index].upper()) == as_objective(net, index)
+    assert as_objective(net, str(as_objective(net, ODD[index]))) == as_objective(net, index)
 
 
 def test_odd_names_in_sums() -> None:
     net = named(*ODD)
-    assert ask(net, "C++ - 0.5*7-Eleven") == ask(net, 1) - 0.5 * ask(net, 4)
-    assert ask(net, "time: 12:30 + me@home") == ask(net, 3) + ask(net, 6)
+    assert as_objective(net, "C++ - 0.5*7-Eleven") == as_objective(net, 1) - 0.5 * as_objective(net, 4)
+    assert as_objective(net, "time: 12:30 + me@home") == as_objective(net, 3) + as_objective(net, 6)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_indices_out_of_range(index: int | str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "question", "words"),
+    ("kind", "objective", "words"),
     [
         ("residual", "stem:6", "layer 'stem' has channels 0 to 5: there is no 6"),
         ("residual", "stem:0@10,0", "10 rows and 10 columns for a picture of 20x20: there is no place 10,0"),
@@ -294,28 +294,28 @@ def test_indices_out_of_range(index: int | str, words: str) -> None:
         ("residual", "stem@max", "a unit is layer:channel"),
         ("residual", "stem:0@min", "a unit is layer:channel"),
         ("residual", "head.2:0@1,1", "has no places: ask for 'head.2:0'"),
-        ("residual", "", "the question is empty"),
-        ("residual", "   ", "the question is empty"),
+        ("residual", "", "the objective is empty"),
+        ("residual", "   ", "the objective is empty"),
         ("residual", "0 - stemm:1@max - 3", "'stem'"),
     ],
 )
-def test_units_that_do_not_exist(kind: str, question: str, words: str) -> None:
-    with pytest.raises((QuestionError, LayerError)) as caught:
-        ask(tiny(kind), question)
+def test_units_that_do_not_exist(kind: str, objective: str, words: str) -> None:
+    with pytest.raises((ObjectiveError, LayerError)) as caught:
+        as_objective(tiny(kind), objective)
     assert words in str(caught.value)
 
 
 def test_layers_by_number_name_and_call() -> None:
     sequential, residual = tiny("sequential"), tiny("residual")
-    assert ask(residual, "1:3") == ask(residual, "stem:3")
-    assert ask(residual, "3:3") == ask(residual, "b:3")
-    assert ask(sequential, "1:3").layers == ("1",), "a name comes before the number of a convolution"
-    assert ask(sequential, "2:3").layers == ("2",)
-    assert ask(residual, "relu#2:1@max").layers == ("relu#2",)
+    assert as_objective(residual, "1:3") == as_objective(residual, "stem:3")
+    assert as_objective(residual, "3:3") == as_objective(residual, "b:3")
+    assert as_objective(sequential, "1:3").layers == ("1",), "a name comes before the number of a convolution"
+    assert as_objective(sequential, "2:3").layers == ("2",)
+    assert as_objective(residual, "relu#2:1@max").layers == ("relu#2",)
     with pytest.raises(LayerError, match="runs 3 times: ask for 'relu#1' or 'relu#2' or 'relu#3'"):
-        ask(residual, "relu:1")
+        as_objective(residual, "relu:1")
     with pytest.raises(LayerError, match="3 convolutions, numbered from 1: there is no 9"):
-        ask(residual, "9:0")
+        as_objective(residual, "9:0")
 
 
 class Tokens(nn.Module):
@@ -330,16 +330,16 @@ class Tokens(nn.Module):
 def test_layers_without_channels_are_asked_for_as_a_whole() -> None:
     net = Net(Tokens(), size=9)
     assert "shape (4, 25), without channels" in refused(net, "tokens:1")
-    assert ask(net, "tokens")(net, pictures(2, side=9, dtype=torch.float32)).shape == (2,)
+    assert as_objective(net, "tokens")(net, pictures(2, side=9, dtype=torch.float32)).shape == (2,)
 
 
 def test_networks_with_one_number_or_a_map_as_output() -> None:
     dense = Net(nn.Conv2d(1, 2, 1).double(), size=(2, 3), name="dense")
-    assert str(ask(dense, 1)) == "1" and str(ask(dense, ":1@1,2")) == ":1@1,2"
-    assert ask(dense, ":1@1,2")(dense, PIXELS).item() == dense(PIXELS)[0, 1, 1, 2].item()
-    assert ask(dense, 1)(dense, PIXELS).item() == pytest.approx(dense(PIXELS)[0, 1].mean().item())
+    assert str(as_objective(dense, 1)) == "1" and str(as_objective(dense, ":1@1,2")) == ":1@1,2"
+    assert as_objective(dense, ":1@1,2")(dense, PIXELS).item() == dense(PIXELS)[0, 1, 1, 2].item()
+    assert as_objective(dense, 1)(dense, PIXELS).item() == pytest.approx(dense(PIXELS)[0, 1].mean().item())
     single = Net(nn.Sequential(nn.Conv2d(1, 1, (2, 3)).double(), nn.Flatten(0)), size=(2, 3), name="single")
-    assert ask(single, lambda y: y)(single, PIXELS).shape == (1,)
+    assert as_objective(single, lambda y: y)(single, PIXELS).shape == (1,)
     assert "single" in refused(single, 0)
     assert "single" in refused(single, ":0")
 
@@ -349,10 +349,10 @@ def test_networks_with_one_number_or_a_map_as_output() -> None:
 
 def test_functions_of_the_output() -> None:
     net, batch = tiny("sequential"), pictures(3)
-    margin = ask(net, lambda y: y[:, 2] - y[:, 4])
-    torch.testing.assert_close(margin(net, batch), ask(net, "cat - dog")(net, batch))
-    assert str(ask(net, nn.Flatten(0))) == "Flatten"
-    mixed = margin - 2 * ask(net, "dog")
+    margin = as_objective(net, lambda y: y[:, 2] - y[:, 4])
+    torch.testing.assert_close(margin(net, batch), as_objective(net, "cat - dog")(net, batch))
+    assert str(as_objective(net, nn.Flatten(0))) == "Flatten"
+    mixed = margin - 2 * as_objective(net, "dog")
     torch.testing.assert_close(mixed(net, batch), net(batch)[:, 2] - 3 * net(batch)[:, 4])
 
 
@@ -370,8 +370,8 @@ def test_functions_of_the_output() -> None:
 )
 def test_functions_must_give_one_number_per_picture(function: Callable[[Tensor], Any], words: str) -> None:
     net = tiny("sequential")
-    with pytest.raises(QuestionError) as caught:
-        ask(net, function)(net, pictures(3))
+    with pytest.raises(ObjectiveError) as caught:
+        as_objective(net, function)(net, pictures(3))
     assert words in str(caught.value) and "one number per picture" in str(caught.value)
 
 

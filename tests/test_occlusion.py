@@ -12,7 +12,7 @@ from captum.attr import Occlusion
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convscope import Net, ask
+from convscope import Net, as_objective
 from convscope.attribution.occlusion import occlusion, spread, squares_over
 from convscope.context import listen
 from convscope.errors import OptionError
@@ -30,7 +30,7 @@ def oblong(net: Net) -> Tensor:
 
 
 def score_of(net: Net, of: Any = INDEX) -> Any:
-    objective = ask(net, of)
+    objective = as_objective(net, of)
 
     def score(pixels: Tensor) -> Tensor:
         with torch.no_grad():
@@ -44,7 +44,7 @@ def score_of(net: Net, of: Any = INDEX) -> Any:
 def test_equals_loops(kind: str, patch: int, stride: int) -> None:
     net = tiny(kind)
     pixels = oblong(net)
-    found = occlusion(net, pixels, ask(net, INDEX), patch=patch, stride=stride)
+    found = occlusion(net, pixels, as_objective(net, INDEX), patch=patch, stride=stride)
     assert found.shape == (2, 1, 23, 20)
     for picture, map_ in zip(pixels, found, strict=True):
         expected = occlusion_by_loops(score_of(net), picture, patch=patch, stride=stride, colour=net.mean)
@@ -60,23 +60,23 @@ def test_equals_captum(patch: int, stride: int) -> None:
     peer = Occlusion(net).attribute(
         pixels, sliding_window_shapes=(3, patch, patch), strides=(3, stride, stride), baselines=baseline, target=INDEX
     )
-    found = occlusion(net, pixels, ask(net, INDEX), patch=patch, stride=stride)
+    found = occlusion(net, pixels, as_objective(net, INDEX), patch=patch, stride=stride)
     assert peer.dtype == torch.float32
     torch.testing.assert_close(found.float().expand_as(peer), peer, rtol=0, atol=1e-6 * float(peer.abs().max()))
     assert peer.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(
-    ("fill", "colour"), [("mean", (0.5, 0.4, 0.3)), ("grey", (0.5,) * 3), ("0", (0.0,) * 3), ("0.85", (0.85,) * 3)]
+    ("baseline", "colour"), [("mean", (0.5, 0.4, 0.3)), ("grey", (0.5,) * 3), ("0", (0.0,) * 3), ("0.85", (0.85,) * 3)]
 )
-def test_fills(fill: str, colour: tuple[float, ...]) -> None:
+def test_fills(baseline: str, colour: tuple[float, ...]) -> None:
     net = tiny("functional")
     pixels = pictures(1)
     with listen() as remarks:
-        found = occlusion(net, pixels, ask(net, INDEX), patch=6, stride=4, fill=fill)
+        found = occlusion(net, pixels, as_objective(net, INDEX), patch=6, stride=4, baseline=baseline)
     expected = occlusion_by_loops(score_of(net), pixels[0], patch=6, stride=4, colour=colour)
     torch.testing.assert_close(found[0, 0], expected, rtol=1e-9, atol=1e-12)
-    assert remarks[0] == f"patch 6 px, stride 4 px, 25 places, filled with {fill}"
+    assert remarks[0] == f"patch 6 px, stride 4 px, 25 places, filled with {baseline}"
 
 
 def test_a_grey_network_is_filled_with_its_one_colour() -> None:
@@ -84,7 +84,7 @@ def test_a_grey_network_is_filled_with_its_one_colour() -> None:
     body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 81, 5)).double()
     net, pixels = Net(body, mean=0.13, std=0.3, size=11), pictures(1, side=11, channels=1)
     expected = occlusion_by_loops(score_of(net), pixels[0], patch=4, stride=3, colour=(0.13,))
-    found = occlusion(net, pixels, ask(net, INDEX), patch=4, stride=3)
+    found = occlusion(net, pixels, as_objective(net, INDEX), patch=4, stride=3)
     torch.testing.assert_close(found[0, 0], expected, rtol=1e-9, atol=1e-12)
 
 
@@ -105,21 +105,21 @@ def test_of_a_linear_network_is_a_box_filter(patch: int, stride: int) -> None:
     ones = torch.ones(1, 1, patch, patch, dtype=torch.float64)
     covered = F.conv_transpose2d(torch.ones_like(sums), ones, stride=stride)
     expected = F.conv_transpose2d(sums, ones, stride=stride) / covered
-    found = occlusion(net, pixels, ask(net, INDEX), patch=patch, stride=stride)
+    found = occlusion(net, pixels, as_objective(net, INDEX), patch=patch, stride=stride)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_covering_with_what_is_there_changes_nothing() -> None:
     net = tiny("sequential")
     pixels = torch.full((1, 3, 20, 20), 0.5, dtype=torch.float64)
-    assert not occlusion(net, pixels, ask(net, INDEX), fill="grey").any()
-    assert occlusion(net, pixels, ask(net, INDEX), fill="mean").any()
+    assert not occlusion(net, pixels, as_objective(net, INDEX), baseline="grey").any()
+    assert occlusion(net, pixels, as_objective(net, INDEX), baseline="mean").any()
 
 
 def test_squares_outside_the_receptive_field_change_nothing() -> None:
     """I26: the map of a unit ends one square beyond what the unit sees."""
     net, pixels, patch = tiny("sequential"), pictures(1), 3
-    found = occlusion(net, pixels, ask(net, "0:3@4,5"), patch=patch, stride=1)[0, 0]
+    found = occlusion(net, pixels, as_objective(net, "0:3@4,5"), patch=patch, stride=1)[0, 0]
     top, left, bottom, right = net.layer("0").field.box((4, 5), (20, 20))
     assert found[top:bottom, left:right].any()
     found[top - patch + 1 : bottom + patch - 1, left - patch + 1 : right + patch - 1] = 0
@@ -129,23 +129,23 @@ def test_squares_outside_the_receptive_field_change_nothing() -> None:
 def test_the_sign_is_positive_where_covering_lowers_the_score() -> None:
     net, weight = linear()
     pixels = (weight > 0).double()[None]
-    assert occlusion(net, pixels, ask(net, INDEX), fill="0").min() >= 0
-    assert occlusion(net, pixels, -ask(net, INDEX), fill="0").max() <= 0
+    assert occlusion(net, pixels, as_objective(net, INDEX), baseline="0").min() >= 0
+    assert occlusion(net, pixels, -as_objective(net, INDEX), baseline="0").max() <= 0
 
 
 @pytest.mark.parametrize("memory", ["1 B", "10 KiB", "1 MB", "2 GiB"])
 def test_memory_does_not_matter(memory: str) -> None:
     """I26: nor, with it, how many squares are computed at once."""
     net, pixels = tiny("residual"), pictures(2)
-    expected = occlusion(net, pixels, ask(net, INDEX), patch=6, stride=4)
-    found = occlusion(net, pixels, ask(net, INDEX), patch=6, stride=4, memory=memory)
+    expected = occlusion(net, pixels, as_objective(net, INDEX), patch=6, stride=4)
+    found = occlusion(net, pixels, as_objective(net, INDEX), patch=6, stride=4, memory=memory)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
 
 
 def test_no_more_pictures_at_once_than_fit_the_memory() -> None:
     net, counts = tiny("sequential"), []
     net.body.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
-    objective = ask(net, INDEX)
+    objective = as_objective(net, INDEX)
     counts.clear()
     pictures_of = 4 * 3 * 20 * 20 * 8  # the largest layer is the picture, four of them are held
     occlusion(net, pictures(2), objective, patch=6, stride=4, memory=f"{4 * pictures_of} B")
@@ -153,8 +153,8 @@ def test_no_more_pictures_at_once_than_fit_the_memory() -> None:
     assert max(counts) == 4 and sum(whole) >= 2 * 24
 
 
-@pytest.mark.parametrize(("patch", "stride", "fill"), [(12, 6, "grey"), (20, 9, "blur"), (7, 11, "noise")])
-def test_equals_loops_where_only_parts_are_recomputed(squeezenet: Net, patch: int, stride: int, fill: str) -> None:
+@pytest.mark.parametrize(("patch", "stride", "baseline"), [(12, 6, "grey"), (20, 9, "blur"), (7, 11, "noise")])
+def test_equals_loops_where_only_parts_are_recomputed(squeezenet: Net, patch: int, stride: int, baseline: str) -> None:
     """A real network in float64, squares over every border."""
     from convscope import baselines
 
@@ -162,10 +162,10 @@ def test_equals_loops_where_only_parts_are_recomputed(squeezenet: Net, patch: in
     pixels = torch.rand(1, 3, 63, 63, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     first = int(net(pixels).argmax())
     with listen() as remarks:
-        found = occlusion(net, pixels, ask(net, first), patch=patch, stride=stride, fill=fill)
+        found = occlusion(net, pixels, as_objective(net, first), patch=patch, stride=stride, baseline=baseline)
     assert remarks[1].startswith("recomputed only what a square can change"), remarks
     squares = squares_over(pixels, patch, stride)
-    covering = baselines.background(net, pixels, fill)
+    covering = baselines.baseline_pixels(net, pixels, baseline)
     drops = []
     for number in range(squares.grid[0] * squares.grid[1]):
         covered = pixels.clone()
@@ -180,9 +180,9 @@ def test_approximate_computes_less_and_states_its_error(squeezenet: Net, chelsea
     net = squeezenet.sized(127)
     pixels = net.read(chelsea, size=127)
     options: dict[str, Any] = {"patch": 24, "stride": 4}
-    exact = occlusion(net, pixels, ask(net, 285), **options)
+    exact = occlusion(net, pixels, as_objective(net, 285), **options)
     with listen() as remarks:
-        found = occlusion(net, pixels, ask(net, 285), approximate=True, **options)
+        found = occlusion(net, pixels, as_objective(net, 285), approximate=True, **options)
     stated = r"approximate: (\d+) of 729 squares computed.*off by ([\d.e-]+) in the mean, ([\d.e-]+) at most"
     said = re.search(stated, " ".join(remarks))
     assert said is not None and int(said[1]) < 300
@@ -201,10 +201,10 @@ def test_approximate_is_exact_where_drops_are_linear_in_place() -> None:
     net = Net(body, size=40)
     ramp = torch.arange(40, dtype=torch.float64) / 80
     pixels = (ramp[:, None] + ramp).expand(1, 3, 40, 40)
-    options: dict[str, Any] = {"patch": 4, "stride": 2, "fill": "0"}
+    options: dict[str, Any] = {"patch": 4, "stride": 2, "baseline": "0"}
     with listen() as remarks:
-        found = occlusion(net, pixels, ask(net, INDEX), approximate=True, **options)
-    torch.testing.assert_close(found, occlusion(net, pixels, ask(net, INDEX), **options), rtol=1e-9, atol=1e-9)
+        found = occlusion(net, pixels, as_objective(net, INDEX), approximate=True, **options)
+    torch.testing.assert_close(found, occlusion(net, pixels, as_objective(net, INDEX), **options), rtol=1e-9, atol=1e-9)
     stated = re.search(r"off by ([^ ]+) in the mean", " ".join(remarks))
     assert stated is not None and float(stated[1]) < 1e-12
 
@@ -215,7 +215,7 @@ def test_defaults_are_a_seventh_and_half_of_that(side: int, patch: int, stride: 
     body = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5)).double()
     net = Net(body, size=side)
     with listen() as remarks:
-        occlusion(net, pictures(1, side=side), ask(net, INDEX))
+        occlusion(net, pictures(1, side=side), as_objective(net, INDEX))
     assert re.match(f"patch {patch} px, stride {stride} px, .* places, filled with mean", remarks[0])
 
 
@@ -229,21 +229,21 @@ def test_defaults_are_a_seventh_and_half_of_that(side: int, patch: int, stride: 
         ({"stride": -1}, "at least 1, not -1"),
         ({"memory": "0"}, "memory is an amount such as '2 GiB'"),
         ({"memory": "much"}, "memory is an amount such as '2 GiB' or '500 MB', not 'much'"),
-        ({"fill": "pink"}, "'mean', 'grey', 'blur', 'noise' or a value in .0, 1., not 'pink'"),
-        ({"fill": "1.5"}, "not '1.5'"),
-        ({"fill": "-0.1"}, "not '-0.1'"),
-        ({"fill": "nan"}, "not 'nan'"),
-        ({"fill": ""}, "not ''"),
+        ({"baseline": "pink"}, "'mean', 'grey', 'blur', 'noise' or a value in .0, 1., not 'pink'"),
+        ({"baseline": "1.5"}, "not '1.5'"),
+        ({"baseline": "-0.1"}, "not '-0.1'"),
+        ({"baseline": "nan"}, "not 'nan'"),
+        ({"baseline": ""}, "not ''"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     net = tiny("sequential")
     with pytest.raises(OptionError, match=message):
-        occlusion(net, pictures(1), ask(net, INDEX), **options)
+        occlusion(net, pictures(1), as_objective(net, INDEX), **options)
 
 
 def test_the_places_that_are_reported_are_those_that_cover_something() -> None:
     net = tiny("sequential")
     with listen() as remarks:
-        occlusion(net, pictures(1), ask(net, INDEX), patch=3, stride=7)
+        occlusion(net, pictures(1), as_objective(net, INDEX), patch=3, stride=7)
     assert remarks[0] == "patch 3 px, stride 7 px, 9 places, filled with mean"

@@ -13,7 +13,7 @@ from torch import nn
 
 from convscope import Net, tap
 from convscope.attribution.occlusion import squares_over
-from convscope.errors import LayerError, NetworkError, OptionError, QuestionError
+from convscope.errors import LayerError, NetworkError, ObjectiveError, OptionError
 from convscope.views.occlusion_study import occlusion_study
 from networks import CLASSES, pictures, tiny
 
@@ -72,10 +72,10 @@ def test_a_network_without_rectifiers_lacks_the_projection_only() -> None:
     [
         ({"unit": "5.1"}, LayerError, "without places"),
         ({"unit": "5.1:2"}, LayerError, "layer with places"),
-        ({"of": "0:3"}, QuestionError, "of names one class here"),
+        ({"of": "0:3"}, ObjectiveError, "of names one class here"),
         ({"patch": 21}, OptionError, "does not fit"),
         ({"stride": 0}, OptionError, "at least 1"),
-        ({"fill": "pink"}, OptionError, "fill is"),
+        ({"baseline": "pink"}, OptionError, "baseline is"),
     ],
 )
 def test_bad_input(options: dict[str, Any], error: type[Exception], words: str) -> None:

@@ -426,9 +426,9 @@ def test_nodes_with_one_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_names_of_layers_never_begin_each_other() -> None:
-    places = [(["a"], "Conv"), (["a", "b"], "Relu"), (["a"], "Add"), ([], "a"), (["forward"], "x"), (["to"], "x")]
-    places.append(([""], ""))
-    names = layer_names(places)
+    positions = [(["a"], "Conv"), (["a", "b"], "Relu"), (["a"], "Add"), ([], "a"), (["forward"], "x"), (["to"], "x")]
+    positions.append(([""], ""))
+    names = layer_names(positions)
     assert names == ["a.Conv", "a.b", "a.Add", "a_1", "forward_", "to_", "_"]
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from convscope import Net, load
-from convscope.data.images import Fit, view
+from convscope.data.images import Fit, prepare
 from convscope.errors import NetworkError, OptionError
 from convscope.zoo.reading import IMAGENET_MEAN, IMAGENET_STD, read_classes, settled
 
@@ -21,10 +21,10 @@ from convscope.zoo.reading import IMAGENET_MEAN, IMAGENET_STD, read_classes, set
 def test_squashing_keeps_all_of_the_picture_and_ignores_its_proportions() -> None:
     picture = Image.new("RGB", (400, 100), "white")
     picture.paste("red", (0, 0, 40, 100))
-    seen = view(picture, Fit((20, 20), (20, 20)))
+    seen = prepare(picture, Fit((20, 20), (20, 20)))
     assert seen.box == (0, 0, 400, 100)
-    assert seen.seen[1, :, 0] == pytest.approx(0) and seen.seen[1, :, -1] == pytest.approx(1)
-    cut = view(picture, Fit((20, 20), (24, 40)))
+    assert seen.pixels[1, :, 0] == pytest.approx(0) and seen.pixels[1, :, -1] == pytest.approx(1)
+    cut = prepare(picture, Fit((20, 20), (24, 40)))
     assert cut.box == pytest.approx((100, 100 / 12, 300, 1100 / 12))
 
 
@@ -54,8 +54,8 @@ class Several(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3)
 
-    def forward(self, x: Tensor, place: Tensor, *, scale: Tensor | float = 1.0) -> dict[str, Tensor | tuple[Tensor]]:
-        answer = self.conv(x).mean((2, 3)) + place
+    def forward(self, x: Tensor, position: Tensor, *, scale: Tensor | float = 1.0) -> dict[str, Tensor | tuple[Tensor]]:
+        answer = self.conv(x).mean((2, 3)) + position
         return {"out": answer * scale, "aux": (answer,)}
 
 
@@ -80,17 +80,17 @@ def test_what_is_read_besides_the_picture(extra: object) -> None:
 
 
 def test_outputs_are_chosen_by_key_place_or_function() -> None:
-    body, place = Several(), [torch.zeros(1, 4)]
+    body, position = Several(), [torch.zeros(1, 4)]
     pixels = torch.rand(2, 3, 8, 8)
-    whole = body(pixels, *place)
-    torch.testing.assert_close(Net(body, size=8, extra=place, output="out")(pixels), whole["out"])
-    twice = Net(body, size=8, extra=place, output=lambda result: result["aux"][0] * 2)
+    whole = body(pixels, *position)
+    torch.testing.assert_close(Net(body, size=8, extra=position, output="out")(pixels), whole["out"])
+    twice = Net(body, size=8, extra=position, output=lambda result: result["aux"][0] * 2)
     torch.testing.assert_close(twice(pixels), whole["aux"][0] * 2)
     assert twice.output.shape == (4,)
     with pytest.raises(NetworkError, match="there is no output 'logits': Several returns dict with 'out', 'aux'"):
-        Net(body, size=8, extra=place, output="logits")(pixels)
+        Net(body, size=8, extra=position, output="logits")(pixels)
     with pytest.raises(NetworkError, match="returns tuple of 1, not a tensor: choose, as in Net"):
-        Net(body, size=8, extra=place, output="aux")(pixels)
+        Net(body, size=8, extra=position, output="aux")(pixels)
 
 
 def test_options_override_what_a_network_says_itself(tmp_path: Path) -> None:

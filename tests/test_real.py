@@ -31,7 +31,7 @@ DOG, CAT = (75, 10, 165, 145), (40, 118, 206, 222)
 
 def share_in(heatmap: cs.Heatmap, box: tuple[int, int, int, int]) -> tuple[float, float]:
     """How much of the map's positive values lies in a box of the original, and how much of the seen area does."""
-    values = heatmap.spread(heatmap.view.original.size)
+    values = heatmap.spread(heatmap.picture.original.size)
     seen, positive = ~np.isnan(values), np.nan_to_num(values).clip(0)
     inside = np.zeros_like(seen)
     inside[box[1] : box[3], box[0] : box[2]] = True
@@ -70,9 +70,9 @@ def test_the_deconvnet_of_a_class_dies_and_that_of_its_strongest_place_does_not(
 ) -> None:
     """The seed of a whole class map is negative at every unit of a squeeze layer; captum gives the same zeros."""
     whole = cs.explain(squeezenet, chelsea, "deconvnet", "Egyptian cat")
-    place = cs.explain(squeezenet, chelsea, "deconvnet", "classifier.1:285")
+    position = cs.explain(squeezenet, chelsea, "deconvnet", "classifier.1:285")
     assert not whole.values.any() and "nothing reaches the picture" in whole.note
-    assert place.values.abs().max() > 0
+    assert position.values.abs().max() > 0
 
 
 def cifar_pictures(path: Path, count: int) -> Iterator[tuple[str, Image.Image]]:
@@ -99,8 +99,8 @@ def test_cifar_resnet_with_functional_rectifiers(data: Find) -> None:
     for method, rule in (("deconvnet", "deconvnet"), ("guided_backprop", "guided")):
         heatmap = cs.explain(net, pictures[0][1], method)
         assert "19 of 19 rectifiers rewritten" in heatmap.note
-        question = int(heatmap.recipe.question)
-        expected, count = walk_gradient(net, pixels[:1], lambda out, question=question: out[:, question].sum(), rule)
+        objective = int(heatmap.recipe.objective)
+        expected, count = walk_gradient(net, pixels[:1], lambda out, objective=objective: out[:, objective].sum(), rule)
         assert count == 19
         torch.testing.assert_close(heatmap.values, expected[0], rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
@@ -127,8 +127,8 @@ def energy_and_drop(net: cs.Net, picture: Any, layer: str) -> tuple[np.ndarray, 
     activity = cs.tap(net, pixels, [layer])[layer][0]
     channel = int(activity.flatten(1).amax(1).argmax())
     y, x = divmod(int(activity[channel].argmax()), activity.shape[2])
-    energy = deconvnet(net, pixels, cs.ask(net, f"{layer}:{channel}@{y},{x}"))[0].square().sum(0)
-    drop = occlusion(net, pixels, cs.ask(net, f"{layer}:{channel}@mean"), patch=32, stride=32)[0, 0]
+    energy = deconvnet(net, pixels, cs.as_objective(net, f"{layer}:{channel}@{y},{x}"))[0].square().sum(0)
+    drop = occlusion(net, pixels, cs.as_objective(net, f"{layer}:{channel}@mean"), patch=32, stride=32)[0, 0]
 
     def pooled(map_: Tensor) -> np.ndarray:
         return torch.nn.functional.avg_pool2d(map_[None, None], 32)[0, 0].flatten().numpy()

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convscope import Net, ask, explain
+from convscope import Net, as_objective, explain
 from convscope.attribution import rise as module
 from convscope.attribution.rise import Masks, rise
-from convscope.baselines import background
+from convscope.baselines import baseline_pixels
 from convscope.context import listen
 from convscope.errors import OptionError
 from networks import pictures, tiny
@@ -58,15 +58,15 @@ def rise_by_loops(scores: list[float], masks: list[Tensor], variance: Tensor, ke
 
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize(
-    ("kind", "fill", "keep", "cells"), [("sequential", "mean", 0.5, 7), ("residual", "blur", 0.3, 4)]
+    ("kind", "baseline", "keep", "cells"), [("sequential", "mean", 0.5, 7), ("residual", "blur", 0.3, 4)]
 )
-def test_equals_loops(kind: str, fill: str, keep: float, cells: int, centred: bool) -> None:
+def test_equals_loops(kind: str, baseline: str, keep: float, cells: int, centred: bool) -> None:
     net, drawn = tiny(kind), masks_of((23, 20), cells, keep, seed=5)
     pixels = torch.rand(2, 3, 23, 20, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    options: dict[str, Any] = {"fill": fill, "keep": keep, "cells": cells, "centred": centred, "seed": 5}
-    found = rise(net, pixels, ask(net, INDEX), masks=41, batch=7, **options)
+    options: dict[str, Any] = {"baseline": baseline, "keep": keep, "cells": cells, "centred": centred, "seed": 5}
+    found = rise(net, pixels, as_objective(net, INDEX), masks=41, batch=7, **options)
     assert found.shape == (2, 1, 23, 20)
-    behind = background(net, pixels, fill)
+    behind = baseline_pixels(net, pixels, baseline)
     masks = list(drawn[0:41])
     for picture, back, map_ in zip(pixels, behind, found, strict=True):
         scores = [float(net((m * picture + (1 - m) * back)[None])[0, INDEX]) for m in masks]
@@ -120,7 +120,7 @@ def test_every_cut_is_as_likely_as_any_other() -> None:
 
 
 def test_of_a_sum_over_all_masks_is_exactly_its_parts() -> None:
-    """I28: over all masks of independent pixels the slope is v_i, the paper's average v_i + p * (all the others)."""
+    """I28: over all masks of independent pixels the gradient is v_i, the paper's average v_i + p * (all the others)."""
     part = torch.tensor([0.3, -1.2, 2.0, 0.05, -0.4, 0.9], dtype=torch.float64)
     masks = torch.tensor(list(product([0.0, 1.0], repeat=6)), dtype=torch.float64)
     scores, keep = masks @ part + 7, 0.5
@@ -128,8 +128,8 @@ def test_of_a_sum_over_all_masks_is_exactly_its_parts() -> None:
     sums = module._Sums(torch.zeros(2, 2, 7, dtype=torch.float64))
     for piece in torch.arange(64).split(10):
         sums.add(int(piece[0]), (scores[piece] - whole)[:, None], masks[piece] - keep)
-    slopes = sums.slopes()[0, 0] * 63 / 64 / (keep * (1 - keep))
-    torch.testing.assert_close(slopes, part, rtol=1e-12, atol=1e-12)
+    grads = sums.gradients()[0, 0] * 63 / 64 / (keep * (1 - keep))
+    torch.testing.assert_close(grads, part, rtol=1e-12, atol=1e-12)
     averages = sums.averages(whole, keep)[0, 0]
     torch.testing.assert_close(averages, part + keep * (part.sum() - part) + 7, rtol=1e-12, atol=1e-12)
 
@@ -161,7 +161,8 @@ def test_of_a_linear_network_is_its_expectation_within_its_noise(cells: int, kee
     pixels = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     drawn, part = masks_of((6, 8), cells, keep), parts(net, weight, pixels[0])
     found = [
-        rise(net, pixels, ask(net, INDEX), masks=500, cells=cells, keep=keep, seed=seed)[0, 0] for seed in range(40)
+        rise(net, pixels, as_objective(net, INDEX), masks=500, cells=cells, keep=keep, seed=seed)[0, 0]
+        for seed in range(40)
     ]
     error = torch.stack(found).std(0) / 40**0.5
     away = (torch.stack(found).mean(0) - expected_map(drawn, part)) / error
@@ -172,17 +173,17 @@ def test_the_paper_s_map_of_a_constant_score_is_the_masks_mean_and_ours_is_zero(
     net, pixels = tiny("sequential"), pictures(1)
     constant = lambda output: output[:, 0] * 0 + 3  # noqa: E731
     with listen() as remarks:
-        assert not rise(net, pixels, ask(net, constant), masks=200).any()
+        assert not rise(net, pixels, as_objective(net, constant), masks=200).any()
     assert remarks[1] == "the score does not change with the masks"
-    found = rise(net, pixels, ask(net, constant), masks=200, centred=False)
+    found = rise(net, pixels, as_objective(net, constant), masks=200, centred=False)
     torch.testing.assert_close(found[0, 0], 3 * masks_of()[0:200].mean(0) / 0.5, rtol=1e-9, atol=1e-12)
 
 
 def test_the_paper_s_map_of_a_probability_is_a_mean_of_probabilities() -> None:
     net, pixels = tiny("functional"), pictures(2)
-    found = sum(rise(net, pixels, ask(net, f"p({i})"), masks=300, centred=False) for i in range(5))
+    found = sum(rise(net, pixels, as_objective(net, f"p({i})"), masks=300, centred=False) for i in range(5))
     torch.testing.assert_close(found, (masks_of()[0:300].mean(0) / 0.5).expand_as(found), rtol=1e-9, atol=1e-12)
-    signed = rise(net, pixels, ask(net, "p(0)"), masks=300)
+    signed = rise(net, pixels, as_objective(net, "p(0)"), masks=300)
     assert signed.min() < 0 < signed.max()
 
 
@@ -190,9 +191,9 @@ def test_the_paper_s_map_of_a_probability_is_a_mean_of_probabilities() -> None:
 def test_batch_size_does_not_matter(batch: int) -> None:
     net, pixels = tiny("residual"), pictures(2)
     with listen() as remarks:
-        expected = rise(net, pixels, ask(net, INDEX), masks=100, batch=32)
+        expected = rise(net, pixels, as_objective(net, INDEX), masks=100, batch=32)
     with listen() as others:
-        found = rise(net, pixels, ask(net, INDEX), masks=100, batch=batch)
+        found = rise(net, pixels, as_objective(net, INDEX), masks=100, batch=batch)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
     assert others == remarks
 
@@ -200,7 +201,7 @@ def test_batch_size_does_not_matter(batch: int) -> None:
 def test_the_network_runs_once_per_mask_and_picture_and_never_on_more_than_a_batch() -> None:
     net, counts = tiny("sequential"), []
     net.body.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
-    objective = ask(net, INDEX)
+    objective = as_objective(net, INDEX)
     counts.clear()
     rise(net, pictures(2), objective, masks=50, batch=16)
     assert sum(counts) == 2 + 2 * 50 and max(counts) == 16
@@ -210,13 +211,13 @@ def test_no_more_masks_at_once_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> 
     drawn, draw = [], Masks.__getitem__
     monkeypatch.setattr(Masks, "__getitem__", lambda self, which: drawn.append(which) or draw(self, which))
     net = tiny("sequential")
-    rise(net, pictures(2), ask(net, INDEX), masks=50, batch=16)
+    rise(net, pictures(2), as_objective(net, INDEX), masks=50, batch=16)
     assert drawn == [slice(0, 16), slice(16, 32), slice(32, 48), slice(48, 50)]
 
 
 def test_the_seed_chooses_the_masks() -> None:
     net, pixels = tiny("sequential"), pictures(1)
-    one, same, other = (rise(net, pixels, ask(net, INDEX), masks=50, seed=seed) for seed in (3, 3, 4))
+    one, same, other = (rise(net, pixels, as_objective(net, INDEX), masks=50, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
@@ -225,7 +226,7 @@ def test_halves_agree_better_with_more_masks_and_the_caption_says_how_many_are_e
     said: list[tuple[float, int]] = []
     for masks in (30, 200, 5000):
         with listen() as remarks:
-            rise(net, pixels, ask(net, INDEX), masks=masks)
+            rise(net, pixels, as_objective(net, INDEX), masks=masks)
         assert remarks[0] == f"{masks} masks of 7 x 7 cells, 0.5 of them shown, filled with mean"
         agreement, wanted = re.search(r"r = (-?[\d.]+)", remarks[1]), re.search(r"masks=(\d+)", remarks[1])
         assert agreement
@@ -233,7 +234,7 @@ def test_halves_agree_better_with_more_masks_and_the_caption_says_how_many_are_e
     assert said[0][0] < said[1][0] < said[2][0] and said[2][0] > 0.9
     assert said[0][1] > 0 and said[2][1] == 0
     with listen() as remarks:
-        rise(net, pixels, ask(net, INDEX), masks=said[1][1])
+        rise(net, pixels, as_objective(net, INDEX), masks=said[1][1])
     assert 0.8 < float(re.search(r"r = ([\d.]+)", remarks[1])[1]) <= 1  # type: ignore[index]
 
 
@@ -242,7 +243,7 @@ def test_the_noise_that_is_said_is_the_spread_over_seeds() -> None:
     maps, noises = [], []
     for seed in range(30):
         with listen() as remarks:
-            maps.append(rise(net, pixels, ask(net, INDEX), masks=100, seed=seed)[0, 0])
+            maps.append(rise(net, pixels, as_objective(net, INDEX), masks=100, seed=seed)[0, 0])
         noises.append(int(re.search(r"noise (\d+)%", remarks[1])[1]) / 100)  # type: ignore[index]
     strongest = sum(float(m.abs().max()) for m in maps) / len(maps)
     spread = float(torch.stack(maps).var(0).mean().sqrt()) / strongest
@@ -257,17 +258,17 @@ def test_more_masks_of_a_float32_network_lose_nothing_to_a_large_constant() -> N
     single = tiny("sequential", dtype=torch.float32)
     shifted = Net(nn.Sequential(single.body, Plus()), mean=single.mean, std=single.std, size=20)
     pixels = pictures(1, dtype=torch.float32)
-    one, other = (rise(net, pixels, ask(net, INDEX), masks=1000) for net in (single, shifted))
+    one, other = (rise(net, pixels, as_objective(net, INDEX), masks=1000) for net in (single, shifted))
     assert F.cosine_similarity(one.flatten(), other.flatten(), 0) > 0.99
     assert one.dtype == torch.float32
 
 
-@pytest.mark.parametrize("fill", ["mean", "grey", "blur", "noise", "0", "0.85"])
-def test_fills(fill: str) -> None:
+@pytest.mark.parametrize("baseline", ["mean", "grey", "blur", "noise", "0", "0.85"])
+def test_fills(baseline: str) -> None:
     net, pixels = tiny("functional"), pictures(1)
-    found = rise(net, pixels, ask(net, INDEX), masks=60, fill=fill, seed=3)
+    found = rise(net, pixels, as_objective(net, INDEX), masks=60, baseline=baseline, seed=3)
     shown = masks_of(seed=3)[0:60][:, None]
-    scores = net(background(net, pixels, fill, seed=3) * (1 - shown) + pixels * shown)[:, INDEX].tolist()
+    scores = net(baseline_pixels(net, pixels, baseline, seed=3) * (1 - shown) + pixels * shown)[:, INDEX].tolist()
     expected = rise_by_loops(scores, list(shown[:, 0]), masks_of().variance, 0.5, centred=True)
     torch.testing.assert_close(found[0, 0], expected, rtol=1e-8, atol=1e-11)
 
@@ -284,19 +285,19 @@ def test_fills(fill: str) -> None:
         ({"keep": 1}, "not 1"),
         ({"keep": float("nan")}, "not nan"),
         ({"batch": 0}, "batch is at least 1, not 0"),
-        ({"fill": "pink"}, "fill is 'mean', 'grey', 'blur', 'noise' or a value in .0, 1., not 'pink'"),
+        ({"baseline": "pink"}, "baseline is 'mean', 'grey', 'blur', 'noise' or a value in .0, 1., not 'pink'"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     net = tiny("sequential")
     with pytest.raises(OptionError, match=message):
-        rise(net, pictures(1), ask(net, INDEX), **options)
+        rise(net, pictures(1), as_objective(net, INDEX), **options)
 
 
 def test_one_cell_says_the_same_everywhere() -> None:
     net, pixels = tiny("sequential"), pictures(1)
-    found = rise(net, pixels, ask(net, INDEX), masks=100, cells=1)
-    base = net(torch.cat([pixels, background(net, pixels, "mean")]))[:, INDEX]
+    found = rise(net, pixels, as_objective(net, INDEX), masks=100, cells=1)
+    base = net(torch.cat([pixels, baseline_pixels(net, pixels, "mean")]))[:, INDEX]
     torch.testing.assert_close(found, found.mean().expand_as(found), rtol=1e-9, atol=1e-12)
     assert float(found.mean()) == pytest.approx(float(base[0] - base[1]), rel=0.2)
 

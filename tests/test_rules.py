@@ -261,9 +261,9 @@ class OwnRelu(Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        return slopes[0] * (y > 0)
+        return grads[0] * (y > 0)
 
 
 @torch.library.custom_op("convscope_tests::relu", mutates_args=())
@@ -275,7 +275,7 @@ def _keep(ctx: Any, inputs: Any, output: Tensor) -> None:
     ctx.save_for_backward(output)
 
 
-library_relu.register_autograd(lambda ctx, slope: slope * (ctx.saved_tensors[0] > 0), setup_context=_keep)
+library_relu.register_autograd(lambda ctx, grad: grad * (ctx.saved_tensors[0] > 0), setup_context=_keep)
 
 
 def on_a_view(x: Tensor) -> Tensor:
@@ -516,9 +516,9 @@ def test_an_in_place_rectifier_on_a_view_is_refused() -> None:
 def slope_inside(net: Net, pixels: Tensor, backward: Callable[[Tensor, Tensor], Tensor | None]) -> Tensor | None:
     with relu_rule(rules.deconvnet) as rule:
         leaf = pixels.clone().requires_grad_()
-        slope = backward(net(leaf)[:, INDEX].sum(), leaf)
+        grad = backward(net(leaf)[:, INDEX].sum(), leaf)
         assert "rewritten" in rule.report
-    return leaf.grad if slope is None else slope
+    return leaf.grad if grad is None else grad
 
 
 def test_every_way_of_going_back_is_checked() -> None:

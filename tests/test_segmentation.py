@@ -53,15 +53,15 @@ def test_a_red_disk_on_green_is_cut_out_to_the_pixel() -> None:
 
 
 @pytest.mark.parametrize("foreground, background", [(0.95, 0.3), (0.99, 0.05), (0.8, 0.5), (0.9, 0.7)])
-def test_seeds_are_the_pixels_beyond_the_quantiles(foreground: float, background: float) -> None:
+def test_seeds_are_the_pixels_beyond_the_quantiles(foreground: float, baseline_pixels: float) -> None:
     """The paper's rule by sorting: distinct values, so the counts are exact."""
     image, _, _ = scene((30, 40))
     values = np.random.default_rng(1).permutation(1200).reshape(30, 40).astype(np.float32)
-    seeds = segment_map(values, image, foreground=foreground, background=background).seeds
+    seeds = segment_map(values, image, foreground=foreground, baseline_pixels=baseline_pixels).seeds
     order = values.argsort(axis=None)
     expected = np.zeros(1200, int)
     expected[order[int(np.floor(foreground * 1199)) + 1 :]] = 1
-    expected[order[: int(np.ceil(background * 1199 - 1e-6))]] = -1
+    expected[order[: int(np.ceil(baseline_pixels * 1199 - 1e-6))]] = -1
     assert np.array_equal(seeds.ravel(), expected)
 
 
@@ -233,7 +233,7 @@ def test_the_view_cuts_by_the_map_that_explain_gives() -> None:
     expected = cs.explain(net, digits()[3], "saliency")
     numbers = drawing.numbers()
     assert np.array_equal(numbers["saliency"], expected.flat)
-    found = segment_map(expected.spread(expected.view.original.size), expected.view.original)
+    found = segment_map(expected.spread(expected.picture.original.size), expected.picture.original)
     assert np.array_equal(numbers["mask"], found.mask) and tuple(numbers["box"]) == found.box
     assert drawing.recipe.method == "segment" and drawing.recipe.options["method"] == "saliency"
     assert len(drawing.sheet().tiles) == 4 and len({tile.image.size for tile in drawing.sheet().tiles}) == 1
@@ -290,13 +290,13 @@ def test_the_command_writes_cut_out_and_cartoon(tmp_path: Path, monkeypatch: pyt
 def test_activation_is_the_mean_magnitude_whatever_was_asked() -> None:
     net, pixels = tiny("sequential"), pictures(2)
     expected = cs.tap(net, pixels, ["3"])["3"].abs().mean(1)
-    found = activation(net, pixels, cs.ask(net, 0), layer="3", align="stretch")
-    assert torch.equal(found, activation(net, pixels, cs.ask(net, 3), layer="3", align="stretch"))
+    found = activation(net, pixels, cs.as_objective(net, 0), layer="3", align="stretch")
+    assert torch.equal(found, activation(net, pixels, cs.as_objective(net, 3), layer="3", align="stretch"))
     assert found.shape == (2, 1, SIZE, SIZE) and found.amax() <= expected.amax() + 1e-12
     even = torch.nn.functional.interpolate(expected[:, None], size=(SIZE, SIZE), mode="bilinear", align_corners=False)
     torch.testing.assert_close(found, even)
     with pytest.raises(LayerError, match="without places"):
-        activation(net, pixels, cs.ask(net, 0), layer="5")
+        activation(net, pixels, cs.as_objective(net, 0), layer="5")
 
 
 def test_a_silent_layer_is_said() -> None:

@@ -36,7 +36,7 @@ ORDER = [
     ["cli"],
     ["__main__"],
 ]
-RANK = {name: place for place, names in enumerate(ORDER) for name in names}
+RANK = {name: position for position, names in enumerate(ORDER) for name in names}
 
 
 def modules() -> list[Path]:

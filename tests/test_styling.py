@@ -81,11 +81,11 @@ def test_a_shift_around_the_border_costs_no_style() -> None:
 def test_the_gradient_of_style_is_the_paper_s_equation_6() -> None:
     """dE/dF = F^T (G - A) / (N^2 M^2) for E = ||G - A||^2 / (4 N^2 M^2), G = F F^T, where F is active."""
     seen, other = activity(1, 5, 4, 7).requires_grad_(), activity(1, 5, 3, 6, seed=1)
-    channels, places = 5, 28
+    channels, positions = 5, 28
     target = gram(other)
     (found,) = torch.autograd.grad(Style("x", target).read(seen).sum(), seen)
-    flat, wanted = seen.detach()[0].flatten(1), target[0] * channels * places
-    by_hand = (flat.T @ (flat @ flat.T - wanted)).T / (channels * places) ** 2
+    flat, wanted = seen.detach()[0].flatten(1), target[0] * channels * positions
+    by_hand = (flat.T @ (flat @ flat.T - wanted)).T / (channels * positions) ** 2
     # Relative to the target, and in the paper's units 4 times as large.
     scale = 4 / float(target.square().sum())
     torch.testing.assert_close(found[0].flatten(1), by_hand * scale)

@@ -68,10 +68,10 @@ def folder(tmp_path: Path) -> Path:
     """Pictures to learn from, some of them deeper than others."""
     generator = np.random.default_rng(0)
     for number in range(6):
-        place = tmp_path / "data" / ("deep/er" if number % 2 else ".")
-        place.mkdir(parents=True, exist_ok=True)
+        position = tmp_path / "data" / ("deep/er" if number % 2 else ".")
+        position.mkdir(parents=True, exist_ok=True)
         coarse = Image.fromarray(generator.integers(0, 255, (5, 6, 3), dtype=np.uint8))
-        coarse.resize((60, 50), Image.Resampling.BICUBIC).save(place / f"{number}.png")
+        coarse.resize((60, 50), Image.Resampling.BICUBIC).save(position / f"{number}.png")
     waves = np.sin(np.arange(64) / 2)[None, :, None] * np.array([0.5, 0.2, -0.4]) + 0.5
     Image.fromarray((np.broadcast_to(waves, (48, 64, 3)) * 255).astype(np.uint8)).save(tmp_path / "waves.png")
     return tmp_path
@@ -468,9 +468,9 @@ def test_bad_input_is_refused_before_anything_is_computed(
         (LayerError, "relu9", (waves, data, out), {"content_layer": "relu9"}),
         (LayerError, "fc8|places", (waves, data, out), {"style_layers": "relu1, fc8"}),
     ]
-    for error, message, places, options in cases:
+    for error, message, positions, options in cases:
         with pytest.raises(error, match=message):
-            train_style(zfnet, *places, **options)
+            train_style(zfnet, *positions, **options)
     with pytest.raises(OptionError, match="grey"):
         train_style(load("lenet5"), waves, data, out)
     assert not out.exists()
@@ -496,8 +496,8 @@ def test_outputs_of_stylize(folder: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def shell(folder: Path, *more: str) -> list[str]:
     quick = "--size 32 --width 2 --blocks 1 --batch 2 --workers 0".split()
-    places = [str(folder / "waves.png"), "--data", str(folder / "data"), "-o", str(folder / "s.safetensors")]
-    return [sys.executable, "-m", "convscope", "train-style", *places, *quick, *more]
+    positions = [str(folder / "waves.png"), "--data", str(folder / "data"), "-o", str(folder / "s.safetensors")]
+    return [sys.executable, "-m", "convscope", "train-style", *positions, *quick, *more]
 
 
 def test_ctrl_c_leaves_a_style_file(folder: Path) -> None:

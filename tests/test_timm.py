@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from conftest import ROOT
-from convscope import Net, ask, load
+from convscope import Net, as_objective, load
 from convscope.errors import NetworkError, WeightsError
 from convscope.incremental.covering import Covered, Squares
 from convscope.zoo import timm_models
@@ -207,10 +207,10 @@ def test_occlusion_in_parts_holds_with_a_class_token() -> None:
     squares = Squares(160, 160, 32, 32)
     covered = Covered(net, pixels, [""], squares, covering, 2**26)
     assert covered.how.startswith("recomputed only what a square can change")
-    question, found = ask(net, 281), torch.empty(25)
+    objective, found = as_objective(net, 281), torch.empty(25)
     for numbers, readings in covered.read(""):
-        found[torch.from_numpy(numbers)] = question.score(readings)
-    expected = torch.cat([question.score(covered._full(torch.tensor([n]).numpy())) for n in range(25)])
+        found[torch.from_numpy(numbers)] = objective.score(readings)
+    expected = torch.cat([objective.score(covered._full(torch.tensor([n]).numpy())) for n in range(25)])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 

@@ -689,15 +689,15 @@ def test_filters_of_the_paper_are_limited(network: str, spread: float, seed: int
     old = _sizes(body)
     chosen.limit(body, blueprint)
     once = {key: value.clone() for key, value in body.state_dict().items()}
-    for place, (was, now) in enumerate(zip(old, _sizes(body), strict=True)):
-        limit = 0.1 * (_units(network) if place == 0 else 1)
+    for position, (was, now) in enumerate(zip(old, _sizes(body), strict=True)):
+        limit = 0.1 * (_units(network) if position == 0 else 1)
         torch.testing.assert_close(now, was.clamp(max=limit), rtol=1e-5, atol=0)
     untouched = [key for key in before if "bias" in key or key.startswith(("fc", "f6", "s2", "s4"))]
     assert untouched and all(once[key].equal(before[key]) for key in untouched)
     if network != "lenet5-1998":
         convolutions = [key for key in before if key.startswith("conv") and key.endswith("weight")]
-        for place, key in enumerate(convolutions):
-            small = old[place] < 0.0999 * (_units(network) if place == 0 else 1)
+        for position, key in enumerate(convolutions):
+            small = old[position] < 0.0999 * (_units(network) if position == 0 else 1)
             assert once[key][small].equal(before[key][small]), "filters below the limit stay as they are"
     chosen.limit(body, blueprint)
     for key, value in body.state_dict().items():
@@ -724,9 +724,9 @@ def test_filters_are_limited_after_every_step_of_a_run(digits: Path, tmp_path: P
 def test_initial_weights_of_the_paper(network: str) -> None:
     body = recipe(BLUEPRINTS[network], "paper").training_body(BLUEPRINTS[network], 10)
     parts = [part for part in body.modules() if isinstance(part, (nn.Conv2d, nn.Linear))]
-    for place, part in enumerate(parts):
+    for position, part in enumerate(parts):
         own = part.weight[part.weight != 0]
-        std = 0.01 * (_units(network) if place == 0 else 1)
+        std = 0.01 * (_units(network) if position == 0 else 1)
         assert own.std().item() == pytest.approx(std, rel=0.25) and abs(own.mean().item()) < std / 3
         assert part.bias is not None and not part.bias.any()
 

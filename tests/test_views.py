@@ -57,7 +57,7 @@ def test_projections_are_single_activations_through_the_deconvnet(lenet: cs.Net,
     assert units[:, 0].tolist() == peaks.argsort(descending=True)[: len(units)].tolist()
     for projection, (k, y, x) in zip(found, units, strict=True):
         assert activity[k, y, x] == peaks[k]
-        unit = deconvnet(lenet, pixels, cs.ask(lenet, f"{layer}:{k}@{y},{x}"))[0] * activity[k, y, x]
+        unit = deconvnet(lenet, pixels, cs.as_objective(lenet, f"{layer}:{k}@{y},{x}"))[0] * activity[k, y, x]
         np.testing.assert_allclose(projection, unit, rtol=1e-4, atol=1e-5)
 
 

@@ -48,9 +48,9 @@ def test_zfnet_has_the_sizes_parameters_and_receptive_fields_of_the_paper() -> N
         "conv3": (13, 75, 16, -17), "conv4": (13, 107, 16, -33), "conv5": (13, 139, 16, -49),
         "pool5": (6, 171, 32, -49),
     }  # fmt: skip
-    for name, (places, size, step, offset) in table.items():
+    for name, (positions, size, step, offset) in table.items():
         layer = net.layer(name)
-        assert layer.shape[1:] == (places, places)
+        assert layer.shape[1:] == (positions, positions)
         assert (layer.field.size, layer.field.step, layer.field.offset) == ((size,) * 2, (step,) * 2, (offset,) * 2)
     channels = [net.layer(name).shape[0] for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")]
     assert channels == [96, 256, 384, 384, 256, 4096, 4096, 1000]
@@ -62,7 +62,7 @@ def test_zfnet_has_the_sizes_parameters_and_receptive_fields_of_the_paper() -> N
 def test_the_sizes_are_those_of_rounding_up_without_padding() -> None:
     """cuda-convnet: 1 + ceil((2p + in - k) / s), no padding but in layers 3 to 5."""
 
-    def places(side: int, kernel: int, stride: int, padding: int = 0) -> int:
+    def positions(side: int, kernel: int, stride: int, padding: int = 0) -> int:
         return 1 + math.ceil((2 * padding + side - kernel) / stride)
 
     side, expected = 224, dict[str, int]()
@@ -70,7 +70,7 @@ def test_the_sizes_are_those_of_rounding_up_without_padding() -> None:
         ("conv1", 7, 2), ("pool1", 3, 2), ("conv2", 5, 2), ("pool2", 3, 2), ("conv3", 3, 1, 1), ("conv5", 3, 1, 1),
         ("pool5", 3, 2),
     ):  # fmt: skip
-        side = expected[str(name)] = places(side, *map(int, window))
+        side = expected[str(name)] = positions(side, *map(int, window))
     assert {name: bare("zfnet").layer(name).shape[1] for name in expected} == expected
 
 
@@ -135,9 +135,9 @@ def connections(net: Net) -> dict[str, int]:
     """Count connections as the paper does: inputs of every unit, and its bias."""
     count = dict[str, int]()
     for name, module in net.body.named_children():
-        places = math.prod(net.layer(name).shape[1:])
+        positions = math.prod(net.layer(name).shape[1:])
         if isinstance(module, nn.Conv2d):
-            count[name] = places * parameters(module)
+            count[name] = positions * parameters(module)
         elif isinstance(module, nn.Linear):
             count[name] = parameters(module)
         elif name in ("s2", "s4"):
@@ -393,7 +393,7 @@ def test_maps_of_zfnet64_point_at_the_cup_and_at_the_cat(picture: str, method: s
     """The share of the map inside the box, over the box's share of the area; the face fills two thirds of it."""
     heatmap = explain(load("zfnet64"), getattr(pictures, picture)(), method, size=size)
     positive = heatmap.values[0].clamp(min=0)
-    x, y, right, _ = heatmap.view.box
+    x, y, right, _ = heatmap.picture.box
     scale = size / (right - x)
     edges = zip(OBJECTS[picture], (x, y, x, y), strict=True)
     left, top, end, bottom = (round((edge - corner) * scale) for edge, corner in edges)

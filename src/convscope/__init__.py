@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .net import Layer as Layer
     from .net import Net as Net
     from .objectives import Objective as Objective
-    from .objectives import ask as ask
+    from .objectives import as_objective as as_objective
     from .rules import relu_rule as relu_rule
     from .running import explain as explain
     from .running import predict as predict
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .synthesis.maximize import filters_by_ascent as filters_by_ascent
     from .synthesis.maximize import maximize as maximize
     from .synthesis.style import style as style
-    from .synthesis.transforms import Shake as Shake
+    from .synthesis.transforms import Transform as Transform
     from .tapping import tap as tap
     from .views.compare import compare as compare
     from .views.features import filters as filters
@@ -59,7 +59,7 @@ _HOMES = {
     "Objective": "objectives",
     "Picture": "drawing.drawings",
     "Recipe": "drawing.drawings",
-    "Shake": "synthesis.transforms",
+    "Transform": "synthesis.transforms",
     "Steps": "synthesis.ascent",
     "accentuate": "synthesis.accentuate",
     "ascend": "synthesis.ascent",

@@ -20,22 +20,22 @@ _BLUR = 0.05
 """Standard deviation of the blur, as a share of the picture's shorter side."""
 
 
-def background(net: Net, pixels: Tensor, fill: str, *, seed: int = 0) -> Tensor:
+def baseline_pixels(net: Net, pixels: Tensor, baseline: str, *, seed: int = 0) -> Tensor:
     """Return what stands in the place of pixels (n, c, h, w) when they are taken away, of the same shape, in [0, 1].
 
-    Noise is the same for every picture of a batch. Raises OptionError for an unknown fill.
+    Noise is the same for every picture of a batch. Raises OptionError for an unknown baseline.
     """
-    if fill == "mean":
+    if baseline == "mean":
         colour = torch.tensor(net.mean, dtype=pixels.dtype, device=pixels.device)
         return colour[:, None, None].expand_as(pixels)
-    if fill == "blur":
+    if baseline == "blur":
         return blurred(pixels, _BLUR * min(pixels.shape[-2:]))
-    if fill == "noise":
+    if baseline == "noise":
         drawn = torch.rand(pixels.shape[1:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         return drawn.to(pixels).expand_as(pixels)
-    value = 0.5 if fill == "grey" else _number(fill)
+    value = 0.5 if baseline == "grey" else _number(baseline)
     if not 0 <= value <= 1:
-        raise OptionError(f"fill is 'mean', 'grey', 'blur', 'noise' or a value in [0, 1], not {fill!r}")
+        raise OptionError(f"baseline is 'mean', 'grey', 'blur', 'noise' or a value in [0, 1], not {baseline!r}")
     return pixels.new_full((), value).expand_as(pixels)
 
 
@@ -58,8 +58,8 @@ def _blur_along(pixels: Tensor, sigma: float, dim: int) -> Tensor:
     return F.conv2d(flat, weight.view(shape)).view(pixels.shape)
 
 
-def _number(fill: str) -> float:
+def _number(baseline: str) -> float:
     try:
-        return float(fill)
+        return float(baseline)
     except (TypeError, ValueError):
         return math.nan

@@ -124,8 +124,8 @@ def _spelled(arguments: Sequence[str]) -> list[str]:
     word = _command_word(arguments)
     if word is None or word in _FIXED:
         return list(arguments)
-    place = list(arguments).index(word)
-    return [*arguments[:place], word.replace("-", "_"), *arguments[place + 1 :]]
+    position = list(arguments).index(word)
+    return [*arguments[:position], word.replace("-", "_"), *arguments[position + 1 :]]
 
 
 def _command_word(arguments: Sequence[str]) -> str | None:

@@ -89,20 +89,20 @@ def located(text: str) -> str:
     where = f"{told.path}, [data] {name}"
     if Path(text).exists():
         raise ConfigurationError(f"{text!r} is here too, and in {where}: write ./{text} for the one here")
-    place = told.data[name] + (slash + rest if rest else "")
-    if not place.startswith("torchvision:") and not Path(place).exists():
-        raise ConfigurationError(f"{where}: there is no {place}")
-    return place
+    position = told.data[name] + (slash + rest if rest else "")
+    if not position.startswith("torchvision:") and not Path(position).exists():
+        raise ConfigurationError(f"{where}: there is no {position}")
+    return position
 
 
 def _nearest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    for place in (folder, *folder.parents):
-        if (place / FILE).is_file():
-            return place / FILE, _toml(place / FILE)
-        if (place / PROJECT).is_file():
-            told = _toml(place / PROJECT).get("tool", {}).get("convscope")
+    for position in (folder, *folder.parents):
+        if (position / FILE).is_file():
+            return position / FILE, _toml(position / FILE)
+        if (position / PROJECT).is_file():
+            told = _toml(position / PROJECT).get("tool", {}).get("convscope")
             if told is not None:
-                return place / PROJECT, told
+                return position / PROJECT, told
     return None
 
 

@@ -66,7 +66,7 @@ def _methods() -> list[registry.Entry]:
         *("grad_cam", "occlusion", "integrated_gradients", "gradient", "saliency", "smooth_grad", "gradient_x_input"),
         *("deconvnet", "guided_backprop", "guided_grad_cam", "backward", "rise", "extremal", "cam", "hires_cam"),
     )
-    rank = {name: place for place, name in enumerate(order)}
+    rank = {name: position for position, name in enumerate(order)}
     return sorted(registry.METHODS.values(), key=lambda entry: rank.get(entry.name, len(order)))
 
 
@@ -86,7 +86,7 @@ def _introduction(net: Net, history: History) -> str:
 def _predictions(net: Net, pictures: Sequence[Path]) -> str:
     cards = []
     for path in pictures:
-        view = net.view(path, size=_SIDE)
+        view = net.prepare(path, size=_SIDE)
         best = predict(net, net.pixels(view))[0].topk(3)
         rows = [(net.class_name(int(i)), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
         left, top, right, bottom = map(round, view.box)
@@ -144,7 +144,7 @@ def _views(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
             "What covering each part does",
             occlusion_study(wide, pictures[0], patch=28, stride=6),
         ),
-        "hidden-gradients": ("The question, asked of hidden layers", hidden_gradients(wide, pictures[0])),
+        "hidden-gradients": ("The objective, asked of hidden layers", hidden_gradients(wide, pictures[0])),
         "project-conv3": ("What single units saw", project(wide, pictures[1], layer="relu3", top=9)),
         "reconstruct": ("What each layer keeps", reconstruct(wide, list(pictures))),
     }

@@ -26,7 +26,7 @@ class LayerError(ConvscopeError):
     """A layer that does not exist, does not run, or runs more than once."""
 
 
-class QuestionError(ConvscopeError):
+class ObjectiveError(ConvscopeError):
     """A class, channel, place or expression that cannot be resolved."""
 
 

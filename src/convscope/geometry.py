@@ -82,10 +82,10 @@ class Field:
     def offset(self) -> tuple[float, float]:
         return self.y.start, self.x.start
 
-    def box(self, place: tuple[int, int], picture: tuple[int, int]) -> tuple[int, int, int, int]:
+    def box(self, position: tuple[int, int], picture: tuple[int, int]) -> tuple[int, int, int, int]:
         """Return the pixels (top, left, bottom, right) that unit `place` sees in a picture of (height, width)."""
         (top, bottom), (left, right) = (
-            _clip(axis, index, extent) for axis, index, extent in zip((self.y, self.x), place, picture, strict=True)
+            _clip(axis, index, extent) for axis, index, extent in zip((self.y, self.x), position, picture, strict=True)
         )
         return top, left, bottom, right
 

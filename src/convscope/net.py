@@ -76,15 +76,15 @@ class Layer:
         return (self.shape[0], self.shape[1]) if self.channels_last else (self.shape[-2], self.shape[-1])
 
     @property
-    def places(self) -> int:
+    def positions(self) -> int:
         """How many places of the picture the layer tells apart; 0 when it has none."""
         placed = self.parts == 1 and (self.spatial or self.channels_last or self.tokens)
         return self.grid[0] * self.grid[1] if placed else 0
 
-    def by_place(self, activity: Tensor) -> Tensor:
+    def by_position(self, activity: Tensor) -> Tensor:
         """Return a view of the layer's activity as (n, channels, rows, columns), whatever its own layout."""
         if self.tokens:
-            return activity[:, -self.places :].unflatten(1, self.tokens).permute(0, 3, 1, 2)
+            return activity[:, -self.positions :].unflatten(1, self.tokens).permute(0, 3, 1, 2)
         return activity.permute(0, 3, 1, 2) if self.channels_last else activity
 
 
@@ -214,14 +214,14 @@ class Net(nn.Module):
         """Where the network's weights are."""
         return self._first.device
 
-    def view(self, picture: Any, *, size: int | None = None) -> images.View:
+    def prepare(self, picture: Any, *, size: int | None = None) -> images.InputPicture:
         """Read a picture as the network will see it, and remember the original."""
         fit = self.fit if size is None else self.fit.scaled(size)
         if isinstance(picture, Tensor):
-            return self._view_of_tensor(picture)
-        return images.view(picture, fit, channels=self.channels)
+            return self._prepared_tensor(picture)
+        return images.prepare(picture, fit, channels=self.channels)
 
-    def _view_of_tensor(self, pixels: Tensor) -> images.View:
+    def _prepared_tensor(self, pixels: Tensor) -> images.InputPicture:
         pixels = self._check(pixels[None] if pixels.ndim == 3 else pixels)
         if len(pixels) != 1:
             raise PictureError(f"expected one picture, not a batch of {len(pixels)}: shape {tuple(pixels.shape)}")
@@ -229,7 +229,7 @@ class Net(nn.Module):
         images.check_range(float(seen.min()), float(seen.max()), "the tensor")
         height, width = seen.shape[1:]
         original = images.to_image(seen if len(seen) in (1, 3) else seen[:1])
-        return images.View(original, seen, (0, 0, width, height))
+        return images.InputPicture(original, seen, (0, 0, width, height))
 
     def read(self, picture: Any, *, size: int | None = None) -> Tensor:
         """Read a picture into pixels (1, c, h, w) in [0, 1] on the network's device.
@@ -237,11 +237,11 @@ class Net(nn.Module):
         A path, PIL image or array is scaled and its centre cut out; a tensor (c, h, w) or (1, c, h, w) is taken as it
         is. Raises PictureError when it cannot be read or is outside [0, 1].
         """
-        return self.pixels(self.view(picture, size=size))
+        return self.pixels(self.prepare(picture, size=size))
 
-    def pixels(self, view: images.View) -> Tensor:
+    def pixels(self, view: images.InputPicture) -> Tensor:
         """Return what the network sees of a view, as pixels (1, c, h, w) on the network's device."""
-        return torch.from_numpy(view.seen)[None].to(self.device)
+        return torch.from_numpy(view.pixels)[None].to(self.device)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels (n, c, h, w) in [0, 1] to the body's output, (n, classes) for a classifier.

@@ -1,6 +1,6 @@
-"""Objectives: the question, one number per picture.
+"""Objectives: the objective, one number per picture.
 
-    question  = term { (" + " | " - ") term }
+    objective  = term { (" + " | " - ") term }
     term      = [ number "*" ] ( "answer" | class | "p(" class ")" | layer ":" channel [ "@" place ] | layer | made )
     class     = index | name, or a part of it that no other name has
     layer     = dotted name | n, the nth convolution
@@ -9,7 +9,7 @@
               | "tv()" | "l1()" | "l2()" | "blur()"
 
 A class is its score before the softmax, p(class) its probability. "answer" is the output of a network that gives one
-number per picture. What stands under "made" is in `wishes.py`; tv, l1,
+number per picture. What stands under "made" is in `objective terms.py`; tv, l1,
 l2, blur and diversity judge pictures that are being made, and are refused where a picture is explained.
 
 Without a place a channel means its strongest place in projections (Zeiler & Fergus isolate one activation) and its
@@ -25,19 +25,19 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from .errors import QuestionError, nearest
+from .errors import ObjectiveError, nearest
 from .net import OUTPUT, Net
 from .tapping import tap
-from .terms import wish
+from .terms import parse_term
 
-ANSWER = "answer"
+WHOLE_OUTPUT = "answer"
 
-Place = tuple[int, int] | Literal["max", "mean", "centre"] | None
+Position = tuple[int, int] | Literal["max", "mean", "centre"] | None
 
 
 @runtime_checkable
 class Term(Protocol):
-    """One kind of question: a layer, and how its activity becomes one number per picture."""
+    """One kind of objective: a layer, and how its activity becomes one number per picture."""
 
     @property
     def layer(self) -> str:
@@ -59,7 +59,7 @@ class Unit:
 
     layer: str
     channel: int | None = None
-    place: Place = None
+    position: Position = None
 
     def read(self, activity: Tensor) -> Tensor:
         """Reduce a layer's activity (n, c) or (n, c, h, w) to one number per picture."""
@@ -68,32 +68,32 @@ class Unit:
         channel = activity[:, self.channel]
         if channel.ndim == 1:
             return channel
-        if isinstance(self.place, tuple):
-            return channel[:, self.place[0], self.place[1]]
-        if self.place == "centre":
+        if isinstance(self.position, tuple):
+            return channel[:, self.position[0], self.position[1]]
+        if self.position == "centre":
             return channel[:, channel.shape[1] // 2, channel.shape[2] // 2]
         flat = channel.flatten(1)
-        if self.place == "max":
+        if self.position == "max":
             # A maximum by index: the gradient goes to one place, also when several tie.
             return flat.gather(1, flat.argmax(1, keepdim=True))[:, 0]
         return flat.mean(1)
 
     def __str__(self) -> str:
         if self.channel is None:
-            return self.layer or ANSWER
-        if self.layer == OUTPUT and self.place is None:
+            return self.layer or WHOLE_OUTPUT
+        if self.layer == OUTPUT and self.position is None:
             return str(self.channel)
-        place = ",".join(map(str, self.place)) if isinstance(self.place, tuple) else self.place
-        return f"{self.layer}:{self.channel}" + (f"@{place}" if place else "")
+        position = ",".join(map(str, self.position)) if isinstance(self.position, tuple) else self.position
+        return f"{self.layer}:{self.channel}" + (f"@{position}" if position else "")
 
     def title(self, net: Net) -> str:
         """Say in plain words what is asked for."""
         if self.channel is None:
             return f"layer {self.layer}" if self.layer else net.answer or "the answer"
-        if self.layer == OUTPUT and self.place is None:
+        if self.layer == OUTPUT and self.position is None:
             return net.class_name(self.channel)
-        where = f" at row {self.place[0]}, column {self.place[1]}" if isinstance(self.place, tuple) else ""
-        where = " at the centre" if self.place == "centre" else where
+        where = f" at row {self.position[0]}, column {self.position[1]}" if isinstance(self.position, tuple) else ""
+        where = " at the centre" if self.position == "centre" else where
         if self.layer == OUTPUT and self.channel < len(net.classes):
             return f"{net.class_name(self.channel)}{where}"
         return f"channel {self.channel} of {self.layer or 'the output'}{where}"
@@ -129,7 +129,7 @@ class Output:
         score: Any = self.function(activity)
         if not isinstance(score, Tensor) or score.shape != activity.shape[:1]:
             got = f"shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
-            raise QuestionError(
+            raise ObjectiveError(
                 f"{self} gave {got} for {len(activity)} pictures: expected ({len(activity)},), one number per picture"
             )
         return score
@@ -151,7 +151,7 @@ def probabilities(output: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """A weighted sum of questions; add, subtract and multiply objectives to make new ones."""
+    """A weighted sum of objectives; add, subtract and multiply objectives to make new ones."""
 
     terms: tuple[tuple[float, Term], ...]
 
@@ -173,18 +173,18 @@ class Objective:
         """Return one number per picture, shape (n,), running the network no further than needed."""
         return self.score(tap(net, pixels, self.layers))
 
-    def at(self, place: Place) -> Objective:
+    def at(self, position: Position) -> Objective:
         """Settle the place of every channel that was asked for without one."""
-        terms = [(w, _settle(term, place)) for w, term in self.terms]
+        terms = [(w, _settle(term, position)) for w, term in self.terms]
         return Objective(tuple(terms))
 
     @property
     def class_index(self) -> int | None:
-        """The class, when the question is one class and nothing else."""
+        """The class, when the objective is one class and nothing else."""
         weight, term = self.terms[0]
         if len(self.terms) > 1 or weight != 1 or not isinstance(term, Unit) or term.layer != OUTPUT:
             return None
-        return term.channel if term.place is None else None
+        return term.channel if term.position is None else None
 
     def title(self, net: Net) -> str:
         """Say in plain words what is asked for."""
@@ -208,9 +208,9 @@ class Objective:
         return self + -other
 
 
-def _settle(term: Term, place: Place) -> Term:
-    if isinstance(term, Unit) and term.layer != OUTPUT and term.channel is not None and term.place is None:
-        return replace(term, place=place)
+def _settle(term: Term, position: Position) -> Term:
+    if isinstance(term, Unit) and term.layer != OUTPUT and term.channel is not None and term.position is None:
+        return replace(term, position=position)
     return term
 
 
@@ -223,14 +223,14 @@ def _join(terms: tuple[tuple[float, Term], ...], write: Callable[[Any], str]) ->
     return text
 
 
-def ask(net: Net, of: str | int | Objective | Callable[[Tensor], Tensor]) -> Objective:
-    """Turn a question in any form into an Objective.
+def as_objective(net: Net, of: str | int | Objective | Callable[[Tensor], Tensor]) -> Objective:
+    """Turn an objective in any form into an Objective.
 
     `of` is a class index, a class name (or a part of one, in any case), "p(class)" for its probability,
     "layer:channel", "layer:channel@y,x", a layer, sums and multiples of those ("tabby - 0.5*lynx"), a function of the
     network's output, or an Objective.
 
-    Raises QuestionError when it cannot be resolved, with the nearest classes, or the ranges that exist.
+    Raises ObjectiveError when it cannot be resolved, with the nearest classes, or the ranges that exist.
     """
     if isinstance(of, Objective):
         return of
@@ -240,7 +240,7 @@ def ask(net: Net, of: str | int | Objective | Callable[[Tensor], Tensor]) -> Obj
         return Objective(((1.0, Output(of)),))
     text = str(of).strip()
     if not text:
-        raise QuestionError("the question is empty: give a class, or layer:channel")
+        raise ObjectiveError("the objective is empty: give a class, or layer:channel")
     whole = _exact_class(net, text)
     if whole is not None:
         return Objective(((1.0, whole),))
@@ -264,20 +264,20 @@ def _unit(net: Net, text: str) -> Term:
     found = _exact_class(net, text)
     if found is not None:
         return found
-    if text == ANSWER and not net.output.shape:
+    if text == WHOLE_OUTPUT and not net.output.shape:
         return Unit(OUTPUT)
     match = re.fullmatch(r"(\w+)\((.*)\)", text)
     if match and match[1] == "p":
         return _probability(net, match[2].strip())
     if match:
-        return wish(net, match[1], match[2].strip())
+        return parse_term(net, match[1], match[2].strip())
     if re.fullmatch(r"[+-]?\d+", text):
         return _class_index(net, int(text))
     match = re.fullmatch(r"(.*?):(\d+)(?:@(max|mean|centre|\d+\s*,\s*\d+))?", text)
     if match:
         return _channel(net, match[1], int(match[2]), match[3])
     if ":" in text or "@" in text:
-        raise QuestionError(
+        raise ObjectiveError(
             f"cannot read {text!r}: a unit is layer:channel or layer:channel@row,column, as 'features.8:42@6,6'"
         )
     if text in net.layers:
@@ -288,19 +288,19 @@ def _unit(net: Net, text: str) -> Term:
 def _probability(net: Net, text: str) -> Probability:
     unit = _unit(net, text)
     if not isinstance(unit, Unit) or unit.layer != OUTPUT or unit.channel is None or len(net.output.shape) != 1:
-        raise QuestionError(f"p({text}) is not the probability of a class: ask as p(281) or p(tabby)")
+        raise ObjectiveError(f"p({text}) is not the probability of a class: ask as p(281) or p(tabby)")
     return Probability(unit.channel)
 
 
 def _class_index(net: Net, index: int) -> Unit:
     shape = net.output.shape
     if not shape:
-        raise QuestionError(
-            f"{net.name} gives one number per picture, not classes: ask for {ANSWER!r}, or leave the question out"
+        raise ObjectiveError(
+            f"{net.name} gives one number per picture, not classes: ask for {WHOLE_OUTPUT!r}, or give none"
         )
     count = shape[0]
     if not 0 <= index < count:
-        raise QuestionError(f"{net.name} has {count} classes, 0 to {count - 1}: there is no class {index}")
+        raise ObjectiveError(f"{net.name} has {count} classes, 0 to {count - 1}: there is no class {index}")
     return Unit(OUTPUT, index)
 
 
@@ -311,9 +311,9 @@ def _exact_class(net: Net, text: str) -> Unit | None:
     same = [i for i, name in enumerate(net.classes) if name.lower() == text.lower()]
     count = (net.output.shape or (0,))[0]
     if same and same[-1] >= count:
-        raise QuestionError(f"{net.name} has {len(net.classes)} class names for {count} outputs: give one name each")
+        raise ObjectiveError(f"{net.name} has {len(net.classes)} class names for {count} outputs: give one name each")
     if len(same) > 1:
-        raise QuestionError(
+        raise ObjectiveError(
             f"{net.name} has {len(same)} classes named {text!r}: ask by index, {' or '.join(map(str, same))}"
         )
     return Unit(OUTPUT, same[0]) if same else None
@@ -321,7 +321,7 @@ def _exact_class(net: Net, text: str) -> Unit | None:
 
 def _class_part(net: Net, text: str) -> Unit:
     if not net.classes:
-        raise QuestionError(
+        raise ObjectiveError(
             f"{net.name} has no class names: ask by index, or name a layer ({nearest(text, net.layers)})"
         )
     found = [i for i, name in enumerate(net.classes) if text.lower() in name.lower()]
@@ -329,31 +329,31 @@ def _class_part(net: Net, text: str) -> Unit:
         return Unit(OUTPUT, found[0])
     if found:
         some = ", ".join(f"{i} {net.classes[i]}" for i in found[:6]) + (", ..." if len(found) > 6 else "")
-        raise QuestionError(
+        raise ObjectiveError(
             f"{text!r} is part of {len(found)} class names of {net.name}: {some}. Ask for one, by name or index"
         )
-    raise QuestionError(
+    raise ObjectiveError(
         f"{net.name} has no class or layer {text!r}; nearest: {nearest(text, (*net.classes, *net.layers))}"
     )
 
 
-def _channel(net: Net, name: str, channel: int, place: str | None) -> Unit:
+def _channel(net: Net, name: str, channel: int, position: str | None) -> Unit:
     layer = net.layer(name) if name else net.output
     if len(layer.shape) != 1 and not layer.spatial:
-        raise QuestionError(
+        raise ObjectiveError(
             f"{layer.name or 'the output'} of {net.name} has shape {layer.shape}, without channels: "
             "ask for a layer (c, h, w) or (c,)"
         )
     if channel >= layer.shape[0]:
-        raise QuestionError(f"layer {layer.name!r} has channels 0 to {layer.shape[0] - 1}: there is no {channel}")
-    if place is None or place in ("max", "mean", "centre"):
-        return Unit(layer.name, channel, place)
+        raise ObjectiveError(f"layer {layer.name!r} has channels 0 to {layer.shape[0] - 1}: there is no {channel}")
+    if position is None or position in ("max", "mean", "centre"):
+        return Unit(layer.name, channel, position)
     if not layer.spatial:
-        raise QuestionError(f"layer {layer.name!r} has no places: ask for '{layer.name}:{channel}'")
-    y, x = (int(number) for number in place.split(","))
+        raise ObjectiveError(f"layer {layer.name!r} has no places: ask for '{layer.name}:{channel}'")
+    y, x = (int(number) for number in position.split(","))
     height, width = layer.grid
     if y >= height or x >= width:
-        raise QuestionError(
+        raise ObjectiveError(
             f"layer {layer.name!r} has {height} rows and {width} columns for a picture of {net.size[0]}x{net.size[1]}: "
             f"there is no place {y},{x}"
         )

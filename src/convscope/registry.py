@@ -43,7 +43,7 @@ class Entry:
 
     @property
     def attributes(self) -> bool:
-        """Whether it is a method, which answers a question about one picture, rather than a view."""
+        """Whether it is a method, which answers an objective about one picture, rather than a view."""
         return METHODS.get(self.name) is self
 
     @property
@@ -101,7 +101,7 @@ def method(
     """Register an attribution: (net, pixels, objective, *, options) -> (n, c, h, w) or (n, 1, h, w).
 
     `signed` says that the sign has a meaning; `projects` that the result is a picture with grey as zero, and that a
-    channel asked for without a place means its strongest place; `linear` that the map doubles with the question and
+    channel asked for without a place means its strongest place; `linear` that the map doubles with the objective and
     does not change when a constant is added to it. `unit` is that of the values, where "score" stands for what was
     asked; a picture has none unless it says so.
     """

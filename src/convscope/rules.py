@@ -214,7 +214,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
             return
         if total == 0 and curved:
             raise RuleError(
-                f"no ReLU lies between the question and the picture ({curved} does): {self._name} would be the plain "
+                f"no ReLU lies between the objective and the picture ({curved} does): {self._name} would be the plain "
                 f"gradient. {_INSTEAD}"
             )
         if rewritten < total:

@@ -1,4 +1,4 @@
-"""explain: one picture, one question, one method, one drawing."""
+"""explain: one picture, one objective, one method, one drawing."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from . import registry
 from .context import listen
-from .data.images import View
+from .data.images import InputPicture
 from .drawing.drawings import Heatmap, Recipe
-from .errors import NetworkError, QuestionError
+from .errors import NetworkError, ObjectiveError
 from .net import Net
-from .objectives import ANSWER, Objective, Probability, Unit, ask, probabilities
+from .objectives import WHOLE_OUTPUT, Objective, Probability, Unit, as_objective, probabilities
 from .tapping import tap
 from .terms import judges_making
 
-Question = str | int | Objective | Callable[[Tensor], Tensor] | None
+ObjectiveLike = str | int | Objective | Callable[[Tensor], Tensor] | None
 
 
 def predict(net: Net, pixels: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def predict(net: Net, pixels: Tensor) -> Tensor:
 def _how(output: Tensor) -> str:
     """Say how to ask about an output that is not (n, classes)."""
     if output.ndim == 1:
-        return repr(ANSWER)
+        return repr(WHOLE_OUTPUT)
     if output.ndim != 4:
         return "a function of the output that gives one number per picture"
     return repr(f":0@{output.shape[2] // 2},{output.shape[3] // 2}") + ", a channel at a row and column"
@@ -54,7 +54,7 @@ def check_output(net: Net, output: Tensor) -> None:
 
 
 def explain(
-    net: Net, picture: Any, method: str, of: Question = None, *, size: int | None = None, **options: Any
+    net: Net, picture: Any, method: str, of: ObjectiveLike = None, *, size: int | None = None, **options: Any
 ) -> Heatmap:
     """Ask what in a picture made the network answer as it did.
 
@@ -62,7 +62,7 @@ def explain(
         net: the network; `convscope.load(name)` or `Net(module, ...)`.
         picture: a path, PIL image, array, or tensor (c, h, w) in [0, 1].
         method: the name of a registered method, such as "grad_cam"; the table in the README lists them.
-        of: the question (see `ask`); the network's first choice when not given.
+        of: the objective (see `as_objective`); the network's first choice when not given.
         size: another input side than the network's own, in pixels.
         options: the method's own, as its docstring lists them.
 
@@ -74,7 +74,7 @@ def explain(
         )
     entry = registry.find(method)
     entry.check_options(options)
-    view = net.view(picture, size=size)
+    view = net.prepare(picture, size=size)
     pixels = net.pixels(view)
     objective, title = settle(net, pixels, of)
     with listen() as remarks:
@@ -82,7 +82,7 @@ def explain(
     _check_map(net, values, entry.name)
     return Heatmap(
         values=values.detach(),
-        view=view,
+        picture=view,
         recipe=recipe(net, method, [view], str(objective), options | ({"size": size} if size else {}), remarks),
         title=title,
         subtitle=f"{entry.title} · {net.name}" + (f" · {view.name}" if view.name else ""),
@@ -103,21 +103,21 @@ def _unit(entry: registry.Entry, objective: Objective) -> str:
     return entry.unit.replace("score", "probability") if asked else entry.unit
 
 
-def settle(net: Net, pixels: Tensor, of: Question) -> tuple[Objective, str]:
-    """Settle the question, and say it in plain words with the network's answer.
+def settle(net: Net, pixels: Tensor, of: ObjectiveLike) -> tuple[Objective, str]:
+    """Settle the objective, and say it in plain words with the network's answer.
 
     Without one, the first choice is asked about; of a network that gives one number per picture, this number.
     """
     if of is None and not net.output.shape:
-        of = ANSWER
+        of = WHOLE_OUTPUT
     if of is None:
         probabilities = predict(net, pixels)[0]
         first = int(probabilities.argmax())
-        return ask(net, first), _class_title(net, first, probabilities)
-    objective = ask(net, of).at("max")
+        return as_objective(net, first), _class_title(net, first, probabilities)
+    objective = as_objective(net, of).at("max")
     for _, term in objective.terms:
         if judges_making(term):
-            raise QuestionError(f"{term} judges a picture that is being made, not a given one: ask maximize or dream")
+            raise ObjectiveError(f"{term} judges a picture that is being made, not a given one: ask maximize or dream")
     index = objective.class_index
     if index is not None and len(net.output.shape) == 1:
         return objective, _class_title(net, index, predict(net, pixels)[0])
@@ -139,7 +139,7 @@ def _class_title(net: Net, index: int, probabilities: Tensor) -> str:
 def _strongest(objective: Objective, readings: dict[str, Tensor]) -> str:
     """Name the place of a single channel that was asked for at its strongest place."""
     _, term = objective.terms[0]
-    if len(objective.terms) > 1 or not isinstance(term, Unit) or term.place != "max" or term.channel is None:
+    if len(objective.terms) > 1 or not isinstance(term, Unit) or term.position != "max" or term.channel is None:
         return ""
     channel = readings[term.layer][0, term.channel]
     if channel.ndim != 2:
@@ -159,7 +159,7 @@ def footnote(net: Net, entry: registry.Entry, remarks: list[str]) -> str:
 
 
 def recipe(
-    net: Net, method: str, views: list[View], question: str, options: dict[str, Any], remarks: list[str]
+    net: Net, method: str, views: list[InputPicture], objective: str, options: dict[str, Any], remarks: list[str]
 ) -> Recipe:
     """Write down how a drawing is made."""
     return Recipe(
@@ -167,7 +167,7 @@ def recipe(
         network=net.name + (f", {net.answer}" if net.answer else "") + (f" ({net.note})" if net.note else ""),
         weights=net.digest,
         pictures=tuple(f"{view.name or 'array'} {view.digest}" for view in views),
-        question=question,
+        objective=objective,
         options={key: value for key, value in options.items() if value is not None},
         remarks=tuple(remarks),
         convscope=version("convscope"),

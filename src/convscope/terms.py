@@ -1,4 +1,4 @@
-"""Wishes: what may be asked of a picture that is being made, beside what excites a unit.
+"""Objective terms: what may be asked of a picture that is being made, beside what excites a unit.
 
 After Olah, Mordvintsev and Schubert, "Feature Visualization" (Distill 2017) and lucid: the energy of a layer
 (DeepDream), a direction in a layer's channels, and what a picture or a set of pictures should not be: noisy (tv, blur),
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .baselines import blurred
-from .errors import LayerError, QuestionError, nearest
+from .errors import LayerError, ObjectiveError, nearest
 from .net import PIXELS, Layer, Net
 
 _BLUR = 1.0
@@ -89,9 +89,9 @@ class Energy:
 
 @dataclass(frozen=True)
 class Diversity:
-    """How different the pictures made for one question are in a layer: minus the mean cosine of their Gram matrices.
+    """How different the pictures made for one objective are in a layer: minus the mean cosine of their Gram matrices.
 
-    Its sign is that of a wish: add it. Zero for a single picture.
+    Its sign is that of an objective term: add it. Zero for a single picture.
     """
 
     layer: str
@@ -125,21 +125,21 @@ class Direction:
 
     @cached_property
     def vector(self) -> Tensor:
-        """The unit vector, read from the file. Raises QuestionError when it is none."""
+        """The unit vector, read from the file. Raises ObjectiveError when it is none."""
         try:
             values = np.asarray(np.load(self.file, allow_pickle=False), dtype=np.float32)
         except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
-            raise QuestionError(f"cannot read a direction from {self.file}: {error}") from None
+            raise ObjectiveError(f"cannot read a direction from {self.file}: {error}") from None
         vector = torch.from_numpy(values.reshape(-1))
         if not (bool(torch.isfinite(vector).all()) and bool(vector.any())):
-            raise QuestionError(f"the direction in {self.file} is zero, or not finite: give one number per channel")
+            raise ObjectiveError(f"the direction in {self.file} is zero, or not finite: give one number per channel")
         return vector / vector.norm()
 
     def read(self, activity: Tensor) -> Tensor:
         """Return the mean over places, (n, c) or (n, c, h, w) to (n,)."""
-        places = activity.flatten(2) if activity.ndim > 2 else activity[:, :, None]
-        dots = torch.einsum("ncp,c->np", places, self.vector.to(activity))
-        cosines = (dots / (places.norm(dim=1) + 1e-6)).clamp(min=0.1)
+        positions = activity.flatten(2) if activity.ndim > 2 else activity[:, :, None]
+        dots = torch.einsum("ncp,c->np", positions, self.vector.to(activity))
+        cosines = (dots / (positions.norm(dim=1) + 1e-6)).clamp(min=0.1)
         return (dots * cosines**self.power).mean(1)
 
     def __str__(self) -> str:
@@ -150,7 +150,7 @@ class Direction:
         return f"direction {Path(self.file).stem} of {self.layer or 'the output'}"
 
 
-Wish = Penalty | Energy | Diversity | Direction
+SynthesisTerm = Penalty | Energy | Diversity | Direction
 
 
 def judges_making(term: object) -> bool:
@@ -158,23 +158,23 @@ def judges_making(term: object) -> bool:
     return isinstance(term, (Penalty, Diversity))
 
 
-def wish(net: Net, name: str, inside: str) -> Wish:
-    """Read `name(inside)` of a question. Raises QuestionError, or LayerError for a layer that cannot be asked so."""
+def parse_term(net: Net, name: str, inside: str) -> SynthesisTerm:
+    """Read `name(inside)` of an objective. Raises ObjectiveError, or LayerError for a layer that cannot be asked so."""
     if name not in _READERS:
-        raise QuestionError(f"there is no {name}(...): known are {nearest(name, ('p', *_READERS))}")
+        raise ObjectiveError(f"there is no {name}(...): known are {nearest(name, ('p', *_READERS))}")
     return _READERS[name](net, name, inside)
 
 
 def _penalty(net: Net, name: str, inside: str) -> Penalty:
     if inside:
-        raise QuestionError(f"{name}() is about the picture and takes nothing: ask as '243 - 0.01*{name}()'")
+        raise ObjectiveError(f"{name}() is about the picture and takes nothing: ask as '243 - 0.01*{name}()'")
     return Penalty(name, net.mean)
 
 
 def _layer(net: Net, name: str, inside: str) -> Layer:
     if not inside:
         some = _spatial(net) or list(net.layers)
-        raise QuestionError(
+        raise ObjectiveError(
             f"{name}() needs a layer: ask as {name}({some[len(some) // 2]}), or of another of {nearest('', some)}"
         )
     return net.layer(inside)
@@ -197,11 +197,11 @@ def _diversity(net: Net, name: str, inside: str) -> Diversity:
 def _direction(net: Net, name: str, inside: str) -> Direction:
     match = re.fullmatch(r"([^,]+?)\s*,\s*(.+)", inside)
     if match is None:
-        raise QuestionError("a direction is asked for as direction(layer, file.npy), one number per channel")
+        raise ObjectiveError("a direction is asked for as direction(layer, file.npy), one number per channel")
     layer = _layer(net, name, match[1])
     found = Direction(layer.name, match[2])
     if (len(layer.shape) != 1 and not layer.spatial) or len(found.vector) != layer.shape[0]:
-        raise QuestionError(
+        raise ObjectiveError(
             f"{match[2]} holds {len(found.vector)} numbers for layer {layer.name!r} of shape {layer.shape}: give one "
             "per channel"
         )
@@ -212,7 +212,7 @@ def _spatial(net: Net) -> list[str]:
     return [layer.name for layer in net.layers.values() if layer.spatial and layer.leaf]
 
 
-_READERS: dict[str, Callable[[Net, str, str], Wish]] = {
+_READERS: dict[str, Callable[[Net, str, str], SynthesisTerm]] = {
     "energy": _energy,
     "direction": _direction,
     "diversity": _diversity,

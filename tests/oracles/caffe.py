@@ -83,9 +83,9 @@ def pooling(x: Array, *, average: bool, kernel: Pair, stride: Pair, pad: Pair, f
     return y
 
 
-def _pooled(x: Array, place: Pair, average: bool, kernel: Pair, stride: Pair, pad: Pair) -> float:
+def _pooled(x: Array, position: Pair, average: bool, kernel: Pair, stride: Pair, pad: Pair) -> float:
     area, spans = 1, list[range]()
-    for extent, index, k, s, p in zip(x.shape, place, kernel, stride, pad, strict=True):
+    for extent, index, k, s, p in zip(x.shape, position, kernel, stride, pad, strict=True):
         start = index * s - p
         # An average counts the padding, but not what lies beyond it.
         area *= min(start + k, extent + p) - start

@@ -188,7 +188,7 @@ def _middle(pool: Any, axis: int, index: int, extent: int, count: int) -> int:
         )
         window = [index * stride - padding + dilation * j for j in range(kernel)]
     middle = window[(len(window) - 1) // 2]
-    return min((place for place in window if 0 <= place < extent), key=lambda place: abs(place - middle))
+    return min((position for position in window if 0 <= position < extent), key=lambda position: abs(position - middle))
 
 
 def _through_normalisation(norm: Any, x: Tensor, signal: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ def _gradients(forward: Callable[[Tensor], Tensor], picture: Tensor) -> Tensor:
     units = tuple(output.shape[-2:]) if output.ndim == 4 else (1, 1)
     copies = picture.repeat(units[0] * units[1], 1, 1, 1).requires_grad_()
     if output.ndim == 4:
-        places = torch.arange(len(copies))
-        numbers = forward(copies).flatten(2)[places, :, places]
+        positions = torch.arange(len(copies))
+        numbers = forward(copies).flatten(2)[positions, :, positions]
     else:
         numbers = forward(copies).flatten(1)
     # Channels weigh differently, or those of a softmax would cancel.

@@ -15,7 +15,7 @@ from ..net import Net
 from ..objectives import Objective
 from ..registry import method
 from ..tapping import tap
-from .cam_layers import Align, Layers, laid, last_places, named
+from .cam_layers import Align, Layers, laid, last_spatial_layer, named
 
 
 @method(
@@ -24,7 +24,7 @@ from .cam_layers import Align, Layers, laid, last_places, named
     signed=False,
     linear=False,
     unit="activity",
-    caveat="does not depend on the question: the same map for every class",
+    caveat="does not depend on the objective: the same map for every class",
 )
 def activation(
     net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
@@ -34,11 +34,11 @@ def activation(
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in the layer's own units, never
     negative. Raises LayerError when the layer has no places.
     """
-    layers = [last_places(net)] if layer is None else named(net, layer)
+    layers = [last_spatial_layer(net)] if layer is None else named(net, layer)
     with torch.inference_mode():
-        # The question is not used, but its layers run: a network that cannot answer is refused here as elsewhere.
+        # The objective is not used, but its layers run: a network that cannot answer is refused here as elsewhere.
         readings = tap(net, pixels, (*(one.name for one in layers), *objective.layers))
-        maps = [(one, one.by_place(readings[one.name]).abs().mean(1, keepdim=True)) for one in layers]
+        maps = [(one, one.by_position(readings[one.name]).abs().mean(1, keepdim=True)) for one in layers]
         if not any(bool(map_.any()) for _, map_ in maps):
             say("no unit of this layer is active in this picture")
         over = laid(maps, pixels, align)

@@ -1,6 +1,6 @@
-"""Class activation maps: which places of a late layer speak for the question.
+"""Class activation maps: which places of a late layer speak for the objective.
 
-A layer holds A^k_ij in channel k at place ij, of Z places; the question is S, its slope there g^k_ij = dS/dA^k_ij.
+A layer holds A^k_ij in channel k at place ij, of Z places; the objective is S, its gradient there g^k_ij = dS/dA^k_ij.
 
     CAM         sum_k w_k A^k, for S = b + sum_k w_k mean_ij A^k                Zhou et al., sec. 2
     Grad-CAM    max(0, sum_k (1/Z sum_ij g^k_ij) A^k)                           Selvaraju et al., sec. 3, eq. 1 and 2
@@ -13,7 +13,7 @@ A layer holds A^k_ij in channel k at place ij, of Z places; the question is S, i
 Behind global average pooling and a linear head, g^k_ij = w_k / Z: then Grad-CAM before its rectifier, XGrad-CAM before
 its rectifier and HiResCAM are CAM / Z, whose sum is the score without its bias.
 
-Grad-CAM++ takes exp(S) for the question. Its derivatives are exp(S) times powers of g where S is piecewise linear, so
+Grad-CAM++ takes exp(S) for the objective. Its derivatives are exp(S) times powers of g where S is piecewise linear, so
 that exp(S) cancels: a = g^2 / (2 g^2 + g^3 sum_ab A_ab) = 1 / (2 + g sum_ab A_ab), and a factor that all weights share
 is left out. The authors' code normalises a in addition; this is the paper's formula.
 """
@@ -32,30 +32,30 @@ from ..net import Layer, Net
 from ..objectives import Objective
 from ..registry import method
 from ..rules import graph_below, kind_of
-from .cam_layers import Align, Layers, held, laid, last_places, scored
+from .cam_layers import Align, Layers, held, laid, last_spatial_layer, scored
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
-"""From activity and slope, both (n, c, h, w), to a map (n, 1, h, w)."""
+"""From activity and gradient, both (n, c, h, w), to a map (n, 1, h, w)."""
 
 
 def _weighed(
     net: Net, pixels: Tensor, objective: Objective, layer: list[str] | str | None, align: str, weigh: Weigh
 ) -> Tensor:
-    """Weigh the places of layers, keep what speaks for the question, and lay it over the picture."""
+    """Weigh the places of layers, keep what speaks for the objective, and lay it over the picture."""
     found = held(net, pixels, objective, layer)
-    return laid([(one.layer, weigh(one.activity, one.slope).clamp(min=0)) for one in found], pixels, align)
+    return laid([(one.layer, weigh(one.activity, one.gradient).clamp(min=0)) for one in found], pixels, align)
 
 
 @method("Grad-CAM", paper="Selvaraju et al. 2017, arXiv:1610.02391, sec. 3", signed=False)
 def grad_cam(net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field") -> Tensor:
-    """Weigh the channels of a late layer by the question's mean gradient and keep the places that speak for it.
+    """Weigh the channels of a late layer by the objective's mean gradient and keep the places that speak for it.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score, never negative.
-    Raises LayerError when the layer has no places or the question does not depend on it.
+    Raises LayerError when the layer has no places or the objective does not depend on it.
     """
 
-    def weigh(activity: Tensor, slope: Tensor) -> Tensor:
-        return (slope.mean((2, 3), keepdim=True) * activity).sum(1, keepdim=True)
+    def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
+        return (gradient.mean((2, 3), keepdim=True) * activity).sum(1, keepdim=True)
 
     return _weighed(net, pixels, objective, layer, align, weigh)
 
@@ -77,11 +77,11 @@ def grad_cam_plus_plus(
     sums to less than nothing, for which the formula is not meant, the sum counts as zero. Raises as `grad_cam` does.
     """
 
-    def weigh(activity: Tensor, slope: Tensor) -> Tensor:
+    def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
         total = activity.sum((2, 3), keepdim=True)
         if bool((total < 0).any()):
             say("the layer is not rectified, as Grad-CAM++ assumes: channels of negative sum are taken as sum zero")
-        rising = slope.clamp(min=0)
+        rising = gradient.clamp(min=0)
         weight = (rising / (2 + rising * total.clamp(min=0))).sum((2, 3), keepdim=True)
         return (weight * activity).sum(1, keepdim=True)
 
@@ -95,11 +95,11 @@ def hires_cam(
     """Multiply activity by gradient place by place: what each place of a layer adds to the score.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score; negative where a place
-    speaks against the question. On the grid it sums to the score without its bias where the head above the layer is
+    is against the objective. On the grid it sums to the score without its bias where the head above the layer is
     linear. Raises as `grad_cam` does.
     """
     found = held(net, pixels, objective, layer)
-    return laid([(one.layer, (one.slope * one.activity).sum(1, keepdim=True)) for one in found], pixels, align)
+    return laid([(one.layer, (one.gradient * one.activity).sum(1, keepdim=True)) for one in found], pixels, align)
 
 
 @method(
@@ -117,8 +117,8 @@ def layer_cam(
     as `grad_cam` does.
     """
 
-    def weigh(activity: Tensor, slope: Tensor) -> Tensor:
-        return (slope.clamp(min=0) * activity).sum(1, keepdim=True)
+    def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
+        return (gradient.clamp(min=0) * activity).sum(1, keepdim=True)
 
     return _weighed(net, pixels, objective, layer, align, weigh)
 
@@ -133,13 +133,13 @@ def xgrad_cam(
     activity is negative, which the formula is not meant for, its magnitude counts. Raises as `grad_cam` does.
     """
 
-    def weigh(activity: Tensor, slope: Tensor) -> Tensor:
+    def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
         # With sums that may cancel, a channel's weight would be whatever rounding leaves to divide by.
         size = activity.abs()
         if bool((activity < 0).any()):
             say("the layer is not rectified, as XGrad-CAM assumes: its magnitudes are taken")
         total = size.sum((2, 3), keepdim=True)
-        weight = (slope * size).sum((2, 3), keepdim=True) / total.where(total > 0, torch.ones_like(total))
+        weight = (gradient * size).sum((2, 3), keepdim=True) / total.where(total > 0, torch.ones_like(total))
         return (weight * activity).sum(1, keepdim=True)
 
     return _weighed(net, pixels, objective, layer, align, weigh)
@@ -151,17 +151,17 @@ def xgrad_cam(
     signed=False,
     linear=False,
     unit="activity",
-    caveat="does not depend on the question: the map is the same for every class",
+    caveat="does not depend on the objective: the map is the same for every class",
 )
 def eigen_cam(
     net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
 ) -> Tensor:
-    """Show the first principal component of a layer, whatever the question.
+    """Show the first principal component of a layer, whatever the objective.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in units of the layer's activity,
     never negative: of the component's two signs, the one that gives the larger sum. Raises as `grad_cam` does.
     """
-    # The slopes are not read, but a question that does not depend on the layer is refused here as elsewhere.
+    # The gradients are not read, but an objective that does not depend on the layer is refused here as elsewhere.
     found = [(one.layer, one.activity) for one in held(net, pixels, objective, layer)]
     return laid([(one, _first_component(activity)) for one, activity in found], pixels, align)
 
@@ -194,23 +194,23 @@ def cam(
     """Show what each place of the last layer adds to the score, where the head above it is linear.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score; negative where a place
-    speaks against the question. On the grid its mean plus the head's bias is the score. Where a linear head has weights
+    is against the objective. On the grid its mean plus the head's bias is the score. Where a linear head has weights
     for each place instead of pooling all, these count, and the caption says so. Raises LayerError where the head is
     not linear.
     """
-    one = last_places(net) if layer is None else net.layer(layer)
+    one = last_spatial_layer(net) if layer is None else net.layer(layer)
     with torch.inference_mode(False), torch.enable_grad():
         score, (activity,) = scored(net, pixels, objective, [one])
         _check_head(net, one, score)
-        (slope,) = torch.autograd.grad(score.sum(), activity)
-    slope, activity = one.by_place(slope), one.by_place(activity.detach())
-    if one.tokens and not slope.any():
+        (gradient,) = torch.autograd.grad(score.sum(), activity)
+    gradient, activity = one.by_position(gradient), one.by_position(activity.detach())
+    if one.tokens and not gradient.any():
         raise LayerError(
             f"{objective} asks nothing of the patches in layer {one.name!r} of {net.name}, only of other tokens: "
             "cam needs a head that pools the patches. grad_cam and layer_cam find a layer below"
         )
-    added = (slope * activity).sum(1, keepdim=True) * one.places
-    if _uneven(slope):
+    added = (gradient * activity).sum(1, keepdim=True) * one.positions
+    if _uneven(gradient):
         say("the head is linear but does not pool all places alike: every place has weights of its own")
     if len(pixels) == 1:
         rest = float(score.detach() - added.mean())
@@ -247,7 +247,7 @@ def _curved(root: Any) -> Iterator[str]:
 
 
 def _on_the_layer(node: Any) -> bool:
-    """Whether a node rectifies or max-pools the layer itself: w max(0, A) is the slope times A, place by place."""
+    """Whether a node rectifies or max-pools the layer itself: w max(0, A) is the gradient times A, place by place."""
     while kind_of(node) in ("Relu", "Clone", "MaxPool2DWithIndices") or (
         kind_of(node) in ("Clamp", "ClampMin") and node._saved_min == 0 and getattr(node, "_saved_max", None) is None
     ):
@@ -255,9 +255,9 @@ def _on_the_layer(node: Any) -> bool:
     return kind_of(node) == "AccumulateGrad"
 
 
-def _uneven(slope: Tensor) -> bool:
-    """Whether a channel's slopes differ from place to place, where no rectifier makes them zero."""
-    values = slope.flatten(2)
+def _uneven(gradient: Tensor) -> bool:
+    """Whether a channel's gradients differ from place to place, where no rectifier makes them zero."""
+    values = gradient.flatten(2)
     most = values.abs().amax(2, keepdim=True)
     # Of what lies within rounding of half precision it cannot be said.
     return bool(((values != 0) & ((values - most).abs() > 0.02 * most) & ((values + most).abs() > 0.02 * most)).any())

@@ -1,4 +1,4 @@
-"""Maps on the grid of a layer: which layer, what it holds and what the question asks of it, and where it lies.
+"""Maps on the grid of a layer: which layer, what it holds and what the objective asks of it, and where it lies.
 
 The grid is that of a convolutional layer, of channels last, or of a transformer's patch tokens (`Layer.by_place`).
 """
@@ -30,22 +30,22 @@ Align = Annotated[
 ]
 
 _FEW = 0.05
-"""The share of a layer's places below which the caption says that the question reads no more of them."""
+"""The share of a layer's places below which the caption says that the objective reads no more of them."""
 
 _LAST_TOKENS = 4
-"""How many of a transformer's last layers of tokens are looked at for one whose patches the question depends on."""
+"""How many of a transformer's last layers of tokens are looked at for one whose patches the objective depends on."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """What a layer holds for some pictures, and the question's gradient there, both (n, channels, rows, columns)."""
+    """What a layer holds for some pictures, and the objective's gradient there, both (n, channels, rows, columns)."""
 
     layer: Layer
     activity: Tensor
-    slope: Tensor
+    gradient: Tensor
 
 
-def last_places(net: Net) -> Layer:
+def last_spatial_layer(net: Net) -> Layer:
     """Return the last layer with places: where the last convolution's grid is last seen before it is pooled away.
 
     Where nearly all of the network comes after that, it is no convolutional network (a vision transformer's only
@@ -60,7 +60,7 @@ def candidates(net: Net) -> list[Layer]:
 
     With a class token, no other token of the last layers reaches the answer.
     """
-    placed = [layer for layer in net.layers.values() if layer.places and min(layer.grid) > 1 and layer.name]
+    placed = [layer for layer in net.layers.values() if layer.positions and min(layer.grid) > 1 and layer.name]
     convolutions = [layer for layer in placed if layer.number is not None]
     if convolutions and not _early(net, convolutions[-1]):
         placed = [layer for layer in placed if layer.spatial and layer.grid == convolutions[-1].grid]
@@ -94,14 +94,14 @@ def named(net: Net, names: list[str] | str) -> list[Layer]:
     if not found:
         raise OptionError("layer is a layer's name, or several, not an empty list")
     for layer in found.values():
-        _check_places(net, layer)
+        _check_spatial(net, layer)
     return [layer for name, layer in net.layers.items() if name in found]
 
 
-def _check_places(net: Net, layer: Layer) -> None:
-    if layer.places:
+def _check_spatial(net: Net, layer: Layer) -> None:
+    if layer.positions:
         return
-    some = [other.name for other in net.layers.values() if other.places > 1 and other.name and other.leaf]
+    some = [other.name for other in net.layers.values() if other.positions > 1 and other.name and other.leaf]
     raise LayerError(
         f"layer {layer.name!r} has shape {layer.shape}, without places: name one with shape (c, h, w), or with one "
         f"token per patch" + (f", such as {some[-1]!r}" if some else "")
@@ -111,14 +111,14 @@ def _check_places(net: Net, layer: Layer) -> None:
 def held(net: Net, pixels: Tensor, objective: Objective, names: list[str] | str | None) -> list[Held]:
     """Return what the layers asked for hold, computing nothing below the first of them, in one pass for all.
 
-    Raises LayerError when a layer has no places or the question does not depend on it.
+    Raises LayerError when a layer has no places or the objective does not depend on it.
     """
     if names is not None:
-        return _with_remark(activities_and_slopes(net, pixels, objective, named(net, names)))
+        return _with_remark(activities_and_gradients(net, pixels, objective, named(net, names)))
     layers = candidates(net)
     if len(layers) == 1:
         return _with_remark([_held_last(net, pixels, objective, layers[0])])
-    found = [one for one in activities_and_slopes(net, pixels, objective, layers) if one.slope.any()][-1:]
+    found = [one for one in activities_and_gradients(net, pixels, objective, layers) if one.gradient.any()][-1:]
     if not found:
         raise LayerError(f"{objective} asks nothing of the patches in the last layers of {net.name}: name a layer")
     return found
@@ -130,34 +130,36 @@ def _held_last(net: Net, pixels: Tensor, objective: Objective, last: Layer) -> H
     Detectors end in branches: of several scales, and of boxes beside scores.
     """
     try:
-        (found,) = activities_and_slopes(net, pixels, objective, [last])
+        (found,) = activities_and_gradients(net, pixels, objective, [last])
         reason = None
     except LayerError as error:
         found, reason = None, error
-    if OUTPUT in objective.layers and (found is None or not found.slope.any()):
-        placed = [one for one in net.layers.values() if one.spatial and one.places > 1 and one.leaf and one.name]
+    if OUTPUT in objective.layers and (found is None or not found.gradient.any()):
+        placed = [one for one in net.layers.values() if one.spatial and one.positions > 1 and one.leaf and one.name]
         others = _held(net, pixels, objective, [one for one in placed if "Pool" not in one.kind])
-        found = next((one for one in reversed(others) if one is not None and _places_read(one) > 1), found)
+        found = next((one for one in reversed(others) if one is not None and _positions_read(one) > 1), found)
     if found is None:
         raise reason or LayerError(_unasked(objective, last))
     return found
 
 
-def _places_read(one: Held) -> int:
-    """Count the places of a layer at which the question's gradient is not zero, in any picture."""
-    return int(one.slope.ne(0).any(1).any(0).sum())
+def _positions_read(one: Held) -> int:
+    """Count the places of a layer at which the objective's gradient is not zero, in any picture."""
+    return int(one.gradient.ne(0).any(1).any(0).sum())
 
 
 def _with_remark(found: list[Held]) -> list[Held]:
     for one in found:
-        read = _places_read(one)
-        if 0 < read < _FEW * one.layer.places:
-            say(f"the question reads {read} of {one.layer.places} places of this layer: an earlier layer shows more")
+        read = _positions_read(one)
+        if 0 < read < _FEW * one.layer.positions:
+            say(
+                f"the objective reads {read} of {one.layer.positions} places of this layer: an earlier layer shows more"
+            )
     return found
 
 
-def activities_and_slopes(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> list[Held]:
-    """Return what layers hold and the question's gradient there, from one pass that computes nothing below them."""
+def activities_and_gradients(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> list[Held]:
+    """Return what layers hold and the objective's gradient there, from one pass that computes nothing below them."""
     found = _held(net, pixels, objective, layers)
     for layer, one in zip(layers, found, strict=True):
         if one is None:
@@ -166,19 +168,19 @@ def activities_and_slopes(net: Net, pixels: Tensor, objective: Objective, layers
 
 
 def _held(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> list[Held | None]:
-    """Return what layers hold, and None for one that the question does not depend on."""
+    """Return what layers hold, and None for one that the objective does not depend on."""
     with torch.inference_mode(False), torch.enable_grad():
         score, activities = scored(net, pixels, objective, layers)
-        slopes = torch.autograd.grad(score.sum(), activities, allow_unused=True)
-    reached: list[Tensor | None] = list(slopes)
+        gradients = torch.autograd.grad(score.sum(), activities, allow_unused=True)
+    reached: list[Tensor | None] = list(gradients)
     triples = zip(layers, activities, reached, strict=True)
-    return [g if g is None else Held(one, one.by_place(a.detach()), one.by_place(g)) for one, a, g in triples]
+    return [g if g is None else Held(one, one.by_position(a.detach()), one.by_position(g)) for one, a, g in triples]
 
 
 def scored(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> tuple[Tensor, list[Tensor]]:
     """Return the scores (n,) with the graph that leads from them down to some layers, and what these hold."""
     for layer in layers:
-        _check_places(net, layer)
+        _check_spatial(net, layer)
     names = [layer.name for layer in layers]
     readings = tap(net, pixels.detach().clone(), (*names, *objective.layers), leaf=names)
     score = objective.score(readings)
@@ -196,7 +198,7 @@ def laid(maps: list[tuple[Layer, Tensor]], pixels: Tensor, align: str) -> Tensor
     for layer, map_ in maps:
         say(f"layer {layer.name}, {map_.shape[-2]} x {map_.shape[-1]} places")
     if not any(bool(map_.any()) for _, map_ in maps):
-        say("nothing in this layer speaks for the question: all contributions are negative or zero")
+        say("nothing in this layer speaks for the objective: all contributions are negative or zero")
     over = torch.stack([lay_over(map_, layer, pixels, align) for layer, map_ in maps])
     if len(maps) == 1:
         return over[0]

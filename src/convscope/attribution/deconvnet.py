@@ -37,7 +37,7 @@ from ..net import Layer, Net
 from ..objectives import Objective
 from ..registry import method
 from ..tapping import tap
-from .gradient import gradient, say_if_flat, slope_at_pixels
+from .gradient import gradient, gradient_at_pixels, say_if_flat
 
 
 @method(
@@ -49,7 +49,7 @@ from .gradient import gradient, say_if_flat, slope_at_pixels
     "upper layers little (Adebayo et al. 2018; Nie et al. 2018)",
 )
 def deconvnet(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
-    """Project the question down to pixels through the deconvnet.
+    """Project the objective down to pixels through the deconvnet.
 
     Pixels (n, c, h, w) in [0, 1] to a signed picture of the same shape; its scale has no unit. Raises RuleError where
     a network's activation is not a rectifier, and never returns a plain gradient instead.
@@ -79,7 +79,7 @@ def project_down(net: Net, pixels: Tensor, layer: Layer, seeds: Callable[[Tensor
 def _sent_back(net: Net, pixels: Tensor, objective: Objective, rule: rules.relu_rule) -> tuple[Tensor, rules.relu_rule]:
     """Run forward and back once under a rule, and report what it did."""
     with rule:
-        projection = slope_at_pixels(net, pixels, objective)
+        projection = gradient_at_pixels(net, pixels, objective)
     say(rule.report)
     if not projection.any() and rule.rule in (rules.plain, rules.straight):
         say_if_flat(projection)
@@ -135,7 +135,7 @@ def backward(
     rectify: Annotated[bool, "rectifiers let positive signal through only, 1[R > 0]"] = False,
     lrn: Annotated[bool, "local response normalisation sends back its gradient; without, it is skipped"] = True,
 ) -> Tensor:
-    """Send the question back to pixels, choosing what rectifiers, max pooling and normalisation do.
+    """Send the objective back to pixels, choosing what rectifiers, max pooling and normalisation do.
 
     Pixels (n, c, h, w) in [0, 1] to a signed picture of the same shape. As it stands it is the gradient; the deconvnet
     is mask=False, rectify=True, lrn=False, guided backpropagation rectify=True. Of an even window the middle is the

@@ -21,8 +21,8 @@ is the smooth one: the mean weighted with softmax(value / T), T = 1/20. Between 
 
 The grid climbs by gradient ascent with momentum 0.9, as in the paper. Three choices differ, and save most of its 800
 steps: the score counts in units of what the fill takes from it, |f(x) - f(fill)|, so that one rate and one lambda serve
-every network and question; lambda begins low and grows 64-fold, so that the score chooses the place before the area is
-enforced; and the fill is blended in, where the paper's blur widens gradually.
+every network and objective; lambda begins low and grows 64-fold, so that the score chooses the place before the area is
+enforced; and the baseline is blended in, where the paper's blur widens gradually.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..baselines import HELP, background
+from ..baselines import HELP, baseline_pixels
 from ..context import say, track
-from ..errors import OptionError, QuestionError
+from ..errors import ObjectiveError, OptionError
 from ..net import Net
 from ..objectives import Objective
 from ..registry import method
@@ -82,8 +82,8 @@ def extremal(
         int | None,
         "distance of the mask's grid points, in pixels; by default a 32nd of the shorter side, but 2 or more",
     ] = None,
-    fill: Annotated[str, HELP] = "blur",
-    seed: Annotated[int, "what the noise of fill='noise' follows from"] = 0,
+    baseline: Annotated[str, HELP] = "blur",
+    seed: Annotated[int, "what the noise of baseline='noise' follows from"] = 0,
 ) -> Tensor:
     """Search the smooth part of the picture, of a given area, that answers best when only it is kept.
 
@@ -95,13 +95,13 @@ def extremal(
     _check(area, game, steps, step, pixels)
     with torch.inference_mode(False), torch.enable_grad():
         pixels = pixels.detach().clone()
-        behind = background(net, pixels, fill, seed=seed).clone()
+        behind = baseline_pixels(net, pixels, baseline, seed=seed).clone()
         shown, hidden, sign = (pixels, behind, 1) if game == "preserve" else (behind, pixels, -1)
 
         def answer(mask: Tensor) -> Tensor:
             score = objective(net, torch.lerp(hidden, shown, mask.to(pixels)))
             if not score.requires_grad and mask.requires_grad:
-                raise QuestionError(f"{objective} does not depend on the picture: there is no gradient to follow")
+                raise ObjectiveError(f"{objective} does not depend on the picture: there is no gradient to follow")
             return score.to(mask)
 
         first = pixels.new_full((len(pixels), 1, *(math.ceil(extent / step) for extent in pixels.shape[-2:])), _START)
@@ -112,7 +112,7 @@ def extremal(
         mask = _climb(lambda mask: answer(mask) / unit, first, pixels.shape[-2:], area, steps)
         with torch.no_grad():
             reached = answer(mask)
-    _report(game, fill, mask, reached, *((whole, nothing) if sign == 1 else (nothing, whole)))
+    _report(game, baseline, mask, reached, *((whole, nothing) if sign == 1 else (nothing, whole)))
     return mask
 
 
@@ -124,8 +124,8 @@ def _unit(one: Tensor, other: Tensor) -> Tensor:
 
 def _climb(reward: Callable[[Tensor], Tensor], grid: Tensor, size: tuple[int, ...], area: float, steps: int) -> Tensor:
     """Climb from a grid (n, 1, rows, columns) to masks (n, 1, h, w) of an area with the highest reward (n,)."""
-    places = grid[0].numel()
-    wanted = (torch.arange(1, places + 1) - (1 - area) * places).clamp(0, 1).to(grid)
+    positions = grid[0].numel()
+    wanted = (torch.arange(1, positions + 1) - (1 - area) * positions).clamp(0, 1).to(grid)
     speed, moved = torch.zeros_like(grid), grid.new_ones(len(grid), dtype=torch.bool)
     for done in track(range(steps), "extremal perturbation"):
         leaf = grid.requires_grad_()
@@ -134,10 +134,10 @@ def _climb(reward: Callable[[Tensor], Tensor], grid: Tensor, size: tuple[int, ..
         # The first step is the score's alone: it breaks the tie of all places.
         weight = _WEIGHT * _GROWTH ** (done / steps) if done else 0
         gain = reward(_enlarge(mask, size)) - weight * misfit
-        slope = torch.autograd.grad(gain.sum(), leaf)[0]
-        speed = _MOMENTUM * speed + slope
+        gradient = torch.autograd.grad(gain.sum(), leaf)[0]
+        speed = _MOMENTUM * speed + gradient
         # Rounded, so that errors of the last digit, which differ with the batch, do not grow from step to step.
-        grid = ((leaf.detach() + _RATE * places * speed).clamp(0, 1) * _LEVELS).round() / _LEVELS
+        grid = ((leaf.detach() + _RATE * positions * speed).clamp(0, 1) * _LEVELS).round() / _LEVELS
         moved = moved if done else (grid != _START).flatten(1).any(1)
     if not moved.all():
         say("the score does not change when the picture fades a little: there is no mask to be found")
@@ -157,8 +157,8 @@ def _enlarge(mask: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(mask, size=list(size), mode="bilinear")
 
 
-def _report(game: Game, fill: str, mask: Tensor, reached: Tensor, whole: Tensor, nothing: Tensor) -> None:
-    say(f"the part is {_span(mask.mean((1, 2, 3)) * 100)} % of the picture, the rest filled with {fill}")
+def _report(game: Game, baseline: str, mask: Tensor, reached: Tensor, whole: Tensor, nothing: Tensor) -> None:
+    say(f"the part is {_span(mask.mean((1, 2, 3)) * 100)} % of the picture, the rest filled with {baseline}")
     kept = "with this part alone" if game == "preserve" else "without this part"
     say(f"score {_span(reached)} {kept}, {_span(whole)} for the whole picture, {_span(nothing)} for the fill alone")
 

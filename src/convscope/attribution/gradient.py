@@ -1,4 +1,4 @@
-"""Gradients of the question with respect to the picture.
+"""Gradients of the objective with respect to the picture.
 
 Simonyan, Vedaldi and Zisserman, "Deep Inside Convolutional Networks" (arXiv:1312.6034, sec. 3): around a picture I0
 the class score is nearly linear, S(I) ~ w.I + b with w = dS/dI at I0, so the magnitude of w says which pixels need to
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ..batching import in_batches
 from ..context import say
-from ..errors import OptionError, QuestionError
+from ..errors import ObjectiveError, OptionError
 from ..net import Net
 from ..objectives import Objective, Unit
 from ..registry import method
@@ -40,37 +40,37 @@ BATCH = "how many pictures go through the network at once; halved where memory r
     unit="score per unit of pixel",
 )
 def gradient(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
-    """Differentiate the question with respect to every pixel, sign kept.
+    """Differentiate the objective with respect to every pixel, sign kept.
 
     Pixels (n, c, h, w) in [0, 1] to a map of the same shape, in score per unit of pixel.
     """
-    slope = slope_at_pixels(net, pixels, objective)
-    say_if_flat(slope)
-    return slope
+    gradient = gradient_at_pixels(net, pixels, objective)
+    say_if_flat(gradient)
+    return gradient
 
 
-def slope_at_pixels(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
+def gradient_at_pixels(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
     """Run forward and back once and return d objective / d pixels, (n, c, h, w).
 
-    Works inside `no_grad` and `inference_mode`; raises QuestionError when nothing connects the question to the picture.
+    Works inside `no_grad` and `inference_mode`; raises ObjectiveError when it does not depend on the picture.
     """
-    return slope_at(net, pixels, objective, lambda picture: picture)
+    return gradient_at(net, pixels, objective, lambda picture: picture)
 
 
-def slope_at(net: Net, pixels: Tensor, objective: Objective, seen: Callable[[Tensor], Tensor]) -> Tensor:
+def gradient_at(net: Net, pixels: Tensor, objective: Objective, seen: Callable[[Tensor], Tensor]) -> Tensor:
     """Return d objective / d pixels, (n, c, h, w), where the network sees not the pixels but `seen` of them."""
     with torch.inference_mode(False), torch.enable_grad():
         pixels = pixels.detach().clone().requires_grad_()
         score = objective(net, seen(pixels)).sum()
-        slope = torch.autograd.grad(score, pixels, allow_unused=True)[0] if score.requires_grad else None
-    if slope is None:
-        raise QuestionError(f"{objective} does not depend on the picture: there is no gradient")
-    return slope
+        gradient = torch.autograd.grad(score, pixels, allow_unused=True)[0] if score.requires_grad else None
+    if gradient is None:
+        raise ObjectiveError(f"{objective} does not depend on the picture: there is no gradient")
+    return gradient
 
 
-def say_if_flat(slope: Tensor) -> None:
+def say_if_flat(gradient: Tensor) -> None:
     """Put into the caption that a gradient is zero everywhere, which a blank picture does not say."""
-    if not slope.any():
+    if not gradient.any():
         say("the gradient is zero everywhere: around this picture the answer does not change")
 
 
@@ -92,15 +92,15 @@ def saliency(
     picture each (224 of 256 in the paper) and enlarged to the picture's size, because many networks take no other; the
     gradient goes back through that, so each lies where it was cut, unmirrored and per unit of the picture's own pixels.
     A pixel's value is the mean over the crops that hold it. Raises OptionError for another number of crops, and for a
-    question about a place, which is elsewhere in every crop.
+    objective about a place, which is elsewhere in every crop.
     """
     if crops == 1:
         return gradient(net, pixels, objective).abs().amax(1, keepdim=True)
     if crops != 10:
         raise OptionError(f"crops is 1 or 10 (four corners, the centre, and their mirror images), not {crops}")
-    places = [str(t) for _, t in objective.terms if isinstance(t, Unit) and isinstance(t.place, tuple)]
-    if places:
-        raise OptionError(f"{places[0]} is another place in every crop: ask for the channel, or use crops=1")
+    positions = [str(t) for _, t in objective.terms if isinstance(t, Unit) and isinstance(t.position, tuple)]
+    if positions:
+        raise OptionError(f"{positions[0]} is another place in every crop: ask for the channel, or use crops=1")
     height, width = pixels.shape[-2:]
     size = max(1, round(height * 7 / 8)), max(1, round(width * 7 / 8))
     say(f"mean over ten crops of {size[0]} × {size[1]} pixels, enlarged to {height} × {width}")
@@ -125,8 +125,8 @@ def _mean_of_crops(net: Net, picture: Tensor, objective: Objective, size: tuple[
 
     def saliencies(piece: slice) -> Tensor:
         copies = picture.expand(piece.stop - piece.start, -1, -1, -1)
-        slopes = slope_at(net, copies, objective, lambda leaf: crop(leaf, piece))
-        return slopes.abs().amax(1, keepdim=True).sum(0, keepdim=True)
+        gradients = gradient_at(net, copies, objective, lambda leaf: crop(leaf, piece))
+        return gradients.abs().amax(1, keepdim=True).sum(0, keepdim=True)
 
     total = torch.stack(list(in_batches(saliencies, len(boxes), len(boxes), "crops"))).sum(0)
     coverage = total.new_zeros(height, width)
@@ -189,7 +189,7 @@ def smooth_grad(
         def noisy(piece: slice) -> Tensor:
             return picture + deviation * noise_of(range(samples)[piece], picture, seed)
 
-        return weighted_slope(net, objective, noisy, weights, batch, "SmoothGrad", power=2 if squared else 1)
+        return weighted_gradient(net, objective, noisy, weights, batch, "SmoothGrad", power=2 if squared else 1)
 
     mean = torch.stack([smoothed(*one) for one in zip(pixels.detach(), deviations, strict=True)])
     say_if_flat(mean)
@@ -208,7 +208,7 @@ def noise_of(numbers: range, like: Tensor, seed: int) -> Tensor:
     return torch.stack(drawn).to(like)
 
 
-def weighted_slope(
+def weighted_gradient(
     net: Net,
     objective: Objective,
     pictures: Callable[[slice], Tensor],
@@ -224,11 +224,11 @@ def weighted_slope(
     """
 
     def work(piece: slice) -> Tensor:
-        slopes = slope_at_pixels(net, pictures(piece), objective)
+        gradients = gradient_at_pixels(net, pictures(piece), objective)
         factors = torch.tensor(weights[piece], dtype=torch.float64)
         # Half precision would round away what the later terms add.
-        exact = slopes.to(torch.promote_types(slopes.dtype, torch.float32))
-        return torch.einsum("k,kchw->chw", factors.to(exact), exact**power).to(slopes.dtype)
+        exact = gradients.to(torch.promote_types(gradients.dtype, torch.float32))
+        return torch.einsum("k,kchw->chw", factors.to(exact), exact**power).to(gradients.dtype)
 
     pieces = list(in_batches(work, len(weights), batch, label))
     return torch.stack(pieces).sum(0)

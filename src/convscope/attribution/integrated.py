@@ -26,7 +26,7 @@ from ..errors import OptionError
 from ..net import Net
 from ..objectives import Objective
 from ..registry import method
-from .gradient import BATCH, weighted_slope
+from .gradient import BATCH, weighted_gradient
 
 Rule = Literal["gauss-legendre", "midpoint", "left", "right", "trapezoid"]
 
@@ -62,14 +62,14 @@ def integrated_gradients(
     """
     points, weights = path_points(rule, steps)
     pixels = pixels.detach()
-    start = baselines.background(net, pixels, str(baseline), seed=seed)
+    start = baselines.baseline_pixels(net, pixels, str(baseline), seed=seed)
     apart = pixels - start
 
     def integral(origin: Tensor, way: Tensor) -> Tensor:
         def on_the_path(piece: slice) -> Tensor:
             return origin + torch.tensor(points[piece], dtype=torch.float64).to(way)[:, None, None, None] * way
 
-        return weighted_slope(net, objective, on_the_path, weights, batch, "integrated gradients")
+        return weighted_gradient(net, objective, on_the_path, weights, batch, "integrated gradients")
 
     mean = torch.stack([integral(*one) for one in zip(start, apart, strict=True)])
     found = (mean * apart).sum(1, keepdim=True)

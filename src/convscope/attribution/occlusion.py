@@ -1,6 +1,6 @@
 """Occlusion: cover a part of the picture and see what the network loses.
 
-Zeiler and Fergus (arXiv:1311.2901v3, sec. 4.2, Fig. 7): slide a grey square over the picture and watch the question's
+Zeiler and Fergus (arXiv:1311.2901v3, sec. 4.2, Fig. 7): slide a grey square over the picture and watch the objective's
 score. The map holds, for every pixel, the mean drop of the score over the squares that cover it.
 
 Nearly all of what the network computes is the same for every square. So only what a square can reach is recomputed
@@ -32,7 +32,7 @@ Memory = Annotated[
     "how much memory batches may take, such as '500 MB' or '2 GiB'; by default 32 MiB on a CPU, where more is not "
     "quicker, and a quarter of what is free on a GPU",
 ]
-Fill = Annotated[str, baselines.HELP]
+BaselineOption = Annotated[str, baselines.HELP]
 
 _COARSE = 4
 """Coarse-to-fine begins with every fourth square along y and x ..."""
@@ -49,7 +49,7 @@ def occlusion(
     *,
     patch: Patch = None,
     stride: Stride = None,
-    fill: Fill = "mean",
+    baseline: BaselineOption = "mean",
     approximate: Annotated[
         bool, "compute every fourth square, then the quarter of all where the drop is largest; the error is stated"
     ] = False,
@@ -58,12 +58,12 @@ def occlusion(
     """Measure how far the score drops when a square covers each part of the picture.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), in score: positive where covering lowers it. Raises OptionError for
-    a patch larger than the picture, a stride below 1 or an unknown fill.
+    a patch larger than the picture, a stride below 1 or an unknown baseline.
     """
     squares = squares_over(pixels, patch, stride)
-    amount, covering = budget(memory, pixels.device), baselines.background(net, pixels, fill)
+    amount, covering = budget(memory, pixels.device), baselines.baseline_pixels(net, pixels, baseline)
     rows, columns = squares.grid
-    say(f"patch {squares.patch} px, stride {squares.stride} px, {rows * columns} places, filled with {fill}")
+    say(f"patch {squares.patch} px, stride {squares.stride} px, {rows * columns} places, filled with {baseline}")
     maps: list[Tensor] = []
     with torch.inference_mode(False), torch.no_grad():
         base = objective(net, pixels)

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from ..baselines import HELP, background
+from ..baselines import HELP, baseline_pixels
 from ..batching import in_batches, out_of_memory
 from ..context import say
 from ..errors import OptionError
@@ -42,7 +42,7 @@ Weights = Callable[[int, Held], Tensor]
 def _weighed(net: Net, pixels: Tensor, found: list[Held], align: str, weights: Weights) -> Tensor:
     maps: list[tuple[Layer, Tensor]] = []
     for one in found:
-        weight = torch.stack([weights(place, one) for place in range(len(pixels))]).to(one.activity)
+        weight = torch.stack([weights(position, one) for position in range(len(pixels))]).to(one.activity)
         maps.append((one.layer, (weight[:, :, None, None] * one.activity).sum(1, keepdim=True).clamp(min=0)))
     return laid(maps, pixels, align)
 
@@ -59,7 +59,7 @@ def score_cam(
         bool, "weigh channels by the softmax over their increases, as in the paper, or by the increases themselves"
     ] = True,
     channels: Annotated[int | None, "only the k channels that vary the most over the picture; by default all"] = None,
-    fill: Annotated[str, HELP] = "mean",
+    baseline: Annotated[str, HELP] = "mean",
     seed: Annotated[int, "of the noise that fills"] = 0,
     batch: Batch = 16,
 ) -> Tensor:
@@ -72,17 +72,17 @@ def score_cam(
         raise OptionError(f"channels is at least 1, not {channels}")
     found = held(net, pixels, objective, layer)
     with torch.inference_mode():
-        behind = background(net, pixels, fill, seed=seed)
+        behind = baseline_pixels(net, pixels, baseline, seed=seed)
         clean = objective(net, behind)
 
-        def weigh(place: int, one: Held) -> Tensor:
-            activity = one.activity[place]
+        def weigh(position: int, one: Held) -> Tensor:
+            activity = one.activity[position]
             kept = _with_contrast(activity, channels)
             scores = _masked_scores(
-                net, pixels[place], behind[place], objective, activity[kept], (one.layer, align), batch
+                net, pixels[position], behind[position], objective, activity[kept], (one.layer, align), batch
             )
             weight = activity.new_zeros(len(activity), dtype=clean.dtype)
-            increase = scores - clean[place]
+            increase = scores - clean[position]
             weight[kept] = increase.softmax(0) if softmax else increase
             return weight
 
@@ -146,8 +146,8 @@ def ablation_cam(
     found = held(net, pixels, objective, layer)
     with torch.inference_mode():
 
-        def weigh(place: int, one: Held) -> Tensor:
-            return _drops(net, pixels[place : place + 1], objective, one.layer, batch)
+        def weigh(position: int, one: Held) -> Tensor:
+            return _drops(net, pixels[position : position + 1], objective, one.layer, batch)
 
         result = _weighed(net, pixels, found, align, weigh)
     return result.clone()
@@ -157,11 +157,11 @@ def _drops(net: Net, picture: Tensor, objective: Objective, layer: Layer, batch:
     """Return the drop of the score of a picture (1, c, h, w) without each channel of a layer."""
     readings = tap(net, picture, (layer.name, *objective.layers))
     activity, clean = readings[layer.name], objective.score(readings)
-    active = layer.by_place(activity)[0].flatten(1).any(1).nonzero()[:, 0]
+    active = layer.by_position(activity)[0].flatten(1).any(1).nonzero()[:, 0]
 
     def without(piece: slice) -> Tensor:
         altered = activity.repeat(piece.stop - piece.start, *(1,) * (activity.ndim - 1))
-        layer.by_place(altered)[torch.arange(len(altered), device=altered.device), active[piece]] = 0
+        layer.by_position(altered)[torch.arange(len(altered), device=altered.device), active[piece]] = 0
         return altered
 
     grows = len(active) > 1 and _grows(net, picture, objective, layer, without(slice(0, 2)))
@@ -174,7 +174,7 @@ def _drops(net: Net, picture: Tensor, objective: Objective, layer: Layer, batch:
             net, picture if grows else picture.expand(len(altered), -1, -1, -1), objective, layer, altered
         )
 
-    drops = clean.new_zeros(layer.by_place(activity).shape[1])
+    drops = clean.new_zeros(layer.by_position(activity).shape[1])
     found = list(in_batches(scores, len(active), batch, "Ablation-CAM"))
     if found:
         drops[active] = clean - torch.cat(found)

@@ -30,7 +30,7 @@ from numpy.random import Philox
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..baselines import HELP, background
+from ..baselines import HELP, baseline_pixels
 from ..batching import in_batches
 from ..context import say
 from ..errors import OptionError
@@ -51,7 +51,7 @@ def rise(
     centred: Annotated[
         bool, "the regression of the score on the mask, which has a sign; False: the paper's sum of score x mask"
     ] = True,
-    fill: Annotated[str, HELP] = "mean",
+    baseline: Annotated[str, HELP] = "mean",
     seed: Annotated[int, "what the random masks follow from"] = 0,
     batch: Annotated[int, "how many masked pictures go through the network at once"] = 64,
 ) -> Tensor:
@@ -65,7 +65,7 @@ def rise(
     if masks < 2:
         raise OptionError(f"masks is at least 2, not {masks}: rise(..., masks=2000)")
     with torch.inference_mode():
-        behind = background(net, pixels, fill, seed=seed)
+        behind = baseline_pixels(net, pixels, baseline, seed=seed)
         apart = pixels - behind
         whole = objective(net, pixels)
 
@@ -80,8 +80,8 @@ def rise(
         sums = _Sums(drawn.variance.new_zeros(2, 1 + len(pixels), 1 + drawn.variance.numel()))
         for start, scores, shown in in_batches(work, masks, batch, "rise"):
             sums.add(start, scores, shown)
-        found = (sums.slopes() / drawn.variance.flatten()) if centred else sums.averages(whole, keep)
-        say(f"{masks} masks of {cells} x {cells} cells, {keep:g} of them shown, filled with {fill}")
+        found = (sums.gradients() / drawn.variance.flatten()) if centred else sums.averages(whole, keep)
+        say(f"{masks} masks of {cells} x {cells} cells, {keep:g} of them shown, filled with {baseline}")
         say(_agreement(found, masks))
     return found[0].clone().unflatten(-1, pixels.shape[-2:])[:, None]
 
@@ -107,7 +107,7 @@ class _Sums:
         table = torch.cat([self.table.sum(0, keepdim=True), self.table])
         return table[:, :1, :1], table[:, 1:, :1], table[:, :1, 1:], table[:, 1:, 1:]
 
-    def slopes(self) -> Tensor:
+    def gradients(self) -> Tensor:
         """Return the covariance of scores and masks over all masks and over each half, (3, n, h * w)."""
         count, scores, masks, products = self._parts()
         return (products - scores * masks / count) / (count - 1).clamp(min=1)

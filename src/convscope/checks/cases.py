@@ -13,14 +13,14 @@ from ..context import listen
 from ..drawing.drawings import Heatmap
 from ..errors import NetworkError
 from ..net import Net
-from ..objectives import Objective, ask
+from ..objectives import Objective, as_objective
 from ..registry import Entry, find
-from ..running import Question
+from ..running import ObjectiveLike
 
 
 @dataclass(frozen=True)
 class Case:
-    """A method, its options, a question and pixels (1, c, h, w); `values` (c, h, w) is the map they gave."""
+    """A method, its options, an objective and pixels (1, c, h, w); `values` (c, h, w) is the map they gave."""
 
     entry: Entry
     options: Mapping[str, Any]
@@ -29,10 +29,10 @@ class Case:
     values: Tensor
 
     @classmethod
-    def of(cls, net: Net, heatmap: Heatmap, question: Question = None) -> Case:
+    def of(cls, net: Net, heatmap: Heatmap, objective: ObjectiveLike = None) -> Case:
         """Read back how a map of this network was made.
 
-        `question` is needed where the map's was a function, which no recipe can hold. Raises NetworkError when other
+        `objective` is needed where the map's was a function, which no recipe can hold. Raises NetworkError when other
         weights made the map.
         """
         recipe = heatmap.recipe
@@ -41,12 +41,12 @@ class Case:
                 f"this map was made by {recipe.network} with weights {recipe.weights}, not by {net.name} with "
                 f"{net.digest}: check it with the network that made it"
             )
-        objective = ask(net, recipe.question if question is None else question).at("max")
+        objective = as_objective(net, recipe.objective if objective is None else objective).at("max")
         options = {name: value for name, value in recipe.options.items() if name != "size"}
-        return cls(find(recipe.method), options, objective, net.pixels(heatmap.view), heatmap.values)
+        return cls(find(recipe.method), options, objective, net.pixels(heatmap.picture), heatmap.values)
 
     def again(self, net: Net, pixels: Tensor) -> Tensor:
-        """Make maps (n, c, h, w) of the same question for pixels (n, c, h, w). Raises NetworkError when not finite."""
+        """Make maps (n, c, h, w) of the same objective for pixels (n, c, h, w). Raises NetworkError when not finite."""
         # What the method remarks about these maps is not about the one that is shown.
         with listen():
             maps = self.entry.function(net, pixels, self.objective, **self.options).detach()

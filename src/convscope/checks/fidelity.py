@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..baselines import background
+from ..baselines import baseline_pixels
 from ..batching import in_batches
 from ..context import say
 from ..drawing.drawings import Curve, Heatmap
 from ..errors import OptionError
 from ..net import Net
-from ..objectives import Objective, Probability, ask
-from ..running import Question
+from ..objectives import Objective, Probability, as_objective
+from ..running import ObjectiveLike
 from .cases import Case
 
 First = Literal["most", "least"]
@@ -38,7 +38,7 @@ class Removal:
     """Scores along a path from one picture to another: `shares` of the pixels exchanged, from 0 to 1."""
 
     kind: str
-    question: str
+    objective: str
     shares: tuple[float, ...]
     scores: tuple[float, ...]
 
@@ -58,28 +58,28 @@ def deletion(
     net: Net,
     heatmap: Heatmap,
     *,
-    fill: str = "mean",
+    baseline: str = "mean",
     first: First = "most",
     steps: int = 32,
     seed: int = 0,
     batch: int = 32,
-    of: Question = None,
+    of: ObjectiveLike = None,
 ) -> Removal:
     """Take pixels away, the most important first, and follow the score.
 
     Args:
         net, heatmap: a map and the network that made it.
-        fill: what stands where pixels are taken away, as in `convscope.fills`; the mean colour is the paper's zero.
+        baseline: what replaces removed pixels, as in `convscope.baselines`; the mean colour is the paper's zero.
         first: "most" or "least" important pixels.
         steps: how many steps lead from the whole picture to none of it.
         seed: of the order among pixels of equal importance, which is random, and of the fill where it is noise.
         batch: how many pictures go through the network at once.
-        of: the score; by default the probability of the class that was asked for, or else the question itself.
+        of: the score; by default the probability of the class that was asked for, or else the objective itself.
 
     The importance of a pixel is the map there, colour channels summed; its magnitude where the map is a picture.
     """
     case, objective = _asked(net, heatmap, of)
-    gone = background(net, case.pixels, fill, seed=seed)
+    gone = baseline_pixels(net, case.pixels, baseline, seed=seed)
     order = ranking(importance(case), first=first, seed=seed)
     return _followed("deletion", net, objective, case.pixels, gone, order, steps, batch)
 
@@ -88,24 +88,24 @@ def insertion(
     net: Net,
     heatmap: Heatmap,
     *,
-    fill: str = "blur",
+    baseline: str = "blur",
     first: First = "most",
     steps: int = 32,
     seed: int = 0,
     batch: int = 32,
-    of: Question = None,
+    of: ObjectiveLike = None,
 ) -> Removal:
     """Put pixels into a blurred picture, the most important first, and follow the score.
 
     The options are those of `deletion`; `fill` is what the path begins with.
     """
     case, objective = _asked(net, heatmap, of)
-    start = background(net, case.pixels, fill, seed=seed)
+    start = baseline_pixels(net, case.pixels, baseline, seed=seed)
     order = ranking(importance(case), first=first, seed=seed)
     return _followed("insertion", net, objective, start, case.pixels, order, steps, batch)
 
 
-def _asked(net: Net, heatmap: Heatmap, of: Question) -> tuple[Case, Objective]:
+def _asked(net: Net, heatmap: Heatmap, of: ObjectiveLike) -> tuple[Case, Objective]:
     """Read back a map, and settle the score: a class is scored by its probability."""
     case = Case.of(net, heatmap, of)
     index = case.objective.class_index
@@ -144,13 +144,13 @@ def path_scores(
 
     `start` and `end` are (1, c, h, w), `order` flat indices (h*w,), `counts` how many pixels; returns (len(counts),).
     """
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device)
-    place = place.view(start.shape[-2:])
+    position = torch.empty_like(order)
+    position[order] = torch.arange(len(order), device=order.device)
+    position = position.view(start.shape[-2:])
     numbers = torch.tensor(counts, device=order.device)
 
     def scores(piece: slice) -> Tensor:
-        exchanged = place < numbers[piece, None, None]
+        exchanged = position < numbers[piece, None, None]
         return objective(net, torch.where(exchanged[:, None], end, start))
 
     with torch.inference_mode():
@@ -173,11 +173,11 @@ def curves(
     heatmaps: Sequence[Heatmap],
     *,
     steps: int = 32,
-    deletion_fill: str = "mean",
-    insertion_fill: str = "blur",
+    deletion_baseline: str = "mean",
+    insertion_baseline: str = "blur",
     seed: int = 0,
     batch: int = 32,
-    of: Question = None,
+    of: ObjectiveLike = None,
 ) -> Curve:
     """Draw the deletion and insertion curves of several maps of one picture, with their areas.
 
@@ -187,25 +187,26 @@ def curves(
         raise OptionError("curves draws two lines per map: give at least one")
     series: dict[str, Sequence[float]] = {}
     shares: Sequence[float] = ()
-    question = ""
+    objective = ""
     for map_ in heatmaps:
         name = map_.subtitle.partition(" · ")[0]
-        gone = deletion(net, map_, fill=deletion_fill, steps=steps, seed=seed, batch=batch, of=of)
-        back = insertion(net, map_, fill=insertion_fill, steps=steps, seed=seed, batch=batch, of=of)
+        gone = deletion(net, map_, baseline=deletion_baseline, steps=steps, seed=seed, batch=batch, of=of)
+        back = insertion(net, map_, baseline=insertion_baseline, steps=steps, seed=seed, batch=batch, of=of)
         series[f"{name}, deletion: {gone.auc:.2f}"] = gone.scores
         series[f"{name}, insertion: {back.auc:.2f}"] = back.scores
-        shares, question = gone.shares, gone.question
-    view = heatmaps[0].view
+        shares, objective = gone.shares, gone.objective
+    view = heatmaps[0].picture
     return Curve(
         x=shares,
         series=series,
         recipe=heatmaps[0].recipe,
         title="Pixels taken away and put back, the most important first",
         subtitle=f"{net.name}" + (f" · {view.name}" if view.name else ""),
-        note=f"Deletion fills with {deletion_fill}, insertion starts from {insertion_fill}; the areas after the names. "
+        note=f"Deletion fills with {deletion_baseline}, insertion starts from {insertion_baseline}; the areas after "
+        "the names. "
         "Low is good for deletion, high for insertion.",
         x_label="share of the pixels",
-        y_label=ask(net, question).title(net) if question else "score",
+        y_label=as_objective(net, objective).title(net) if objective else "score",
     )
 
 
@@ -228,10 +229,10 @@ def infidelity(
     *,
     samples: int = 64,
     patch: int | None = None,
-    fill: str = "mean",
+    baseline: str = "mean",
     seed: int = 0,
     batch: int = 32,
-    of: Question = None,
+    of: ObjectiveLike = None,
 ) -> Infidelity:
     """Compare what a map says of covered squares with what covering them does to the score.
 
@@ -239,17 +240,17 @@ def infidelity(
         net, heatmap: a map and the network that made it.
         samples: how many squares, at random places, all wholly inside the picture.
         patch: their side in pixels of the network's input; by default a quarter of it.
-        fill: what covers them, as in `convscope.fills`.
+        baseline: what covers them, as in `convscope.baselines`.
         seed: of the places, and of the fill where it is noise.
         batch: how many pictures go through the network at once.
-        of: the question again, where it was a function.
+        of: the objective again, where it was a function.
 
     A map that is a picture, such as a gradient, predicts the drop I.phi, where I = picture - fill inside the square;
     a map of one number per pixel, which is in score, predicts its sum over the square.
     """
     case = Case.of(net, heatmap, of)
     squares = _squares(case.pixels, samples, patch, seed)
-    covers = case.pixels - background(net, case.pixels, fill, seed=seed)
+    covers = case.pixels - baseline_pixels(net, case.pixels, baseline, seed=seed)
     weights = covers if case.entry.projects else torch.ones_like(case.pixels[:, :1])
     said = (squares.flatten(1).to(case.values) @ (weights[0].to(case.values) * case.values).sum(0).flatten()).double()
 
@@ -299,12 +300,12 @@ def sensitivity(
     samples: int = 8,
     seed: int = 0,
     batch: int = 4,
-    of: Question = None,
+    of: ObjectiveLike = None,
 ) -> float:
     """Return how far the map moves, relative to its length, when every pixel moves by at most `radius`.
 
     The largest of `samples` random movements, uniform in [-radius, radius] per number; 0 for a map that is zero
-    before and after. The question stays that of the map. `of` is the question again, where it was a function.
+    before and after. The objective stays that of the map. `of` is the objective again, where it was a function.
     """
     if samples < 1 or radius < 0:
         raise OptionError(f"samples is at least 1 and radius at least 0, not {samples} and {radius}")

@@ -38,12 +38,12 @@ from ..baselines import blurred
 from ..batching import in_batches
 from ..context import listen, say, track
 from ..data.boxes import Box, Boxed
-from ..data.images import View
+from ..data.images import InputPicture
 from ..drawing.drawings import Drawing, Heatmap, Recipe
 from ..drawing.layout import Sheet, Tile
 from ..errors import DataError, NetworkError, OptionError
 from ..net import Net
-from ..objectives import ask
+from ..objectives import as_objective
 from ..registry import Entry, find
 from ..running import predict
 
@@ -206,13 +206,13 @@ class Localisation(Drawing):
 
         panels = (("pointing", "pointing accuracy"), ("best_box_error", "best box error"), ("lift", "energy lift"))
         figure = Figure(figsize=(10, 1.1 + 0.27 * len(self.rows)), layout="constrained", dpi=150)
-        places = np.arange(len(self.rows))[::-1]
+        positions = np.arange(len(self.rows))[::-1]
         shades = ["#3b6ea8" if row.name in self.recipe.options.get("methods", ()) else "#b8b8c0" for row in self.rows]
         for axes, (name, head) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
             means = [getattr(row, name) for row in self.rows]
             errors = np.nan_to_num([mean.error for mean in means])
-            axes.barh(places, [mean.value for mean in means], xerr=errors, color=shades, error_kw={"lw": 1})
-            axes.set_yticks(places, [row.title for row in self.rows])
+            axes.barh(positions, [mean.value for mean in means], xerr=errors, color=shades, error_kw={"lw": 1})
+            axes.set_yticks(positions, [row.title for row in self.rows])
             axes.set_title(head, fontsize=10, loc="left")
             axes.spines[["top", "right", "left"]].set_visible(False)
             axes.tick_params(length=0)
@@ -230,7 +230,7 @@ class _Ready:
     """A picture as the network sees it, with the class that is asked for."""
 
     boxed: Boxed
-    view: View
+    picture: InputPicture
     number: int
 
 
@@ -274,9 +274,9 @@ def localise(
     judged: dict[str, list[Judgement]] = {name: [] for name in (*makers, *_BASELINES)}
     labels: list[str] = []
     with listen() as remarks:
-        questions = _questions(net, pictures, size, ask_for)
-        for index, group in track(_groups(pictures, questions, batch), "localisation"):
-            ready = [_Ready(one, net.view(one.path, size=size), number) for number, one in group]
+        objectives = _objectives(net, pictures, size, ask_for)
+        for index, group in track(_groups(pictures, objectives, batch), "localisation"):
+            ready = [_Ready(one, net.prepare(one.path, size=size), number) for number, one in group]
             ready = [one for one in ready if _seen(one)]
             labels += [one.boxed.label for one in ready]
             for name, judgements in _judged(net, ready, index, makers, rules, seed):
@@ -285,7 +285,7 @@ def localise(
         raise DataError("no box lies in the part of its picture that the network sees")
     titles = {**{entry.name: entry.title for entry in entries}, **{name: f"{name} (no network)" for name in _BASELINES}}
     rows = tuple(_row(name, titles[name], judgements, labels, rules) for name, judgements in judged.items())
-    return _table(net, rows, pictures, len(labels), questions, rules, size, [entry.name for entry in entries], remarks)
+    return _table(net, rows, pictures, len(labels), objectives, rules, size, [entry.name for entry in entries], remarks)
 
 
 def _table(
@@ -293,7 +293,7 @@ def _table(
     rows: tuple[Row, ...],
     pictures: Sequence[Boxed],
     judged: int,
-    questions: Sequence[int],
+    objectives: Sequence[int],
     rules: Rules,
     size: int | None,
     methods: list[str],
@@ -303,11 +303,11 @@ def _table(
     skipped = len(pictures) - judged
     if skipped:
         remarks = [*remarks, f"{skipped} pictures left out: no box lies in the part that the network sees"]
-    shown = vars(rules) | {"methods": methods, "size": size, "classes": len(set(questions))}
+    shown = vars(rules) | {"methods": methods, "size": size, "classes": len(set(objectives))}
     return Localisation(
         rows=rows,
         title="Where is the thing? Maps and boxes",
-        subtitle=f"{judged:,} pictures, {len(set(questions))} classes · {net.name} at {side} pixels",
+        subtitle=f"{judged:,} pictures, {len(set(objectives))} classes · {net.name} at {side} pixels",
         note="\n".join(
             [
                 "Pointing: the maximum lies in a box, or near one. Box error: the map's box overlaps no true one by "
@@ -330,7 +330,7 @@ def _table(
     )
 
 
-def _questions(net: Net, pictures: Sequence[Boxed], size: int | None, ask_for: Ask) -> list[int]:
+def _objectives(net: Net, pictures: Sequence[Boxed], size: int | None, ask_for: Ask) -> list[int]:
     """Settle the class that is asked for in every picture."""
     known = {name.lower(): index for index, name in enumerate(net.classes) if net.classes.count(name) == 1}
     asked = [known.get(one.label.lower()) if ask_for == "class" else None for one in pictures]
@@ -343,32 +343,32 @@ def _questions(net: Net, pictures: Sequence[Boxed], size: int | None, ask_for: A
         )
     return [
         index if index is not None else int(predict(net, net.read(one.path, size=size))[0].argmax())
-        for one, index in track(list(zip(pictures, asked, strict=True)), "questions")
+        for one, index in track(list(zip(pictures, asked, strict=True)), "objectives")
     ]
 
 
 def _groups(
-    pictures: Sequence[Boxed], questions: Sequence[int], batch: int
+    pictures: Sequence[Boxed], objectives: Sequence[int], batch: int
 ) -> list[tuple[int, list[tuple[int, Boxed]]]]:
-    """Gather numbered pictures of the same question, at most `batch` at once."""
+    """Gather numbered pictures of the same objective, at most `batch` at once."""
     if batch < 1:
         raise OptionError(f"batch is at least 1, not {batch}")
     same: dict[int, list[tuple[int, Boxed]]] = {}
-    for number, (one, index) in enumerate(zip(pictures, questions, strict=True)):
+    for number, (one, index) in enumerate(zip(pictures, objectives, strict=True)):
         same.setdefault(index, []).append((number, one))
     return [(index, group[i : i + batch]) for index, group in same.items() for i in range(0, len(group), batch)]
 
 
 def _seen(one: _Ready) -> bool:
     """Whether a box lies in what the network sees. Raises DataError when one lies outside the picture."""
-    width, height = one.view.original.size
+    width, height = one.picture.original.size
     for left, top, right, bottom in one.boxed.boxes:
         if right <= 0 or bottom <= 0 or left >= width or top >= height:
             raise DataError(
                 f"a box of {one.boxed.path} is ({left:g}, {top:g}, {right:g}, {bottom:g}), outside the picture of "
                 f"{width} x {height} pixels"
             )
-    seen = one.view.box
+    seen = one.picture.box
     return any(
         min(b[2], seen[2]) > max(b[0], seen[0]) and min(b[3], seen[3]) > max(b[1], seen[1]) for b in one.boxed.boxes
     )
@@ -382,7 +382,7 @@ def _makers(net: Net, entries: Sequence[Entry], options: Mapping[str, Mapping[st
         def make(pixels: Tensor, index: int) -> Tensor:
             # What a method remarks on one picture among thousands is not about the table.
             with listen():
-                maps = entry.function(net, pixels, ask(net, index), **options.get(entry.name, {})).detach()
+                maps = entry.function(net, pixels, as_objective(net, index), **options.get(entry.name, {})).detach()
             if not torch.isfinite(maps).all():
                 raise NetworkError(f"{entry.name} gave NaN or infinite values on {net.name}")
             return evidence(maps, signed=entry.signed, projects=entry.projects)
@@ -428,10 +428,10 @@ _BASELINES: dict[str, Callable[[Tensor, Sequence[int], int], Tensor]] = {
 def _judged(
     net: Net, ready: Sequence[_Ready], index: int, makers: Mapping[str, Maker], rules: Rules, seed: int
 ) -> Iterator[tuple[str, list[Judgement]]]:
-    """Make the maps of pictures with one question by every method and baseline, and judge them."""
+    """Make the maps of pictures with one objective by every method and baseline, and judge them."""
     if not ready:
         return
-    pixels = torch.cat([net.pixels(one.view) for one in ready])
+    pixels = torch.cat([net.pixels(one.picture) for one in ready])
     numbers = [one.number for one in ready]
     for name, make in makers.items():
         maps = torch.cat(
@@ -445,8 +445,8 @@ def _judged(
 def _judge(map_: Tensor, one: _Ready, rules: Rules) -> Judgement:
     sigma = rules.smooth * min(map_.shape[-2:])
     values = blurred(map_[None].double(), sigma)[0] if sigma else map_.double()
-    original = one.view.original.size
-    spread = Heatmap(values, one.view, Recipe("", "", "")).spread(original)
+    original = one.picture.original.size
+    spread = Heatmap(values, one.picture, Recipe("", "", "")).spread(original)
     judgement = judge(spread, one.boxed.boxes, rules)
     if not rules.segment:
         return judgement
@@ -458,7 +458,7 @@ def _segment_overlap(map_: np.ndarray, one: _Ready) -> float:
     from ..views.segment import segment_map
 
     try:
-        top, left, bottom, right = segment_map(map_, one.view.original).box
+        top, left, bottom, right = segment_map(map_, one.picture.original).box
     except OptionError:
         return 0.0
     return max(overlap((left, top, right, bottom), box) for box in one.boxed.boxes)

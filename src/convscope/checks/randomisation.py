@@ -31,7 +31,7 @@ from ..drawing.layout import Sheet, Tile
 from ..errors import LayerError, NetworkError, OptionError, nearest
 from ..net import Net
 from ..ranks import rank_correlation
-from ..running import Question
+from ..running import ObjectiveLike
 from .cases import Case
 
 Weights = Literal["he", "reset", "permuted"]
@@ -102,11 +102,11 @@ def randomised(net: Net, layers: Collection[str] | None = None, *, weights: Weig
 
 def weighted_layers(net: Net) -> tuple[str, ...]:
     """List the modules that hold weights of their own, the output's first, the picture's last."""
-    places: dict[str, int] = {}
-    for place, name in enumerate(net.layers):
-        places[name.partition("#")[0]] = place
+    positions: dict[str, int] = {}
+    for position, name in enumerate(net.layers):
+        positions[name.partition("#")[0]] = position
     owners = [
-        (_place(name, places), number, name)
+        (_place(name, positions), number, name)
         for number, (name, module) in enumerate(net.body.named_modules())
         if any(True for _ in module.parameters(recurse=False))
     ]
@@ -115,11 +115,11 @@ def weighted_layers(net: Net) -> tuple[str, ...]:
     return tuple(name for _, _, name in sorted(owners, reverse=True))
 
 
-def _place(name: str, places: dict[str, int]) -> int:
+def _place(name: str, positions: dict[str, int]) -> int:
     """When a module runs; one that is never called itself runs when what holds it does."""
-    while name and name not in places:
+    while name and name not in positions:
         name = name.rpartition(".")[0]
-    return places.get(name, len(places))
+    return positions.get(name, len(positions))
 
 
 def _twin(net: Net) -> Net:
@@ -181,7 +181,7 @@ def cascade(
     independent: bool = False,
     weights: Weights = "he",
     seed: int = 0,
-    of: Question = None,
+    of: ObjectiveLike = None,
 ) -> Cascade:
     """Randomise a network from the output down and follow what becomes of a map.
 
@@ -191,9 +191,9 @@ def cascade(
         stages: how many maps are made; the first stage randomises the output's layer alone, the others equal shares.
         independent: randomise the layers of each stage alone, all others being intact.
         weights, seed: as in `randomised`.
-        of: the question again, where it was a function.
+        of: the objective again, where it was a function.
 
-    The question stays that of the intact map. Raises NetworkError when other weights made the map, OptionError for
+    The objective stays that of the intact map. Raises NetworkError when other weights made the map, OptionError for
     stages below 1.
     """
     case = Case.of(net, heatmap, of)
@@ -240,7 +240,7 @@ def _map_of_random_weights(
 
 
 def _answers(net: Net, case: Case) -> bool:
-    """Whether the question has another answer for the picture than for its mirror image, or for grey."""
+    """Whether the objective has another answer for the picture than for its mirror image, or for grey."""
     pixels = case.pixels
     with torch.inference_mode():
         scores = case.objective(net, torch.cat([pixels, pixels.flip(3), torch.full_like(pixels, 0.5)]))
@@ -258,11 +258,11 @@ def _groups(layers: tuple[str, ...], stages: int) -> list[list[tuple[int, str]]]
     return [numbered[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
-def checked(net: Net, heatmap: Heatmap, *, stages: int = 3, seed: int = 0, of: Question = None) -> Heatmap:
+def checked(net: Net, heatmap: Heatmap, *, stages: int = 3, seed: int = 0, of: ObjectiveLike = None) -> Heatmap:
     """Return a map that carries its randomisation score, in its note and in the recipe's remarks.
 
     It costs `stages` more maps: by default with a random output layer, with the upper half of the layers random, and
-    with all of them. `of` is the question again, where it was a function.
+    with all of them. `of` is the objective again, where it was a function.
     """
     remark = verdict(cascade(net, heatmap, stages=stages, seed=seed, of=of).score)
     recipe = replace(heatmap.recipe, remarks=(*heatmap.recipe.remarks, remark))
@@ -307,7 +307,7 @@ def cascades(
     independent: bool = False,
     weights: Weights = "he",
     seed: int = 0,
-    of: Question = None,
+    of: ObjectiveLike = None,
 ) -> Gallery:
     """Draw maps of one picture by several methods while the network loses its weights: a row per method.
 
@@ -325,7 +325,7 @@ def cascades(
 def drawn(net: Net, found: Sequence[Cascade]) -> Gallery:
     """Draw cascades of one picture, all of the same stages."""
     first = found[0].heatmap
-    picture = Tile(layout.enlarged(to_image(first.view.seen), _TILE))
+    picture = Tile(layout.enlarged(to_image(first.picture.pixels), _TILE))
     rows = [
         (picture if number == 0 else None, _tile(one, 0), *(_tile(one, stage) for stage in range(1, len(one.maps))))
         for number, one in enumerate(found)
@@ -340,7 +340,7 @@ def drawn(net: Net, found: Sequence[Cascade]) -> Gallery:
         content=Sheet(
             title=f"{way}: what remains of each map?",
             rows=tuple(rows),
-            subtitle=f"{first.title} · {net.name}" + (f" · {first.view.name}" if first.view.name else ""),
+            subtitle=f"{first.title} · {net.name}" + (f" · {first.picture.name}" if first.picture.name else ""),
             note="Likeness to the intact map: rank correlation of the numbers · of their magnitudes · structural "
             "similarity. A map that explains what was learnt loses all three. Every map has a colour scale of its own.",
             columns=("picture", "intact", *(f"{'only ' if found[0].independent else 'to '}{name}" for name in names)),

@@ -83,23 +83,23 @@ def check(
     beside maps that no network has made.
     """
     _check_output(out, boxes is not None)
-    place = Path(located(picture))
+    position = Path(located(picture))
     reading = {"mean": mean, "std": std, "classes": classes}
     if boxes is None:
-        if place.is_dir():
-            raise DataError(f"{place} is a folder: name one picture, or say where the things are with --boxes")
+        if position.is_dir():
+            raise DataError(f"{position} is a folder: name one picture, or say where the things are with --boxes")
         with progress():
-            loaded = inputs.load_named(net, weights, epoch, device, [place], **reading)
-            rows, found = _picture(loaded, place, _methods(methods), of, size, stages, steps)
-        _print(f"{place.name} · {loaded.name}", _HEADS, rows)
-        _write_cascades(loaded, found, out or Path(f"{place.stem}-check.png"))
+            loaded = inputs.load_named(net, weights, epoch, device, [position], **reading)
+            rows, found = _picture(loaded, position, _methods(methods), of, size, stages, steps)
+        _print(f"{position.name} · {loaded.name}", _HEADS, rows)
+        _write_cascades(loaded, found, out or Path(f"{position.stem}-check.png"))
         return
     if of is not None:
         raise OptionError("--of is for one picture: with --boxes every picture is asked for its own class")
     with progress():
         loaded = inputs.load_named(net, weights, epoch, device, [], **reading)
         rules = _rules(tolerance, threshold, segment)
-        table = _folder(loaded, place, boxes, _methods(methods), limit, names, size, answer=answer, rules=rules)
+        table = _folder(loaded, position, boxes, _methods(methods), limit, names, size, answer=answer, rules=rules)
     _print(table.title, table.heads, [list(cells) for cells in table.cells()])
     print(f"{table.subtitle}\n{table.note}")
     if out is not None:
@@ -136,13 +136,13 @@ def _picture(
 
     # A class that is settled once costs one pass for all methods.
     single = not net.output.shape
-    question = of if of is not None or single else int(predict(net, net.read(picture, size=size))[0].argmax())
+    objective = of if of is not None or single else int(predict(net, net.read(picture, size=size))[0].argmax())
     rows: list[Row] = []
     found: list[Cascade] = []
     refused: ConvscopeError | None = None
     for name in track(methods, "methods"):
         try:
-            heatmap = explain(net, picture, name, question, size=size)
+            heatmap = explain(net, picture, name, objective, size=size)
             row, cascade = _checks(net, heatmap, stages, steps)
         except ConvscopeError as error:
             refused = error

@@ -73,7 +73,7 @@ SaveValues = Annotated[Path | None, typer.Option(help=f"also write the raw numbe
 Of = Annotated[
     str | None,
     typer.Option(
-        help="the question: class index or name, p(class) for its probability, layer:channel, "
+        help="the objective: class index or name, p(class) for its probability, layer:channel, "
         "layer:channel@row,column, sums; the first choice by default"
     ),
 ]
@@ -88,8 +88,8 @@ def find_all(names: Iterable[str]) -> list[Path]:
     from ..data.images import find_pictures
 
     found: list[Path] = []
-    for place in map(located, names):
-        found += find_pictures(Path(place)) if Path(place).is_dir() else [Path(place)]
+    for position in map(located, names):
+        found += find_pictures(Path(position)) if Path(position).is_dir() else [Path(position)]
     return found
 
 

@@ -108,11 +108,11 @@ def stylize(
     options: dict[str, Any] = {"tile": tile, "strength": strength, "keep_colour": keep_colour}
     failures: list[str] = []
     with progress():
-        place = find_device(device)
+        position = find_device(device)
         for picture, target in track(list(zip(found, targets, strict=True)), "painting pictures"):
             with listen() as remarks:
                 try:
-                    print(paint(picture, style, device=place, **options).save(target))
+                    print(paint(picture, style, device=position, **options).save(target))
                 except OutputError:
                     raise
                 except ConvscopeError as error:
@@ -135,6 +135,6 @@ def _targets(pictures: Sequence[Path], style: Path, out: Path | None) -> list[Pa
         return [target]
     if out is not None and (out.suffix or out.is_file()):
         raise OutputError(f"several pictures are written to a folder: give -o FOLDER, not {out}")
-    place = out or Path(f"convscope-{style.stem}")
-    check_folder(place)
-    return [place / f"{name}.png" for name in inputs.distinct_names(pictures)]
+    position = out or Path(f"convscope-{style.stem}")
+    check_folder(position)
+    return [position / f"{name}.png" for name in inputs.distinct_names(pictures)]

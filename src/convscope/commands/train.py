@@ -55,11 +55,11 @@ def train(
     from ..training.trainer import precision_of, processes
 
     first = os.environ.get("RANK", "0") == "0"
-    with progress() if first else nullcontext(), processes(_device(device)) as place:
+    with progress() if first else nullcontext(), processes(_device(device)) as position:
         run = _run(network, located(data), recipe, names, held_out, seed, epochs=epochs, batch=batch, rate=rate)
         run.folder = out or Path("runs") / network.replace(":", "-")
         run.snapshots = _epochs(snapshots)
-        run.device, run.precision = place, precision_of(precision, place)
+        run.device, run.precision = position, precision_of(precision, position)
         if workers < 0:
             raise OptionError(f"workers is 0 or more, not {workers}")
         run.workers, run.about = workers, about

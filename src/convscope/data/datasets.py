@@ -188,11 +188,11 @@ def _folder(folder: Path) -> Pictures:
 
 
 def _below(folder: Path) -> Iterator[str]:
-    for place, folders, files in os.walk(folder):
+    for position, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for file in files:
             if Path(file).suffix.lower() in SUFFIXES and not file.startswith("."):
-                yield str(Path(place) / file)
+                yield str(Path(position) / file)
 
 
 def _split(pictures: Pictures, share: float, seed: int) -> tuple[Pictures, Pictures]:
@@ -227,29 +227,29 @@ def _torchvision(data: str) -> tuple[Pictures, Pictures | None]:
     takes = inspect.signature(kind.__init__).parameters
     if not folder and "root" in takes:
         raise DataError(f"say where {name} lies: --data torchvision:{name}:FOLDER")
-    place = {"root": folder} if "root" in takes else {}
+    position = {"root": folder} if "root" in takes else {}
     if "train" in takes:
-        return _whole(_opened(kind, name, place, train=True), data), _opened(kind, name, place, train=False)
+        return _whole(_opened(kind, name, position, train=True), data), _opened(kind, name, position, train=False)
     if "split" not in takes:
-        return _whole(_opened(kind, name, place), data), None
+        return _whole(_opened(kind, name, position), data), None
     splits = inspect.getdoc(kind) or ""
-    learn = _whole(_opened(kind, name, place, split="trainval" if "trainval" in splits else "train"), data)
+    learn = _whole(_opened(kind, name, position, split="trainval" if "trainval" in splits else "train"), data)
     for split in _HELD_OUT:
         try:
-            return learn, _opened(kind, name, place, split=split)
+            return learn, _opened(kind, name, position, split=split)
         except DataError:
             continue
     return learn, None
 
 
-def _opened(kind: Any, name: str, place: Mapping[str, str], **options: Any) -> Pictures:
+def _opened(kind: Any, name: str, position: Mapping[str, str], **options: Any) -> Pictures:
     try:
-        data: Any = kind(**place, **options)
+        data: Any = kind(**position, **options)
         labels = _labels(data)
         classes = getattr(data, "classes", None) or range(max(labels) + 1)
     except Exception as error:  # every data set raises its own when files are missing
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise DataError(f"cannot read torchvision's {name} in {place.get('root', '.')}: {reason}") from None
+        raise DataError(f"cannot read torchvision's {name} in {position.get('root', '.')}: {reason}") from None
     shown = tuple(", ".join(c) if isinstance(c, tuple) else str(c) for c in classes)
     return Pictures(_DataSet(data, name), tuple(range(len(data))), tuple(labels), shown)
 
@@ -366,7 +366,7 @@ def batches(
         )
         generator = torch.Generator().manual_seed(prepared.seed % 2**31)
         choices = torch.randint(len(prepared.transforms), (len(sampler) // size + 1,), generator=generator).tolist()
-        order = [(index, choices[place // size]) for place, index in enumerate(sampler)][start * size :]
+        order = [(index, choices[position // size]) for position, index in enumerate(sampler)][start * size :]
     return DataLoader(
         prepared,
         batch_size=size,

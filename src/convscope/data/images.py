@@ -1,6 +1,6 @@
 """Pictures in: from any file, array or tensor to pixels in [0, 1], remembering how they were cut.
 
-`Fit` is a network's preprocessing without the normalisation; `View` is a picture as a network sees it, with the
+`Fit` is a network's preprocessing without the normalisation; `InputPicture` is a picture as a network sees it, with the
 way back to the original.
 """
 
@@ -62,22 +62,22 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class View:
+class InputPicture:
     """A picture and the part of it that a network saw.
 
-    `original` is the picture in RGB or grey; `seen` the network's input, values in [0, 1], shape (c, h, w);
+    `original` is the picture in RGB or grey; `pixels` the network's input, values in [0, 1], shape (c, h, w);
     `box` the seen part (left, top, right, bottom) in pixels of the original.
     """
 
     original: Image.Image
-    seen: np.ndarray
+    pixels: np.ndarray
     box: tuple[float, float, float, float]
     name: str = ""
 
     @property
     def digest(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the pixels that the network saw."""
-        return hashlib.sha256(np.ascontiguousarray(self.seen).tobytes()).hexdigest()[:16]
+        return hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes()).hexdigest()[:16]
 
 
 def open_picture(source: Any, *, name: str = "") -> Image.Image:
@@ -228,7 +228,7 @@ def check_range(low: float, high: float, name: str) -> None:
         raise PictureError(f"{name} holds values from {low:.3g} to {high:.3g}, but pixels are in [0, 1]: {hint}")
 
 
-def view(source: Any, fit: Fit, *, channels: int = 3, name: str = "") -> View:
+def prepare(source: Any, fit: Fit, *, channels: int = 3, name: str = "") -> InputPicture:
     """Read a picture and cut it as a network's preprocessing does, keeping the way back to the original."""
     image = open_picture(source, name=name)
     image = image.convert("L" if channels == 1 else "RGB")
@@ -245,7 +245,7 @@ def view(source: Any, fit: Fit, *, channels: int = 3, name: str = "") -> View:
     pixels = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
     if not name and isinstance(source, (str, Path)):
         name = Path(source).name
-    return View(image, np.ascontiguousarray(pixels), box, name)
+    return InputPicture(image, np.ascontiguousarray(pixels), box, name)
 
 
 def find_pictures(folder: Path) -> list[Path]:

@@ -71,6 +71,6 @@ def paint(values: Array, low: float, high: float, name: str) -> Array:
 
 def distinct(count: int) -> Array:
     """Return colours that are easily told apart, 8-bit RGB (count, 3): hues around the circle, two lightnesses."""
-    place = np.arange(count)
-    hues = 30 + 360 * place / max(count, 1)
-    return np.rint(_srgb(np.where(place % 2, 0.82, 0.62), np.full(count, 0.13), hues) * 255).astype(np.uint8)
+    position = np.arange(count)
+    hues = 30 + 360 * position / max(count, 1)
+    return np.rint(_srgb(np.where(position % 2, 0.82, 0.62), np.full(count, 0.13), hues) * 255).astype(np.uint8)

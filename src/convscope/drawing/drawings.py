@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import outputs
-from ..data.images import View, open_picture, to_image
+from ..data.images import InputPicture, open_picture, to_image
 from ..errors import OptionError, OutputError, PictureError
 from . import colours, layout
 from .layout import Scale, Sheet, Tile
@@ -41,7 +41,7 @@ class Recipe:
     network: str
     weights: str
     pictures: tuple[str, ...] = ()
-    question: str = ""
+    objective: str = ""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     remarks: tuple[str, ...] = ()
     convscope: str = ""
@@ -158,23 +158,23 @@ class Drawing(ABC):
         )
         axes = figure.subplots(len(sheet.rows), count, squeeze=False)
         for number, (line, row) in enumerate(zip(axes, sheet.rows, strict=True)):
-            for place in line:
-                place.set_axis_off()
+            for position in line:
+                position.set_axis_off()
             if sheet.labels:
                 line[0].text(-0.05, 0.5, sheet.labels[number], transform=line[0].transAxes, ha="right", va="center")
             heads = sheet.columns if number == 0 else ()
-            for place, tile, head in zip(line, row, (*heads, *[""] * (count - len(heads))), strict=False):
+            for position, tile, head in zip(line, row, (*heads, *[""] * (count - len(heads))), strict=False):
                 if tile is None:
-                    place.set_title(head, fontsize=8)
+                    position.set_title(head, fontsize=8)
                     continue
-                place.imshow(np.asarray(tile.image.convert("RGB")))
-                place.set_title("\n".join(filter(None, (head, tile.caption))), fontsize=8, wrap=True)
+                position.imshow(np.asarray(tile.image.convert("RGB")))
+                position.set_title("\n".join(filter(None, (head, tile.caption))), fontsize=8, wrap=True)
                 if tile.scale:
                     scale = tile.scale
                     shades = ListedColormap(colours.table(scale.colours) / 255)
                     mappable = ScalarMappable(Normalize(scale.low, scale.high), shades)
                     bar: dict[str, Any] = {"orientation": "horizontal", "fraction": 0.05, "pad": 0.02}
-                    figure.colorbar(mappable, ax=place, label=scale.unit, **bar)
+                    figure.colorbar(mappable, ax=position, label=scale.unit, **bar)
         figure.suptitle("\n".join(filter(None, (sheet.title, sheet.subtitle))), fontsize=10, wrap=True)
         if sheet.note:
             figure.supxlabel(sheet.note, fontsize=7, wrap=True)
@@ -202,12 +202,12 @@ def as_picture(values: np.ndarray) -> tuple[Image.Image, float]:
 class Heatmap(Drawing):
     """A number for every pixel that a network saw.
 
-    `values` is (c, h, w): c = 1, or the colour channels where the map is itself a picture (`projects`). `view` is the
-    picture and the way back to its original; `limit` fixes the colour scale, for maps that are to be compared.
+    `values` is (c, h, w): c = 1, or the colour channels where the map is itself a picture (`projects`). `picture` is
+    the picture and the way back to its original; `limit` fixes the colour scale, for maps that are to be compared.
     """
 
     values: Tensor
-    view: View
+    picture: InputPicture
     recipe: Recipe
     title: str = ""
     subtitle: str = ""
@@ -242,10 +242,10 @@ class Heatmap(Drawing):
 
     def spread(self, size: tuple[int, int]) -> np.ndarray:
         """Return the map (height, width) laid over the whole original picture, NaN where the network saw nothing."""
-        width, height = self.view.original.size
+        width, height = self.picture.original.size
         left, top, right, bottom = (
             round(edge * ratio)
-            for edge, ratio in zip(self.view.box, (size[0] / width, size[1] / height) * 2, strict=True)
+            for edge, ratio in zip(self.picture.box, (size[0] / width, size[1] / height) * 2, strict=True)
         )
         right, bottom = max(right, left + 1), max(bottom, top + 1)
         if (right - left, bottom - top) == self.flat.shape[::-1]:
@@ -264,13 +264,13 @@ class Heatmap(Drawing):
 
     def _fine(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return a size at which no pixel of the map is lost: made smaller as numbers, signs would cancel."""
-        left, _, right, _ = self.view.box
-        ratio = self.flat.shape[1] / ((right - left) * size[0] / self.view.original.width)
+        left, _, right, _ = self.picture.box
+        ratio = self.flat.shape[1] / ((right - left) * size[0] / self.picture.original.width)
         return size if ratio <= 1 else (math.ceil(size[0] * ratio), math.ceil(size[1] * ratio))
 
     def map_image(self, size: tuple[int, int] | None = None) -> Image.Image:
         """Paint the map in its colours over the extent of the original picture; pale grey where nothing was seen."""
-        size = size or self.view.original.size
+        size = size or self.picture.original.size
         fine = self._fine(size)
         if fine != size:
             return self.map_image(fine).resize(size, Image.Resampling.LANCZOS)
@@ -282,15 +282,15 @@ class Heatmap(Drawing):
 
     def overlay(self, size: tuple[int, int] | None = None) -> Image.Image:
         """Lay the map over the picture, by default at the original's resolution; weak values leave it visible."""
-        size = size or self.view.original.size
+        size = size or self.picture.original.size
         fine = self._fine(size)
         if fine != size:
             return self.overlay(fine).resize(size, Image.Resampling.LANCZOS)
         scale, values = self.scale, self.spread(size)
         seen = ~np.isnan(values)
         values = np.nan_to_num(values)
-        method = Image.Resampling.NEAREST if size[0] >= 2 * self.view.original.width else Image.Resampling.LANCZOS
-        picture = self.view.original.convert("L").resize(size, method).convert("RGB")
+        method = Image.Resampling.NEAREST if size[0] >= 2 * self.picture.original.width else Image.Resampling.LANCZOS
+        picture = self.picture.original.convert("L").resize(size, method).convert("RGB")
         base = np.asarray(picture, dtype=np.float32)
         alpha = (0.85 * (np.abs(values) / scale.high).clip(0, 1) ** 0.7)[..., None]
         mixed = base * (1 - alpha) + colours.paint(values, scale.low, scale.high, scale.colours) * alpha
@@ -302,7 +302,7 @@ class Heatmap(Drawing):
         return as_picture(self.numbers()["map"])[0]
 
     def sheet(self) -> Sheet:
-        original = self.view.original
+        original = self.picture.original
         picture = layout.enlarged(original, _SIDE)
         values = self.flat
         own = "" if self.limit is None else ", on a shared scale"
@@ -318,16 +318,16 @@ class Heatmap(Drawing):
         return Sheet(self.title, (tiles,), self.subtitle, self.note)
 
     def _size_caption(self) -> str:
-        width, height = self.view.original.size
-        seen = self.view.seen.shape
+        width, height = self.picture.original.size
+        seen = self.picture.pixels.shape
         whole = f"{width} × {height}"
-        untouched = self.view.box == (0, 0, width, height) and (seen[2], seen[1]) == (width, height)
+        untouched = self.picture.box == (0, 0, width, height) and (seen[2], seen[1]) == (width, height)
         return whole if untouched else f"{whole}, seen at {seen[2]} × {seen[1]}"
 
     def placed(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Put an image of what the network saw where it was seen, on a grey of the original's extent."""
-        ratio = size[0] / self.view.original.width, size[1] / self.view.original.height
-        box = [round(edge * r) for edge, r in zip(self.view.box, ratio * 2, strict=True)]
+        ratio = size[0] / self.picture.original.width, size[1] / self.picture.original.height
+        box = [round(edge * r) for edge, r in zip(self.picture.box, ratio * 2, strict=True)]
         inner = (box[2] - box[0], box[3] - box[1])
         method = Image.Resampling.NEAREST if inner[0] >= 2 * image.width else Image.Resampling.BICUBIC
         canvas = Image.new("RGB", size, (225, 225, 225))

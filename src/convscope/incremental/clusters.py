@@ -59,14 +59,14 @@ class Pair:
         ):
             object.__setattr__(self, name, value)
 
-    def places(self) -> np.ndarray:
+    def positions(self) -> np.ndarray:
         """Return all positions as (place among the rows, place among the columns)."""
         rows, columns = (np.arange(len(members)) for members in self.members)
         return np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
 
-    def numbers(self, places: np.ndarray) -> np.ndarray:
+    def numbers(self, positions: np.ndarray) -> np.ndarray:
         """Return the numbers of positions, counted row by row over the whole picture."""
-        return self.members[0][places[:, 0]] * self.axes[1].count + self.members[1][places[:, 1]]
+        return self.members[0][positions[:, 0]] * self.axes[1].count + self.members[1][positions[:, 1]]
 
     def work(self, works: np.ndarray) -> float:
         """Return the multiplications that these positions take."""

@@ -109,7 +109,7 @@ def _placewise(step: Step, ins: list[Tensor], outs: list[Tensor]) -> Local | Non
         return None
     if step.name == "prelu" and any(isinstance(a, Slot) for a in step.args[1:]):
         return None
-    where = {number: place for place, number in enumerate(step.inputs)}
+    where = {number: position for position, number in enumerate(step.inputs)}
     return Local(lambda parts: step.call(lambda i: parts[where[i]]))
 
 

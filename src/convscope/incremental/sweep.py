@@ -167,14 +167,14 @@ class Sweep:
 
     def _parts(self, pair: Pair, only: np.ndarray | None) -> list[np.ndarray]:
         """Cut the positions of a pair of clusters into batches that fit the memory."""
-        places = pair.places()
+        positions = pair.positions()
         if only is not None:
-            places = places[np.isin(pair.numbers(places), only)]
-        if not len(places):
+            positions = positions[np.isin(pair.numbers(positions), only)]
+        if not len(positions):
             return []
-        batch = max(1, min(len(places), self.memory // 2 // self._bytes(pair)))
+        batch = max(1, min(len(positions), self.memory // 2 // self._bytes(pair)))
         # Batches of equal length: a short last one would cost nearly as much as a full one.
-        return np.array_split(places, -(-len(places) // batch))
+        return np.array_split(positions, -(-len(positions) // batch))
 
     def _bytes(self, pair: Pair) -> int:
         """Estimate what one position needs at the layer that needs most: all parts alive, and what is read."""
@@ -209,10 +209,10 @@ class Sweep:
         return last | dict.fromkeys(self.frontier, len(self.steps))
 
     @torch.no_grad()
-    def _play(self, pair: Pair, places: np.ndarray, covering: Tensor) -> tuple[np.ndarray, dict[int, Tensor]]:
+    def _play(self, pair: Pair, positions: np.ndarray, covering: Tensor) -> tuple[np.ndarray, dict[int, Tensor]]:
         """Play the local part for some positions of a pair of clusters; return the whole layers at the frontier."""
-        rows, columns = (pair.offsets[w][:, places[:, w]] for w in (0, 1))
-        regions = {0: self._covered(pair, places, covering)}
+        rows, columns = (pair.offsets[w][:, positions[:, w]] for w in (0, 1))
+        regions = {0: self._covered(pair, positions, covering)}
         owned = set[int]()
         for number, (step, form) in enumerate(self.steps):
             n = pair.axes[0].order[step.outputs[0]]
@@ -229,16 +229,16 @@ class Sweep:
             for i in {*step.inputs, *step.outputs}:
                 if self.last[i] <= number:
                     del regions[i]
-        numbers = pair.numbers(places)
+        numbers = pair.numbers(positions)
         return numbers, {i: self._laid(i, regions[i]) for i in self.frontier}
 
-    def _covered(self, pair: Pair, places: np.ndarray, covering: Tensor) -> Region:
+    def _covered(self, pair: Pair, positions: np.ndarray, covering: Tensor) -> Region:
         """Cut the pixels around every position out of the picture, and cover them."""
         n = pair.axes[0].order[0]
-        rows, columns = (pair.offsets[w][n, places[:, w]] for w in (0, 1))
+        rows, columns = (pair.offsets[w][n, positions[:, w]] for w in (0, 1))
         height, width = int(pair.sizes[0][n]), int(pair.sizes[1][n])
         value = _windows(self.clean[0][0], rows, columns, height, width)
-        spans = [(pair.lows[w][n, places[:, w]], pair.highs[w][n, places[:, w]]) for w in (0, 1)]
+        spans = [(pair.lows[w][n, positions[:, w]], pair.highs[w][n, positions[:, w]]) for w in (0, 1)]
         for b, (y, x) in enumerate(zip(rows, columns, strict=True)):
             (top, bottom), (left, right) = ((int(low[b]), int(high[b])) for low, high in spans)
             value[b, :, top - y : bottom - y, left - x : right - x] = covering[0, :, top:bottom, left:right]
@@ -353,8 +353,8 @@ def _same(one: np.ndarray, other: np.ndarray) -> bool:
 
 def _windows(base: Tensor, rows: np.ndarray, columns: np.ndarray, height: int, width: int) -> Tensor:
     """Cut windows of one size out of a layer (c, h, w): (positions, c, height, width)."""
-    places = zip(rows.tolist(), columns.tolist(), strict=True)
-    return torch.stack([base[..., y : y + height, x : x + width] for y, x in places])
+    positions = zip(rows.tolist(), columns.tolist(), strict=True)
+    return torch.stack([base[..., y : y + height, x : x + width] for y, x in positions])
 
 
 def _paste(onto: Tensor, region: Region, rows: np.ndarray, columns: np.ndarray) -> None:

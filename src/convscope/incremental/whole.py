@@ -37,13 +37,13 @@ def whole_form(step: Step, clean: Sequence[Tensor]) -> Whole:
             shape = outs[0].shape[1:]
             return Whole(lambda values: values[0].reshape(len(values[0]), *shape))
         if _keeps_pictures_apart(step, ins):
-            where = {number: place for place, number in enumerate(step.inputs)}
+            where = {number: position for position, number in enumerate(step.inputs)}
             return Whole(lambda values: step.call(lambda i: values[where[i]]), macs)
     return Whole(lambda values: _mapped(step, ins, values), macs)
 
 
 def _mapped(step: Step, ins: Sequence[Tensor], values: Sequence[Tensor]) -> Any:
-    where = {number: place for place, number in enumerate(step.inputs)}
+    where = {number: position for position, number in enumerate(step.inputs)}
     single = [value.unsqueeze(1) if _leads(clean) else value for clean, value in zip(ins, values, strict=True)]
 
     def one(*given: Tensor) -> Any:

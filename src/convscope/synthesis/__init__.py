@@ -1,1 +1,1 @@
-"""Pictures made by the network: one optimiser over a start, a shake, a question and steps."""
+"""Pictures made by the network: one optimiser over a start, a transform, an objective and steps."""

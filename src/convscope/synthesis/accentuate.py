@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import registry, rules
-from ..attribution.gradient import slope_at_pixels, weighted_slope
+from ..attribution.gradient import gradient_at_pixels, weighted_gradient
 from ..attribution.integrated import path_points
 from ..baselines import blurred
 from ..context import listen, say
@@ -31,18 +31,18 @@ from ..data.images import to_image
 from ..drawing import colours, layout
 from ..drawing.drawings import Gallery, as_picture, robust_limit
 from ..drawing.layout import Scale, Sheet, Tile, number
-from ..errors import QuestionError, RuleError, SynthesisError
+from ..errors import ObjectiveError, RuleError, SynthesisError
 from ..net import PIXELS, Net
-from ..objectives import ANSWER, Objective, Unit, ask
+from ..objectives import WHOLE_OUTPUT, Objective, Unit, as_objective
 from ..registry import view
-from ..running import Question, footnote, predict, recipe
+from ..running import ObjectiveLike, footnote, predict, recipe
 from ..tapping import tap
 from ..terms import judges_making
 from .ascent import Preview, PreviewEvery, Seed, Steps, Watch, ascend
 from .invert import spread_layers
 from .likeness import Content
-from .parametrizations import Fourier, Start
-from .transforms import shake_for
+from .parametrizations import Fourier, Parametrization
+from .transforms import transform_for
 
 _PUSH = 20.0
 """What strength 1 is, in shares of the layer that is kept per root mean square of change."""
@@ -86,7 +86,7 @@ class Kept:
         return f"likeness in {self.content.layer}"
 
 
-class Change(Start):
+class Change(Parametrization):
     """A photograph and what has been added to it within a window; at first nothing.
 
     `window` (1, 1, h, w) in [0, 1] says how much of a change is let through.
@@ -114,7 +114,7 @@ def accentuate(
     *,
     of: Annotated[
         str | None,
-        "the question: a class, layer:channel, layer:channel@y,x, ...; the network's first choice by default",
+        "the objective: a class, layer:channel, layer:channel@y,x, ...; the network's first choice by default",
     ] = None,
     strength: Annotated[float, "how far: 1 is a little, 3 is much; below 0 towards what silences the unit"] = 1.0,
     keep: Annotated[
@@ -122,7 +122,7 @@ def accentuate(
     ] = None,
     steps: Annotated[int, "how many steps of Adam"] = 60,
     rate: Annotated[float, "Adam's learning rate"] = 0.05,
-    shake: Annotated[
+    transform: Annotated[
         str | None,
         "random changes before every look: none, light, standard, jitter, crops, or parts as 'jitter=8 rotate=10'; by "
         "default light, and none for a unit at a place",
@@ -135,87 +135,89 @@ def accentuate(
 
     For a unit at a place nothing changes beyond its receptive field. The values are `picture` and `accentuated`
     (c, h, w) in [0, 1]; `shares` (1, h, w), what each pixel's change has added to the score, and `around`, the
-    same gathered from its neighbours; `opacity` (1, h, w) in [0, 1]. Raises QuestionError for a question about
+    same gathered from its neighbours; `opacity` (1, h, w) in [0, 1]. Raises ObjectiveError for an objective about
     pictures that are being made, SynthesisError where nothing moves the unit.
     """
-    seen = net.view(picture)
+    seen = net.prepare(picture)
     pixels = net.pixels(seen)
-    question = _question(net, pixels, of)
-    kept = _kept(net, question, keep)
-    window, placed = _window(net, question, pixels)
-    chosen = shake or ("none" if placed else "light")
-    shaken, how = shake_for(chosen, max(pixels.shape[-2:])), Steps(steps, rate=rate)
+    objective = _objective(net, pixels, of)
+    kept = _kept(net, objective, keep)
+    window, placed = _window(net, objective, pixels)
+    chosen = transform or ("none" if placed else "light")
+    shaken, how = transform_for(chosen, max(pixels.shape[-2:])), Steps(steps, rate=rate)
     with listen() as remarks:
         cost = Objective(((1.0, Kept(net, _content(net, pixels, kept))),))
-        weight = strength * _PUSH / _unit(net, question, pixels, strength)
-        watch = Watch(f"accentuating {question.title(net)}", preview, preview_every)
-        asked, start = [question * weight - cost], Change(pixels, window)
-        made = ascend(net, asked, start, shake=shaken, steps=how, seeds=[seed], watch=watch)
-        values = _values(net, question, pixels, made.pixels.clamp(0, 1), window)
-        tiles = _tiles(net, question, values, _looked_at(window))
+        weight = strength * _PUSH / _unit(net, objective, pixels, strength)
+        watch = Watch(f"accentuating {objective.title(net)}", preview, preview_every)
+        asked, start = [objective * weight - cost], Change(pixels, window)
+        made = ascend(net, asked, start, transform=shaken, steps=how, seeds=[seed], watch=watch)
+        values = _values(net, objective, pixels, made.pixels.clamp(0, 1), window)
+        tiles = _tiles(net, objective, values, _looked_at(window))
     options = {"strength": strength, "keep": "pixels" if kept == PIXELS else kept, "weight": weight}
-    options |= {"steps": steps, "rate": rate, "shake": chosen, "decay": _DECAY, "blur": _BLUR, "seed": seed}
+    options |= {"steps": steps, "rate": rate, "transform": chosen, "decay": _DECAY, "blur": _BLUR, "seed": seed}
     subtitle = f"Accentuation · {net.name} · strength {number(strength)}, kept alike in {options['keep']}"
     subtitle += f" · {seen.name}" if seen.name else ""
     sheet = Sheet(
-        _title(net, question, strength), (tiles,), subtitle, footnote(net, registry.VIEWS["accentuate"], remarks)
+        _title(net, objective, strength), (tiles,), subtitle, footnote(net, registry.VIEWS["accentuate"], remarks)
     )
-    return Gallery(sheet, values, recipe(net, "accentuate", [seen], str(question), options, remarks))
+    return Gallery(sheet, values, recipe(net, "accentuate", [seen], str(objective), options, remarks))
 
 
-def _question(net: Net, pixels: Tensor, of: Question) -> Objective:
+def _objective(net: Net, pixels: Tensor, of: ObjectiveLike) -> Objective:
     if of is None and not net.output.shape:
-        of = ANSWER
+        of = WHOLE_OUTPUT
     if of is None:
-        return ask(net, int(predict(net, pixels)[0].argmax()))
-    question = ask(net, of)
-    for _, term in question.terms:
+        return as_objective(net, int(predict(net, pixels)[0].argmax()))
+    objective = as_objective(net, of)
+    for _, term in objective.terms:
         if judges_making(term):
-            raise QuestionError(f"{term} judges a picture that is being made, not a given one: ask for a class or unit")
-    return question
+            raise ObjectiveError(
+                f"{term} judges a picture that is being made, not a given one: ask for a class or unit"
+            )
+    return objective
 
 
-def _kept(net: Net, question: Objective, keep: str | None) -> str:
+def _kept(net: Net, objective: Objective, keep: str | None) -> str:
     """Return the layer that stays alike: by default one at a third of the way to the first layer asked for."""
     if keep is not None:
         return PIXELS if keep == "pixels" else net.layer(keep).name
     order = list(net.layers)
-    first = min(order.index(name) for name in question.layers)
+    first = min(order.index(name) for name in objective.layers)
     earlier = [layer.name for layer in spread_layers(net, len(order)) if order.index(layer.name) < first]
     return earlier[len(earlier) // 3] if earlier else PIXELS
 
 
-def _window(net: Net, question: Objective, pixels: Tensor) -> tuple[Tensor, bool]:
+def _window(net: Net, objective: Objective, pixels: Tensor) -> tuple[Tensor, bool]:
     """Return where the picture may change, (1, 1, h, w), and whether all units have places: only what they see may."""
     window = torch.zeros_like(pixels[:1, :1])
-    for _, term in question.terms:
-        place = term.place if isinstance(term, Unit) and term.channel is not None else None
-        if place is None or place in ("mean", "max"):
+    for _, term in objective.terms:
+        position = term.position if isinstance(term, Unit) and term.channel is not None else None
+        if position is None or position in ("mean", "max"):
             return torch.ones_like(window), False
         layer = net.layer(term.layer)
-        at = place if isinstance(place, tuple) else (layer.grid[0] // 2, layer.grid[1] // 2)
+        at = position if isinstance(position, tuple) else (layer.grid[0] // 2, layer.grid[1] // 2)
         top, left, bottom, right = layer.field.box(at, (pixels.shape[2], pixels.shape[3]))
         window[..., top:bottom, left:right] = 1
     return window, True
 
 
-def _unit(net: Net, question: Objective, pixels: Tensor, strength: float) -> float:
+def _unit(net: Net, objective: Objective, pixels: Tensor, strength: float) -> float:
     """Return the score that counts as one, N |g|_2^2 / |g|_1 of its gradient g by N values.
 
     Raises SynthesisError when there is no gradient.
     """
-    slope = slope_at_pixels(net, pixels, question)
-    if not slope.any() and strength > 0:
+    gradient = gradient_at_pixels(net, pixels, objective)
+    if not gradient.any() and strength > 0:
         try:
             with rules.relu_rule(rules.redirected):
-                slope = slope_at_pixels(net, pixels, question)
+                gradient = gradient_at_pixels(net, pixels, objective)
         except RuleError:
             # Only rectifiers can be redirected.
             pass
-    magnitude = slope.double().abs()
+    magnitude = gradient.double().abs()
     if not magnitude.any():
         raise SynthesisError(
-            f"{question} is silent for this picture and nothing moves it: ask for another unit, or for the layer "
+            f"{objective} is silent for this picture and nothing moves it: ask for another unit, or for the layer "
             "before its rectifier"
         )
     return float(magnitude.numel() * magnitude.square().sum() / magnitude.sum())
@@ -226,10 +228,10 @@ def _content(net: Net, pixels: Tensor, layer: str) -> Content:
         return Content(layer, tap(net, pixels, [layer])[layer])
 
 
-def _values(net: Net, question: Objective, before: Tensor, after: Tensor, window: Tensor) -> dict[str, Tensor]:
-    shares = _shares(net, question, before, after)
+def _values(net: Net, objective: Objective, before: Tensor, after: Tensor, window: Tensor) -> dict[str, Tensor]:
+    shares = _shares(net, objective, before, after)
     with torch.no_grad():
-        ends = question(net, torch.cat([before, after])).double()
+        ends = objective(net, torch.cat([before, after])).double()
     change, total = float(ends[1] - ends[0]), float(shares.double().sum())
     if not change:
         say("the score has not changed: more strength may move it")
@@ -241,7 +243,7 @@ def _values(net: Net, question: Objective, before: Tensor, after: Tensor, window
     return {"picture": before[0], "accentuated": after[0], "shares": shares, "around": around, "opacity": opacity}
 
 
-def _shares(net: Net, question: Objective, before: Tensor, after: Tensor) -> Tensor:
+def _shares(net: Net, objective: Objective, before: Tensor, after: Tensor) -> Tensor:
     """Return what each pixel's change has added to the score, (1, h, w): integrated gradients from the photograph."""
     points, weights = path_points("gauss-legendre", _POINTS)
     way = after - before
@@ -249,8 +251,8 @@ def _shares(net: Net, question: Objective, before: Tensor, after: Tensor) -> Ten
     def on_the_way(piece: slice) -> Tensor:
         return before + torch.tensor(points[piece]).to(way)[:, None, None, None] * way
 
-    slope = weighted_slope(net, question, on_the_way, weights, _BATCH, "what mattered")
-    return (slope * way[0]).sum(0, keepdim=True)
+    gradient = weighted_gradient(net, objective, on_the_way, weights, _BATCH, "what mattered")
+    return (gradient * way[0]).sum(0, keepdim=True)
 
 
 def _around(shares: Tensor, window: Tensor) -> Tensor:
@@ -276,23 +278,23 @@ def _looked_at(window: Tensor) -> tuple[slice, slice]:
     return parts[0], parts[1]
 
 
-def _title(net: Net, question: Objective, strength: float) -> str:
-    title = question.title(net)
+def _title(net: Net, objective: Objective, strength: float) -> str:
+    title = objective.title(net)
     return f"{title[:1].upper()}{title[1:]}: what would {'silence it' if strength < 0 else 'excite it more'} here?"
 
 
-def _answer(net: Net, question: Objective, pixels: Tensor) -> str:
+def _answer(net: Net, objective: Objective, pixels: Tensor) -> str:
     """Write the score of a picture (1, c, h, w), and the probability of a class."""
     with torch.no_grad():
-        score = number(float(question(net, pixels)))
-    index = question.class_index
+        score = number(float(objective(net, pixels)))
+    index = objective.class_index
     if index is None or len(net.output.shape) != 1:
         return f"activity {score}"
     return f"probability {number(float(predict(net, pixels)[0, index]))}, score {score}"
 
 
 def _tiles(
-    net: Net, question: Objective, values: dict[str, Tensor], looked_at: tuple[slice, slice]
+    net: Net, objective: Objective, values: dict[str, Tensor], looked_at: tuple[slice, slice]
 ) -> tuple[Tile, ...]:
     shown = {name: value.float().cpu()[(slice(None), *looked_at)] for name, value in values.items()}
     before, after, opacity = shown["picture"], shown["accentuated"], shown["opacity"]
@@ -301,7 +303,7 @@ def _tiles(
     limit = robust_limit(added)
     scale = Scale("polar", -limit, limit, "score", bool(added.min() < -limit), bool(added.max() > limit))
     painted = Image.fromarray(colours.paint(added, scale.low, scale.high, scale.colours))
-    answers = [_answer(net, question, values[name][None]) for name in ("picture", "accentuated")]
+    answers = [_answer(net, objective, values[name][None]) for name in ("picture", "accentuated")]
     part = "as seen" if shown["picture"].shape == values["picture"].shape else "around what the unit sees"
     tiles = [
         Tile(to_image(before.numpy()), f"the photograph, {part}: {answers[0]}"),

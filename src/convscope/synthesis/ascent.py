@@ -3,8 +3,8 @@
     x  <-  settle( step( x, d score / d x ) )
 
 The loop knows nothing of what is asked (an `Objective`), what the picture is made of (a `Start`) or how it is shaken (a
-`Shake`). It stops the network at the last layer asked for, looks at the loss only every few steps, keeps the best that
-it has seen, and hands that out when it is interrupted or the loss is no longer a number.
+`Transform`). It stops the network at the last layer asked for, looks at the loss only every few steps, keeps the best
+that it has seen, and hands that out when it is interrupted or the loss is no longer a number.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ..errors import OptionError, OutOfMemory, OutputError, RuleError, Synthesis
 from ..net import PIXELS, Net
 from ..objectives import Objective
 from ..tapping import tap
-from .parametrizations import Pixels, Start
-from .transforms import Shake
+from .parametrizations import Parametrization, Pixels
+from .transforms import Transform
 
 Optimiser = Literal["adam", "lbfgs", "ascent"]
 Seed = Annotated[int, "start of all random numbers: the same seed gives the same bytes on a CPU"]
@@ -154,25 +154,25 @@ class _Stop(BaseException):
 
 def ascend(
     net: Net,
-    questions: Sequence[Objective],
-    start: Start,
+    objectives: Sequence[Objective],
+    start: Parametrization,
     *,
-    shake: Shake | None = None,
+    transform: Transform | None = None,
     steps: Steps | None = None,
     seeds: Sequence[int] = (0,),
     tile: int | None = None,
     redirect: bool = True,
     watch: Watch | None = None,
 ) -> Made:
-    """Make pictures that score high: of n pictures, n / len(questions) in a row for every question.
+    """Make pictures that score high: of n pictures, n / len(objectives) in a row for every objective.
 
     Args:
         net: the network; nothing of it is changed.
-        questions: what is asked, for groups of pictures of equal size.
+        objectives: what is asked, for groups of pictures of equal size.
         start: the pictures to begin with.
-        shake: how they are changed at random before every look; not at all by default.
+        transform: how they are changed at random before every look; not at all by default.
         steps: how many steps, and by which optimiser.
-        seeds: one for every picture (or one for all, counted up), for the shakes.
+        seeds: one for every picture (or one for all, counted up), for the transforms.
         tile: the longest side that the network is shown at once, in pixels; larger pictures are seen in tiles.
         redirect: lead gradient past silent rectifiers in the first steps: pictures that excite nothing can move.
         watch: the progress' label and previews.
@@ -181,7 +181,15 @@ def ascend(
     loss is not a number from the start, OptionError for parts that do not go together.
     """
     loop = _Loop(
-        net, questions, start, shake or Shake(), steps or Steps(), list(seeds), tile, redirect, watch or Watch()
+        net,
+        objectives,
+        start,
+        transform or Transform(),
+        steps or Steps(),
+        list(seeds),
+        tile,
+        redirect,
+        watch or Watch(),
     )
     return loop.run()
 
@@ -189,9 +197,9 @@ def ascend(
 @dataclass(eq=False)
 class _Loop:
     net: Net
-    questions: Sequence[Objective]
-    start: Start
-    shake: Shake
+    objectives: Sequence[Objective]
+    start: Parametrization
+    transform: Transform
     steps: Steps
     seeds: list[int]
     tile: int | None
@@ -206,26 +214,26 @@ class _Loop:
         with torch.no_grad():
             first = self.start.pixels()
         self.count, self.device = len(first), first.device
-        if self.count % len(self.questions):
-            raise OptionError(f"{self.count} pictures cannot be shared among {len(self.questions)} questions")
+        if self.count % len(self.objectives):
+            raise OptionError(f"{self.count} pictures cannot be shared among {len(self.objectives)} objectives")
         if self.steps.tidies and not isinstance(self.start, Pixels):
             raise OptionError("decay, blur and small_* work on the pixels themselves: use them with space='pixels'")
-        if self.steps.by == "lbfgs" and self.shake != Shake():
-            raise OptionError("L-BFGS needs a score that stays the same: use shake='none', or the optimiser adam")
+        if self.steps.by == "lbfgs" and self.transform != Transform():
+            raise OptionError("L-BFGS needs a score that stays the same: use transform='none', or the optimiser adam")
         if self.tile is not None and self.tile < 1:
             raise OptionError(f"a tile's side is at least 1 pixel, not {self.tile}")
         if len(self.seeds) != self.count:
             self.seeds = [self.seeds[0] + i for i in range(self.count)]
-        self.asked = [_part(question, of_pixels=False) for question in self.questions]
-        self.wishes = [_part(question, of_pixels=True) for question in self.questions]
-        if not all(question.terms for question in self.asked):
-            raise OptionError("nothing is asked of the network: add a class, a channel or a layer to the question")
-        if not all(question.terms for question in self.wishes):
+        self.asked = [_part(objective, of_pixels=False) for objective in self.objectives]
+        self.terms = [_part(objective, of_pixels=True) for objective in self.objectives]
+        if not all(objective.terms for objective in self.asked):
+            raise OptionError("nothing is asked of the network: add a class, a channel or a layer to the objective")
+        if not all(objective.terms for objective in self.terms):
             # What is wished of some pictures is wished, with no weight, of all.
-            some = next((question for question in self.wishes if question.terms), None)
-            self.wishes = [q if q.terms else some * 0.0 for q in self.wishes] if some else []
-        self.layers = list(dict.fromkeys(name for question in self.asked for name in question.layers))
-        self.drawn = self.shake.draw(self.seeds, self.steps.count)
+            some = next((objective for objective in self.terms if objective.terms), None)
+            self.terms = [q if q.terms else some * 0.0 for q in self.terms] if some else []
+        self.layers = list(dict.fromkeys(name for objective in self.asked for name in objective.layers))
+        self.drawn = self.transform.draw(self.seeds, self.steps.count)
         self.best = torch.full((self.count,), -torch.inf, dtype=torch.float64)
         self.kept = self.start.snapshot()
         self.moved = torch.zeros(self.count, dtype=torch.bool)
@@ -269,18 +277,18 @@ class _Loop:
             with torch.no_grad():
                 scores = self._score(self.asked, tap(self.net, pixels, self.layers))
         with torch.no_grad():
-            return scores + self._score(self.wishes, {PIXELS: pixels}) if self.wishes else scores
+            return scores + self._score(self.terms, {PIXELS: pixels}) if self.terms else scores
 
     # One evaluation -----------------------------------------------------------------------------------------------
 
     def _gradient(self) -> Tensor:
         """Look at the pictures once; return the gradient of the scores' sum by the free numbers."""
         pixels = self.start.pixels()
-        seen = self.shake(pixels, self.drawn[self.done])
+        seen = self.transform(pixels, self.drawn[self.done])
         below, scores = self._below(seen.detach())
         outputs, gradients = [seen], [below]
-        if self.wishes:
-            wished = self._score(self.wishes, {PIXELS: pixels})
+        if self.terms:
+            wished = self._score(self.terms, {PIXELS: pixels})
             outputs, gradients = [seen, wished], [below, torch.ones_like(wished)]
             scores = scores + wished.detach()
         (gradient,) = torch.autograd.grad(outputs, [self.start.free], gradients)
@@ -324,14 +332,14 @@ class _Loop:
         (below,) = torch.autograd.grad(scores.sum(), leaf)
         return below, scores.detach()
 
-    def _score(self, questions: Sequence[Objective], readings: dict[str, Tensor], views: int = 1) -> Tensor:
+    def _score(self, objectives: Sequence[Objective], readings: dict[str, Tensor], views: int = 1) -> Tensor:
         """Return one score per picture from readings of all of them, each in `views` copies."""
-        if len(questions) == 1 and views == 1:
-            return questions[0].score(readings)
+        if len(objectives) == 1 and views == 1:
+            return objectives[0].score(readings)
         # split's backward is one concatenation: a slice's would write the whole batch anew for every group.
-        parts = {name: value.split(len(value) // len(questions)) for name, value in readings.items()}
+        parts = {name: value.split(len(value) // len(objectives)) for name, value in readings.items()}
         scores = [
-            question.score({name: value[i] for name, value in parts.items()}) for i, question in enumerate(questions)
+            objective.score({name: value[i] for name, value in parts.items()}) for i, objective in enumerate(objectives)
         ]
         return torch.cat(scores).view(-1, views).mean(1)
 
@@ -459,9 +467,9 @@ class _Loop:
             free.copy_(mean + away)
 
 
-def _part(question: Objective, *, of_pixels: bool) -> Objective:
+def _part(objective: Objective, *, of_pixels: bool) -> Objective:
     """Return the terms about the picture itself, or those about the network."""
-    return Objective(tuple((w, term) for w, term in question.terms if (term.layer == PIXELS) == of_pixels))
+    return Objective(tuple((w, term) for w, term in objective.terms if (term.layer == PIXELS) == of_pixels))
 
 
 def _above(values: Tensor, percent: float) -> Tensor:
@@ -524,9 +532,9 @@ class _Tiles:
 
     def _fading(self, tile: slice, around: slice) -> Tensor:
         """Return how much a tile counts along its length: neighbours' shares add up to 1."""
-        places, width = torch.arange(around.start, around.stop, dtype=torch.float64) + 0.5, 2 * self.margin or 1
-        rising = ((places - tile.start) / width + 0.5) if around.start < tile.start else torch.ones(len(places))
-        falling = ((tile.stop - places) / width + 0.5) if around.stop > tile.stop else torch.ones(len(places))
+        positions, width = torch.arange(around.start, around.stop, dtype=torch.float64) + 0.5, 2 * self.margin or 1
+        rising = ((positions - tile.start) / width + 0.5) if around.start < tile.start else torch.ones(len(positions))
+        falling = ((tile.stop - positions) / width + 0.5) if around.stop > tile.stop else torch.ones(len(positions))
         return rising.clamp(0, 1) * falling.clamp(0, 1)
 
 

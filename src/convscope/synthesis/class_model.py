@@ -22,16 +22,16 @@ from ..context import listen
 from ..data.images import to_image
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile, enlarged, in_rows, number
-from ..errors import OptionError, QuestionError
+from ..errors import ObjectiveError, OptionError
 from ..net import Net
-from ..objectives import Objective, ask
+from ..objectives import Objective, as_objective
 from ..registry import view
 from ..running import footnote, predict, recipe
 from ..terms import Penalty
 from .ascent import Preview, PreviewEvery, Seed, Steps, Watch, ascend
 from .many import Settings, make_many, refuse_dead, settle_settings
 from .parametrizations import Pixels
-from .presets import OptimiserOption, Preset, RateOption, ShakeOption, SpaceOption, StepsOption
+from .presets import OptimiserOption, Preset, RateOption, SpaceOption, StepsOption, TransformOption
 
 _PRESETS = {
     "clear": Preset("fourier", "standard", Steps(256, rate=0.02), start="zero", spread=0.0, bounded=False),
@@ -59,7 +59,7 @@ def class_model(
         Literal["clear", "paper"], "clear changes the spectrum and is shaken; paper changes pixels and is not"
     ] = "clear",
     space: SpaceOption = None,
-    shake: ShakeOption = None,
+    transform: TransformOption = None,
     steps: StepsOption = None,
     rate: RateOption = None,
     optimiser: OptimiserOption = None,
@@ -72,19 +72,21 @@ def class_model(
 
     Returns a Gallery with the models (n, c, h, w), the mean added and not cut to [0, 1], the pictures shown of them, in
     [0, 1] and with more contrast, their scores and lambdas.
-    Raises QuestionError for what is no class, OptionError for an unknown preset or a lambda below 0.
+    Raises ObjectiveError for what is no class, OptionError for an unknown preset or a lambda below 0.
     """
     if preset not in _PRESETS:
         raise OptionError(f"there is no preset {preset!r} of class models; there are 'clear' and 'paper'")
     if l2 is not None and not l2 >= 0:
         raise OptionError(f"l2 is the paper's lambda, at least 0, not {l2}")
     classes = _classes(net, of)
-    chosen = settle_settings(_PRESETS[preset], space=space, shake=shake, steps=steps, rate=rate, optimiser=optimiser)
+    chosen = settle_settings(
+        _PRESETS[preset], space=space, transform=transform, steps=steps, rate=rate, optimiser=optimiser
+    )
     settings = Settings(chosen, seed, batch, Watch("class model", preview, preview_every))
     with listen() as remarks:
-        lambdas = [_fitting(net, question) if l2 is None else l2 for question in classes]
+        lambdas = [_fitting(net, objective) if l2 is None else l2 for objective in classes]
         penalty = Objective(((1.0, Penalty("l2", net.mean)),))
-        asked = [question - penalty * weight for question, weight in zip(classes, lambdas, strict=True)]
+        asked = [objective - penalty * weight for objective, weight in zip(classes, lambdas, strict=True)]
         made, settings = make_many(net, asked, settings)
         refuse_dead(net, asked, made)
     pictures = {i: _in_contrast(net, one.pixels[0]) for i, one in sorted(made.items())}
@@ -113,30 +115,30 @@ def _sheet(net: Net, classes: list[Objective], tiles: list[Tile], settings: Sett
 def _classes(net: Net, of: str | int | Sequence[str | int]) -> list[Objective]:
     pieces = [of] if isinstance(of, (str, int)) else of
     texts = [part for piece in pieces for part in (piece.split(";") if isinstance(piece, str) else [piece])]
-    found = [ask(net, text) for text in texts]
-    for text, question in zip(texts, found, strict=True):
-        if question.class_index is None:
-            raise QuestionError(f"{text!r} is not a class: class_model is asked for classes, maximize for other units")
+    found = [as_objective(net, text) for text in texts]
+    for text, objective in zip(texts, found, strict=True):
+        if objective.class_index is None:
+            raise ObjectiveError(f"{text!r} is not a class: class_model is asked for classes, maximize for other units")
     return found
 
 
-def _index(question: Objective) -> int:
-    assert question.class_index is not None
-    return question.class_index
+def _index(objective: Objective) -> int:
+    assert objective.class_index is not None
+    return objective.class_index
 
 
-def _fitting(net: Net, question: Objective) -> float:
-    """Return the lambda at which a score linear with the slope found would be a picture of modest contrast.
+def _fitting(net: Net, objective: Objective) -> float:
+    """Return the lambda at which a score linear with the gradient found would be a picture of modest contrast.
 
-    The slope is taken after a few steps without penalty: at the zero image many networks are hardly awake.
+    The gradient is taken after a few steps without penalty: at the zero image many networks are hardly awake.
     """
     mean = torch.tensor(net.mean, device=net.device)[None, :, None, None].expand(1, net.channels, *net.size)
     few = Steps(8, by="ascent", scaling="mean", rate=0.02)
     with listen():
-        reached = ascend(net, [question], Pixels(mean, bounded=False), steps=few, watch=Watch("weighing"))
+        reached = ascend(net, [objective], Pixels(mean, bounded=False), steps=few, watch=Watch("weighing"))
     pixels = reached.finished().pixels.requires_grad_()
-    (slope,) = torch.autograd.grad(question(net, pixels).sum(), pixels)
-    return float(slope.square().mean().sqrt()) / (2 * _CONTRAST)
+    (gradient,) = torch.autograd.grad(objective(net, pixels).sum(), pixels)
+    return float(gradient.square().mean().sqrt()) / (2 * _CONTRAST)
 
 
 def _in_contrast(net: Net, model: Tensor) -> tuple[Tensor, float]:
@@ -148,8 +150,8 @@ def _in_contrast(net: Net, model: Tensor) -> tuple[Tensor, float]:
     return (mean + away * factor).clamp(0, 1), factor
 
 
-def _tile(net: Net, question: Objective, weight: float, picture: Tensor, factor: float) -> Tile:
-    index = _index(question)
+def _tile(net: Net, objective: Objective, weight: float, picture: Tensor, factor: float) -> Tile:
+    index = _index(objective)
     chance = float(predict(net, picture[None])[0, index])
     return Tile(
         enlarged(to_image(picture.float().cpu().numpy()), 280),

@@ -22,11 +22,11 @@ from torch.nn import functional as F
 
 from .. import outputs, registry
 from ..context import listen, say, track
-from ..data.images import View, open_picture
+from ..data.images import InputPicture, open_picture
 from ..drawing.drawings import Film, Picture, Recipe, read_recipe
-from ..errors import LayerError, OptionError, OutputError, QuestionError, SynthesisError
+from ..errors import LayerError, ObjectiveError, OptionError, OutputError, SynthesisError
 from ..net import Layer, Net
-from ..objectives import Objective, Term, Unit, ask
+from ..objectives import Objective, Term, Unit, as_objective
 from ..registry import view
 from ..running import footnote, recipe
 from ..tapping import tap
@@ -34,7 +34,7 @@ from ..terms import Energy
 from .ascent import Made, Preview, PreviewEvery, Seed, Steps, Watch, ascend
 from .likeness import placed_layer, scale_to
 from .parametrizations import Pixels
-from .transforms import Shake
+from .transforms import Transform
 
 _AT_ONCE = 4096
 """Places that are compared with a guide at once: all those of a large layer would not fit."""
@@ -57,11 +57,11 @@ class Guided:
 
     def read(self, activity: Tensor) -> Tensor:
         """Return one number per picture, (n, c, h, w) to (n,)."""
-        places = activity.flatten(2).transpose(1, 2)
+        positions = activity.flatten(2).transpose(1, 2)
         with torch.no_grad():
-            parts = places.detach().split(_AT_ONCE, dim=1)
+            parts = positions.detach().split(_AT_ONCE, dim=1)
             likest = torch.cat([(part @ self.guide.T).argmax(2) for part in parts], 1)
-        return (places * self.guide[likest]).sum(2).mean(1)
+        return (positions * self.guide[likest]).sum(2).mean(1)
 
     def __str__(self) -> str:
         return f"guided({self.layer}, {self.name})"
@@ -112,7 +112,7 @@ def dream(
     """Raise what a layer sees in a picture, from coarse to fine, until anybody can see it.
 
     The picture keeps its size and aspect; its values are (c, h, w) in [0, 1]. With `zoom` it becomes a film. Raises
-    OptionError for options that do not go together, QuestionError for a question about one place, OutputError for a
+    OptionError for options that do not go together, ObjectiveError for an objective about one place, OutputError for a
     folder that holds another film, SynthesisError when no gradient reaches the picture.
     """
     with listen() as remarks:
@@ -169,9 +169,9 @@ def octave_sizes(height: int, width: int, count: int, scale: float) -> list[tupl
 # What is asked ----------------------------------------------------------------------------------------------------
 
 
-def _seen(net: Net, picture: Any, size: int | None) -> View:
+def _seen(net: Net, picture: Any, size: int | None) -> InputPicture:
     """Open a picture at its own size and aspect, or with its longer side scaled to `size`."""
-    image = net.view(picture).original if isinstance(picture, Tensor) else open_picture(picture)
+    image = net.prepare(picture).original if isinstance(picture, Tensor) else open_picture(picture)
     image = image.convert("L" if net.channels == 1 else "RGB")
     if size is not None and size < 1:
         raise OptionError(f"size is the dream's longer side in pixels, at least 1, not {size}")
@@ -181,7 +181,7 @@ def _seen(net: Net, picture: Any, size: int | None) -> View:
     if ratio < 1:
         say(f"dreamt at {image.width} × {image.height} pixels; the picture has {whole[0]} × {whole[1]}")
     name = Path(picture).name if isinstance(picture, (str, Path)) else ""
-    return View(image, _values(image), (0, 0, *image.size), name)
+    return InputPicture(image, _values(image), (0, 0, *image.size), name)
 
 
 def _values(image: Image.Image) -> np.ndarray:
@@ -190,18 +190,20 @@ def _values(image: Image.Image) -> np.ndarray:
     return values[None] if values.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
-def _asked(net: Net, of: str | int | Objective | None, layer: str | None, guide: Any) -> tuple[Objective, list[View]]:
+def _asked(
+    net: Net, of: str | int | Objective | None, layer: str | None, guide: Any
+) -> tuple[Objective, list[InputPicture]]:
     """Settle what is raised, and which picture guides it."""
     if of is not None and (layer is not None or guide is not None):
         raise OptionError("of says all of what is raised; layer and guide are for energy: give of, or layer and guide")
     if of is not None:
-        terms = [(weight, _raised(net, term)) for weight, term in ask(net, of).terms]
+        terms = [(weight, _raised(net, term)) for weight, term in as_objective(net, of).terms]
         return Objective(tuple(terms)), []
     chosen = dreaming_layer(net) if layer is None else net.layer(layer)
     if guide is None:
         return Objective(((1.0, Energy(chosen.name)),)), []
     chosen = placed_layer(net, chosen.name, "a guide")
-    seen = net.view(guide)
+    seen = net.prepare(guide)
     with torch.no_grad():
         activity = tap(net, net.pixels(seen), [chosen.name])[chosen.name]
     return Objective(((1.0, Guided(chosen.name, activity[0].flatten(1).T, seen.name or "a picture")),)), [seen]
@@ -210,8 +212,8 @@ def _asked(net: Net, of: str | int | Objective | None, layer: str | None, guide:
 def _raised(net: Net, term: Term) -> Term:
     if isinstance(term, Unit) and term.channel is None:
         return Energy(term.layer)
-    if isinstance(term, Unit) and (isinstance(term.place, tuple) or term.place == "centre"):
-        raise QuestionError(
+    if isinstance(term, Unit) and (isinstance(term.position, tuple) or term.position == "centre"):
+        raise ObjectiveError(
             f"a dream is seen at several sizes, and {term} is a place at one: ask for {term.layer}:{term.channel}"
         )
     return term
@@ -305,7 +307,7 @@ class _Dreamer:
             self.net,
             [self.asked],
             start,
-            shake=Shake(roll=roll),
+            transform=Transform(roll=roll),
             steps=self.steps,
             seeds=[self.seed + frame * self.octaves + octave],
             tile=self.tile,

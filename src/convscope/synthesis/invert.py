@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from .. import registry
 from ..context import listen, say
-from ..data.images import View, to_image
+from ..data.images import InputPicture, to_image
 from ..drawing import layout
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile
@@ -129,7 +129,7 @@ def invert(
     if space not in ("fourier", "pixels") or optimiser not in _RATES:
         raise OptionError(f"space is fourier or pixels, optimiser lbfgs or adam, not {space!r} and {optimiser!r}")
     how = Steps(steps, by=optimiser, rate=_RATES[optimiser] if rate is None else rate)
-    seen = net.view(picture)
+    seen = net.prepare(picture)
     chosen = [net.layer(name) for name in layers] if layers else spread_layers(net)
     priors = [_prior(net, layer, strength, beta) for layer in chosen]
     with listen() as remarks:
@@ -218,10 +218,10 @@ def _invert_each(
     grey = torch.full_like(pixels, 0.5).repeat(len(seeds), 1, 1, 1)
     inversions = list[Tensor]()
     for target, prior in zip(targets, priors, strict=True):
-        question = Objective(((-1.0, target), (-1.0, prior)))
+        objective = Objective(((-1.0, target), (-1.0, prior)))
         start = begin(space, grey, list(seeds))
         watch = Watch(f"inverting {target.layer or 'the output'}", *shown)
-        made = ascend(net, [question], start, steps=how, seeds=seeds, redirect=False, watch=watch)
+        made = ascend(net, [objective], start, steps=how, seeds=seeds, redirect=False, watch=watch)
         inversions.append(made.pixels)
         if made.interrupted:
             break
@@ -238,7 +238,12 @@ def errors(net: Net, target: Content, pixels: Tensor) -> Tensor:
 
 
 def _sheet(
-    net: Net, seen: View, chosen: Sequence[Layer], values: dict[str, Tensor], seeds: Sequence[int], remarks: list[str]
+    net: Net,
+    seen: InputPicture,
+    chosen: Sequence[Layer],
+    values: dict[str, Tensor],
+    seeds: Sequence[int],
+    remarks: list[str],
 ) -> Sheet:
     inversions, found = values["inversions"].float().cpu(), values["errors"].cpu()
     names = [layer.name or "output" for layer in chosen[: len(inversions)]]

@@ -72,10 +72,10 @@ def placed_layer(net: Net, name: str, purpose: str) -> Layer:
     """Return a layer with channels and places, or raise LayerError that says what it is needed for."""
     layer = net.layer(name)
     if not layer.spatial:
-        with_places = [other.name for other in net.layers.values() if other.spatial and other.leaf]
+        spatial_only = [other.name for other in net.layers.values() if other.spatial and other.leaf]
         raise LayerError(
             f"{purpose} needs a layer with places, and {layer.name or 'the output'} of {net.name} has shape "
-            f"{layer.shape}: name another, as {nearest(name, with_places)}"
+            f"{layer.shape}: name another, as {nearest(name, spatial_only)}"
         )
     return layer
 

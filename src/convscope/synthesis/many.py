@@ -17,7 +17,7 @@ from ..objectives import Objective
 from .ascent import Made, Optimiser, Steps, Watch, ascend
 from .parametrizations import Space, begin
 from .presets import Preset
-from .transforms import shake_for
+from .transforms import transform_for
 
 _BATCHES = (1, 4, 16)
 _ON_GPU = 64
@@ -41,7 +41,7 @@ class Settings:
         return {
             "space": self.preset.space,
             "start": self.preset.start,
-            "shake": self.preset.shake,
+            "transform": self.preset.transform,
             **told,
             **other,
             "spread": self.preset.spread,
@@ -53,7 +53,7 @@ class Settings:
     def summary(self, net: Net) -> str:
         """Say in one line how pictures are made."""
         steps, size = self.preset.steps, f"{net.size[1]} × {net.size[0]}"
-        shaken = "not shaken" if self.preset.shake == "none" else f"shake {self.preset.shake}"
+        shaken = "not shaken" if self.preset.transform == "none" else f"transform {self.preset.transform}"
         return (
             f"{net.name} · {size} · {self.preset.space} from {self.preset.start}, {shaken}, {steps.count} steps of "
             f"{steps.by} at {steps.rate:.3g} · seed {self.seed}"
@@ -65,7 +65,7 @@ def settle_settings(
     *,
     space: Space | None = None,
     start: str | None = None,
-    shake: str | None = None,
+    transform: str | None = None,
     steps: int | None = None,
     rate: float | None = None,
     optimiser: Optimiser | None = None,
@@ -74,10 +74,10 @@ def settle_settings(
 
     L-BFGS is not shaken unless that is asked for, and takes steps of its own length.
     """
-    given = {"space": space, "start": start, "shake": shake}
+    given = {"space": space, "start": start, "transform": transform}
     found = replace(preset, **{key: value for key, value in given.items() if value is not None})
     if optimiser == "lbfgs" and preset.steps.by != "lbfgs":
-        found = replace(found, shake=shake or "none", steps=replace(found.steps, rate=1.0))
+        found = replace(found, transform=transform or "none", steps=replace(found.steps, rate=1.0))
     numbers = {"count": steps, "rate": rate, "by": optimiser}
     changed: dict[str, Any] = {key: value for key, value in numbers.items() if value is not None}
     return replace(found, steps=replace(found.steps, **changed))
@@ -99,55 +99,55 @@ def first_pictures(net: Net, settings: Settings, count: int) -> Tensor:
 
 
 def make_many(
-    net: Net, questions: Sequence[Objective], settings: Settings, *, copies: int = 1
+    net: Net, objectives: Sequence[Objective], settings: Settings, *, copies: int = 1
 ) -> tuple[dict[int, Made], Settings]:
-    """Make `copies` pictures for every question, (copies, c, h, w) each, by the question's place.
+    """Make `copies` pictures for every objective, (copies, c, h, w) each, by the objective's place.
 
     Also returns the settings with the batch used. A picture depends on the seed and its place among the copies, not on
     what else is made. When interrupted, only what was begun is returned.
     """
-    groups = _of_one_depth(questions)
-    largest = [questions[i] for i in max(groups, key=len)]
+    groups = _of_one_depth(objectives)
+    largest = [objectives[i] for i in max(groups, key=len)]
     if settings.batch is None:
         settings = replace(settings, batch=_measured_batch(net, largest, settings, copies))
     made: dict[int, Made] = {}
-    for places in groups:
-        for part in _group(net, questions, places, settings, copies, len(made)):
+    for positions in groups:
+        for part in _group(net, objectives, positions, settings, copies, len(made)):
             made |= part
             if any(one.interrupted for one in part.values()):
-                left = len(questions) - len(made)
-                say(f"{left} of {len(questions)} were not begun" if left else "")
+                left = len(objectives) - len(made)
+                say(f"{left} of {len(objectives)} were not begun" if left else "")
                 return made, settings
     return made, settings
 
 
 def _group(
-    net: Net, questions: Sequence[Objective], places: list[int], settings: Settings, copies: int, before: int
+    net: Net, objectives: Sequence[Objective], positions: list[int], settings: Settings, copies: int, before: int
 ) -> Iterator[dict[int, Made]]:
     """Make the pictures of one group, batch by batch, `before` having been made."""
     own = settings.watch.label
 
     def work(piece: slice) -> dict[int, Made]:
-        some = places[piece]
-        label = f"{own}, {before + piece.stop} of {len(questions)}" if len(questions) > len(some) else own
-        asked = [questions[i] for i in some]
+        some = positions[piece]
+        label = f"{own}, {before + piece.stop} of {len(objectives)}" if len(objectives) > len(some) else own
+        asked = [objectives[i] for i in some]
         together = _batch(net, asked, settings, copies, replace(settings.watch, label=label))
         return dict(zip(some, _parts(together, len(some)), strict=True))
 
     assert settings.batch is not None
-    yield from in_batches(work, len(places), settings.batch, own)
+    yield from in_batches(work, len(positions), settings.batch, own)
 
 
-def _of_one_depth(questions: Sequence[Objective]) -> list[list[int]]:
-    """Group questions by the layers they read: what is made together runs the network as far as any of it asks."""
+def _of_one_depth(objectives: Sequence[Objective]) -> list[list[int]]:
+    """Group objectives by the layers they read: what is made together runs the network as far as any of it asks."""
     groups: dict[tuple[str, ...], list[int]] = {}
-    for place, question in enumerate(questions):
-        groups.setdefault(question.layers, []).append(place)
+    for position, objective in enumerate(objectives):
+        groups.setdefault(objective.layers, []).append(position)
     return list(groups.values())
 
 
-def _batch(net: Net, questions: Sequence[Objective], settings: Settings, copies: int, watch: Watch) -> Made:
-    seeds = [settings.seed + i for i in range(copies)] * len(questions)
+def _batch(net: Net, objectives: Sequence[Objective], settings: Settings, copies: int, watch: Watch) -> Made:
+    seeds = [settings.seed + i for i in range(copies)] * len(objectives)
     preset = settings.preset
     start = begin(
         preset.space,
@@ -156,12 +156,12 @@ def _batch(net: Net, questions: Sequence[Objective], settings: Settings, copies:
         spread=preset.spread,
         bounded=preset.bounded,
     )
-    shake = shake_for(preset.shake, min(net.size))
-    return ascend(net, questions, start, shake=shake, steps=preset.steps, seeds=seeds, watch=watch)
+    transform = transform_for(preset.transform, min(net.size))
+    return ascend(net, objectives, start, transform=transform, steps=preset.steps, seeds=seeds, watch=watch)
 
 
 def _parts(made: Made, count: int) -> list[Made]:
-    """Take the pictures of a batch apart by question."""
+    """Take the pictures of a batch apart by objective."""
     copies = len(made.pixels) // count
     return [
         replace(
@@ -174,25 +174,25 @@ def _parts(made: Made, count: int) -> list[Made]:
     ]
 
 
-def _measured_batch(net: Net, questions: Sequence[Objective], settings: Settings, copies: int) -> int:
-    """Try which number of questions at once takes least time for each; a GPU takes all that memory holds."""
+def _measured_batch(net: Net, objectives: Sequence[Objective], settings: Settings, copies: int) -> int:
+    """Try which number of objectives at once takes least time for each; a GPU takes all that memory holds."""
     if net.device.type != "cpu":
         return _ON_GPU
-    sizes = [size for size in _BATCHES if size <= len(questions)]
+    sizes = [size for size in _BATCHES if size <= len(objectives)]
     if len(sizes) < 2:
         return 1
     short = replace(settings, preset=replace(settings.preset, steps=replace(settings.preset.steps, count=2)))
 
     def work(size: int) -> None:
-        _batch(net, questions[:size], short, copies, Watch()).finished()
+        _batch(net, objectives[:size], short, copies, Watch()).finished()
 
     with listen():
         return quickest(work, sizes)
 
 
-def refuse_dead(net: Net, questions: Sequence[Objective], made: Mapping[int, Made]) -> None:
+def refuse_dead(net: Net, objectives: Sequence[Objective], made: Mapping[int, Made]) -> None:
     """Say which units never moved; raise SynthesisError when none did."""
-    dead = [str(questions[i]) for i, one in made.items() if not any(one.moved)]
+    dead = [str(objectives[i]) for i, one in made.items() if not any(one.moved)]
     if not dead:
         return
     named = ", ".join(dead[:5]) + (f" and {len(dead) - 5} more" if len(dead) > 5 else "")

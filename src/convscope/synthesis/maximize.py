@@ -1,8 +1,8 @@
 """What would excite a unit most: pictures made from nothing.
 
 Erhan et al. 2009 asked x* = argmax a(x). By itself that gives noise: Yosinski et al. (arXiv:1506.06579) tidy the
-picture after every step, lucid (Olah et al., Distill 2017) changes its spectrum and shakes it before every look, Fel
-et al. (arXiv:2306.06805) change the phase alone. All of them are settings of one loop, `synthesis.ascent`.
+picture after every step, lucid (Olah et al., Distill 2017) changes its spectrum and transforms it before every look,
+Fel et al. (arXiv:2306.06805) change the phase alone. All of them are settings of one loop, `synthesis.ascent`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,23 @@ from ..context import listen
 from ..data.images import to_image
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile, enlarged, in_rows, number
-from ..errors import LayerError, OptionError, QuestionError
+from ..errors import LayerError, ObjectiveError, OptionError
 from ..net import OUTPUT, Layer, Net
-from ..objectives import Objective, Unit, ask
+from ..objectives import Objective, Unit, as_objective
 from ..registry import view
 from ..running import footnote, predict, recipe
 from ..terms import Diversity
 from .ascent import Made, Preview, PreviewEvery, Seed, Watch
 from .many import Settings, make_many, refuse_dead, settle_settings
-from .presets import OptimiserOption, PresetName, RateOption, ShakeOption, SpaceOption, StartOption, StepsOption
+from .presets import (
+    OptimiserOption,
+    ParametrizationOption,
+    PresetName,
+    RateOption,
+    SpaceOption,
+    StepsOption,
+    TransformOption,
+)
 from .presets import preset as find_preset
 
 _PROBE = 24
@@ -51,8 +59,8 @@ def maximize(
     between: Annotated[int | None, "of two units: this many pictures on the way from the first to the second"] = None,
     preset: PresetName = "lucid",
     space: SpaceOption = None,
-    start: StartOption = None,
-    shake: ShakeOption = None,
+    start: ParametrizationOption = None,
+    transform: TransformOption = None,
     steps: StepsOption = None,
     rate: RateOption = None,
     optimiser: OptimiserOption = None,
@@ -67,28 +75,28 @@ def maximize(
     at the layer asked for. Raises SynthesisError where no gradient reaches a picture, OptionError for unknown presets.
     """
     chosen = settle_settings(
-        find_preset(preset), space=space, start=start, shake=shake, steps=steps, rate=rate, optimiser=optimiser
+        find_preset(preset), space=space, start=start, transform=transform, steps=steps, rate=rate, optimiser=optimiser
     )
     settings = Settings(chosen, seed, batch, Watch("making", preview, preview_every))
-    questions = _questions(net, of)
+    objectives = _objectives(net, of)
     if variants < 1:
         raise OptionError(f"variants is how many pictures for each unit, at least 1, not {variants}")
-    titles = [str(question).replace("@mean", "") for question in questions]
+    titles = [str(objective).replace("@mean", "") for objective in objectives]
     if between is not None:
-        questions, titles = _between(questions, titles, between)
+        objectives, titles = _between(objectives, titles, between)
     with listen() as remarks:
-        asked = questions if variants == 1 else _apart(net, questions, settings, diversity)
+        asked = objectives if variants == 1 else _apart(net, objectives, settings, diversity)
         made, settings = make_many(net, asked, settings, copies=variants)
-        refuse_dead(net, questions, made)
+        refuse_dead(net, objectives, made)
     sheet = Sheet(
         f"What excites {titles[0]}" if len(titles) == 1 else f"What excites {len(titles)} units of {net.name}",
-        _rows(net, questions, titles, made),
+        _rows(net, objectives, titles, made),
         settings.summary(net),
         footnote(net, registry.VIEWS["maximize"], remarks),
     )
     own = {"variants": variants, "diversity": diversity if variants > 1 else None, "between": between}
     options = {"preset": preset, **settings.to_dict(), **own, "size": list(net.size)}
-    return Gallery(sheet, _values(made), recipe(net, "maximize", [], "; ".join(map(str, questions)), options, remarks))
+    return Gallery(sheet, _values(made), recipe(net, "maximize", [], "; ".join(map(str, objectives)), options, remarks))
 
 
 def _values(made: Mapping[int, Made]) -> dict[str, Tensor]:
@@ -99,61 +107,63 @@ def _values(made: Mapping[int, Made]) -> dict[str, Tensor]:
     }
 
 
-def _questions(net: Net, of: Any) -> list[Objective]:
-    """Read one question or several; "layer:0-15" stands for these channels, and a channel for its mean over places."""
+def _objectives(net: Net, of: Any) -> list[Objective]:
+    """Read one objective or several; "layer:0-15" stands for these channels, and a channel for its mean over places."""
     texts = of if isinstance(of, (list, tuple)) else [of]
     found = list[Objective]()
     for text in texts:
         for piece in text.split(";") if isinstance(text, str) else [text]:
             match = re.fullmatch(r"\s*(.+):(\d+)-(\d+)((?:@\w+)?)\s*", piece) if isinstance(piece, str) else None
             if match is None:
-                found.append(ask(net, piece).at("mean"))
+                found.append(as_objective(net, piece).at("mean"))
                 continue
-            layer, first, last, place = match.groups()
+            layer, first, last, position = match.groups()
             if int(last) < int(first):
-                raise QuestionError(f"{piece.strip()!r} ends before it begins: ask as {layer}:{last}-{first}{place}")
-            found += [ask(net, f"{layer}:{k}{place}").at("mean") for k in range(int(first), int(last) + 1)]
+                raise ObjectiveError(
+                    f"{piece.strip()!r} ends before it begins: ask as {layer}:{last}-{first}{position}"
+                )
+            found += [as_objective(net, f"{layer}:{k}{position}").at("mean") for k in range(int(first), int(last) + 1)]
     return found
 
 
-def _between(questions: list[Objective], titles: list[str], count: int) -> tuple[list[Objective], list[str]]:
+def _between(objectives: list[Objective], titles: list[str], count: int) -> tuple[list[Objective], list[str]]:
     """Return the way from the first unit to the second in equal steps."""
-    if len(questions) != 2 or count < 2:
+    if len(objectives) != 2 or count < 2:
         raise OptionError(
             f"between=5 makes 5 pictures on the way between two units, as of='conv5:1; conv5:2', not {count} of "
-            f"{len(questions)}"
+            f"{len(objectives)}"
         )
-    first, second = questions
+    first, second = objectives
     shares = [i / (count - 1) for i in range(count)]
     mixed = [first * (1 - share) + second * share for share in shares]
     ends = [first, *mixed[1:-1], second]
     return ends, [f"{titles[0]} → {titles[1]}, {share:.0%}" for share in shares]
 
 
-def _apart(net: Net, questions: list[Objective], settings: Settings, weight: float) -> list[Objective]:
-    """Add the wish to differ, as heavy as a share of what each unit's score comes to."""
+def _apart(net: Net, objectives: list[Objective], settings: Settings, weight: float) -> list[Objective]:
+    """Add the objective term to differ, as heavy as a share of what each unit's score comes to."""
     probe = replace(settings, preset=replace(settings.preset, steps=replace(settings.preset.steps, count=_PROBE)))
     with listen():
-        scales, _ = make_many(net, questions, replace(probe, watch=Watch("weighing")))
+        scales, _ = make_many(net, objectives, replace(probe, watch=Watch("weighing")))
     return [
-        question + Objective(((weight * abs(float(one.scores.mean())), Diversity(_with_places(net, question))),))
-        for question, one in ((questions[i], scales[i].finished()) for i in sorted(scales))
+        objective + Objective(((weight * abs(float(one.scores.mean())), Diversity(_spatial_only(net, objective))),))
+        for objective, one in ((objectives[i], scales[i].finished()) for i in sorted(scales))
     ]
 
 
-def _with_places(net: Net, question: Objective) -> str:
-    """Return the layer in which pictures for a question are compared: its own, or the last with places."""
-    layer: Layer | None = net.layers.get(question.layers[0])
-    if layer is not None and layer.spatial and layer.places > 1:
+def _spatial_only(net: Net, objective: Objective) -> str:
+    """Return the layer in which pictures for an objective are compared: its own, or the last with places."""
+    layer: Layer | None = net.layers.get(objective.layers[0])
+    if layer is not None and layer.spatial and layer.positions > 1:
         return layer.name
-    placed = [one.name for one in net.layers.values() if one.spatial and one.leaf and one.places > 1]
+    placed = [one.name for one in net.layers.values() if one.spatial and one.leaf and one.positions > 1]
     if not placed:
         raise LayerError(f"{net.name} has no layer with places in which pictures could differ: use variants=1")
     return placed[-1]
 
 
 def _rows(
-    net: Net, questions: list[Objective], titles: list[str], made: Mapping[int, Made]
+    net: Net, objectives: list[Objective], titles: list[str], made: Mapping[int, Made]
 ) -> tuple[tuple[Tile, ...], ...]:
     """Lay pictures out: those of one unit as a row, single ones as a block."""
     side = 280 if len(made) <= 6 else 200
@@ -161,7 +171,7 @@ def _rows(
         tuple(
             Tile(enlarged(to_image(pixels), side), caption)
             for pixels, caption in zip(
-                made[i].pixels.float().cpu().numpy(), _captions(net, questions[i], titles[i], made[i]), strict=True
+                made[i].pixels.float().cpu().numpy(), _captions(net, objectives[i], titles[i], made[i]), strict=True
             )
         )
         for i in sorted(made)
@@ -171,9 +181,9 @@ def _rows(
     return in_rows([row[0] for row in tiles])
 
 
-def _captions(net: Net, question: Objective, title: str, one: Made) -> list[str]:
+def _captions(net: Net, objective: Objective, title: str, one: Made) -> list[str]:
     """Say of every picture what it is for and how strongly it excites that; of a class how sure the network is."""
-    index = question.class_index
+    index = objective.class_index
     named = f"{title} {net.class_name(index)}" if index is not None and net.classes else title
     values = [number(float(score)) for score in one.scores]
     if index is not None:
@@ -193,7 +203,7 @@ def filters_by_ascent(
     preset: PresetName = "lucid",
     steps: StepsOption = None,
     rate: RateOption = None,
-    shake: ShakeOption = None,
+    transform: TransformOption = None,
     batch: Batch = None,
     seed: Seed = 0,
     preview: Preview = None,
@@ -211,16 +221,16 @@ def filters_by_ascent(
         )
     numbers = _channels(chosen, channels)
     sized = net.sized(size or _fitting(net, chosen)) if chosen.spatial else net if size is None else net.sized(size)
-    questions = [Objective(((1.0, Unit(chosen.name, k, "mean" if chosen.spatial else None)),)) for k in numbers]
+    objectives = [Objective(((1.0, Unit(chosen.name, k, "mean" if chosen.spatial else None)),)) for k in numbers]
     settings = Settings(
-        settle_settings(find_preset(preset), steps=steps, rate=rate, shake=shake),
+        settle_settings(find_preset(preset), steps=steps, rate=rate, transform=transform),
         seed,
         batch,
         Watch(f"filters of {chosen.name or 'the output'}", preview, preview_every),
     )
     with listen() as remarks:
-        made, settings = make_many(sized, questions, settings)
-        refuse_dead(sized, questions, made)
+        made, settings = make_many(sized, objectives, settings)
+        refuse_dead(sized, objectives, made)
     sheet = _mosaic(sized, chosen, numbers, made, settings, footnote(net, registry.VIEWS["filters_by_ascent"], remarks))
     options = {
         "layer": chosen.name,
@@ -243,7 +253,7 @@ def _channels(layer: Layer, asked: str | None) -> list[int]:
             raise OptionError(f"channels are given as 0-31 or 3,17,40, not {asked!r}")
         found += range(int(match[1]), int(match[2] or match[1]) + 1)
     if not found or max(found) >= count:
-        raise QuestionError(f"layer {layer.name!r} has channels 0 to {count - 1}: cannot show {asked}")
+        raise ObjectiveError(f"layer {layer.name!r} has channels 0 to {count - 1}: cannot show {asked}")
     return found
 
 

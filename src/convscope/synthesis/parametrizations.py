@@ -53,7 +53,7 @@ def frequencies(height: int, width: int) -> Tensor:
     return torch.sqrt(torch.fft.fftfreq(height)[:, None].square() + torch.fft.rfftfreq(width)[None].square())
 
 
-class Start(ABC):
+class Parametrization(ABC):
     """Free numbers and the pictures (n, c, h, w) that they stand for."""
 
     free: Tensor
@@ -76,7 +76,7 @@ class Start(ABC):
             self.free.copy_(numbers)
 
 
-class Pixels(Start):
+class Pixels(Parametrization):
     """The picture's own values; in [0, 1] after every step if `bounded`."""
 
     def __init__(self, values: Tensor, *, bounded: bool = True) -> None:
@@ -93,7 +93,7 @@ class Pixels(Start):
                 self.free.clamp_(0, 1)
 
 
-class Fourier(Start):
+class Fourier(Parametrization):
     """The spectrum of independent colours, scaled by 1 / frequency^decay.
 
     With `bounded` a sigmoid keeps the picture in (0, 1); without, the sum of the waves is added to mid-grey. `values`
@@ -120,7 +120,7 @@ class Fourier(Start):
         return colours.sigmoid() if self.bounded else colours + 0.5
 
 
-class Phases(Start):
+class Phases(Parametrization):
     """The phase of a spectrum whose magnitude is that of photographs; bounded by a sigmoid."""
 
     def __init__(self, phases: Tensor, magnitude: Tensor, size: tuple[int, int]) -> None:
@@ -168,7 +168,7 @@ def begin(
     *,
     spread: float = 0.01,
     bounded: bool = True,
-) -> Start:
+) -> Parametrization:
     """Return a start in the space asked for, from pictures (n, c, h, w) with noise of its own seed for each.
 
     `spread` is the noise's standard deviation: in pixels for "pixels", in the free numbers for "fourier"; "maco" draws

@@ -12,10 +12,10 @@ from .parametrizations import Space
 
 @dataclass(frozen=True)
 class Preset:
-    """A start, a shake and steps; `spread` is the noise to begin with, `bounded` keeps pixels in [0, 1]."""
+    """A start, a transform and steps; `spread` is the noise to begin with, `bounded` keeps pixels in [0, 1]."""
 
     space: Space
-    shake: str
+    transform: str
     steps: Steps
     start: str = "noise"
     spread: float = 0.01
@@ -52,8 +52,8 @@ SpaceOption = Annotated[
     "what is changed: fourier (the spectrum, in independent colours), pixels, maco (the spectrum's phase); the "
     "preset's by default",
 ]
-StartOption = Annotated[str | None, "noise, zero (the network's mean colour) or a picture to begin with"]
-ShakeOption = Annotated[
+ParametrizationOption = Annotated[str | None, "noise, zero (the network's mean colour) or a picture to begin with"]
+TransformOption = Annotated[
     str | None,
     "random changes before every look: none, light, standard, jitter, crops, or parts as 'jitter=8 rotate=10', in "
     "pixels, degrees and shares",

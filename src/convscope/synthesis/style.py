@@ -26,8 +26,8 @@ from torch.overrides import TorchFunctionMode
 from .. import registry
 from ..batching import out_of_memory
 from ..context import listen, say
-from ..data.images import Fit, View, open_picture, to_image
-from ..data.images import view as cut
+from ..data.images import Fit, InputPicture, open_picture, to_image
+from ..data.images import prepare as cut
 from ..drawing.drawings import Gallery, Picture
 from ..drawing.layout import Sheet, Tile
 from ..errors import LayerError, OptionError, OutOfMemory, PictureError
@@ -73,7 +73,7 @@ StyleLayers = Annotated[
 ContentWeight = Annotated[float, "how much content counts, relative to the picture's own; 0 makes a texture"]
 StyleWeight = Annotated[float, "how much style counts, relative to the styles' own: more paints more freely"]
 TvWeight = Annotated[float, "how much roughness counts, the mean squared difference of neighbouring pixels"]
-StartOption = Annotated[Begin, "begin with the content, with noise, or with zero, the network's mean colour"]
+ParametrizationOption = Annotated[Begin, "begin with the content, with noise, or with zero, the network's mean colour"]
 OptimiserOption = Annotated[Optimiser, "lbfgs, the paper's, or adam, which holds less in memory"]
 SpaceOption = Annotated[Optimised, "what is changed: fourier (the spectrum, in independent colours), or pixels"]
 Count = Annotated[int | None, "evaluations at every scale; 300 by default, 100 for a map"]
@@ -99,7 +99,7 @@ def style(
     content_weight: ContentWeight = 1.0,
     style_weight: StyleWeight = 100.0,
     tv_weight: TvWeight = 0.0,
-    start: StartOption = "content",
+    start: ParametrizationOption = "content",
     optimiser: OptimiserOption = "lbfgs",
     space: SpaceOption = "fourier",
     steps: Count = None,
@@ -201,7 +201,7 @@ class _Layers:
 class _Styles:
     """The pictures whose style is taken, how much of each, and how large they are seen."""
 
-    views: list[View]
+    views: list[InputPicture]
     shares: list[float]
     scale: float
 
@@ -227,7 +227,7 @@ class _Work:
     """All that is settled before the first step."""
 
     net: Net
-    content: View
+    content: InputPicture
     styles: _Styles
     layers: _Layers
     weights: _Weights
@@ -274,7 +274,7 @@ class _Work:
                 grams[name] = grams.get(name, 0.0) + share * gram(activity)
         return [Style(name, grams[name]) for name in layers]
 
-    def _style(self, one: View, side: int, layers: Sequence[str]) -> dict[str, Tensor]:
+    def _style(self, one: InputPicture, side: int, layers: Sequence[str]) -> dict[str, Tensor]:
         pixels = _scaled(self.net, one, max(1, round(side * self.styles.scale)))
         height, width = pixels.shape[-2:]
         larger = width / one.original.width
@@ -300,14 +300,14 @@ class _Work:
         course = self.course
         if self.weights.tv:
             terms = [*terms, (self.weights.tv / first.numel(), Penalty("tv"))]
-        question = Objective(tuple((-weight, term) for weight, term in terms))
+        objective = Objective(tuple((-weight, term) for weight, term in terms))
         rate = 1.0 if course.optimiser == "lbfgs" else _RATES[course.space]
         beginning = begin(course.space, first.contiguous(), [course.seed], spread=0.0)
         watch = replace(self.watch, label=label)
         try:
             # The gradient is the cost's own: nothing is led past rectifiers.
             return ascend(
-                self.net, [question], beginning, steps=Steps(course.steps, course.optimiser, rate), redirect=False,
+                self.net, [objective], beginning, steps=Steps(course.steps, course.optimiser, rate), redirect=False,
                 watch=watch, seeds=[course.seed],
             )  # fmt: skip
         except (RuntimeError, MemoryError) as error:
@@ -473,16 +473,16 @@ def _read(net: Net, pixels: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
 # Pictures ---------------------------------------------------------------------------------------------------------
 
 
-def _opened(net: Net, source: Any) -> View:
+def _opened(net: Net, source: Any) -> InputPicture:
     """Read a whole picture, at its own size and aspect."""
     if isinstance(source, Tensor):
-        return net.view(source)
+        return net.prepare(source)
     image = open_picture(source)
     name = PurePath(source).name if isinstance(source, (str, Path)) else ""
     return cut(image, Fit((image.height, image.width), min(image.size)), channels=net.channels, name=name)
 
 
-def _side(content: View, asked: int | None, most: int) -> int:
+def _side(content: InputPicture, asked: int | None, most: int) -> int:
     """Settle the longer side of what is made, and say so where it is not the picture's own."""
     if asked is not None:
         if asked < 1:
@@ -494,7 +494,7 @@ def _side(content: View, asked: int | None, most: int) -> int:
     return min(own, most)
 
 
-def _scaled(net: Net, one: View, side: int) -> Tensor:
+def _scaled(net: Net, one: InputPicture, side: int) -> Tensor:
     """Return a picture's pixels (1, c, h, w) with the longer side given, on the network's device."""
     pixels = net.pixels(one)
     ratio = side / max(pixels.shape[-2:])

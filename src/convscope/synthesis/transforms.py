@@ -1,4 +1,4 @@
-"""Shakes: small random changes before every look, so that only what survives them is drawn.
+"""Transforms: small random changes before every look, so that only what survives them is drawn.
 
 Jitter, scaling, rotation, padding and cropping are one affine map and so one resampling per step; every picture of a
 batch is shaken by its own, drawn from its own seed before the first step. After lucid's transforms and MaCo's crops.
@@ -21,7 +21,7 @@ _DRAWN = 7
 
 
 @dataclass(frozen=True)
-class Shake:
+class Transform:
     """How a picture is changed at random before the network sees it.
 
     jitter: shift, up to so many pixels each way. scale: enlarge by up to this share, or shrink. rotate: turn, up to so
@@ -42,7 +42,7 @@ class Shake:
 
     def __post_init__(self) -> None:
         if min(self.jitter, self.scale, self.rotate, self.pad, self.noise, self.roll) < 0 or self.scale >= 1:
-            raise OptionError(f"a shake has no negative part, and scale is below 1: not {self}")
+            raise OptionError(f"a transform has no negative part, and scale is below 1: not {self}")
         if self.crop is not None and not 0 < self.crop[0] <= self.crop[1] <= 1:
             raise OptionError(f"crop is two shares of the side, as 0.3-0.6, not {self.crop}")
         if self.views < 1:
@@ -59,7 +59,7 @@ class Shake:
         return torch.stack(drawn, 1).flatten(1, 2) * 2 - 1
 
     def __call__(self, pixels: Tensor, drawn: Tensor) -> Tensor:
-        """Shake pictures (n, c, h, w) by one step's numbers (n * views, numbers), to (n * views, c, h, w)."""
+        """Transform pictures (n, c, h, w) by one step's numbers (n * views, numbers), to (n * views, c, h, w)."""
         if self.views > 1:
             pixels = pixels.repeat_interleave(self.views, 0)
         if self.resamples:
@@ -113,56 +113,58 @@ def _sampled(pixels: Tensor, grid: Tensor) -> Tensor:
     return read if parts == 1 else read.transpose(0, 1).reshape(1, channels, height, width)
 
 
-def _none(side: int) -> Shake:
-    return Shake()
+def _none(side: int) -> Transform:
+    return Transform()
 
 
-def _standard(side: int) -> Shake:
+def _standard(side: int) -> Transform:
     """lucid's transforms at 128 pixels, scaled with the side."""
     share = side / 128
-    return Shake(jitter=12 * share, scale=0.1 if side >= 64 else 0.05, rotate=10 if side >= 64 else 5)
+    return Transform(jitter=12 * share, scale=0.1 if side >= 64 else 0.05, rotate=10 if side >= 64 else 5)
 
 
-def _light(side: int) -> Shake:
+def _light(side: int) -> Transform:
     return replace(_standard(side), jitter=4 * side / 128, scale=0.05, rotate=3)
 
 
-def _jitter(side: int) -> Shake:
-    return Shake(jitter=max(1.0, side / 16))
+def _jitter(side: int) -> Transform:
+    return Transform(jitter=max(1.0, side / 16))
 
 
-def _crops(side: int) -> Shake:
+def _crops(side: int) -> Transform:
     """MaCo's: many windows of a quarter to a half of the side, with noise."""
-    return Shake(crop=(0.3, 0.7), noise=0.05, views=4)
+    return Transform(crop=(0.3, 0.7), noise=0.05, views=4)
 
 
 PRESETS = {"none": _none, "standard": _standard, "light": _light, "jitter": _jitter, "crops": _crops}
 
 
-def shake_for(asked: str | Shake, side: int) -> Shake:
-    """Return a shake: a preset scaled to pictures of that side, or what "jitter=8 rotate=10 crop=0.3-0.6" says.
+def transform_for(asked: str | Transform, side: int) -> Transform:
+    """Return a transform: a preset scaled to pictures of that side, or what "jitter=8 rotate=10 crop=0.3-0.6" says.
 
     Raises OptionError for an unknown preset or part.
     """
-    if isinstance(asked, Shake):
+    if isinstance(asked, Transform):
         return asked
     if asked in PRESETS:
         return PRESETS[asked](side)
     given = dict[str, object]()
-    known = [field.name for field in fields(Shake)]
+    known = [field.name for field in fields(Transform)]
     for piece in re.split(r"[\s,]+", asked.strip()):
         name, _, value = piece.partition("=")
         if name not in known or not value:
             raise OptionError(
-                f"cannot read the shake {asked!r}: it is one of {nearest(asked, PRESETS)}, or parts as "
+                f"cannot read the transform {asked!r}: it is one of {nearest(asked, PRESETS)}, or parts as "
                 f"'jitter=8 rotate=10 crop=0.3-0.6' of {', '.join(known)}"
             )
         try:
             numbers = [float(number) for number in value.split("-")]
         except ValueError:
-            raise OptionError(f"cannot read {piece!r} of the shake: give a number, as {name}=8") from None
+            raise OptionError(f"cannot read {piece!r} of the transform: give a number, as {name}=8") from None
         if (name == "crop") != (len(numbers) == 2):
-            raise OptionError(f"cannot read {piece!r} of the shake: crop is two shares, as 0.3-0.6, others one number")
+            raise OptionError(
+                f"cannot read {piece!r} of the transform: crop is two shares, as 0.3-0.6, others one number"
+            )
         whole = name in ("roll", "views")
         given[name] = tuple(numbers) if name == "crop" else int(numbers[0]) if whole else numbers[0]
-    return Shake(**given)  # type: ignore[arg-type]
+    return Transform(**given)  # type: ignore[arg-type]

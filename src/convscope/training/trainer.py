@@ -334,9 +334,9 @@ def _look_at_losses(state: _State, fresh: list[Tensor]) -> None:
     """Bring losses over from the device, now and then only. Raises TrainingError when one is not finite."""
     values = torch.stack(fresh).tolist() if fresh else []
     fresh.clear()
-    for place, value in enumerate(values):
+    for position, value in enumerate(values):
         if not abs(value) < float("inf"):
-            step = state.step - len(values) + place + 1
+            step = state.step - len(values) + position + 1
             raise TrainingError(
                 f"the loss is {value} at step {step} of epoch {state.epoch}: {_advice(state.run, state)}"
             )

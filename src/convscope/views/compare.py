@@ -1,4 +1,4 @@
-"""Methods side by side: one picture, one question, every method's answer at the same size.
+"""Methods side by side: one picture, one objective, every method's answer at the same size.
 
 Maps of different methods have different units, so each is shown up to its own limit. Two numbers do not depend on the
 unit: how much of the map's magnitude lies in the strongest 5 % of the picture (5 % for a flat map, all for a dot), and
@@ -25,7 +25,7 @@ from ..errors import ConvscopeError, OptionError, OutOfMemory
 from ..net import Net
 from ..ranks import rank_correlation
 from ..registry import Entry, view
-from ..running import Question, explain, footnote, recipe
+from ..running import ObjectiveLike, explain, footnote, recipe
 
 _USUAL = ("saliency", "guided_backprop", "integrated_gradients", "grad_cam", "occlusion")
 _PER_ROW = 6
@@ -58,14 +58,14 @@ def compare(
     *,
     methods: Annotated[list[str] | None, "the methods, one tile each; by default a handful of different kinds"] = None,
     layers: Annotated[list[str] | None, "layers, one row each, for the methods that have a layer option"] = None,
-    of: Annotated[Question, "the question, as for every method; the network's first choice by default"] = None,
+    of: Annotated[ObjectiveLike, "the objective, as for every method; the network's first choice by default"] = None,
     size: Annotated[int | None, "side of the network's input in pixels, where it takes more than one"] = None,
     shared_scale: Annotated[bool, "one scale for all layers of a method; by default each map has its own"] = False,
     check: Annotated[
         bool, "also how like each map is to maps of random weights: near 0 follows the weights, 1 ignores them"
     ] = False,
 ) -> Gallery:
-    """Lay the maps of several methods, and of several layers, side by side for one picture and one question.
+    """Lay the maps of several methods, and of several layers, side by side for one picture and one objective.
 
     Under each tile: its range, the share of its magnitude in the strongest 5 % of the picture, and the rank correlation
     of magnitudes with the first map. A method that refuses shows why; when all do, the first refusal is raised.
@@ -100,7 +100,7 @@ def compare(
     }
     remarks = [f"{one.name} refused: {one.answer}" for one in asked if one.name not in maps]
     first = next(iter(maps.values()))
-    made = recipe(net, "compare", [first.view], first.recipe.question, options, remarks)
+    made = recipe(net, "compare", [first.picture], first.recipe.objective, options, remarks)
     return Gallery(sheet, {name: heatmap.values for name, heatmap in maps.items()}, made)
 
 
@@ -113,7 +113,7 @@ def _entries(methods: Sequence[str] | None) -> list[Entry]:
     return [registry.find(name) for name in dict.fromkeys(methods)]
 
 
-def _ask(net: Net, picture: Any, entry: Entry, layer: str | None, of: Question, size: int | None) -> _Asked:
+def _ask(net: Net, picture: Any, entry: Entry, layer: str | None, of: ObjectiveLike, size: int | None) -> _Asked:
     try:
         options = {"layer": layer} if layer is not None else {}
         return _Asked(entry, layer, explain(net, picture, entry.name, of, size=size, **options))
@@ -123,7 +123,7 @@ def _ask(net: Net, picture: Any, entry: Entry, layer: str | None, of: Question, 
         return _Asked(entry, layer, refusal)
 
 
-def _checked(net: Net, one: _Asked, of: Question) -> _Asked:
+def _checked(net: Net, one: _Asked, of: ObjectiveLike) -> _Asked:
     """Add the randomisation score of a map, the mean over three stages."""
     # Checks stand above methods: they repeat any map.
     from ..checks import cascade
@@ -150,13 +150,13 @@ def _sheet(
     net: Net, asked: list[_Asked], maps: dict[str, Heatmap], limits: dict[str, float], rows: Sequence[str | None]
 ) -> Sheet:
     name, first = next(iter(maps.items()))
-    original = first.view.original
+    original = first.picture.original
     picture = Tile(layout.enlarged(original, _SIDE), f"{original.width} × {original.height}")
     tiles = [_tile(one, first, limits.get(one.name), picture.image.size) for one in asked]
     told = f"share of the magnitude in the strongest {100 * _TOP:g} % of the pixels · ρ: rank correlation with {name}"
     if any(one.randomised is not None for one in asked):
         told += " · likeness to maps of random weights: 0 follows the weights, 1 ignores them"
-    subtitle = " · ".join(filter(None, (f"under each: range · {told}", net.name, first.view.name)))
+    subtitle = " · ".join(filter(None, (f"under each: range · {told}", net.name, first.picture.name)))
     note = footnote(net, registry.VIEWS["compare"], []) + _remarks(asked)
     heads = ("", *dict.fromkeys(one.entry.title for one in asked))
     if rows != [None]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .. import registry
 from ..attribution.deconvnet import project_down
 from ..context import track
-from ..data.images import View, to_image
+from ..data.images import InputPicture, to_image
 from ..drawing import colours
 from ..drawing.drawings import Gallery, as_picture, robust_limit
 from ..drawing.layout import Scale, Sheet, Tile, number
@@ -31,17 +31,17 @@ _MANY = 256
 _WIDE = 24
 
 
-def _views(net: Net, pictures: Any) -> list[View]:
+def _views(net: Net, pictures: Any) -> list[InputPicture]:
     many = isinstance(pictures, (list, tuple)) or (isinstance(pictures, Tensor) and pictures.ndim == 4)
-    views = [net.view(picture) for picture in (pictures if many else [pictures])]
-    sizes = sorted({one.seen.shape[1:] for one in views})
+    views = [net.prepare(picture) for picture in (pictures if many else [pictures])]
+    sizes = sorted({one.pixels.shape[1:] for one in views})
     if len(sizes) != 1:
         raise PictureError(f"one sheet shows pictures of one size, not {' and '.join(map(str, sizes)) or 'none'}")
     return views
 
 
 def _gallery(
-    net: Net, name: str, sheet: Sheet, values: dict[str, Tensor], views: list[View], **options: Any
+    net: Net, name: str, sheet: Sheet, values: dict[str, Tensor], views: list[InputPicture], **options: Any
 ) -> Gallery:
     return Gallery(sheet, values, recipe(net, name, views, "", options, []))
 
@@ -136,7 +136,7 @@ def _fitted(image: Image.Image, side: int) -> Image.Image:
     return image.resize(size, Image.Resampling.NEAREST if ratio >= 1 else Image.Resampling.LANCZOS)
 
 
-def _map_rows(activity: Tensor, order: list[int], scale: Scale, views: list[View]) -> tuple[Any, Any, Any]:
+def _map_rows(activity: Tensor, order: list[int], scale: Scale, views: list[InputPicture]) -> tuple[Any, Any, Any]:
     """Lay feature maps out: one picture as a block, several as rows under the channels' numbers."""
     headed = len(views) > 1 and len(order) <= _WIDE
     width = len(order) if headed else min(16, len(order))
@@ -153,12 +153,12 @@ def _map_rows(activity: Tensor, order: list[int], scale: Scale, views: list[View
     return tuple(rows), tuple(labels) if any(labels) else (), columns
 
 
-def _label(one: View) -> str:
+def _label(one: InputPicture) -> str:
     return PurePath(one.name).stem
 
 
-def _seen(one: View) -> Image.Image:
-    return to_image(one.seen)
+def _seen(one: InputPicture) -> Image.Image:
+    return to_image(one.pixels)
 
 
 @view(
@@ -177,7 +177,7 @@ def project(
 
     Each projection stands beside the piece of the picture that the unit could see, its receptive field.
     """
-    chosen, one = _spatial(net, layer), net.view(picture)
+    chosen, one = _spatial(net, layer), net.prepare(picture)
     if top < 1:
         raise OptionError(f"top is how many channels to show, at least 1, not {top}")
     top = min(top, chosen.shape[0])
@@ -185,11 +185,11 @@ def project(
     with torch.inference_mode():
         activity = tap(net, pixels, [chosen.name])[chosen.name][0].float()
     strongest = activity.flatten(1).amax(1).topk(top).indices.tolist()
-    places = [(k, *divmod(int(activity[k].argmax()), activity.shape[2])) for k in strongest]
-    positive = [place for place in places if activity[place] > 0]
+    positions = [(k, *divmod(int(activity[k].argmax()), activity.shape[2])) for k in strongest]
+    positive = [position for position in positions if activity[position] > 0]
     if not positive:
         raise LayerError(f"no unit of {chosen.name!r} is active in this picture: there is nothing to project")
-    projections, report = project_down(net, pixels, chosen, lambda a: [_isolated(a, place) for place in positive])
+    projections, report = project_down(net, pixels, chosen, lambda a: [_isolated(a, position) for position in positive])
     rows = _project_rows(activity, projections.float().cpu(), positive, chosen, one)
     skipped = f" (of {top} asked for: the others are not active)" if len(positive) < top else ""
     sheet = Sheet(
@@ -203,20 +203,22 @@ def project(
     return _gallery(net, "project", sheet, values, [one], layer=chosen.name, top=top)
 
 
-def _isolated(activity: Tensor, place: tuple[int, int, int]) -> Tensor:
+def _isolated(activity: Tensor, position: tuple[int, int, int]) -> Tensor:
     """Set everything but one activation to zero."""
     alone = torch.zeros_like(activity)
-    alone[0][place] = activity[0][place]
+    alone[0][position] = activity[0][position]
     return alone
 
 
-def _project_rows(activity: Tensor, projections: Tensor, places: Any, layer: Layer, one: View) -> tuple[Any, ...]:
+def _project_rows(
+    activity: Tensor, projections: Tensor, positions: Any, layer: Layer, one: InputPicture
+) -> tuple[Any, ...]:
     side, per_row = 150, 3
-    extent = (one.seen.shape[1], one.seen.shape[2])
+    extent = (one.pixels.shape[1], one.pixels.shape[2])
     tiles: list[Tile] = []
-    for (k, y, x), projection in zip(places, projections.numpy(), strict=True):
+    for (k, y, x), projection in zip(positions, projections.numpy(), strict=True):
         top, left, bottom, right = layer.field.box((y, x), extent)
-        piece = to_image(one.seen[:, top:bottom, left:right])
+        piece = to_image(one.pixels[:, top:bottom, left:right])
         painted = as_picture(projection[:, top:bottom, left:right])[0]
         images = [_fitted(_framed(image, layer, (y, x), (top, left), extent), side) for image in (piece, painted)]
         tiles += [
@@ -227,12 +229,12 @@ def _project_rows(activity: Tensor, projections: Tensor, places: Any, layer: Lay
 
 
 def _framed(
-    image: Image.Image, layer: Layer, place: tuple[int, int], corner: tuple[int, int], extent: tuple[int, int]
+    image: Image.Image, layer: Layer, position: tuple[int, int], corner: tuple[int, int], extent: tuple[int, int]
 ) -> Image.Image:
     """Give what a unit sees its full size at the picture's border too, pale grey beyond the picture."""
     size, at = [], []
     for axis, index, low, seen, whole in zip(
-        (layer.field.y, layer.field.x), place, corner, (image.height, image.width), extent, strict=True
+        (layer.field.y, layer.field.x), position, corner, (image.height, image.width), extent, strict=True
     ):
         inside = axis.size <= whole and not axis.shared
         size.append(round(axis.size) if inside else seen)
@@ -277,7 +279,7 @@ def reconstruct(
     return _gallery(net, "reconstruct", sheet, {"projections": torch.stack(stacked)}, views, layers=names)
 
 
-def _reconstruction_row(one: View, projections: np.ndarray) -> tuple[Tile, ...]:
+def _reconstruction_row(one: InputPicture, projections: np.ndarray) -> tuple[Tile, ...]:
     side = _side(len(projections) + 1)
     tiles = [Tile(_fitted(as_picture(p)[0], side), "" if p.any() else "nothing gets through") for p in projections]
     return Tile(_fitted(_seen(one), side)), *tiles

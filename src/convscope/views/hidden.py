@@ -1,8 +1,9 @@
 """Gradients at hidden layers: the backward pass, watched on its way down.
 
-The gradient of the question with respect to a layer's activity says which of its units would have to be more, and which
-less active for a higher score. Each layer's is the one above sent through one more transposed layer (Simonyan et al.,
-arXiv:1312.6034, sec. 4), so one backward pass passes through all of them; it ends at the lowest layer asked for.
+The gradient of the objective with respect to a layer's activity says which of its units would have to be more, and
+which less active for a higher score. Each layer's is the one above sent through one more transposed layer (Simonyan
+et al., arXiv:1312.6034, sec. 4), so one backward pass passes through all of them; it ends at the lowest layer asked
+for.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def hidden_gradients(
     net: Net,
     picture: Any,
     *,
-    of: Annotated[str | None, "the question; the network's first choice by default"] = None,
+    of: Annotated[str | None, "the objective; the network's first choice by default"] = None,
     layers: Annotated[
         list[str] | None,
         "the layers to look at, first..last for all with channels from one to the other; by default the last "
@@ -47,23 +48,24 @@ def hidden_gradients(
     ] = None,
     top: Annotated[int, "how many channels of each layer, those with the strongest gradient"] = 16,
 ) -> Gallery:
-    """Show the gradient of a question at hidden layers, from the answer down: how much each unit matters.
+    """Show the gradient of an objective at hidden layers, from the answer down: how much each unit matters.
 
     Left, where a layer's gradient is strong, over all channels; right, its strongest channels. Raises LayerError for a
-    layer that does not exist, or on which the question does not depend.
+    layer that does not exist, or on which the objective does not depend.
     """
     if top < 1:
         raise OptionError(f"top is how many channels to show, at least 1, not {top}")
-    one = net.view(picture)
+    one = net.prepare(picture)
     pixels = net.pixels(one)
     objective, title = settle(net, pixels, of)
     chosen = _in_order(net, layers) if layers is not None else some_layers(net, objective)
-    slopes = slopes_at(net, pixels, objective, chosen)
-    rows = [(Tile(layout.enlarged(to_image(one.seen), _PICTURE), "what the network sees"), None)]
+    gradients = gradients_at(net, pixels, objective, chosen)
+    rows = [(Tile(layout.enlarged(to_image(one.pixels), _PICTURE), "what the network sees"), None)]
     rows += [
-        _layer_row(net, layer, slope[0].float().cpu().numpy(), top) for layer, slope in zip(chosen, slopes, strict=True)
+        _layer_row(net, layer, gradient[0].float().cpu().numpy(), top)
+        for layer, gradient in zip(chosen, gradients, strict=True)
     ]
-    flat = [] if any(slope.any() for slope in slopes) else ["the gradient is zero in all of these layers"]
+    flat = [] if any(gradient.any() for gradient in gradients) else ["the gradient is zero in all of these layers"]
     sheet = Sheet(
         title,
         tuple(rows),
@@ -74,13 +76,13 @@ def hidden_gradients(
     names = [layer.name for layer in chosen]
     options = {"of": of, "layers": names, "top": top}
     made = recipe(net, "hidden_gradients", [one], str(objective), options, flat)
-    return Gallery(sheet, {name: slope[0] for name, slope in zip(names, slopes, strict=True)}, made)
+    return Gallery(sheet, {name: gradient[0] for name, gradient in zip(names, gradients, strict=True)}, made)
 
 
-def slopes_at(net: Net, pixels: Tensor, objective: Objective, layers: list[Layer]) -> list[Tensor]:
-    """Return the question's gradient at layers, each of the shape (n, ...) of its activity, in one backward pass.
+def gradients_at(net: Net, pixels: Tensor, objective: Objective, layers: list[Layer]) -> list[Tensor]:
+    """Return the objective's gradient at layers, each of the shape (n, ...) of its activity, in one backward pass.
 
-    Pixels (n, c, h, w) in [0, 1]. Raises LayerError where the question does not depend on a layer.
+    Pixels (n, c, h, w) in [0, 1]. Raises LayerError where the objective does not depend on a layer.
     """
     names = [layer.name for layer in layers]
     with torch.inference_mode(False), torch.enable_grad():
@@ -90,18 +92,18 @@ def slopes_at(net: Net, pixels: Tensor, objective: Objective, layers: list[Layer
         score = objective.score(readings).sum()
         sources = [readings[name] for name in names]
         connected = score.requires_grad and all(source.requires_grad for source in sources)
-        slopes = torch.autograd.grad(score, sources, allow_unused=True) if connected else [None] * len(names)
-    for name, slope in zip(names, slopes, strict=True):
-        if slope is None:
+        gradients = torch.autograd.grad(score, sources, allow_unused=True) if connected else [None] * len(names)
+    for name, gradient in zip(names, gradients, strict=True):
+        if gradient is None:
             raise LayerError(f"{objective} does not depend on layer {name!r}: name a layer that runs before it")
-    return [slope for slope in slopes if slope is not None]
+    return [gradient for gradient in gradients if gradient is not None]
 
 
 def some_layers(net: Net, objective: Objective) -> list[Layer]:
     """Choose the layers that say the most: where units have no places any more, and each grid's last convolution.
 
-    Only what runs before the question is asked; at most five; a convolution with a channel for every class is left
-    out, because its gradient is the question itself.
+    Only what runs before the objective is asked; at most five; a convolution with a channel for every class is left
+    out, because its gradient is the objective itself.
     """
     order = list(net.layers.values())
     end = max(order.index(net.layer(name) if name else net.output) for name in objective.layers)
@@ -128,33 +130,33 @@ def _between(net: Net, first: str, last: str | None = None) -> list[Layer]:
     """Find a layer, or two and all that run between them, but for blocks and what has no channels."""
     ends = [net.output if name == OUTPUT else net.layer(name) for name in (first, last) if name is not None]
     order = list(net.layers.values())
-    places = sorted(order.index(end) for end in ends)
-    within = order[places[0] : places[-1] + 1]
+    positions = sorted(order.index(end) for end in ends)
+    within = order[positions[0] : positions[-1] + 1]
     return [layer for layer in within if layer in ends or (layer.leaf and (layer.spatial or len(layer.shape) == 1))]
 
 
-def _layer_row(net: Net, layer: Layer, slope: np.ndarray, top: int) -> tuple[Tile, Tile]:
+def _layer_row(net: Net, layer: Layer, gradient: np.ndarray, top: int) -> tuple[Tile, Tile]:
     """Lay one layer out: its gradient over all channels, and its strongest channels."""
-    if slope.ndim not in (1, 3) or layer.channels_last:
+    if gradient.ndim not in (1, 3) or layer.channels_last:
         raise LayerError(
             f"layer {layer.name!r} has shape {layer.shape}, without channels: name one with (c, h, w) or (c,)"
         )
-    name = f"{layer.name or 'output'}, {' × '.join(map(str, slope.shape))}"
-    strength = np.sqrt(np.square(slope.reshape(len(slope), -1), dtype=np.float64).mean(1))
-    order = np.argsort(-strength, kind="stable")[: min(top, len(slope))]
+    name = f"{layer.name or 'output'}, {' × '.join(map(str, gradient.shape))}"
+    strength = np.sqrt(np.square(gradient.reshape(len(gradient), -1), dtype=np.float64).mean(1))
+    order = np.argsort(-strength, kind="stable")[: min(top, len(gradient))]
     order = [int(k) for k in order if strength[k] > 0]
     if not order:
         blank = Image.new("RGB", (_PICTURE, _LINE), "white")
         return Tile(blank, name), Tile(blank, "the gradient is zero everywhere in this layer")
-    said = _said("units" if slope.ndim == 1 else "channels", len(order), int((strength > 0).sum()), len(slope))
-    if slope.ndim == 1:
-        left = _square_of_units(slope)
-        right = _bars(net, layer, slope, order)
+    said = _said("units" if gradient.ndim == 1 else "channels", len(order), int((strength > 0).sum()), len(gradient))
+    if gradient.ndim == 1:
+        left = _square_of_units(gradient)
+        right = _bars(net, layer, gradient, order)
         return Tile(left[0], f"{name}: all units, row by row", left[1]), Tile(right, said)
-    everywhere = np.sqrt(np.square(slope, dtype=np.float64).mean(0))
+    everywhere = np.sqrt(np.square(gradient, dtype=np.float64).mean(0))
     limit = robust_limit(everywhere)
     where = Scale("fire", 0.0, limit, "", clipped_high=bool(everywhere.max() > limit))
-    shown = slope[order]
+    shown = gradient[order]
     limit = robust_limit(shown)
     scale = Scale("polar", -limit, limit, "", bool(shown.min() < -limit), bool(shown.max() > limit))
     left = _fitted(everywhere, where, (_PICTURE, _PICTURE))
@@ -200,22 +202,22 @@ def _mosaic(shown: np.ndarray, order: list[int], scale: Scale) -> Image.Image:
     return image
 
 
-def _square_of_units(slope: np.ndarray) -> tuple[Image.Image, Scale]:
+def _square_of_units(gradient: np.ndarray) -> tuple[Image.Image, Scale]:
     """Paint all units of a layer without places in rows, as nearly a square as they fill."""
-    width = int(np.ceil(np.sqrt(len(slope))))
-    limit = robust_limit(slope)
-    scale = Scale("polar", -limit, limit, "", bool(slope.min() < -limit), bool(slope.max() > limit))
-    square = np.zeros(width * -(-len(slope) // width))
-    square[: len(slope)] = slope
+    width = int(np.ceil(np.sqrt(len(gradient))))
+    limit = robust_limit(gradient)
+    scale = Scale("polar", -limit, limit, "", bool(gradient.min() < -limit), bool(gradient.max() > limit))
+    square = np.zeros(width * -(-len(gradient) // width))
+    square[: len(gradient)] = gradient
     return _fitted(square.reshape(-1, width), scale, (_PICTURE, _PICTURE)), scale
 
 
-def _bars(net: Net, layer: Layer, slope: np.ndarray, order: list[int]) -> Image.Image:
+def _bars(net: Net, layer: Layer, gradient: np.ndarray, order: list[int]) -> Image.Image:
     """Paint units as bars up and down from a line, each above its number and value."""
-    reach, room = float(np.abs(slope).max()), 34
+    reach, room = float(np.abs(gradient).max()), 34
     image, draw, corners = _cells(len(order), 2 * room + 2 * _LINE)
     for k, (x, y) in zip(order, corners, strict=True):
-        value, middle = float(slope[k]), y + room
+        value, middle = float(gradient[k]), y + room
         colour = tuple(int(c) for c in colours.table("polar")[230 if value > 0 else 25])
         tip = round(middle - value / reach * (room - 2))
         draw.rectangle((x + 22, min(middle, tip), x + _CELL - 22, max(middle, tip)), fill=colour)

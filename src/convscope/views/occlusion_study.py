@@ -16,21 +16,21 @@ from PIL import Image
 from torch import Tensor
 
 from .. import baselines, registry
-from ..attribution.cam import last_places
+from ..attribution.cam import last_spatial_layer
 from ..attribution.deconvnet import deconvnet
-from ..attribution.occlusion import Fill, Memory, Patch, Stride, squares_over
+from ..attribution.occlusion import BaselineOption, Memory, Patch, Stride, squares_over
 from ..batching import budget
 from ..context import listen, say
 from ..data.images import to_image
 from ..drawing import colours
 from ..drawing.drawings import Gallery, as_picture
 from ..drawing.layout import Scale, Sheet, Tile, legend, number
-from ..errors import LayerError, NetworkError, QuestionError, RuleError
+from ..errors import LayerError, NetworkError, ObjectiveError, RuleError
 from ..incremental.covering import Covered, Squares, report
 from ..net import OUTPUT, Layer, Net
-from ..objectives import Unit, ask, probabilities
+from ..objectives import Unit, as_objective, probabilities
 from ..registry import view
-from ..running import Question, footnote, predict, recipe
+from ..running import ObjectiveLike, footnote, predict, recipe
 from ..tapping import tap
 
 _SIDE = 230
@@ -49,7 +49,7 @@ def occlusion_study(
     ] = None,
     patch: Patch = None,
     stride: Stride = None,
-    fill: Fill = "grey",
+    baseline: BaselineOption = "grey",
     memory: Memory = None,
 ) -> Gallery:
     """Show for every position of a sliding square a channel's activity, the class's probability, and the answer.
@@ -58,52 +58,52 @@ def occlusion_study(
     the class, `first` the index of the most probable class. Raises LayerError for a layer without places, OptionError
     for a patch that does not fit.
     """
-    seen = net.view(picture)
+    seen = net.prepare(picture)
     pixels = net.pixels(seen)
     class_ = _class(net, pixels, of)
     layer, channel = _unit(net, pixels, unit)
     squares = squares_over(pixels, patch, stride)
     with listen() as remarks:
-        found = _slide(net, pixels, layer, channel, class_, squares, fill, memory)
-        tiles = _tiles(net, pixels, layer, channel, class_, squares, fill, found)
+        found = _slide(net, pixels, layer, channel, class_, squares, baseline, memory)
+        tiles = _tiles(net, pixels, layer, channel, class_, squares, baseline, found)
     options = {
         "of": of,
         "unit": f"{layer.name}:{channel}",
         "patch": squares.patch,
         "stride": squares.stride,
-        "fill": fill,
+        "baseline": baseline,
     }
     sheet = Sheet(
         f"{net.class_name(class_)}: what happens when a square covers it?",
         tiles,
-        f"Occlusion study · {net.name} · {squares.patch} px squares, {squares.stride} px apart, filled with {fill}"
+        f"Occlusion study · {net.name} · {squares.patch} px squares, {squares.stride} px apart, filled with {baseline}"
         + (f" · {seen.name}" if seen.name else ""),
         footnote(net, registry.VIEWS["occlusion_study"], remarks),
     )
     return Gallery(sheet, found, recipe(net, "occlusion_study", [seen], str(class_), options, remarks))
 
 
-def _class(net: Net, pixels: Tensor, of: Question) -> int:
+def _class(net: Net, pixels: Tensor, of: ObjectiveLike) -> int:
     if len(net.output.shape) != 1:
         raise NetworkError(
             f"{net.name} has outputs of shape {net.output.shape}, not classes: use occlusion with of=..."
         )
     if of is None:
         return int(predict(net, pixels)[0].argmax())
-    index = ask(net, of).class_index
+    index = as_objective(net, of).class_index
     if index is None:
-        raise QuestionError(f"of names one class here, not {of!r}; a layer's channel is given as unit=layer:channel")
+        raise ObjectiveError(f"of names one class here, not {of!r}; a layer's channel is given as unit=layer:channel")
     return index
 
 
 def _unit(net: Net, pixels: Tensor, unit: str | None) -> tuple[Layer, int]:
     """Find the channel to watch: the strongest of its layer unless it is named."""
     if unit is not None and ":" in unit:
-        _, term = ask(net, unit).terms[0]
+        _, term = as_objective(net, unit).terms[0]
         if not isinstance(term, Unit) or term.channel is None or not net.layer(term.layer).spatial:
             raise LayerError(f"unit is layer:channel of a layer with places, or a layer, not {unit!r}")
         return net.layer(term.layer), term.channel
-    layer = last_places(net) if unit is None else net.layer(unit)
+    layer = last_spatial_layer(net) if unit is None else net.layer(unit)
     if not layer.spatial:
         raise LayerError(f"layer {layer.name!r} has shape {layer.shape}, without places: name one with shape (c, h, w)")
     activity = _read(net, pixels, layer)
@@ -116,10 +116,17 @@ def _read(net: Net, pixels: Tensor, layer: Layer) -> Tensor:
 
 
 def _slide(
-    net: Net, pixels: Tensor, layer: Layer, channel: int, class_: int, squares: Squares, fill: str, memory: str | None
+    net: Net,
+    pixels: Tensor,
+    layer: Layer,
+    channel: int,
+    class_: int,
+    squares: Squares,
+    baseline: str,
+    memory: str | None,
 ) -> dict[str, Tensor]:
     """Compute the three maps, one number per position."""
-    covering = baselines.background(net, pixels, fill)
+    covering = baselines.baseline_pixels(net, pixels, baseline)
     with torch.inference_mode(False):
         covered = Covered(net, pixels, [layer.name, OUTPUT], squares, covering, budget(memory, pixels.device))
         report(covered)
@@ -140,14 +147,14 @@ def _tiles(
     channel: int,
     class_: int,
     squares: Squares,
-    fill: str,
+    baseline: str,
     found: dict[str, Tensor],
 ) -> tuple[tuple[Tile, ...], ...]:
     name = net.class_name(class_)
     clean = float(_read(net, pixels, layer)[channel].sum())
     before = float(predict(net, pixels)[0, class_])
     tiles = [
-        Tile(_picture(net, pixels, squares, fill), "(a) the picture, with one square to scale"),
+        Tile(_picture(net, pixels, squares, baseline), "(a) the picture, with one square to scale"),
         _map(found["activity"], squares, f"(b) activity of {layer.name}:{channel}, {number(clean)} when uncovered"),
         _projection(net, pixels, layer, channel),
         _map(found["probability"], squares, f"(d) probability of {name}, {number(before)} when uncovered"),
@@ -156,10 +163,10 @@ def _tiles(
     return tuple(tiles[:3]), tuple(tiles[3:])
 
 
-def _picture(net: Net, pixels: Tensor, squares: Squares, fill: str) -> Image.Image:
+def _picture(net: Net, pixels: Tensor, squares: Squares, baseline: str) -> Image.Image:
     shown = pixels.clone()
     rows, columns = squares.box((squares.grid[0] // 2) * squares.grid[1] + squares.grid[1] // 2)
-    shown[:, :, rows, columns] = baselines.background(net, pixels, fill)[:, :, rows, columns]
+    shown[:, :, rows, columns] = baselines.baseline_pixels(net, pixels, baseline)[:, :, rows, columns]
     return _fitted(to_image(shown[0].float().cpu().numpy()))
 
 
@@ -172,7 +179,7 @@ def _fitted(image: Image.Image) -> Image.Image:
 def _projection(net: Net, pixels: Tensor, layer: Layer, channel: int) -> Tile:
     try:
         with listen() as remarks:
-            projected = deconvnet(net, pixels, ask(net, f"{layer.name}:{channel}@max"))
+            projected = deconvnet(net, pixels, as_objective(net, f"{layer.name}:{channel}@max"))
     except RuleError as error:
         grey = Image.new("RGB", (pixels.shape[3], pixels.shape[2]), (_NOWHERE,) * 3)
         return Tile(_fitted(grey), f"(c) no projection: {error}")

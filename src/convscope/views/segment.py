@@ -31,7 +31,7 @@ from ..drawing.layout import Sheet, Tile
 from ..errors import ConvscopeError, OptionError, OutputError
 from ..net import Net
 from ..registry import view
-from ..running import Question, explain, footnote, recipe
+from ..running import ObjectiveLike, explain, footnote, recipe
 
 _LARGEST = 1000
 _CARTOON = 800
@@ -92,7 +92,7 @@ def segment_map(
     image: Image.Image,
     *,
     foreground: float = 0.95,
-    background: float = 0.3,
+    baseline_pixels: float = 0.3,
     seed: int = 0,
     rounds: int = 1,
 ) -> Segment:
@@ -102,7 +102,7 @@ def segment_map(
     above 1000 pixels are cut on a reduced copy. Raises OptionError when the map marks nothing, ConvscopeError without
     OpenCV.
     """
-    _check(foreground, background, rounds)
+    _check(foreground, baseline_pixels, rounds)
     if values.shape != (image.height, image.width):
         raise OptionError(
             f"a map of shape {values.shape} does not lie over a picture of {image.height} x {image.width}: "
@@ -116,16 +116,16 @@ def segment_map(
             for few, many in zip((small.height, small.width), values.shape, strict=True)
         )
         values = values[np.ix_(rows, columns)]
-    seeds = _seeds(values, foreground, background)
+    seeds = _seeds(values, foreground, baseline_pixels)
     mask = _largest_component(_cut(np.asarray(small), seeds, rounds, seed))
     whole = Image.fromarray(seeds.astype(np.int8).view(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
     return Segment(image.convert("RGB"), _resized(mask, image.size), np.asarray(whole).astype(np.int8))
 
 
-def _check(foreground: float, background: float, rounds: int) -> None:
-    if not 0 < background < foreground < 1:
+def _check(foreground: float, baseline_pixels: float, rounds: int) -> None:
+    if not 0 < baseline_pixels < foreground < 1:
         raise OptionError(
-            f"the quantiles are 0 < background < foreground < 1, not background={background:g} and "
+            f"the quantiles are 0 < background < foreground < 1, not background={baseline_pixels:g} and "
             f"foreground={foreground:g}: the paper's are background=0.3, foreground=0.95"
         )
     if rounds < 1:
@@ -145,7 +145,7 @@ def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(grey.resize(size, Image.Resampling.BILINEAR)) >= 128
 
 
-def _seeds(values: np.ndarray, foreground: float, background: float) -> np.ndarray:
+def _seeds(values: np.ndarray, foreground: float, baseline_pixels: float) -> np.ndarray:
     """Mark pixels above one quantile of what is known by 1, those below the other by -1, the rest by 0."""
     values = np.where(np.isfinite(values), values, np.nan)
     known = values[~np.isnan(values)]
@@ -154,16 +154,16 @@ def _seeds(values: np.ndarray, foreground: float, background: float) -> np.ndarr
     if known.min() == known.max():
         raise OptionError(
             f"the map is the same everywhere ({known[0]:.3g}), so it marks no object: "
-            "ask another question (of=...) or take another method=..."
+            "ask another objective (of=...) or take another method=..."
         )
-    high, low = np.quantile(known, [foreground, background])
+    high, low = np.quantile(known, [foreground, baseline_pixels])
     certain = values > high
     if not certain.any():
         certain = values >= high
         say(f"{100 * certain.sum() / known.size:.3g} % of the pixels share the map's highest value: all are seeds")
     below = values < low
     if not below.any():
-        below = _farthest(values <= low, certain, round(background * known.size))
+        below = _farthest(values <= low, certain, round(baseline_pixels * known.size))
         say("many pixels share the map's lowest value: those farthest from the object's seeds are the background's")
     return certain.astype(np.int8) - below.astype(np.int8)
 
@@ -319,11 +319,11 @@ def segment(
     net: Net,
     picture: Any,
     *,
-    of: Annotated[Question, "the question, as for every method; the network's first choice by default"] = None,
+    of: Annotated[ObjectiveLike, "the objective, as for every method; the network's first choice by default"] = None,
     method: Annotated[str, "the method whose map marks the object"] = "saliency",
     layer: Annotated[str | None, "the layer that the method reads, where it has one"] = None,
     foreground: Annotated[float, "pixels above this quantile of the map are certainly the object's"] = 0.95,
-    background: Annotated[float, "pixels below this quantile of the map are certainly background"] = 0.3,
+    baseline_pixels: Annotated[float, "pixels below this quantile of the map are certainly background"] = 0.3,
     rounds: Annotated[int, "how many graph cuts; after the first, colours are learnt anew from the last one"] = 1,
     smooth: Annotated[
         float, "blur of the map before its quantiles are taken, as a share of its side; 0 as in the paper: more specks"
@@ -338,7 +338,7 @@ def segment(
     The seeds are quantiles of the map, the rest is colour; a map with colour channels counts by its largest magnitude.
     Raises OptionError when the map marks nothing, ConvscopeError without OpenCV.
     """
-    _check(foreground, background, rounds)
+    _check(foreground, baseline_pixels, rounds)
     if not 0 <= smooth < 1:
         raise OptionError(f"smooth is a share of the map's side, from 0 to below 1, not {smooth:g}")
     paths = {"cutout": cutout, "cartoon": cartoon}
@@ -346,24 +346,30 @@ def segment(
     _opencv()
     own = {"layer": layer} if layer else {}
     heatmap = _by_magnitude(explain(net, picture, method, of, size=size, **own))
-    original = heatmap.view.original
+    original = heatmap.picture.original
     with listen() as remarks:
         found = segment_map(
             _smoothed(heatmap, smooth).spread(original.size),
             original,
             foreground=foreground,
-            background=background,
+            baseline_pixels=baseline_pixels,
             seed=seed,
             rounds=rounds,
         )
     remarks = [*heatmap.recipe.remarks, *remarks]
-    options = {"method": method, "foreground": foreground, "background": background, "rounds": rounds, "seed": seed}
+    options = {
+        "method": method,
+        "foreground": foreground,
+        "background": baseline_pixels,
+        "rounds": rounds,
+        "seed": seed,
+    }
     options |= own | {"smooth": smooth, "size": size}
     marker = registry.METHODS[method]
     drawing = Segmentation(
         found,
         heatmap,
-        recipe(net, "segment", [heatmap.view], heatmap.recipe.question, options, remarks),
+        recipe(net, "segment", [heatmap.picture], heatmap.recipe.objective, options, remarks),
         f"{heatmap.title.rpartition(': ')[0]}: cut out",
         f"Segmentation by {heatmap.subtitle}",
         footnote(net, registry.VIEWS["segment"], remarks)
@@ -403,5 +409,5 @@ def _write(drawing: Segmentation, paths: Mapping[str, Path | None]) -> None:
         if path is None:
             continue
         image = drawing.segment.cutout() if option == "cutout" else drawing.segment.cartoon()
-        name = Path(drawing.heatmap.view.name or "picture").stem
+        name = Path(drawing.heatmap.picture.name or "picture").stem
         outputs.write(Path(path) if Path(path).suffix else Path(path) / f"{name}.png", image.save)

@@ -1,4 +1,4 @@
-"""Questions to networks that answer with more than a score per class."""
+"""Objectives to networks that answer with more than a score per class."""
 
 from __future__ import annotations
 

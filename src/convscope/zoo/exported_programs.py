@@ -483,8 +483,8 @@ def _slice(x: Tensor, dim: int = 0, start: int | None = None, end: int | None = 
     return x[(*[slice(None)] * (dim % x.ndim), slice(start, end, step))]
 
 
-def _index(x: Tensor, places: Sequence[Tensor | None]) -> Tensor:
-    return x[tuple(slice(None) if place is None else place for place in places)]
+def _index(x: Tensor, positions: Sequence[Tensor | None]) -> Tensor:
+    return x[tuple(slice(None) if position is None else position for position in positions)]
 
 
 def _size(x: Tensor, dim: int) -> int:

@@ -199,16 +199,16 @@ class Each(nn.Module):
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
-def layer_names(places: Sequence[tuple[Sequence[str], str]]) -> list[str]:
+def layer_names(positions: Sequence[tuple[Sequence[str], str]]) -> list[str]:
     """Name the layers of a graph, each by the module that made the call and, where it made several, the operation.
 
     `places` has for every call the path of its module and the operation's name. No name is the beginning of another.
     """
-    paths = [tuple(map(_identifier, path)) for path, _ in places]
+    paths = [tuple(map(_identifier, path)) for path, _ in positions]
     inside = {path[:n] for path in paths for n in range(1, len(path))}
     names: list[str] = []
     taken: set[tuple[str, ...]] = set()
-    for path, (_, operation) in zip(paths, places, strict=True):
+    for path, (_, operation) in zip(paths, positions, strict=True):
         alone = path and paths.count(path) == 1 and path not in inside
         name = path if alone else (*path, _identifier(operation))
         stem, number = name[-1], 0

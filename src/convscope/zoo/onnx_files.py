@@ -102,10 +102,10 @@ def _with_external_data(proto: Any, path: Path) -> None:
     outside = [tensor for tensor in tensors if uses_external_data(tensor)]
     for tensor in outside:
         told = {entry.key: entry.value for entry in tensor.external_data}
-        place = (folder / told.get("location", "")).resolve()
-        if not place.is_relative_to(folder):
+        position = (folder / told.get("location", "")).resolve()
+        if not position.is_relative_to(folder):
             raise NetworkError(f"{path} is refused: it asks for a file outside its folder, {told.get('location')!r}")
-        if not place.is_file():
+        if not position.is_file():
             raise NetworkError(f"{path} keeps its weights in {told.get('location')!r}, which is not beside it")
     if outside:
         load_external_data_for_model(proto, str(folder))

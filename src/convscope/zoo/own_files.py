@@ -150,12 +150,12 @@ def _blaming(path: Path, when: str) -> Generator[None]:
 
 def _place(path: Path, error: BaseException) -> str:
     """Return file and line of the user's own frame that is nearest to an error."""
-    folder, place = path.parent.resolve(), str(path)
+    folder, position = path.parent.resolve(), str(path)
     for frame in traceback.extract_tb(error.__traceback__):
         file = Path(frame.filename).resolve()
         if file.is_relative_to(folder) and "site-packages" not in file.parts:
-            place = f"{frame.filename}:{frame.lineno}"
-    return place
+            position = f"{frame.filename}:{frame.lineno}"
+    return position
 
 
 def _found(module: ModuleType, path: Path, name: str) -> Callable[[], Any]:

@@ -110,8 +110,8 @@ def _check_blobs(path: Path, outside: list[Source], layers: list[Spec]) -> None:
     missing: list[str] = []
     for spec in layers:
         missing += [f"{bottom!r} for layer {spec}" for bottom in spec.bottoms if bottom not in made]
-        for place, top in enumerate(spec.tops):
-            if top in made and spec.bottoms[place : place + 1] != (top,):
+        for position, top in enumerate(spec.tops):
+            if top in made and spec.bottoms[position : position + 1] != (top,):
                 raise NetworkError(
                     f"{path}: layer {spec} makes {top!r}, which {made[top]} has made: rename one of the two"
                 )

@@ -75,8 +75,8 @@ def _made_by(spec: Spec) -> list[Source]:
         shapes = shapes * len(spec.tops) if len(shapes) == 1 else shapes + [()] * len(spec.tops)
         return [Source(top, shape, spec) for top, shape in zip(spec.tops, shapes, strict=False)]
     return [
-        Source(top, () if place else _picture_shape(spec), spec, _transform(spec), label=place > 0)
-        for place, top in enumerate(spec.tops)
+        Source(top, () if position else _picture_shape(spec), spec, _transform(spec), label=position > 0)
+        for position, top in enumerate(spec.tops)
     ]
 
 

@@ -160,9 +160,9 @@ def _copied(spec: Spec, dims: list[int], whole: Shape, start: int) -> list[int]:
     """Put the bottom's own extents where a dim is 0."""
     if min(dims, default=0) < -1 or dims.count(-1) > 1:
         raise refusal(spec, f"has dims {dims}: each is an extent, 0 (copied), or once -1 (what is left)")
-    if any(dim == 0 and start + place >= len(whole) for place, dim in enumerate(dims)):
+    if any(dim == 0 and start + position >= len(whole) for position, dim in enumerate(dims)):
         raise refusal(spec, f"copies an axis that its bottom {shown(whole[1:])} does not have")
-    return [dim or whole[start + place] for place, dim in enumerate(dims)]
+    return [dim or whole[start + position] for position, dim in enumerate(dims)]
 
 
 def _inferred(spec: Spec, dims: list[int], shape: Shape) -> Shape:
@@ -244,14 +244,14 @@ def _crop(spec: Spec, shapes: list[Shape]) -> Plan:
 
 
 def _relu(spec: Spec) -> nn.Module:
-    slope = spec.options.relu_param.negative_slope
-    return nn.LeakyReLU(slope) if slope else nn.ReLU()
+    gradient = spec.options.relu_param.negative_slope
+    return nn.LeakyReLU(gradient) if gradient else nn.ReLU()
 
 
 def _prelu(spec: Spec, shapes: list[Shape]) -> Plan:
-    slopes = 1 if spec.options.prelu_param.channel_shared else shapes[0][0]
-    shape = () if spec.options.prelu_param.channel_shared else (slopes,)
-    return Plan(shapes, lambda: nn.PReLU(slopes), {"weight": shape})
+    gradients = 1 if spec.options.prelu_param.channel_shared else shapes[0][0]
+    shape = () if spec.options.prelu_param.channel_shared else (gradients,)
+    return Plan(shapes, lambda: nn.PReLU(gradients), {"weight": shape})
 
 
 def _dropout(spec: Spec) -> nn.Module:

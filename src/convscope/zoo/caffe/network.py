@@ -101,10 +101,14 @@ class CaffeNet(nn.Module):
         super().__init__()
         self._steps = tuple((layer.name, layer.reads, layer.makes) for layer in layout.layers)
         self._output = layout.output
-        last = {number: place for place, (_, reads, _) in enumerate(self._steps) for number in reads}
+        last = {number: position for position, (_, reads, _) in enumerate(self._steps) for number in reads}
         self._free = tuple(
-            tuple(number for number in {*reads, *makes} if last.get(number, place) == place and number != self._output)
-            for place, (_, reads, makes) in enumerate(self._steps)
+            tuple(
+                number
+                for number in {*reads, *makes}
+                if last.get(number, position) == position and number != self._output
+            )
+            for position, (_, reads, makes) in enumerate(self._steps)
         )
         for layer in layout.layers:
             self.add_module(layer.name, layer.plan.make())

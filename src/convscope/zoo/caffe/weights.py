@@ -63,7 +63,7 @@ def read_blobs(path: Path) -> dict[str, list[Blob]]:
         if name in blobs:
             raise WeightsError(f"{path} holds weights of two layers named {name!r}: it is damaged, or two files in one")
         where = f"layer {name!r} in {path}"
-        blobs[name] = [_blob(blob, f"blob {place} of {where}") for place, blob in enumerate(written)]
+        blobs[name] = [_blob(blob, f"blob {position} of {where}") for position, blob in enumerate(written)]
     return blobs
 
 
@@ -123,7 +123,7 @@ def _blob(written: Any, where: str) -> Blob:
     content, kind = (written.double_data, "<f8") if written.double_data else (written.data, "<f4")
     if not content:
         raise WeightsError(f"{where} holds no numbers (or holds them unpacked, which is not read)")
-    # Caffe writes no shape at all for a blob without axes, such as a slope that all channels share.
+    # Caffe writes no shape at all for a blob without axes, such as a gradient that all channels share.
     legacy = any(written.HasField(side) for side in _LEGACY)
     shape = tuple(getattr(written, side) for side in _LEGACY) if legacy else tuple(written.shape.dim)
     held, size = divmod(len(content), np.dtype(kind).itemsize)

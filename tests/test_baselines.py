@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from convscope.baselines import background, blurred
+from convscope.baselines import baseline_pixels, blurred
 from convscope.errors import OptionError
 from networks import pictures, tiny
 
 
 @pytest.mark.parametrize(
-    ("fill", "colour"),
+    ("baseline", "colour"),
     [("mean", (0.5, 0.4, 0.3)), ("grey", (0.5,) * 3), ("0", (0.0,) * 3), ("1", (1.0,) * 3), ("0.85", (0.85,) * 3)],
 )
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_one_colour_everywhere(fill: str, colour: tuple[float, ...], dtype: torch.dtype) -> None:
+def test_one_colour_everywhere(baseline: str, colour: tuple[float, ...], dtype: torch.dtype) -> None:
     pixels = pictures(2, dtype=dtype)
-    found = background(tiny("sequential"), pixels, fill)
+    found = baseline_pixels(tiny("sequential"), pixels, baseline)
     assert found.shape == pixels.shape and found.dtype == dtype
     assert torch.equal(found, torch.tensor(colour, dtype=dtype)[None, :, None, None].expand_as(pixels))
 
@@ -38,7 +38,7 @@ def test_blur_is_a_gaussian_with_mirrored_borders(sigma: float, size: tuple[int,
 
 def test_the_fill_blur_is_a_twentieth_of_the_shorter_side() -> None:
     pixels = torch.rand(1, 3, 40, 60, dtype=torch.float64)
-    assert torch.equal(background(tiny("sequential"), pixels, "blur"), blurred(pixels, 2.0))
+    assert torch.equal(baseline_pixels(tiny("sequential"), pixels, "blur"), blurred(pixels, 2.0))
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0, 20), st.integers(0, 1000))
@@ -57,31 +57,33 @@ def test_blur_without_width_changes_nothing() -> None:
 
 def test_every_picture_is_blurred_on_its_own() -> None:
     net, pixels = tiny("sequential"), pictures(3)
-    together = background(net, pixels, "blur")
-    torch.testing.assert_close(together[1:2], background(net, pixels[1:2], "blur"), rtol=1e-12, atol=1e-12)
+    together = baseline_pixels(net, pixels, "blur")
+    torch.testing.assert_close(together[1:2], baseline_pixels(net, pixels[1:2], "blur"), rtol=1e-12, atol=1e-12)
     assert not torch.equal(together[0], together[1])
 
 
 def test_noise_is_uniform_seeded_and_the_same_for_every_picture() -> None:
     net, before = tiny("sequential"), torch.get_rng_state()
-    one = background(net, pictures(2, side=100), "noise", seed=3)
+    one = baseline_pixels(net, pictures(2, side=100), "noise", seed=3)
     assert torch.equal(before, torch.get_rng_state())
-    assert torch.equal(one[0], one[1]) and torch.equal(one[:1], background(net, pictures(1, side=100), "noise", seed=3))
-    assert not torch.equal(one, background(net, pictures(2, side=100), "noise", seed=4))
+    assert torch.equal(one[0], one[1]) and torch.equal(
+        one[:1], baseline_pixels(net, pictures(1, side=100), "noise", seed=3)
+    )
+    assert not torch.equal(one, baseline_pixels(net, pictures(2, side=100), "noise", seed=4))
     assert one.min() >= 0 and one.max() <= 1
     assert float(one[0].mean()) == pytest.approx(0.5, abs=0.01) and float(one[0].var()) == pytest.approx(
         1 / 12, abs=2e-3
     )
-    single = background(net, pictures(2, side=100, dtype=torch.float32), "noise", seed=3)
+    single = baseline_pixels(net, pictures(2, side=100, dtype=torch.float32), "noise", seed=3)
     assert torch.equal(single, one.float())
 
 
-@pytest.mark.parametrize("fill", ["pink", "", "1.5", "-0.1", "nan", "inf", "Mean", None, "0,5"])
-def test_fills_that_do_not_exist_are_refused(fill: Any) -> None:
-    with pytest.raises(OptionError, match=r"fill is 'mean', 'grey', 'blur', 'noise' or a value in \[0, 1\], not "):
-        background(tiny("sequential"), pictures(1), fill)
+@pytest.mark.parametrize("baseline", ["pink", "", "1.5", "-0.1", "nan", "inf", "Mean", None, "0,5"])
+def test_fills_that_do_not_exist_are_refused(baseline: Any) -> None:
+    with pytest.raises(OptionError, match=r"baseline is 'mean', 'grey', 'blur', 'noise' or a value in \[0, 1\], not "):
+        baseline_pixels(tiny("sequential"), pictures(1), baseline)
 
 
 def test_a_number_is_taken_as_a_number() -> None:
-    fill: Any = 0.25
-    assert (background(tiny("sequential"), pictures(1), fill) == 0.25).all()
+    baseline: Any = 0.25
+    assert (baseline_pixels(tiny("sequential"), pictures(1), baseline) == 0.25).all()

@@ -16,9 +16,9 @@ from convscope.errors import OptionError
 from convscope.synthesis import parametrizations
 from convscope.synthesis.parametrizations import (
     Fourier,
+    Parametrization,
     Phases,
     Pixels,
-    Start,
     begin,
     correlate,
     decorrelate,
@@ -41,7 +41,7 @@ def values(channels: int, size: tuple[int, int], seed: int = 0, count: int = 2) 
     return 0.01 + 0.98 * drawn
 
 
-def matrix(start: Start) -> tuple[Tensor, Tensor]:
+def matrix(start: Parametrization) -> tuple[Tensor, Tensor]:
     """The map from free numbers to one picture, as columns, and what it makes of zeros: by one call per number."""
     count = start.free.numel()
     made = []

@@ -1,4 +1,4 @@
-"""Shakes against pictures shifted and turned by hand, and against scipy's affine map."""
+"""Transforms against pictures shifted and turned by hand, and against scipy's affine map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convscope.errors import OptionError
-from convscope.synthesis.transforms import PRESETS, Shake, shake_for
+from convscope.synthesis.transforms import PRESETS, Transform, transform_for
 
 # What each drawn number moves.
 ACROSS, DOWN, WINDOW, SCALE, ANGLE = range(5)
@@ -31,22 +31,24 @@ def numbers(**drawn: float) -> Tensor:
     return torch.tensor([[drawn.get(name, 0.0) for name in names]], dtype=torch.float64)
 
 
-def by_scipy(shake: Shake, pixels: Tensor, drawn: Tensor) -> Tensor:
+def by_scipy(transform: Transform, pixels: Tensor, drawn: Tensor) -> Tensor:
     """The affine map in pixels around the centre, picture by picture: what lies outside is mid-grey."""
     shaken = torch.empty_like(pixels)
     height, width = pixels.shape[-2:]
     for one, moved, number in zip(pixels, shaken, drawn.tolist(), strict=True):
-        low, high = shake.crop or (1, 1)
+        low, high = transform.crop or (1, 1)
         window = low + (high - low) * (number[WINDOW] + 1) / 2
-        zoom = window / (1 + shake.scale * number[SCALE])
-        angle = math.radians(shake.rotate) * number[ANGLE]
+        zoom = window / (1 + transform.scale * number[SCALE])
+        angle = math.radians(transform.rotate) * number[ANGLE]
         turned = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-        matrix = turned @ np.diag([zoom * (height + 2 * shake.pad) / height, zoom * (width + 2 * shake.pad) / width])
+        matrix = turned @ np.diag(
+            [zoom * (height + 2 * transform.pad) / height, zoom * (width + 2 * transform.pad) / width]
+        )
         centre = np.array([(height - 1) / 2, (width - 1) / 2])
         shift = np.array(
             [
-                number[DOWN] * (shake.jitter + (1 - window) * height / 2),
-                number[ACROSS] * (shake.jitter + (1 - window) * width / 2),
+                number[DOWN] * (transform.jitter + (1 - window) * height / 2),
+                number[ACROSS] * (transform.jitter + (1 - window) * width / 2),
             ]
         )
         offset = centre - matrix @ centre + shift
@@ -68,7 +70,7 @@ def test_jitter_of_whole_pixels_is_a_shifted_picture_with_grey_outside(across: f
         for x in range(16):
             if 0 <= y + below < 11 and 0 <= x + right < 16:
                 expected[..., y, x] = pixels[..., y + below, x + right]
-    found = Shake(jitter=4)(pixels, numbers(across=across, down=down))
+    found = Transform(jitter=4)(pixels, numbers(across=across, down=down))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
@@ -76,13 +78,13 @@ def test_jitter_of_whole_pixels_is_a_shifted_picture_with_grey_outside(across: f
 @pytest.mark.parametrize("side", [8, 9])
 def test_a_quarter_turn_of_a_square(angle: float, turns: int, side: int) -> None:
     pixels = picture(side, side)
-    found = Shake(rotate=90)(pixels, numbers(angle=angle))
+    found = Transform(rotate=90)(pixels, numbers(angle=angle))
     torch.testing.assert_close(found, torch.rot90(pixels, turns, (2, 3)), rtol=0, atol=1e-9)
 
 
 def test_a_quarter_turn_of_unequal_sides_keeps_the_middle_and_its_proportions() -> None:
     pixels = picture(8, 14)
-    found = Shake(rotate=90)(pixels, numbers(angle=1))
+    found = Transform(rotate=90)(pixels, numbers(angle=1))
     expected = torch.full_like(pixels, 0.5)
     expected[..., 3:11] = torch.rot90(pixels[..., 3:11], 1, (2, 3))
     torch.testing.assert_close(found[..., 3:11], expected[..., 3:11], rtol=0, atol=1e-9)
@@ -92,7 +94,7 @@ def test_a_quarter_turn_of_unequal_sides_keeps_the_middle_and_its_proportions() 
 @pytest.mark.parametrize(("across", "down"), [(-1, -1), (1, -1), (-1, 1), (1, 1), (0, 0)])
 def test_crop_is_an_enlarged_window_that_reaches_every_corner(across: float, down: float) -> None:
     pixels = picture(12, 16)
-    found = Shake(crop=(0.5, 0.5))(pixels, numbers(across=across, down=down, window=0.3))
+    found = Transform(crop=(0.5, 0.5))(pixels, numbers(across=across, down=down, window=0.3))
     top, left = round(3 + 3 * down), round(4 + 4 * across)
     window = pixels[..., top : top + 6, left : left + 8]
     expected = F.interpolate(window, size=(12, 16), mode="bilinear", align_corners=False)
@@ -102,7 +104,7 @@ def test_crop_is_an_enlarged_window_that_reaches_every_corner(across: float, dow
 @pytest.mark.parametrize(("drawn", "share"), [(-1.0, 0.25), (0.0, 0.5), (1.0, 0.75)])
 def test_crop_takes_shares_from_least_to_most(drawn: float, share: float) -> None:
     ramp = torch.arange(32, dtype=torch.float64).expand(1, 1, 32, 32) / 100
-    found = Shake(crop=(0.25, 0.75))(ramp, numbers(window=drawn))
+    found = Transform(crop=(0.25, 0.75))(ramp, numbers(window=drawn))
     assert float(found[0, 0, 16].diff()[5:-5].mean()) == pytest.approx(share / 100)
 
 
@@ -111,7 +113,7 @@ def test_pad_shows_grey_around_the_picture(pad: int) -> None:
     pixels = picture(16, 24)
     padded = F.pad(pixels, (pad,) * 4, value=0.5)
     expected = F.interpolate(padded, size=(16, 24), mode="bilinear", align_corners=False)
-    found = Shake(pad=pad)(pixels, numbers())
+    found = Transform(pad=pad)(pixels, numbers())
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     assert torch.all(found[..., 0, :] == 0.5)
 
@@ -119,7 +121,7 @@ def test_pad_shows_grey_around_the_picture(pad: int) -> None:
 @pytest.mark.parametrize("drawn", [-1.0, 0.5, 1.0])
 def test_scale_enlarges_around_the_centre(drawn: float) -> None:
     ramp = torch.arange(33, dtype=torch.float64).expand(1, 1, 33, 33) / 100
-    found = Shake(scale=0.25)(ramp, numbers(scale=drawn))
+    found = Transform(scale=0.25)(ramp, numbers(scale=drawn))
     assert float(found[0, 0, 16, 16]) == pytest.approx(0.16)
     assert float(found[0, 0, 16].diff()[5:-5].mean()) == pytest.approx(0.01 / (1 + 0.25 * drawn))
 
@@ -142,23 +144,23 @@ def test_all_parts_together_are_one_affine_map(
     crop: tuple[float, float] | None,
     seed: int,
 ) -> None:
-    shake = Shake(jitter=jitter, scale=scale, rotate=rotate, pad=pad, crop=crop)
-    pixels, drawn = picture(*size, count=2), shake.draw([seed, seed + 1], 1)[0].double()
-    torch.testing.assert_close(shake(pixels, drawn), by_scipy(shake, pixels, drawn), rtol=0, atol=1e-6)
+    transform = Transform(jitter=jitter, scale=scale, rotate=rotate, pad=pad, crop=crop)
+    pixels, drawn = picture(*size, count=2), transform.draw([seed, seed + 1], 1)[0].double()
+    torch.testing.assert_close(transform(pixels, drawn), by_scipy(transform, pixels, drawn), rtol=0, atol=1e-6)
 
 
 def test_roll_brings_back_what_leaves() -> None:
     pixels = picture(7, 9)
     drawn = numbers(angle=1.0, roll=-0.5)
-    assert torch.equal(Shake(roll=4)(pixels, drawn), pixels.roll((4, -2), (2, 3)))
-    assert torch.equal(Shake(roll=4)(pixels, numbers(angle=-1.0, roll=0.2)), pixels.roll((-4, 1), (2, 3)))
+    assert torch.equal(Transform(roll=4)(pixels, drawn), pixels.roll((4, -2), (2, 3)))
+    assert torch.equal(Transform(roll=4)(pixels, numbers(angle=-1.0, roll=0.2)), pixels.roll((-4, 1), (2, 3)))
 
 
 def test_noise_is_normal_and_seeded_by_what_was_drawn() -> None:
-    shake, grey = Shake(noise=0.2), torch.full((1, 3, 60, 60), 0.5)
-    drawn = shake.draw([5], 3)
-    shaken = [shake(grey, one) - 0.5 for one in drawn]
-    assert torch.equal(shake(grey, drawn[0]) - 0.5, shaken[0]) and not torch.equal(shaken[0], shaken[1])
+    transform, grey = Transform(noise=0.2), torch.full((1, 3, 60, 60), 0.5)
+    drawn = transform.draw([5], 3)
+    shaken = [transform(grey, one) - 0.5 for one in drawn]
+    assert torch.equal(transform(grey, drawn[0]) - 0.5, shaken[0]) and not torch.equal(shaken[0], shaken[1])
     assert kstest((torch.stack(shaken) / 0.2).flatten().numpy(), "norm").pvalue > 0.01
 
 
@@ -167,42 +169,44 @@ def test_noise_is_normal_and_seeded_by_what_was_drawn() -> None:
 
 @pytest.mark.parametrize("views", [1, 3])
 def test_draws_depend_on_the_seed_alone(views: int) -> None:
-    shake = Shake(jitter=2, views=views)
-    together, alone = shake.draw([4, 9, 2], 6), shake.draw([9], 6)
+    transform = Transform(jitter=2, views=views)
+    together, alone = transform.draw([4, 9, 2], 6), transform.draw([9], 6)
     assert together.shape[:2] == (6, 3 * views)
     assert torch.equal(together[:, views : 2 * views], alone)
     assert not torch.equal(together[:, :views], alone)
     state = torch.get_rng_state()
-    shake.draw([1], 5)
+    transform.draw([1], 5)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_draws_are_uniform_on_both_sides_and_independent() -> None:
-    drawn = Shake(views=2).draw([0, 1], 500).flatten(0, 1).numpy()
+    drawn = Transform(views=2).draw([0, 1], 500).flatten(0, 1).numpy()
     for column in drawn.T:
         assert kstest(column, "uniform", (-1, 2)).pvalue > 0.001
     assert np.abs(np.corrcoef(drawn.T) - np.eye(drawn.shape[1])).max() < 0.1
 
 
-@pytest.mark.parametrize("shake", [Shake(jitter=2, rotate=20, views=3, noise=0.1), Shake(crop=(0.3, 0.7), views=2)])
-def test_a_picture_is_shaken_alike_in_any_company(shake: Shake) -> None:
+@pytest.mark.parametrize(
+    "transform", [Transform(jitter=2, rotate=20, views=3, noise=0.1), Transform(crop=(0.3, 0.7), views=2)]
+)
+def test_a_picture_is_shaken_alike_in_any_company(transform: Transform) -> None:
     pixels = picture(12, 10, count=3)
-    together = shake(pixels, shake.draw([4, 9, 2], 1)[0])
-    alone = shake(pixels[1:2], shake.draw([9], 1)[0])
-    torch.testing.assert_close(together[shake.views : 2 * shake.views], alone, rtol=0, atol=1e-12)
+    together = transform(pixels, transform.draw([4, 9, 2], 1)[0])
+    alone = transform(pixels[1:2], transform.draw([9], 1)[0])
+    torch.testing.assert_close(together[transform.views : 2 * transform.views], alone, rtol=0, atol=1e-12)
     assert not torch.allclose(alone[0], alone[1])
 
 
 def test_views_are_copies_of_one_picture_side_by_side() -> None:
     pixels = picture(5, 6, count=2)
-    shown = Shake(views=2)(pixels, torch.zeros(4, 7))
+    shown = Transform(views=2)(pixels, torch.zeros(4, 7))
     assert torch.equal(shown, torch.stack([pixels[0], pixels[0], pixels[1], pixels[1]]))
 
 
 def test_no_shake_is_the_picture_itself() -> None:
     pixels = picture(5, 6)
-    shake = Shake()
-    assert shake(pixels, shake.draw([0], 1)[0]) is pixels and not shake.resamples
+    transform = Transform()
+    assert transform(pixels, transform.draw([0], 1)[0]) is pixels and not transform.resamples
 
 
 # Presets and words
@@ -211,47 +215,47 @@ def test_no_shake_is_the_picture_itself() -> None:
 @pytest.mark.parametrize("side", [28, 32, 64, 224, 512])
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_at_every_size(name: str, side: int) -> None:
-    shake = shake_for(name, side)
+    transform = transform_for(name, side)
     pixels = torch.rand(1, 1, side, side, requires_grad=True)
-    shaken = shake(pixels, shake.draw([1], 1)[0])
-    assert shaken.shape == (shake.views, 1, side, side) and torch.isfinite(shaken).all()
+    shaken = transform(pixels, transform.draw([1], 1)[0])
+    assert shaken.shape == (transform.views, 1, side, side) and torch.isfinite(shaken).all()
     (gradient,) = torch.autograd.grad(shaken.sum(), pixels)
     # Most pixels are seen, whatever the size: crops see a window each.
     assert (gradient != 0).float().mean() > (0.3 if name == "crops" else 0.6)
     share = side / 128
     expected = {
-        "none": Shake(),
-        "standard": Shake(jitter=12 * share, scale=0.1 if side > 32 else 0.05, rotate=10 if side > 32 else 5),
-        "light": Shake(jitter=4 * share, scale=0.05, rotate=3),
-        "jitter": Shake(jitter=side / 16),
-        "crops": Shake(crop=(0.3, 0.7), noise=0.05, views=4),
+        "none": Transform(),
+        "standard": Transform(jitter=12 * share, scale=0.1 if side > 32 else 0.05, rotate=10 if side > 32 else 5),
+        "light": Transform(jitter=4 * share, scale=0.05, rotate=3),
+        "jitter": Transform(jitter=side / 16),
+        "crops": Transform(crop=(0.3, 0.7), noise=0.05, views=4),
     }
-    assert shake == expected[name]
+    assert transform == expected[name]
 
 
 def test_jitter_is_a_pixel_at_least() -> None:
-    assert shake_for("jitter", 8) == Shake(jitter=1)
+    assert transform_for("jitter", 8) == Transform(jitter=1)
 
 
 @pytest.mark.parametrize(
-    ("asked", "shake"),
+    ("asked", "transform"),
     [
-        ("jitter=8 rotate=10 crop=0.3-0.6", Shake(jitter=8, rotate=10, crop=(0.3, 0.6))),
-        ("  roll=32,views=2 ", Shake(roll=32, views=2)),
-        ("scale=0.1, pad=4 noise=0.05", Shake(scale=0.1, pad=4, noise=0.05)),
-        (Shake(pad=3), Shake(pad=3)),
+        ("jitter=8 rotate=10 crop=0.3-0.6", Transform(jitter=8, rotate=10, crop=(0.3, 0.6))),
+        ("  roll=32,views=2 ", Transform(roll=32, views=2)),
+        ("scale=0.1, pad=4 noise=0.05", Transform(scale=0.1, pad=4, noise=0.05)),
+        (Transform(pad=3), Transform(pad=3)),
     ],
 )
-def test_words_are_read(asked: str | Shake, shake: Shake) -> None:
-    found = shake_for(asked, 64)
-    assert found == shake and isinstance(found.views, int) and isinstance(found.roll, int)
+def test_words_are_read(asked: str | Transform, transform: Transform) -> None:
+    found = transform_for(asked, 64)
+    assert found == transform and isinstance(found.views, int) and isinstance(found.roll, int)
 
 
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
         ("standart", "one of 'standard'"),
-        ("", "cannot read the shake ''"),
+        ("", "cannot read the transform ''"),
         ("jitters=3", "of jitter, scale, rotate, pad, crop, noise, roll, views"),
         ("jitter=", "jitter=8 rotate=10"),
         ("jitter=much", "give a number, as jitter=8"),
@@ -266,10 +270,10 @@ def test_words_are_read(asked: str | Shake, shake: Shake) -> None:
 )
 def test_what_cannot_be_read_is_refused(asked: str, says: str) -> None:
     with pytest.raises(OptionError, match=says):
-        shake_for(asked, 64)
+        transform_for(asked, 64)
 
 
 @pytest.mark.parametrize("part", ["jitter", "scale", "rotate", "pad", "noise", "roll"])
 def test_no_part_is_negative(part: str) -> None:
     with pytest.raises(OptionError, match="no negative part"):
-        Shake(**{part: -1})  # type: ignore[arg-type]
+        Transform(**{part: -1})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Wishes against loops and closed forms, their grammar, and where they are refused."""
+"""Objective terms against loops and closed forms, their grammar, and where they are refused."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from convscope import Net, ask, explain
-from convscope.errors import LayerError, QuestionError
+from convscope import Net, as_objective, explain
+from convscope.errors import LayerError, ObjectiveError
 from convscope.net import PIXELS
 from convscope.terms import Direction, Diversity, Energy, Penalty, total_variation
 from networks import pictures, tiny
@@ -71,10 +71,10 @@ def test_total_variation_has_a_gradient_on_a_flat_picture(beta: float) -> None:
 def test_norms_are_about_the_networks_mean_and_summed(net: Net) -> None:
     pixels = pictures(2, side=5)
     away = pixels - torch.tensor(net.mean, dtype=torch.float64)[:, None, None]
-    for name, cost, slope in (("l1", away.abs(), away.sign()), ("l2", away**2, 2 * away)):
-        penalty = ask(net, f"ant - {name}()").terms[1][1]
+    for name, cost, grad in (("l1", away.abs(), away.sign()), ("l2", away**2, 2 * away)):
+        penalty = as_objective(net, f"ant - {name}()").terms[1][1]
         torch.testing.assert_close(penalty.read(pixels), cost.sum((1, 2, 3)))
-        torch.testing.assert_close(gradient(penalty.read, pixels), slope)
+        torch.testing.assert_close(gradient(penalty.read, pixels), grad)
 
 
 def test_blur_costs_what_a_gaussian_of_one_pixel_takes_away() -> None:
@@ -151,22 +151,22 @@ def test_direction_by_loops(direction: str, power: float, shape: tuple[int, ...]
     vector /= np.linalg.norm(vector)
     expected = []
     for one in activity.numpy():
-        places = one.reshape(6, -1).T
+        positions = one.reshape(6, -1).T
         each = []
-        for place in places:
-            dot = place @ vector
-            each.append(dot * max(dot / np.linalg.norm(place), 0.1) ** power)
+        for position in positions:
+            dot = position @ vector
+            each.append(dot * max(dot / np.linalg.norm(position), 0.1) ** power)
         expected.append(np.mean(each))
     found = Direction("", direction, power).read(activity)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_direction_points_along_its_vector(direction: str) -> None:
-    wish = Direction("", direction)
-    assert float(wish.vector.norm()) == pytest.approx(1)
-    along, against = (wish.read(sign * 5 * wish.vector[None]) for sign in (1, -1))
+    parse_term = Direction("", direction)
+    assert float(parse_term.vector.norm()) == pytest.approx(1)
+    along, against = (parse_term.read(sign * 5 * parse_term.vector[None]) for sign in (1, -1))
     assert float(along) == pytest.approx(5, rel=1e-5) and float(against) == pytest.approx(-0.5, rel=1e-5)
-    assert torch.isfinite(gradient(wish.read, torch.zeros(1, 6, 2, 2))).all()
+    assert torch.isfinite(gradient(parse_term.read, torch.zeros(1, 6, 2, 2))).all()
 
 
 # Grammar
@@ -183,36 +183,36 @@ def test_direction_points_along_its_vector(direction: str) -> None:
     ],
 )
 def test_wishes_are_read_and_written(net: Net, text: str, term: object) -> None:
-    found = ask(net, text)
+    found = as_objective(net, text)
     assert found.terms == ((1.0, term),)
-    assert ask(net, str(found)) == found
+    assert as_objective(net, str(found)) == found
 
 
 def test_a_direction_is_read_and_written(net: Net, direction: str) -> None:
     for text in (f"direction(0, {direction})", f"direction(0,{direction})", f"direction( 0 ,  {direction} )"):
-        found = ask(net, text)
+        found = as_objective(net, text)
         assert found.terms == ((1.0, Direction("0", direction)),)
-        assert ask(net, str(found)) == found
+        assert as_objective(net, str(found)) == found
 
 
 weights = st.floats(1e-6, 1e6) | st.floats(-1e6, -1e-6) | st.just(1.0) | st.just(-1.0)
-wishes = st.sampled_from(["tv()", "l1()", "l2()", "blur()", "energy(3)", "diversity(0)", "bee", "3:1@2,2", "p(ant)"])
+terms = st.sampled_from(["tv()", "l1()", "l2()", "blur()", "energy(3)", "diversity(0)", "bee", "3:1@2,2", "p(ant)"])
 
 
-@given(st.lists(st.tuples(weights, wishes), min_size=1, max_size=5))
+@given(st.lists(st.tuples(weights, terms), min_size=1, max_size=5))
 def test_sums_of_wishes_go_round(terms: list[tuple[float, str]]) -> None:
     net = tiny("sequential")
-    question = ask(net, " + ".join(f"{weight!r}*{text}" for weight, text in terms))
-    assert [weight for weight, _ in question.terms] == [weight for weight, _ in terms]
-    assert ask(net, str(question)) == question
+    objective = as_objective(net, " + ".join(f"{weight!r}*{text}" for weight, text in terms))
+    assert [weight for weight, _ in objective.terms] == [weight for weight, _ in terms]
+    assert as_objective(net, str(objective)) == objective
 
 
 def test_a_sum_is_scored_with_its_weights_and_signs(net: Net) -> None:
     pixels = pictures(2)
-    found = ask(net, "bee - 0.01*tv() + 2*l1() - diversity(0)")(net, pixels)
-    each = [ask(net, text)(net, pixels) for text in ("bee", "tv()", "l1()", "diversity(0)")]
+    found = as_objective(net, "bee - 0.01*tv() + 2*l1() - diversity(0)")(net, pixels)
+    each = [as_objective(net, text)(net, pixels) for text in ("bee", "tv()", "l1()", "diversity(0)")]
     torch.testing.assert_close(found, each[0] - 0.01 * each[1] + 2 * each[2] - each[3])
-    assert ask(net, "bee - tv()").layers == ("", PIXELS)
+    assert as_objective(net, "bee - tv()").layers == ("", PIXELS)
 
 
 def test_wishes_are_said_in_plain_words(net: Net, direction: str) -> None:
@@ -226,7 +226,7 @@ def test_wishes_are_said_in_plain_words(net: Net, direction: str) -> None:
         f"direction(0, {direction})": "direction stripes of 0",
     }
     for text, title in titles.items():
-        assert ask(net, text).title(net) == title
+        assert as_objective(net, text).title(net) == title
 
 
 @pytest.mark.parametrize(
@@ -242,33 +242,35 @@ def test_wishes_are_said_in_plain_words(net: Net, direction: str) -> None:
     ],
 )
 def test_what_cannot_be_wished_is_refused(net: Net, text: str, says: str) -> None:
-    with pytest.raises(QuestionError, match=says) as caught:
-        ask(net, text)
+    with pytest.raises(ObjectiveError, match=says) as caught:
+        as_objective(net, text)
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("wish", ["energy", "diversity"])
-def test_a_wish_without_a_layer_is_corrected(net: Net, wish: str) -> None:
-    with pytest.raises(QuestionError, match=rf"{wish}\(\) needs a layer: ask as {wish}\(.+\), or of another") as caught:
-        ask(net, f"{wish}()")
+@pytest.mark.parametrize("objective term", ["energy", "diversity"])
+def test_a_wish_without_a_layer_is_corrected(net: Net, parse_term: str) -> None:
+    with pytest.raises(
+        ObjectiveError, match=rf"{parse_term}\(\) needs a layer: ask as {parse_term}\(.+\), or of another"
+    ) as caught:
+        as_objective(net, f"{parse_term}()")
     corrected = str(caught.value).split("ask as ")[1].split(", or")[0]
-    assert str(ask(net, corrected)) == corrected
+    assert str(as_objective(net, corrected)) == corrected
 
 
 @pytest.mark.parametrize("layer", ["5", "5.2"])
 def test_diversity_needs_places(net: Net, layer: str) -> None:
     with pytest.raises(LayerError, match=r"has shape \(5,\), without places: name a layer \(c, h, w\), as '") as caught:
-        ask(net, f"diversity({layer})")
-    assert ask(net, f"diversity({str(caught.value).split(chr(39))[1]})")
+        as_objective(net, f"diversity({layer})")
+    assert as_objective(net, f"diversity({str(caught.value).split(chr(39))[1]})")
 
 
 @pytest.mark.parametrize("layer", ["nowhere", "99"])
 def test_layers_that_do_not_exist_are_refused(net: Net, layer: str) -> None:
-    for wish in ("energy", "diversity"):
+    for parse_term in ("energy", "diversity"):
         with pytest.raises(LayerError, match=layer):
-            ask(net, f"{wish}({layer})")
+            as_objective(net, f"{parse_term}({layer})")
     with pytest.raises(LayerError, match=layer):
-        ask(net, f"direction({layer}, some.npy)")
+        as_objective(net, f"direction({layer}, some.npy)")
 
 
 @pytest.mark.parametrize(
@@ -284,28 +286,28 @@ def test_layers_that_do_not_exist_are_refused(net: Net, layer: str) -> None:
 )
 def test_a_file_that_holds_no_direction_is_refused(net: Net, tmp_path: Path, values: np.ndarray, says: str) -> None:
     np.save(tmp_path / "bad.npy", values)
-    with pytest.raises(QuestionError, match=says):
-        ask(net, f"direction(0, {tmp_path / 'bad.npy'})")
+    with pytest.raises(ObjectiveError, match=says):
+        as_objective(net, f"direction(0, {tmp_path / 'bad.npy'})")
 
 
 @pytest.mark.parametrize("content", [b"", b"no numbers", b"PK\x03\x04 torn", b"\x93NUMPY\x01"])
 def test_a_file_of_another_kind_is_refused(net: Net, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "notes.npy").write_bytes(content)
-    with pytest.raises(QuestionError, match=r"cannot read a direction from .*notes\.npy"):
-        ask(net, f"direction(0, {tmp_path / 'notes.npy'})")
+    with pytest.raises(ObjectiveError, match=r"cannot read a direction from .*notes\.npy"):
+        as_objective(net, f"direction(0, {tmp_path / 'notes.npy'})")
 
 
 def test_an_archive_of_several_directions_is_refused(net: Net, tmp_path: Path) -> None:
     np.savez(tmp_path / "some.npz", one=np.ones(6), other=np.ones(6))
-    with pytest.raises(QuestionError, match=r"cannot read a direction from .*some\.npz"):
-        ask(net, f"direction(0, {tmp_path / 'some.npz'})")
+    with pytest.raises(ObjectiveError, match=r"cannot read a direction from .*some\.npz"):
+        as_objective(net, f"direction(0, {tmp_path / 'some.npz'})")
 
 
 def test_a_direction_of_a_layer_without_channels_is_refused(tmp_path: Path) -> None:
     body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(2), torch.nn.Flatten())
     np.save(tmp_path / "four.npy", np.ones(4))
-    with pytest.raises(QuestionError, match=r"holds 4 numbers for layer '1' of shape \(4, 36\)"):
-        ask(Net(body, size=8), f"direction(1, {tmp_path / 'four.npy'})")
+    with pytest.raises(ObjectiveError, match=r"holds 4 numbers for layer '1' of shape \(4, 36\)"):
+        as_objective(Net(body, size=8), f"direction(1, {tmp_path / 'four.npy'})")
 
 
 # Where they are refused
@@ -316,7 +318,7 @@ def test_a_direction_of_a_layer_without_channels_is_refused(tmp_path: Path) -> N
 def test_a_given_picture_is_not_judged_as_one_that_is_made(judge: str, method: str) -> None:
     net = tiny("sequential", dtype=torch.float32)
     picture = pictures(1, dtype=torch.float32)
-    with pytest.raises(QuestionError, match="judges a picture that is being made, not a given one"):
+    with pytest.raises(ObjectiveError, match="judges a picture that is being made, not a given one"):
         explain(net, picture, method, of=f"ant - 0.1*{judge}")
 
 
