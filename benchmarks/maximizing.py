@@ -3,10 +3,10 @@
     python benchmarks/maximizing.py [--net resnet18] [--rounds 7] [--steps 40] [--lucent FOLDER]
 
 A network with random weights, 224 x 224 pixels, one channel asked for, as `maximize` does by default: Fourier, the
-standard transform, Adam. Contenders run in turn, round after round; a contender's figure is its quickest step of all
-rounds (what else the machine does can only make a step slower), a ratio that of two figures. The first sixteen steps, in
-which gradient is led past silent rectifiers, are counted apart. "bare" runs nothing but the modules up to the layer, on a
-picture as `ascend` shows it (noise: max pooling is twice as quick on a flat one).
+standard transform, Adam. Contenders run in turn, round after round; a contender's figure is its quickest step of
+all rounds (what else the machine does can only make a step slower), a ratio that of two figures. The first sixteen
+steps, in which gradient is led past silent rectifiers, are counted apart. "bare" runs nothing but the modules up to
+the layer, on a picture as `ascend` shows it (noise: max pooling is twice as quick on a flat one).
 
 lucent's last release, 0.1.8, needs kornia <= 0.4.1 and, to be imported, IPython (a notebook's display, stood in for
 here):
