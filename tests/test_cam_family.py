@@ -17,9 +17,10 @@ from torchvision import models
 
 import convscope
 from convscope import Net, as_objective
+from convscope.attribution.ablation_cam import ablation_cam
 from convscope.attribution.cam import cam, eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
 from convscope.attribution.cam_layers import activities_and_gradients, candidates, held, lay_over
-from convscope.attribution.perturbed_cam import ablation_cam, score_cam
+from convscope.attribution.score_cam import score_cam
 from convscope.baselines import baseline_pixels
 from convscope.context import listen
 from convscope.errors import LayerError, OptionError

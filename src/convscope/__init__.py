@@ -63,7 +63,7 @@ _HOMES = {
     "Steps": "synthesis.ascent",
     "accentuate": "synthesis.accentuate",
     "ascend": "synthesis.ascent",
-    "ask": "objectives",
+    "as_objective": "objectives",
     "box_score": "zoo.detections",
     "class_model": "synthesis.class_model",
     "compare": "views.compare",
