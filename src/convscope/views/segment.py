@@ -357,14 +357,8 @@ def segment(
             rounds=rounds,
         )
     remarks = [*heatmap.recipe.remarks, *remarks]
-    options = {
-        "method": method,
-        "foreground": foreground,
-        "background": baseline_pixels,
-        "rounds": rounds,
-        "seed": seed,
-    }
-    options |= own | {"smooth": smooth, "size": size}
+    options = {"method": method, "foreground": foreground, "background": baseline_pixels, "rounds": rounds}
+    options |= own | {"seed": seed, "smooth": smooth, "size": size}
     marker = registry.METHODS[method]
     drawing = Segmentation(
         found,
