@@ -456,7 +456,7 @@ def test_tokens_are_read_as_a_grid_where_patches_still_matter(options: Any, chos
         assert torch.equal(one.activity[:, :, *position], raw[:, token])
 
 
-@pytest.mark.parametrize("place", [(0, 0), (2, 6), (5, 3)])
+@pytest.mark.parametrize("position", [(0, 0), (2, 6), (5, 3)])
 def test_a_token_lies_over_its_patch(position: tuple[int, int]) -> None:
     """Measured: the pixels that move a token before attention mixes them are those the map lays it over."""
     net = transformer()

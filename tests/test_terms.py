@@ -162,11 +162,11 @@ def test_direction_by_loops(direction: str, power: float, shape: tuple[int, ...]
 
 
 def test_direction_points_along_its_vector(direction: str) -> None:
-    parse_term = Direction("", direction)
-    assert float(parse_term.vector.norm()) == pytest.approx(1)
-    along, against = (parse_term.read(sign * 5 * parse_term.vector[None]) for sign in (1, -1))
+    term = Direction("", direction)
+    assert float(term.vector.norm()) == pytest.approx(1)
+    along, against = (term.read(sign * 5 * term.vector[None]) for sign in (1, -1))
     assert float(along) == pytest.approx(5, rel=1e-5) and float(against) == pytest.approx(-0.5, rel=1e-5)
-    assert torch.isfinite(gradient(parse_term.read, torch.zeros(1, 6, 2, 2))).all()
+    assert torch.isfinite(gradient(term.read, torch.zeros(1, 6, 2, 2))).all()
 
 
 # Grammar
@@ -182,7 +182,7 @@ def test_direction_points_along_its_vector(direction: str) -> None:
         *((f"{name}()", Penalty(name, (0.5, 0.4, 0.3))) for name in ("tv", "l1", "l2", "blur")),
     ],
 )
-def test_wishes_are_read_and_written(net: Net, text: str, term: object) -> None:
+def test_terms_are_read_and_written(net: Net, text: str, term: object) -> None:
     found = as_objective(net, text)
     assert found.terms == ((1.0, term),)
     assert as_objective(net, str(found)) == found
@@ -200,7 +200,7 @@ terms = st.sampled_from(["tv()", "l1()", "l2()", "blur()", "energy(3)", "diversi
 
 
 @given(st.lists(st.tuples(weights, terms), min_size=1, max_size=5))
-def test_sums_of_wishes_go_round(terms: list[tuple[float, str]]) -> None:
+def test_sums_of_terms_go_round(terms: list[tuple[float, str]]) -> None:
     net = tiny("sequential")
     objective = as_objective(net, " + ".join(f"{weight!r}*{text}" for weight, text in terms))
     assert [weight for weight, _ in objective.terms] == [weight for weight, _ in terms]
@@ -215,7 +215,7 @@ def test_a_sum_is_scored_with_its_weights_and_signs(net: Net) -> None:
     assert as_objective(net, "bee - tv()").layers == ("", PIXELS)
 
 
-def test_wishes_are_said_in_plain_words(net: Net, direction: str) -> None:
+def test_terms_are_said_in_plain_words(net: Net, direction: str) -> None:
     titles = {
         "tv()": "total variation",
         "l1()": "L1 norm",
@@ -241,18 +241,18 @@ def test_wishes_are_said_in_plain_words(net: Net, direction: str) -> None:
         ("direction(0, nothing.npy)", "cannot read a direction from nothing.npy"),
     ],
 )
-def test_what_cannot_be_wished_is_refused(net: Net, text: str, says: str) -> None:
+def test_what_is_no_term_is_refused(net: Net, text: str, says: str) -> None:
     with pytest.raises(ObjectiveError, match=says) as caught:
         as_objective(net, text)
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("objective term", ["energy", "diversity"])
-def test_a_wish_without_a_layer_is_corrected(net: Net, parse_term: str) -> None:
+def test_a_term_without_a_layer_is_corrected(net: Net, term: str) -> None:
     with pytest.raises(
-        ObjectiveError, match=rf"{parse_term}\(\) needs a layer: ask as {parse_term}\(.+\), or of another"
+        ObjectiveError, match=rf"{term}\(\) needs a layer: ask as {term}\(.+\), or of another"
     ) as caught:
-        as_objective(net, f"{parse_term}()")
+        as_objective(net, f"{term}()")
     corrected = str(caught.value).split("ask as ")[1].split(", or")[0]
     assert str(as_objective(net, corrected)) == corrected
 
@@ -266,9 +266,9 @@ def test_diversity_needs_places(net: Net, layer: str) -> None:
 
 @pytest.mark.parametrize("layer", ["nowhere", "99"])
 def test_layers_that_do_not_exist_are_refused(net: Net, layer: str) -> None:
-    for parse_term in ("energy", "diversity"):
+    for term in ("energy", "diversity"):
         with pytest.raises(LayerError, match=layer):
-            as_objective(net, f"{parse_term}({layer})")
+            as_objective(net, f"{term}({layer})")
     with pytest.raises(LayerError, match=layer):
         as_objective(net, f"direction({layer}, some.npy)")
 

@@ -17,6 +17,7 @@ Weights = Callable[[int, Held], Tensor]
 
 
 def weighed_by_channel(net: Net, pixels: Tensor, found: list[Held], align: str, weights: Weights) -> Tensor:
+    """Weigh the channels of layers picture by picture, rectify, and lay the sums over the pictures, (n, 1, h, w)."""
     maps: list[tuple[Layer, Tensor]] = []
     for one in found:
         weight = torch.stack([weights(position, one) for position in range(len(pixels))]).to(one.activity)
