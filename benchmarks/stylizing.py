@@ -25,7 +25,7 @@ from convscope import stylize
 from convscope.stylizing.network import KIND, StyleNet
 from convscope.stylizing.tiles import paint
 from convscope.zoo.runs import metadata
-from convscope.zoo.samples import photographs
+from convscope.data.samples import photographs
 
 _PIECE = 512
 

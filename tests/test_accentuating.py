@@ -17,7 +17,7 @@ from convscope.drawing.drawings import read_recipe
 from convscope.errors import LayerError, ObjectiveError, SynthesisError
 from convscope.synthesis.accentuate import Change, Kept, accentuate
 from convscope.synthesis.likeness import Content
-from convscope.zoo.samples import digits
+from convscope.data.samples import digits
 from networks import pictures, tiny
 
 HARD = torch.cat([pictures(1, dtype=torch.float32)[0, :, :10].round(), pictures(1, dtype=torch.float32)[0, :, 10:]], 1)

@@ -17,7 +17,7 @@ from convscope.checks.localisation import Mean, Rules, judge, largest_part, over
 from convscope.cli import run
 from convscope.data.boxes import renamed, spread_over
 from convscope.errors import DataError, OptionError
-from convscope.zoo.samples import digits
+from convscope.data.samples import digits
 from networks import SIZE, tiny
 
 Capture = pytest.CaptureFixture[str]

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from convscope.cli import run
 from convscope.registry import METHODS, VIEWS, load_all
-from convscope.zoo.samples import digits
+from convscope.data.samples import digits
 
 load_all()
 Capture = pytest.CaptureFixture[str]

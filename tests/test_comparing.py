@@ -20,7 +20,7 @@ from convscope.errors import LayerError, ObjectiveError, OptionError, PictureErr
 from convscope.ranks import rank_correlation
 from convscope.registry import METHODS
 from convscope.views.compare import compare, concentration
-from convscope.zoo.samples import digits
+from convscope.data.samples import digits
 from networks import SIZE, pictures, tiny
 
 NAMES = ["saliency", "gradient", "grad_cam", "activation"]

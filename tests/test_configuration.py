@@ -16,7 +16,7 @@ from convscope.cli import run
 from convscope.configuration import located, read
 from convscope.errors import ConfigurationError, NetworkError, WeightsError
 from convscope.zoo.configured import configured
-from convscope.zoo.samples import digits
+from convscope.data.samples import digits
 
 MODEL = """
 from torch import nn

@@ -19,7 +19,7 @@ from conftest import ROOT
 from convscope import configuration
 from convscope.cli import run
 from convscope.registry import METHODS, VIEWS, load_all
-from convscope.zoo.samples import digits
+from convscope.data.samples import digits
 
 load_all()
 

@@ -19,7 +19,7 @@ from convscope.synthesis import invert as inverting
 from convscope.synthesis.ascent import Made, ascend
 from convscope.synthesis.invert import Natural, errors, invert, spread_layers
 from convscope.synthesis.likeness import Content
-from convscope.zoo.samples import digits
+from convscope.data.samples import digits
 from networks import pictures, tiny
 
 

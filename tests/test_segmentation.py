@@ -21,7 +21,7 @@ from convscope.context import listen
 from convscope.errors import ConvscopeError, LayerError, OptionError, OutputError
 from convscope.views import segment as segmentation
 from convscope.views.segment import Segment, segment, segment_map
-from convscope.zoo.samples import digits
+from convscope.data.samples import digits
 from networks import SIZE, pictures, tiny
 
 

@@ -126,7 +126,7 @@ def test_quick_commands_import_neither_torch_nor_torchvision(arguments: list[str
 
 def test_importing_convscope_and_drawing_import_neither_torchvision_nor_matplotlib() -> None:
     code = (
-        "import sys, convscope; from convscope.zoo.samples import photographs; "
+        "import sys, convscope; from convscope.data.samples import photographs; "
         "net = convscope.load('zfnet64'); convscope.explain(net, photographs()[1], 'saliency').render(); "
         "print(sorted({'torchvision', 'matplotlib'} & set(sys.modules)))"
     )

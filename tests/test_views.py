@@ -10,7 +10,7 @@ from PIL import Image
 import convscope as cs
 from convscope.attribution.deconvnet import deconvnet
 from convscope.errors import LayerError, OptionError, RuleError
-from convscope.zoo.samples import digits
+from convscope.data.samples import digits
 from networks import SIZE, pictures, tiny
 
 

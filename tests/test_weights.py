@@ -26,7 +26,7 @@ from torchvision import models
 from convscope import Net, load
 from convscope.errors import NetworkError, WeightsError
 from convscope.zoo.lenet import lenet5
-from convscope.zoo.samples import digits
+from convscope.data.samples import digits
 from convscope.zoo.torchvision_models import names
 from mutations import edits, mutated
 

@@ -23,7 +23,7 @@ from convscope.zoo import default_for, names, shipping
 from convscope.zoo.blueprints import BLUEPRINTS, VARIANTS
 from convscope.zoo.lenet import lenet5_1998
 from convscope.zoo.runs import read_history, shipped
-from convscope.zoo.samples import digits, photographs
+from convscope.data.samples import digits, photographs
 from convscope.zoo.zfnet import zfnet, zfnet64
 
 

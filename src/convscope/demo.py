@@ -24,7 +24,7 @@ from .views.hidden import hidden_gradients
 from .views.occlusion_study import occlusion_study
 from .zoo import DEFAULT, load
 from .zoo.runs import History, read_history, shipped
-from .zoo.samples import photographs
+from .data.samples import photographs
 
 _SHOWN = 2
 _SIDE = 128
