@@ -22,10 +22,10 @@ import torch
 from safetensors.torch import save_file
 
 from convscope import stylize
+from convscope.data.samples import photographs
 from convscope.stylizing.network import KIND, StyleNet
 from convscope.stylizing.tiles import paint
 from convscope.zoo.runs import metadata
-from convscope.data.samples import photographs
 
 _PIECE = 512
 

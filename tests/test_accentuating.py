@@ -13,11 +13,11 @@ from torch import nn
 
 from convscope import Net, as_objective, load, tap
 from convscope.cli import run
+from convscope.data.samples import digits
 from convscope.drawing.drawings import read_recipe
 from convscope.errors import LayerError, ObjectiveError, SynthesisError
 from convscope.synthesis.accentuate import Change, Kept, accentuate
 from convscope.synthesis.likeness import Content
-from convscope.data.samples import digits
 from networks import pictures, tiny
 
 HARD = torch.cat([pictures(1, dtype=torch.float32)[0, :, :10].round(), pictures(1, dtype=torch.float32)[0, :, 10:]], 1)

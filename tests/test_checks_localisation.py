@@ -16,8 +16,8 @@ from convscope.checks import Boxed, localise, read_boxes
 from convscope.checks.localisation import Mean, Rules, judge, largest_part, overlap
 from convscope.cli import run
 from convscope.data.boxes import renamed, spread_over
-from convscope.errors import DataError, OptionError
 from convscope.data.samples import digits
+from convscope.errors import DataError, OptionError
 from networks import SIZE, tiny
 
 Capture = pytest.CaptureFixture[str]

@@ -18,8 +18,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from convscope.cli import run
-from convscope.registry import METHODS, VIEWS, load_all
 from convscope.data.samples import digits
+from convscope.registry import METHODS, VIEWS, load_all
 
 load_all()
 Capture = pytest.CaptureFixture[str]

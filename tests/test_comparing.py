@@ -15,12 +15,12 @@ from torch import nn
 
 import convscope as cs
 from convscope.cli import run
+from convscope.data.samples import digits
 from convscope.drawing import layout
 from convscope.errors import LayerError, ObjectiveError, OptionError, PictureError, RuleError
 from convscope.ranks import rank_correlation
 from convscope.registry import METHODS
 from convscope.views.compare import compare, concentration
-from convscope.data.samples import digits
 from networks import SIZE, pictures, tiny
 
 NAMES = ["saliency", "gradient", "grad_cam", "activation"]

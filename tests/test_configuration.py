@@ -14,9 +14,9 @@ from PIL import Image
 from convscope import configuration, load
 from convscope.cli import run
 from convscope.configuration import located, read
+from convscope.data.samples import digits
 from convscope.errors import ConfigurationError, NetworkError, WeightsError
 from convscope.zoo.configured import configured
-from convscope.data.samples import digits
 
 MODEL = """
 from torch import nn

@@ -18,8 +18,8 @@ from torchvision.models import resnet18
 from conftest import ROOT
 from convscope import configuration
 from convscope.cli import run
-from convscope.registry import METHODS, VIEWS, load_all
 from convscope.data.samples import digits
+from convscope.registry import METHODS, VIEWS, load_all
 
 load_all()
 

@@ -18,10 +18,10 @@ import convscope as cs
 from convscope.attribution.activation import activation
 from convscope.cli import run
 from convscope.context import listen
+from convscope.data.samples import digits
 from convscope.errors import ConvscopeError, LayerError, OptionError, OutputError
 from convscope.views import segment as segmentation
 from convscope.views.segment import Segment, segment, segment_map
-from convscope.data.samples import digits
 from networks import SIZE, pictures, tiny
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 import convscope as cs
 from convscope.attribution.deconvnet import deconvnet
-from convscope.errors import LayerError, OptionError, RuleError
 from convscope.data.samples import digits
+from convscope.errors import LayerError, OptionError, RuleError
 from networks import SIZE, pictures, tiny
 
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torchvision import models
 
 from convscope import Net, load
+from convscope.data.samples import digits
 from convscope.errors import NetworkError, WeightsError
 from convscope.zoo.lenet import lenet5
-from convscope.data.samples import digits
 from convscope.zoo.torchvision_models import names
 from mutations import edits, mutated
 

@@ -18,12 +18,12 @@ from skimage import data as pictures
 from torch import Tensor, nn
 
 from convscope import Net, explain, load, predict
+from convscope.data.samples import digits, photographs
 from convscope.errors import NetworkError, OptionError, WeightsError
 from convscope.zoo import default_for, names, shipping
 from convscope.zoo.blueprints import BLUEPRINTS, VARIANTS
 from convscope.zoo.lenet import lenet5_1998
 from convscope.zoo.runs import read_history, shipped
-from convscope.data.samples import digits, photographs
 from convscope.zoo.zfnet import zfnet, zfnet64
 
 

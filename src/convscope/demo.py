@@ -10,6 +10,7 @@ from typing import Any
 
 from . import outputs, registry
 from .context import track
+from .data.samples import photographs
 from .drawing import layout
 from .drawing.drawings import Drawing, Gallery, Heatmap
 from .drawing.pages import article, bars, contents, page, section
@@ -24,7 +25,6 @@ from .views.hidden import hidden_gradients
 from .views.occlusion_study import occlusion_study
 from .zoo import DEFAULT, load
 from .zoo.runs import History, read_history, shipped
-from .data.samples import photographs
 
 _SHOWN = 2
 _SIDE = 128
