@@ -20,8 +20,9 @@ from convscope.cli import run
 from convscope.context import listen
 from convscope.data.samples import digits
 from convscope.errors import ConvscopeError, LayerError, OptionError, OutputError
-from convscope.views import segment as segmentation
-from convscope.views.segment import Segment, segment, segment_map
+from convscope.views import graph_cut
+from convscope.views.graph_cut import Segment, segment_map
+from convscope.views.segment import segment
 from networks import SIZE, pictures, tiny
 
 
@@ -53,15 +54,15 @@ def test_a_red_disk_on_green_is_cut_out_to_the_pixel() -> None:
 
 
 @pytest.mark.parametrize("foreground, background", [(0.95, 0.3), (0.99, 0.05), (0.8, 0.5), (0.9, 0.7)])
-def test_seeds_are_the_pixels_beyond_the_quantiles(foreground: float, baseline_pixels: float) -> None:
+def test_seeds_are_the_pixels_beyond_the_quantiles(foreground: float, background: float) -> None:
     """The paper's rule by sorting: distinct values, so the counts are exact."""
     image, _, _ = scene((30, 40))
     values = np.random.default_rng(1).permutation(1200).reshape(30, 40).astype(np.float32)
-    seeds = segment_map(values, image, foreground=foreground, baseline_pixels=baseline_pixels).seeds
+    seeds = segment_map(values, image, foreground=foreground, background=background).seeds
     order = values.argsort(axis=None)
     expected = np.zeros(1200, int)
     expected[order[int(np.floor(foreground * 1199)) + 1 :]] = 1
-    expected[order[: int(np.ceil(baseline_pixels * 1199 - 1e-6))]] = -1
+    expected[order[: int(np.ceil(background * 1199 - 1e-6))]] = -1
     assert np.array_equal(seeds.ravel(), expected)
 
 
@@ -79,10 +80,10 @@ def test_only_the_largest_component_is_kept() -> None:
     assert iou(found.mask, large) > 0.98
     corner = np.zeros((6, 6), bool)
     corner[:2, :2] = corner[2:5, 2:5] = True
-    assert segmentation._largest_component(corner).sum() == 9, "corners do not touch"
+    assert graph_cut._largest_component(corner).sum() == 9, "corners do not touch"
     one = np.zeros((3, 3), bool)
     one[1, 2] = True
-    assert np.array_equal(segmentation._largest_component(one), one)
+    assert np.array_equal(graph_cut._largest_component(one), one)
 
 
 def test_the_same_call_gives_the_same_bytes() -> None:
@@ -150,7 +151,7 @@ def test_a_rectified_map_has_ties_at_zero_and_works() -> None:
     with listen() as remarks:
         found = segment_map(truth.astype(float), image)
     assert iou(found.mask, truth) == 1 and np.array_equal(found.seeds == 1, truth)
-    assert "18.2 % of the pixels share the map's highest value: all are seeds" in remarks
+    assert "18.2 % of the pixels share the map's highest value: all are foreground seeds" in remarks
 
 
 def test_unknown_pixels_are_no_seeds_but_may_be_the_object() -> None:
@@ -257,7 +258,7 @@ def test_a_blur_joins_specks() -> None:
         np.array_equal(rough.sum(), smooth.sum())
         and np.abs(np.diff(smooth, axis=1)).sum() < np.abs(np.diff(rough, axis=1)).sum()
     ), count
-    with pytest.raises(OptionError, match="share of the map's side"):
+    with pytest.raises(OptionError, match="fraction of the map's side"):
         segment(net, digits()[5], smooth=-0.1)
 
 

@@ -25,7 +25,7 @@ def test_maps_are_the_layer_and_share_one_scale(lenet: cs.Net) -> None:
     assert np.array_equal(drawing.numbers()["maps"], expected.numpy())
     sheet = drawing.sheet()
     assert sheet.scale is not None and sheet.scale.low == -sheet.scale.high < 0
-    assert [tile.caption for tile in sheet.tiles] == ["seen", *map(str, range(16))]
+    assert [tile.caption for tile in sheet.tiles] == ["input", *map(str, range(16))]
 
 
 def test_maps_of_every_digit_are_one_sheet(lenet: cs.Net) -> None:

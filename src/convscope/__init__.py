@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from .synthesis.transforms import Transform as Transform
     from .tapping import tap as tap
     from .views.compare import compare as compare
-    from .views.features import filters as filters
-    from .views.features import maps as maps
-    from .views.features import project as project
-    from .views.features import reconstruct as reconstruct
+    from .views.filters import filters as filters
     from .views.hidden import hidden_gradients as hidden_gradients
+    from .views.maps import maps as maps
     from .views.occlusion_study import occlusion_study as occlusion_study
+    from .views.project import project as project
+    from .views.reconstruct import reconstruct as reconstruct
     from .views.segment import segment as segment
     from .zoo.detections import box_score as box_score
     from .zoo.loading import load as load
@@ -62,25 +62,25 @@ _HOMES = {
     "Transform": "synthesis.transforms",
     "Steps": "synthesis.ascent",
     "accentuate": "synthesis.accentuate",
-    "ascend": "synthesis.ascent",
     "as_objective": "objectives",
+    "ascend": "synthesis.ascent",
     "box_score": "zoo.detections",
     "class_model": "synthesis.class_model",
     "compare": "views.compare",
     "dream": "synthesis.dream",
     "explain": "running",
-    "filters": "views.features",
+    "filters": "views.filters",
     "filters_by_ascent": "synthesis.maximize",
     "hidden_gradients": "views.hidden",
     "invert": "synthesis.invert",
     "load": "zoo.loading",
-    "maps": "views.features",
+    "maps": "views.maps",
     "maximize": "synthesis.maximize",
     "occlusion_study": "views.occlusion_study",
     "predict": "running",
-    "project": "views.features",
+    "project": "views.project",
     "read_recipe": "drawing.drawings",
-    "reconstruct": "views.features",
+    "reconstruct": "views.reconstruct",
     "relu_rule": "rules",
     "segment": "views.segment",
     "style": "synthesis.style",

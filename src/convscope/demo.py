@@ -20,9 +20,12 @@ from .synthesis.class_model import class_model
 from .synthesis.dream import dream
 from .synthesis.maximize import filters_by_ascent
 from .views.compare import compare
-from .views.features import filters, maps, project, reconstruct
+from .views.filters import filters
 from .views.hidden import hidden_gradients
+from .views.maps import maps
 from .views.occlusion_study import occlusion_study
+from .views.project import project
+from .views.reconstruct import reconstruct
 from .zoo import DEFAULT, load
 from .zoo.runs import History, read_history, shipped
 

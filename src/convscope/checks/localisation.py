@@ -455,7 +455,7 @@ def _judge(map_: Tensor, one: _Ready, rules: Rules) -> Judgement:
 
 def _segment_overlap(map_: np.ndarray, one: _Ready) -> float:
     """Return the overlap of the segment that a map marks with the best box; 0 where it marks nothing."""
-    from ..views.segment import segment_map
+    from ..views.graph_cut import segment_map
 
     try:
         top, left, bottom, right = segment_map(map_, one.picture.original).box

@@ -1,0 +1,120 @@
+"""Feature maps: the activity of every channel of a layer.
+
+After Yosinski et al. (arXiv:1506.06579, sec. 2): the channels of a layer side by side, for one picture or several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import registry
+from ..data.images import InputPicture
+from ..drawing.drawings import Gallery
+from ..drawing.layout import Scale, Sheet, Tile, number
+from ..drawing.tiles import magnitude_scale, painted, signed_scale, tile_side
+from ..errors import LayerError, OptionError
+from ..net import Layer, Net
+from ..registry import view
+from ..running import footnote, recipe
+from ..tapping import tap
+from .inputs import input_tile, same_size, stem
+
+_MOST = 256
+"""Channels of a layer that are shown without `top`."""
+_HEADED = 24
+"""Channels that fit in one row, under their numbers."""
+_PER_ROW = 16
+
+
+@view("Feature maps", paper="Yosinski et al. 2015, arXiv:1506.06579, sec. 2")
+def maps(
+    net: Net,
+    pictures: Any,
+    *,
+    layer: Annotated[str, "the layer to show"],
+    top: Annotated[int | None, "show only the k channels with the largest total activity, strongest first"] = None,
+) -> Gallery:
+    """Show the activity of every channel of a layer for a picture, or for several, each in rows of its own.
+
+    All tiles share one colour scale. A layer of more than 256 channels shows the 256 with the largest total activity.
+    Raises LayerError for a layer without channels, OptionError for `top` beyond the layer's channels.
+    """
+    chosen, inputs = _with_channels(net, layer), same_size(net, pictures)
+    with torch.inference_mode():
+        readings = [tap(net, net.pixels(picture), [chosen.name])[chosen.name] for picture in inputs]
+    activity = torch.cat(readings).float().cpu()
+    channels = _channels(activity, top)
+    sheet = _sheet(net, chosen, activity, channels, inputs)
+    return Gallery(sheet, {"maps": activity}, recipe(net, "maps", inputs, "", {"layer": chosen.name, "top": top}, []))
+
+
+def _with_channels(net: Net, name: str) -> Layer:
+    layer = net.layer(name)
+    if len(layer.shape) != 1 and not layer.spatial:
+        raise LayerError(f"layer {layer.name!r} has shape {layer.shape}, no channels: name one of (c, h, w) or (c,)")
+    return layer
+
+
+def _channels(activity: Tensor, top: int | None) -> list[int]:
+    """Choose the channels to show of activity (n, channels, ...): all in order, or the strongest."""
+    count = activity.shape[1]
+    if top is not None and not 1 <= top <= count:
+        raise OptionError(f"top is 1 to {count}, the layer's channels, not {top}")
+    if top is None and count <= _MOST:
+        return list(range(count))
+    strength = activity.reshape(*activity.shape[:2], -1).sum((0, 2))
+    return strength.topk(top or _MOST).indices.tolist()
+
+
+def _sheet(net: Net, layer: Layer, activity: Tensor, channels: list[int], pictures: Sequence[InputPicture]) -> Sheet:
+    shown = activity[:, channels].numpy()
+    scale = signed_scale(shown) if shown.min() < 0 else magnitude_scale(shown)
+    rows, labels, columns = _rows(shown, channels, scale, pictures)
+    count = "" if len(channels) == activity.shape[1] else f", the {len(channels)} strongest shown"
+    extent = f"from {number(float(activity.min()))} to {number(float(activity.max()))}"
+    return Sheet(
+        f"Feature maps of {layer.name}, {net.name}",
+        rows,
+        f"{activity.shape[1]} channels{count} · {_grid(layer)} · one colour scale, activity {extent}",
+        footnote(net, registry.VIEWS["maps"], []),
+        columns,
+        labels,
+        scale,
+    )
+
+
+def _grid(layer: Layer) -> str:
+    if not layer.spatial:
+        return "no spatial positions"
+    size, step = layer.field.size, layer.field.step
+    field = "the whole picture" if layer.field.shared else f"{size[0]:g} × {size[1]:g} px"
+    return f"{layer.shape[1]} × {layer.shape[2]} positions, receptive field {field}, stride {step[0]:g} px"
+
+
+Rows = tuple[tuple[Tile | None, ...], ...]
+
+
+def _rows(
+    activity: np.ndarray, channels: list[int], scale: Scale, pictures: Sequence[InputPicture]
+) -> tuple[Rows, tuple[str, ...], tuple[str, ...]]:
+    """Lay feature maps out: one picture as a block, several in rows under the channels' numbers."""
+    several = len(pictures) > 1
+    headed = several and len(channels) <= _HEADED
+    width = len(channels) if headed else min(_PER_ROW, len(channels))
+    side = tile_side(width + 1)
+    rows: list[tuple[Tile | None, ...]] = []
+    labels: list[str] = []
+    for values, picture in zip(activity, pictures, strict=True):
+        captions = ["" if headed else str(k) for k in channels]
+        images = [painted(np.atleast_2d(map_), scale, side) for map_ in values]
+        tiles = [Tile(image, caption) for image, caption in zip(images, captions, strict=True)]
+        first = input_tile(picture, side, "" if headed else "input")
+        for start in range(0, len(tiles), width):
+            rows.append((None if start else first, *tiles[start : start + width]))
+            labels.append(stem(picture) if several and not start else "")
+    return tuple(rows), tuple(labels) if any(labels) else (), ("", *map(str, channels)) if headed else ()

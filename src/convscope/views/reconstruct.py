@@ -1,0 +1,98 @@
+"""Layers projected down: what of a picture the whole activity of a layer keeps.
+
+After Zeiler and Fergus (arXiv:1311.2901v3, sec. 2.1): the deconvnet started from all feature maps of a layer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import registry
+from ..attribution.deconvnet import project_down
+from ..context import track
+from ..data.images import InputPicture
+from ..drawing.drawings import Gallery, as_picture
+from ..drawing.layout import Sheet, Tile
+from ..drawing.tiles import fitted, tile_side
+from ..errors import LayerError
+from ..net import Layer, Net
+from ..registry import view
+from ..running import footnote, recipe
+from .inputs import input_tile, same_size, stem
+from .project import spatial_layer
+
+_MOST = 5
+"""Convolutions that are shown without `layers`."""
+
+
+@view(
+    "Layers projected down",
+    paper="Zeiler & Fergus 2013, arXiv:1311.2901v3, sec. 2.1",
+    caveat="shows the joint activity of a layer: the projection of many units is not the sum of their projections",
+)
+def reconstruct(
+    net: Net,
+    pictures: Any,
+    *,
+    layers: Annotated[list[str] | None, "the layers, one column each; by default up to five convolutions"] = None,
+) -> Gallery:
+    """Project the whole activity of a layer down to pixels at once: a row per picture, a column per layer.
+
+    The projection starts from the rectified activity, max(A, 0), as the paper's feature maps are. Raises LayerError
+    for a layer without spatial positions.
+    """
+    chosen = [spatial_layer(net, name) for name in layers] if layers else _some_convolutions(net)
+    inputs = same_size(net, pictures)
+    projections = [_projections(net, picture, chosen) for picture in track(inputs, "reconstructing")]
+    rows = tuple(_row(picture, maps) for picture, maps in zip(inputs, projections, strict=True))
+    options = {"layers": [layer.name for layer in chosen]}
+    return Gallery(
+        _sheet(net, rows, chosen, inputs),
+        {"projections": torch.stack(projections)},
+        recipe(net, "reconstruct", inputs, "", options, []),
+    )
+
+
+def _some_convolutions(net: Net) -> list[Layer]:
+    """Choose at most five convolutions, evenly spaced from the first to the last."""
+    convolutions = [layer for layer in net.layers.values() if layer.number is not None]
+    if not convolutions:
+        raise LayerError(f"{net.name} has no convolution: name layers, as layers=[...]")
+    count = min(_MOST, len(convolutions))
+    return [convolutions[round(i * (len(convolutions) - 1) / max(count - 1, 1))] for i in range(count)]
+
+
+def _projections(net: Net, picture: InputPicture, layers: Sequence[Layer]) -> Tensor:
+    """Project each layer's rectified activity down, (layers, c, h, w)."""
+    pixels = net.pixels(picture)
+    return torch.cat([project_down(net, pixels, layer, lambda a: [a.clamp(min=0)])[0] for layer in layers])
+
+
+def _row(picture: InputPicture, projections: Tensor) -> tuple[Tile, ...]:
+    side = tile_side(len(projections) + 1)
+    maps = projections.float().cpu().numpy()
+    return input_tile(picture, side), *(_tile(map_, side) for map_ in maps)
+
+
+def _tile(projection: np.ndarray, side: int) -> Tile:
+    caption = "" if projection.any() else "zero everywhere"
+    return Tile(fitted(as_picture(projection)[0], side), caption)
+
+
+def _sheet(
+    net: Net, rows: tuple[tuple[Tile, ...], ...], layers: Sequence[Layer], pictures: Sequence[InputPicture]
+) -> Sheet:
+    names = tuple(map(stem, pictures))
+    return Sheet(
+        f"Layers of {net.name} projected down",
+        rows,
+        "deconvnet projection of each layer's rectified activity · each on its own scale, grey is 0",
+        footnote(net, registry.VIEWS["reconstruct"], []),
+        ("picture", *(f"{layer.number}: {layer.name}" if layer.number else layer.name for layer in layers)),
+        names if len(pictures) > 1 and any(names) else (),
+    )
