@@ -20,7 +20,9 @@ from torch import nn
 from torchvision import models
 
 from convscope import Net
-from convscope.data.images import Fit, find_pictures, open_picture, prepare, to_image
+from convscope.data.folders import find_pictures
+from convscope.data.images import Fit, prepare, to_image
+from convscope.data.opening import open_picture
 from convscope.errors import PictureError
 from mutations import edits, mutated
 from networks import tiny

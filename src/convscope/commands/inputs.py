@@ -85,7 +85,7 @@ Pictures = Annotated[
 
 def find_all(names: Iterable[str]) -> list[Path]:
     """Return pictures, and those of folders, in order; names of the configuration's data stand for their places."""
-    from ..data.images import find_pictures
+    from ..data.folders import find_pictures
 
     found: list[Path] = []
     for position in map(located, names):

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ..errors import DataError, PictureError, nearest
-from .images import SUFFIXES, open_picture
+from .folders import SUFFIXES
+from .opening import open_picture
 
 _HELD_OUT = ("val", "validation", "test")
 

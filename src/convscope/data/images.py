@@ -1,4 +1,4 @@
-"""Pictures in: from any file, array or tensor to pixels in [0, 1], remembering how they were cut.
+"""Input pictures: from any picture to pixels in [0, 1], remembering how they were cut.
 
 `Fit` is a network's preprocessing without the normalisation; `InputPicture` is a picture as a network sees it, with the
 way back to the original.
@@ -7,21 +7,16 @@ way back to the original.
 from __future__ import annotations
 
 import hashlib
-import io
-import math
-import re
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import PictureError
+from .opening import open_picture
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 _LARGEST = 200_000_000
 _RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
@@ -80,154 +75,6 @@ class InputPicture:
         return hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes()).hexdigest()[:16]
 
 
-def open_picture(source: Any, *, name: str = "") -> Image.Image:
-    """Open a picture as 8-bit RGB or grey, upright, without alpha.
-
-    `source` is a path (a frame of an animation as "file.gif[0]"), the bytes of a file, a PIL image or an array
-    (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), uint8 or floating point in [0, 1]. Grey, palette, alpha (laid on white),
-    CMYK, 16-bit and EXIF-rotated pictures are converted. Raises PictureError for anything else.
-    """
-    if isinstance(source, Image.Image):
-        return _guarded(lambda: _plain(source, name or "the picture"), name or "the picture")
-    if isinstance(source, np.ndarray):
-        return _from_array(source, name or "the array")
-    if isinstance(source, (bytes, bytearray)):
-        return _from_file(io.BytesIO(source), name or "the picture", None)
-    if not isinstance(source, (str, Path)):
-        raise PictureError(
-            f"cannot read a picture from {type(source).__name__}: give a path, bytes, a PIL image, an array or a tensor"
-        )
-    try:
-        path, frame = _path_and_frame(source)
-        if path.is_dir():
-            raise PictureError(f"{path} is a folder: name a picture in it")
-        if not path.exists():
-            raise PictureError(f"there is no picture {path}")
-        empty = path.stat().st_size == 0
-    except (OSError, ValueError) as error:
-        raise PictureError(f"there is no picture {str(source)[:80]!r}: {error.__class__.__name__}") from None
-    if empty:
-        raise PictureError(f"{path} is empty (0 bytes)")
-    return _from_file(path, str(path), frame)
-
-
-def _path_and_frame(source: str | Path) -> tuple[Path, int | None]:
-    path = Path(source)
-    match = re.fullmatch(r"(.+)\[(\d+)\]", str(source))
-    if match and not path.exists():
-        return Path(match[1]), int(match[2])
-    return path, None
-
-
-def _from_file(file: Path | io.BytesIO, name: str, frame: int | None) -> Image.Image:
-    def decode() -> Image.Image:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                _refuse_bomb(image, name)
-                _choose_frame(image, name, frame)
-                image.load()
-                return _plain(image, name)
-
-    return _guarded(decode, name)
-
-
-def _guarded(decode: Callable[[], Image.Image], name: str) -> Image.Image:
-    """Turn whatever Pillow raises on a bad file into a PictureError."""
-    try:
-        return decode()
-    except PictureError:
-        raise
-    except UnidentifiedImageError:
-        raise PictureError(
-            f"{name} is not a picture that Pillow can read (PNG, JPEG, WebP, TIFF, BMP, GIF, ...)"
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"{name} is refused: {error}") from None
-    except Exception as error:  # Pillow's decoders raise anything: struct.error, KeyError, NotImplementedError, ...
-        reason = str(error) or type(error).__name__
-        raise PictureError(f"{name} is damaged or cut short: {reason}") from None
-
-
-def _refuse_bomb(image: Image.Image, name: str) -> None:
-    limit = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)
-    if image.width * image.height > limit:
-        raise PictureError(
-            f"{name} has {image.width} x {image.height} pixels, above the limit of {limit / 1e6:.0f} million: "
-            "scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-        )
-
-
-def _choose_frame(image: Image.Image, name: str, frame: int | None) -> None:
-    # The second picture inside a phone's photograph (MPO) is a preview, not a frame.
-    count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    if count > 1 and frame is None:
-        raise PictureError(f"{name} has {count} frames: name one, as in '{name}[0]'")
-    if frame is not None:
-        if frame >= count:
-            raise PictureError(
-                f"{name} has {count} frame{'s' * (count > 1)}, numbered from 0: there is no frame {frame}"
-            )
-        image.seek(frame)
-
-
-def _plain(image: Image.Image, name: str) -> Image.Image:
-    if image.width == 0 or image.height == 0:
-        raise PictureError(f"{name} has no pixels ({image.width} x {image.height})")
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        return _deep(image, name)
-    if image.mode == "La":
-        image = image.convert("LA")
-    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
-def _deep(image: Image.Image, name: str) -> Image.Image:
-    """Bring 16-bit and floating point grey pictures to 8 bits."""
-    values = np.asarray(image).astype(np.float64)
-    top = 1.0 if image.mode == "F" else 65535.0
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > top:
-        raise PictureError(
-            f"{name} holds values from {values.min():g} to {values.max():g}: mode {image.mode} is read as 0 to {top:g}"
-        )
-    return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
-
-
-def _from_array(array: np.ndarray, name: str) -> Image.Image:
-    shape = array.shape
-    if array.ndim == 3 and shape[2] == 1:
-        array = array[:, :, 0]
-    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise PictureError(f"{name} has shape {shape}: expected (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)")
-    if np.issubdtype(array.dtype, np.floating):
-        check_range(float(np.min(array)), float(np.max(array)), name)
-        array = np.rint(array * 255).astype(np.uint8)
-    elif array.dtype == np.uint16:
-        array = np.rint(array / 257).astype(np.uint8)
-    elif array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype != np.uint8:
-        raise PictureError(f"{name} has type {array.dtype}: expected uint8, or floating point in [0, 1]")
-    return _plain(Image.fromarray(np.ascontiguousarray(array)), name)
-
-
-def check_range(low: float, high: float, name: str) -> None:
-    """Refuse values outside [0, 1], with the usual reasons for them."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise PictureError(f"{name} contains NaN or infinite values")
-    if low < -1e-6 or high > 1 + 1e-6:
-        hint = (
-            "divide by 255"
-            if low >= 0 and high > 2
-            else "give the pixels before normalisation: Net normalises them itself"
-        )
-        raise PictureError(f"{name} holds values from {low:.3g} to {high:.3g}, but pixels are in [0, 1]: {hint}")
-
-
 def prepare(source: Any, fit: Fit, *, channels: int = 3, name: str = "") -> InputPicture:
     """Read a picture and cut it as a network's preprocessing does, keeping the way back to the original."""
     image = open_picture(source, name=name)
@@ -246,14 +93,6 @@ def prepare(source: Any, fit: Fit, *, channels: int = 3, name: str = "") -> Inpu
     if not name and isinstance(source, (str, Path)):
         name = Path(source).name
     return InputPicture(image, np.ascontiguousarray(pixels), box, name)
-
-
-def find_pictures(folder: Path) -> list[Path]:
-    """List the pictures in a folder and below it, by name."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise PictureError(f"there is no picture in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
-    return found
 
 
 def to_image(pixels: np.ndarray) -> Image.Image:

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import outputs
-from ..data.images import InputPicture, open_picture, to_image
+from ..data.images import InputPicture, to_image
+from ..data.opening import open_picture
 from ..errors import OptionError, OutputError, PictureError
 from . import colours, layout
 from .layout import Scale, Sheet, Tile

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..context import listen, say
-from ..data.images import open_picture
+from ..data.opening import open_picture
 from ..drawing.drawings import Picture, Recipe
 from ..errors import OptionError
 from .network import STEP, read_style

@@ -30,7 +30,8 @@ from torchvision.transforms import v2
 
 from ..context import say, track
 from ..data.datasets import Batch, Pictures, Prepared, Share, batches
-from ..data.images import find_pictures, open_picture
+from ..data.folders import find_pictures
+from ..data.opening import open_picture
 from ..drawing.layout import number
 from ..errors import DataError, OptionError, OutputError, PictureError, TrainingError, WeightsError, nearest
 from ..net import PIXELS, Net

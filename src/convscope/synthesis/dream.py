@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from .. import outputs, registry
 from ..context import listen, say, track
-from ..data.images import InputPicture, open_picture
+from ..data.images import InputPicture
+from ..data.opening import open_picture
 from ..drawing.drawings import Film, Picture, Recipe, read_recipe
 from ..errors import LayerError, ObjectiveError, OptionError, OutputError, SynthesisError
 from ..net import Layer, Net

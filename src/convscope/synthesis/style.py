@@ -26,8 +26,9 @@ from torch.overrides import TorchFunctionMode
 from .. import registry
 from ..batching import out_of_memory
 from ..context import listen, say
-from ..data.images import Fit, InputPicture, open_picture, to_image
+from ..data.images import Fit, InputPicture, to_image
 from ..data.images import prepare as cut
+from ..data.opening import open_picture
 from ..drawing.drawings import Gallery, Picture
 from ..drawing.layout import Sheet, Tile
 from ..errors import LayerError, OptionError, OutOfMemory, PictureError

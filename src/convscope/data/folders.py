@@ -1,0 +1,86 @@
+"""Files by name: folders, patterns with * and ?, numbered ranges in braces, and the classes that folders stand for."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
+
+from ..errors import PictureError
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """List the pictures in a folder and below it, by name. Raises PictureError when there are none."""
+    pictures = find_files(folder, SUFFIXES)
+    if not pictures:
+        raise PictureError(f"there is no picture in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
+    return pictures
+
+
+def find_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """List the files with these endings in a folder and below it, by name; none that is hidden or in a hidden folder.
+
+    Links to files are followed, links to folders are not.
+    """
+    return sorted(Path(path) for path in _walk(folder) if os.path.splitext(path)[1].lower() in suffixes)  # noqa: PTH122
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (f"{parent}/{name}" for name in files if not name.startswith("."))
+
+
+def expand(pattern: str) -> list[str]:
+    """Return the paths that a pattern stands for: `*`, `?`, `[a-z]`, `**`, `{a,b}` and `{000..127}`, in order.
+
+    A path that exists, or holds none of these signs, stands for itself. Raises PictureError where nothing matches.
+    """
+    if not re.search(r"[*?\[{]", pattern) or os.path.lexists(pattern):
+        return [pattern]
+    paths: list[str] = []
+    for path in _braces(pattern):
+        plain = _is_frame(path) or not glob.has_magic(path)
+        paths += [path] if plain else sorted(glob.glob(path, recursive=True))  # noqa: PTH207  Path.glob drops a "./"
+    if not paths:
+        raise PictureError(f"no file matches {pattern!r}")
+    return paths
+
+
+def _is_frame(path: str) -> bool:
+    """Whether a path names one frame of an animation, "film.gif[0]"."""
+    match = re.fullmatch(r"([^*?\[]+)\[\d+\]", path)
+    return match is not None
+
+
+def _braces(pattern: str) -> list[str]:
+    match = re.search(r"\{([^{}]*)\}", pattern)
+    span = re.fullmatch(r"(\d+)\.\.(\d+)", match[1]) if match else None
+    if match is None or (span is None and "," not in match[1]):
+        return [pattern]
+    if span is None:
+        parts = match[1].split(",")
+    else:
+        first, last = int(span[1]), int(span[2])
+        parts = [str(number).zfill(len(span[1])) for number in range(first, last + 1)]
+    return [path for part in parts for path in _braces(pattern[: match.start()] + part + pattern[match.end() :])]
+
+
+def common_root(paths: Iterable[str]) -> str:
+    """Return the folder that all paths have in common, with a slash at its end, or nothing."""
+    parents = {os.path.dirname(path) for path in paths}  # noqa: PTH120
+    try:
+        root = os.path.commonpath(parents) if parents else ""
+    except ValueError:  # relative and absolute ones, or several drives
+        return ""
+    return os.path.join(root, "") if root else ""  # noqa: PTH118
+
+
+def class_folders(names: Sequence[str]) -> list[str] | None:
+    """Return the class of every picture, the first folder of its name; None where a picture lies in no folder."""
+    parts = [PurePath(name).parts for name in names]
+    return [part[0] for part in parts] if parts and all(len(part) > 1 for part in parts) else None

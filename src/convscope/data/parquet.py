@@ -1,0 +1,177 @@
+"""Parquet and Arrow files with pictures, as Hugging Face writes them: a column of bytes, and one of labels."""
+
+from __future__ import annotations
+
+import json
+import threading
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, PictureError
+
+SUFFIXES = (".parquet", ".arrow")
+_PICTURES = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", "bytes", "content")
+_LABELS = ("label", "labels", "fine_label", "cls", "class", "target", "category")
+_GROUPS_KEPT = 2
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a Parquet or Arrow file, by its name."""
+    return path.suffix.lower() in SUFFIXES
+
+
+class PictureTable:
+    """The rows of a Parquet or Arrow file: bytes of pictures, read a group of rows at a time, and their labels."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._groups: dict[int, Any] = {}
+        self._open()
+        self.column = _choose(self._schema, path)
+        self.classes, label = _label_column(self._schema, self._features)
+        self.labels: Sequence[int | str | None] = self._column(label) if label else (None,) * self.count
+
+    def _open(self) -> None:
+        pyarrow = _pyarrow(self.path)
+        self._file: Any = None
+        try:
+            if self.path.suffix.lower() == ".parquet":
+                self._file = pyarrow.parquet.ParquetFile(self.path, memory_map=True)
+                self._schema: Any = self._file.schema_arrow
+                sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
+            else:
+                self._table = _read_arrow(pyarrow, self.path)
+                self._schema, sizes = self._table.schema, [self._table.num_rows]
+        except (OSError, pyarrow.ArrowException) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise DataError(f"{self.path} is not a {self.path.suffix[1:]} file that can be read: {reason}") from None
+        self._starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
+        self.count = self._starts[-1]
+        self._features = _features(self._schema)
+
+    def _column(self, name: str) -> list[Any]:
+        table = self._file.read(columns=[name], use_threads=False) if self._file else self._table.select([name])
+        return table.column(0).to_pylist()
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes of a row's picture. Raises PictureError where it has none."""
+        if not 0 <= row < self.count:
+            raise PictureError(f"{self.path} has {self.count} rows, numbered from 0: there is no row {row}")
+        group = bisect_right(self._starts, row) - 1
+        try:
+            cell = self._group(group).column(self.column)[row - self._starts[group]].as_py()
+        except Exception as error:  # pyarrow raises its own and OSError on damaged pages
+            raise PictureError(f"{self.path}#{row} cannot be read: {str(error).splitlines()[0][:200]}") from None
+        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        if content is None and isinstance(cell, dict) and cell.get("path"):
+            return _file_beside(self.path, cell["path"], row)
+        if not content:
+            raise PictureError(f"{self.path}#{row} holds no picture: its column {self.column!r} is empty")
+        return content
+
+    def _group(self, number: int) -> Any:
+        if self._file is None:
+            return self._table
+        with self._lock:
+            if number not in self._groups:
+                while len(self._groups) >= _GROUPS_KEPT:
+                    self._groups.pop(next(iter(self._groups)))
+                # With threads of pyarrow's own, a process forked by a data loader would wait for ever.
+                self._groups[number] = self._file.read_row_group(number, columns=[self.column], use_threads=False)
+            return self._groups[number]
+
+
+def open_table(path: Path) -> PictureTable:
+    """Open a file of pictures; the same one again while it has not changed. Raises DataError."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    return _opened(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _opened(path: Path, size: int, changed: int) -> PictureTable:
+    return PictureTable(path)
+
+
+def read_row(path: Path, row: str) -> bytes:
+    """Return the bytes of the picture in a row, numbered from 0. Raises PictureError where there is none."""
+    if not row.isdecimal():
+        raise PictureError(f"{path} has rows, numbered from 0: {path}#17 is one, not {path}#{row}")
+    return open_table(path).read(int(row))
+
+
+def _pyarrow(path: Path) -> Any:
+    try:
+        pyarrow = import_module("pyarrow")
+        import_module("pyarrow.ipc")
+        import_module("pyarrow.parquet")
+    except ImportError:
+        raise DataError(f"{path} takes pyarrow to read: pip install 'convscope[data]'") from None
+    return pyarrow
+
+
+def _read_arrow(pyarrow: Any, path: Path) -> Any:
+    """Map an Arrow file or stream into memory; Hugging Face writes streams."""
+    try:
+        return pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).read_all()
+    except pyarrow.ArrowInvalid:
+        return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
+
+
+def _features(schema: Any) -> dict[str, Any]:
+    """Return what Hugging Face notes of the columns: which are pictures, and the names of classes."""
+    try:
+        return json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, ValueError, TypeError):
+        return {}
+
+
+def _choose(schema: Any, path: Path) -> str:
+    """Choose the column of pictures: the one that Hugging Face calls so, or else one of bytes, by its name."""
+    noted = [
+        name for name, kind in _features(schema).items() if isinstance(kind, dict) and kind.get("_type") == "Image"
+    ]
+    fitting = [name for name in schema.names if _holds_bytes(schema.field(name).type)]
+    named = [name for wanted in _PICTURES for name in fitting if name.lower() == wanted]
+    columns = [name for name in noted if name in schema.names] or named or fitting
+    if not columns:
+        raise DataError(
+            f"{path} has no column of pictures: {', '.join(schema.names)} hold none; a column of pictures holds bytes, "
+            "or bytes and path, as Hugging Face writes it"
+        )
+    return columns[0]
+
+
+def _holds_bytes(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0
+    return types.is_binary(kind) or types.is_large_binary(kind)
+
+
+def _label_column(schema: Any, features: dict[str, Any]) -> tuple[tuple[str, ...], str | None]:
+    """Find the column of labels, and the names of classes where Hugging Face noted them."""
+    from pyarrow import types
+
+    for name, kind in features.items():
+        if isinstance(kind, dict) and kind.get("_type") == "ClassLabel" and name in schema.names:
+            return tuple(str(name) for name in kind.get("names") or ()), name
+    plain = [
+        name for name in schema.names if types.is_integer(kind := schema.field(name).type) or types.is_string(kind)
+    ]
+    return (), next((name for wanted in _LABELS for name in plain if name.lower() == wanted), None)
+
+
+def _file_beside(table: Path, path: str, row: int) -> bytes:
+    try:
+        return (table.parent / path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise PictureError(f"{table}#{row} names the file {path}, which cannot be read: {error}") from None

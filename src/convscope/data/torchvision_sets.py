@@ -1,0 +1,121 @@
+"""torchvision's data sets by name: "torchvision:MNIST:FOLDER", with labels and classes wherever a set keeps them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from PIL import Image
+
+from ..errors import DataError, PictureError, nearest
+
+PREFIX = "torchvision:"
+HELD_OUT = ("val", "validation", "test")
+
+
+def open_parts(address: str) -> Iterator[Any]:
+    """Open the part of a data set to learn from, then the one held out where it has one; nothing is downloaded.
+
+    Raises DataError for an unknown set, or one that is not in its folder.
+    """
+    kind, name, root = _named(address)
+    takes = inspect.signature(kind.__init__).parameters
+    if "train" in takes:
+        yield _opened(kind, name, root, train=True)
+        yield _opened(kind, name, root, train=False)
+    elif "split" not in takes:
+        yield _opened(kind, name, root)
+    else:
+        trainval = "trainval" in (inspect.getdoc(kind) or "")
+        yield _opened(kind, name, root, split="trainval" if trainval else "train")
+        yield from _first_held_out(kind, name, root)
+
+
+def _first_held_out(kind: Any, name: str, root: dict[str, str]) -> Iterator[Any]:
+    for split in HELD_OUT:
+        try:
+            part = _opened(kind, name, root, split=split)
+        except DataError:
+            continue
+        yield part
+        return
+
+
+def _named(address: str) -> tuple[Any, str, dict[str, str]]:
+    from torchvision import datasets
+
+    _, name, folder = (address if address.count(":") > 1 else address + ":").split(":", 2)
+    sets = [key for key in datasets.__all__ if inspect.isclass(getattr(datasets, key))]
+    if name not in sets:
+        raise DataError(f"torchvision has no data set {name!r}; nearest: {nearest(name, sets)}")
+    kind: Any = getattr(datasets, name)
+    rooted = "root" in inspect.signature(kind.__init__).parameters
+    if not folder and rooted:
+        raise DataError(f"say where {name} lies: {PREFIX}{name}:FOLDER")
+    return kind, name, {"root": folder} if rooted else {}
+
+
+def _opened(kind: Any, name: str, root: dict[str, str], **options: Any) -> Any:
+    try:
+        data = kind(**root, **options)
+        labels_of(data)  # what a damaged or unfit set raises, it raises here
+        classes_of(data)
+    except Exception as error:  # every data set raises its own when files are missing
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise DataError(f"cannot read torchvision's {name} in {root.get('root', '.')}: {reason}") from None
+    return data
+
+
+@lru_cache(maxsize=4)
+def open_set(address: str) -> Any:
+    """Open the part of a data set to learn from, the same one every time. Raises DataError."""
+    return next(open_parts(address))
+
+
+def image(address: str, index: str) -> Image.Image:
+    """Return an item's image, of the part to learn from. Raises DataError or PictureError."""
+    data = open_set(address)
+    if not index.isdecimal() or int(index) >= len(data):
+        raise PictureError(f"{address} has {len(data)} pictures, numbered from 0: there is no {index}")
+    try:
+        return data[int(index)][0]
+    except Exception as error:  # Pillow's decoders raise anything on a damaged file
+        raise PictureError(f"{address}#{index} cannot be read: {error}") from None
+
+
+def labels_of(data: Any) -> list[int]:
+    """Find the labels, without opening the pictures wherever the data set keeps them apart."""
+    kept = _kept_labels(data)
+    return [int(data[i][1]) for i in range(len(data))] if kept is None else kept
+
+
+def kept_labels(data: Any) -> list[int] | None:
+    """Return the labels that a data set keeps apart from its pictures; None where there are none."""
+    try:
+        return _kept_labels(data)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _kept_labels(data: Any) -> list[int] | None:
+    for attribute in ("targets", "labels", "_labels", "_targets", "y", "_samples"):
+        labels = getattr(data, attribute, None)
+        if labels is not None and not callable(labels) and len(labels) == len(data):
+            return [_label(entry) for entry in labels]
+    return None
+
+
+def _label(entry: Any) -> int:
+    if isinstance(entry, tuple):  # (path, label)
+        return int(entry[1])
+    return int(entry[0]) if getattr(entry, "ndim", 0) else int(entry)  # QMNIST's labels have more columns
+
+
+def classes_of(data: Any) -> tuple[str, ...]:
+    """Return the names of a data set's classes, as far as it has any."""
+    classes = getattr(data, "classes", None)
+    if classes is None:
+        classes = getattr((getattr(data, "features", None) or {}).get("label"), "names", None)  # Hugging Face's
+    return tuple(", ".join(name) if isinstance(name, tuple) else str(name) for name in classes or ())
