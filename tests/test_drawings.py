@@ -26,6 +26,7 @@ from convscope.data.images import Fit, InputPicture, prepare
 from convscope.drawing import colours, layout
 from convscope.drawing.drawings import Curve, Drawing, Gallery, Heatmap, Picture, Recipe, read_recipe, robust_limit
 from convscope.drawing.layout import Scale, Sheet, Tile, enlarged, in_rows, number, side_by_side
+from convscope.drawing.typesetting import PAPER
 from convscope.errors import OptionError, OutputError, PictureError
 
 thorough = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -597,7 +598,7 @@ def test_images_side_by_side_are_all_there() -> None:
 
 def test_the_texts_of_a_bar_end_where_it_ends_also_above_a_wider_tile() -> None:
     narrow = Tile(Image.new("RGB", (200, 40), "white"), scale=Scale("fire", 0.0, 1.0))
-    image = layout.paint(Sheet("", ((narrow,), (Tile(Image.new("RGB", (500, 40), layout._PAPER)),))))
+    image = layout.paint(Sheet("", ((narrow,), (Tile(Image.new("RGB", (500, 40), PAPER)),))))
     paper = np.asarray(image)[0, 0]
     right = np.flatnonzero((np.asarray(image) != paper).any((0, 2))).max()
     assert right < image.width - 200, "its highest number is below its end"

@@ -6,7 +6,6 @@ import importlib
 import io
 import json
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,12 +22,13 @@ from ..data.images import InputPicture, to_image
 from ..data.opening import open_picture
 from ..errors import OptionError, OutputError, PictureError
 from . import colours, layout
+from .base import CHUNK
+from .base import Drawing
 from .layout import Scale, Sheet, Tile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_CHUNK = "convscope"
 _SIDE = 370
 _ROBUST = 0.98
 _SHOWN = 12
@@ -71,7 +71,7 @@ def read_recipe(path: str | Path) -> Recipe:
     """Read the recipe inside a PNG that convscope wrote. Raises PictureError when there is none."""
     open_picture(path)
     with Image.open(path) as image:
-        text = image.info.get(_CHUNK)
+        text = image.info.get(CHUNK)
     if not text:
         raise PictureError(
             f"{path} holds no recipe: it was not written by convscope, or was saved again by a program that drops it"
@@ -80,106 +80,6 @@ def read_recipe(path: str | Path) -> Recipe:
         return Recipe.from_json(text)
     except (ValueError, TypeError) as error:
         raise PictureError(f"the recipe inside {path} cannot be read: {error}") from None
-
-
-class Drawing(ABC):
-    """What every drawing can do; subclasses say how they are laid out and what their numbers are."""
-
-    recipe: Recipe
-
-    @abstractmethod
-    def sheet(self) -> Sheet:
-        """Lay the drawing out."""
-
-    @abstractmethod
-    def numbers(self) -> dict[str, np.ndarray]:
-        """Return the raw numbers by name."""
-
-    def render(self) -> Image.Image:
-        """Paint the drawing as an RGB image."""
-        return layout.paint(self.sheet())
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self._write_png(self.render(), buffer)
-        return buffer.getvalue()
-
-    def _write_png(self, image: Image.Image, file: Any) -> None:
-        info = PngImagePlugin.PngInfo()
-        info.add_itxt(_CHUNK, self.recipe.to_json())
-        image.save(file, "PNG", pnginfo=info)
-
-    def save(self, path: str | Path, *, image: Image.Image | None = None) -> Path:
-        """Write the drawing: .png with the recipe inside, .jpg, .webp, or .pdf and .svg through matplotlib.
-
-        `image` replaces what `render` paints. The file appears whole or not at all. Raises OutputError when it cannot
-        be written or its ending is unknown.
-        """
-        path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix == ".png":
-            return outputs.write(path, lambda to: self._write_png(image or self.render(), to))
-        if suffix in (".jpg", ".jpeg", ".webp"):
-            return outputs.write(path, lambda to: (image or self.render()).save(to, quality=92))
-        if suffix in (".pdf", ".svg"):
-            return outputs.write(path, lambda to: self.figure().savefig(to))
-        raise OutputError(f"cannot write {path}: endings are {', '.join(outputs.PICTURE_ENDINGS)}")
-
-    def save_values(self, path: str | Path) -> Path:
-        """Write the raw numbers: .npy (one array), .npz or .safetensors (all of them, by name)."""
-        path, numbers = Path(path), self.numbers()
-        if path.suffix == ".npy":
-            if len(numbers) != 1:
-                raise OutputError(
-                    f"{path}: there are {len(numbers)} arrays ({', '.join(numbers)}); use .npz or .safetensors"
-                )
-            return outputs.write(path, lambda to: np.save(to, next(iter(numbers.values()))))
-        if path.suffix == ".npz":
-            return outputs.write(path, lambda to: np.savez_compressed(to, **numbers))  # type: ignore[arg-type]
-        if path.suffix == ".safetensors":
-            from safetensors.numpy import save_file
-
-            meta = {_CHUNK: self.recipe.to_json()}
-            whole = {name: np.ascontiguousarray(value) for name, value in numbers.items()}
-            return outputs.write(path, lambda to: save_file(whole, to, metadata=meta))
-        raise OutputError(f"cannot write numbers to {path}: endings are {', '.join(outputs.NUMBER_ENDINGS)}")
-
-    def figure(self) -> Figure:
-        """Return the drawing as a matplotlib figure, for papers and further editing."""
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import ListedColormap, Normalize
-        from matplotlib.figure import Figure
-
-        sheet = self.sheet()
-        count = max(len(row) for row in sheet.rows)
-        tallest = max(tile.image.height / tile.image.width for tile in sheet.tiles)
-        side = 3.2 if count <= 4 else 1.2
-        figure = Figure(
-            figsize=(count * side, len(sheet.rows) * (side * tallest + 0.7) + 0.8), layout="constrained", dpi=150
-        )
-        axes = figure.subplots(len(sheet.rows), count, squeeze=False)
-        for number, (line, row) in enumerate(zip(axes, sheet.rows, strict=True)):
-            for position in line:
-                position.set_axis_off()
-            if sheet.labels:
-                line[0].text(-0.05, 0.5, sheet.labels[number], transform=line[0].transAxes, ha="right", va="center")
-            heads = sheet.columns if number == 0 else ()
-            for position, tile, head in zip(line, row, (*heads, *[""] * (count - len(heads))), strict=False):
-                if tile is None:
-                    position.set_title(head, fontsize=8)
-                    continue
-                position.imshow(np.asarray(tile.image.convert("RGB")))
-                position.set_title("\n".join(filter(None, (head, tile.caption))), fontsize=8, wrap=True)
-                if tile.scale:
-                    scale = tile.scale
-                    shades = ListedColormap(colours.table(scale.colours) / 255)
-                    mappable = ScalarMappable(Normalize(scale.low, scale.high), shades)
-                    bar: dict[str, Any] = {"orientation": "horizontal", "fraction": 0.05, "pad": 0.02}
-                    figure.colorbar(mappable, ax=position, label=scale.unit, **bar)
-        figure.suptitle("\n".join(filter(None, (sheet.title, sheet.subtitle))), fontsize=10, wrap=True)
-        if sheet.note:
-            figure.supxlabel(sheet.note, fontsize=7, wrap=True)
-        return figure
 
 
 def robust_limit(values: np.ndarray) -> float:

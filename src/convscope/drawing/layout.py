@@ -12,21 +12,17 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from . import colours
+from . import colours, painting
+from .typesetting import FAINT, INK, PAPER, Block, Box, Page, Words, length, line_height, stacked, wrap
+from .typesetting import font
 
 GAP = 8
 MARGIN = 20
 _BAR = 10
-_INK, _FAINT, _PAPER = "#1b1b1f", "#62626b", "#ffffff"
-_SIZES = {"title": 19, "subtitle": 13, "caption": 12, "note": 12}
 
 
 @dataclass(frozen=True)
@@ -119,43 +115,6 @@ def enlarged(image: Image.Image, side: int) -> Image.Image:
     )
 
 
-@cache
-def font(kind: str, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the font of a kind of text: "title", "subtitle", "caption" or "note"."""
-    # DejaVu comes with matplotlib, a dependency; its file is found without importing matplotlib.
-    spec = find_spec("matplotlib")
-    folder = Path(str(spec.origin)).parent / "mpl-data" / "fonts" / "ttf" if spec else Path()
-    path = folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
-    return ImageFont.truetype(str(path), _SIZES[kind]) if path.exists() else ImageFont.load_default(_SIZES[kind])
-
-
-def _wrap(text: str, kind: str, width: int, *, bold: bool = False) -> list[str]:
-    """Break text into lines no wider than `width` pixels, inside words where they are wider than that."""
-    face, lines = font(kind, bold), list[str]()
-    for paragraph in text.split("\n") if text else []:
-        line = ""
-        for word in paragraph.split():
-            for piece in _pieces(word, face, width):
-                longer = f"{line} {piece}".strip()
-                if line and face.getlength(longer) > width:
-                    lines.append(line)
-                    line = piece
-                else:
-                    line = longer
-        lines.append(line)
-    return lines
-
-
-def _pieces(word: str, font: Any, width: int) -> list[str]:
-    """Cut a word that is wider than a line."""
-    pieces = [""]
-    for letter in word:
-        if pieces[-1] and font.getlength(pieces[-1] + letter) > width:
-            pieces.append("")
-        pieces[-1] += letter
-    return pieces
-
-
 def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
     """Return images of one size in a block, 8 pixels apart, nothing written on it; one alone stays as it is."""
     if len(images) == 1:
@@ -163,7 +122,7 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
     width, height = images[0].size
     across = math.ceil(math.sqrt(len(images) * height / width))
     down = math.ceil(len(images) / across)
-    block = Image.new("RGB", (across * (width + GAP) - GAP, down * (height + GAP) - GAP), _PAPER)
+    block = Image.new("RGB", (across * (width + GAP) - GAP, down * (height + GAP) - GAP), PAPER)
     for i, image in enumerate(images):
         block.paste(image.convert("RGB"), ((i % across) * (width + GAP), (i // across) * (height + GAP)))
     return block
@@ -171,27 +130,25 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
 
 def written(text: str, size: tuple[int, int]) -> Image.Image:
     """Return a pale image of that size with a text in it, ended by "…" where it does not fit."""
-    image = Image.new("RGB", size, "#f0f0f3")
-    lines, room = _wrap(text, "caption", max(size[0] - 2 * GAP, 1)), max((size[1] - 2 * GAP) // _line("caption"), 1)
+    lines, room = (
+        wrap(text, "caption", max(size[0] - 2 * GAP, 1)),
+        max((size[1] - 2 * GAP) // line_height("caption"), 1),
+    )
     if len(lines) > room:
         lines = [*lines[: room - 1], lines[room - 1].rsplit(" ", 1)[0] + " …"]
-    _write(ImageDraw.Draw(image), lines, "caption", GAP, GAP, _FAINT)
-    return image
+    paper = Box(0, 0, *size, "#f0f0f3", filled=True)
+    return painting.paint(Page(*size, [paper, *stacked(lines, "caption", GAP, GAP, FAINT)]))
 
 
 def legend(entries: Sequence[tuple[tuple[int, int, int], str]], size: tuple[int, int]) -> Image.Image:
     """Return a white image of that size that says what colours stand for, as many of them as fit."""
-    image = Image.new("RGB", size, _PAPER)
-    draw, y = ImageDraw.Draw(image), 0
+    items, y = list[Words | Block | Box](), 0
     for colour, text in entries:
-        lines = _wrap(text, "caption", max(size[0] - 3 * GAP - _BAR, 1))
-        draw.rectangle((0, y + 3, _BAR + 2, y + _BAR + 5), fill=colour)
-        y = _write(draw, lines, "caption", _BAR + 2 + GAP, y, _INK) + 2
-    return image
-
-
-def _line(kind: str) -> int:
-    return round(_SIZES[kind] * 1.4)
+        lines = wrap(text, "caption", max(size[0] - 3 * GAP - _BAR, 1))
+        items.append(Box(0, y + 3, _BAR + 3, _BAR + 3, "#{:02x}{:02x}{:02x}".format(*colour), filled=True))
+        items += stacked(lines, "caption", _BAR + 2 + GAP, y)
+        y += len(lines) * line_height("caption") + 2
+    return painting.paint(Page(*size, items))
 
 
 class _Layout:
@@ -205,36 +162,86 @@ class _Layout:
         self.cells = [
             max(cell, 16 if i < len(sheet.columns) and sheet.columns[i] else 0) for i, cell in enumerate(self.cells)
         ]
-        face = font("caption")
-        self.label = max((int(face.getlength(text)) + 2 * GAP for text in sheet.labels), default=0)
+        self.label = max((int(length(text, "caption")) + 2 * GAP for text in sheet.labels), default=0)
         self.width = max(self.label + sum(self.cells) + GAP * (count - 1), width)
-        self.title = _wrap(sheet.title, "title", self.width, bold=True)
-        self.subtitle = _wrap(sheet.subtitle, "subtitle", self.width)
-        self.note = _wrap(sheet.note, "note", self.width)
-        self.heads = [_wrap(text, "caption", cell) for text, cell in zip(sheet.columns, self.cells, strict=False)]
+        self.heads = [wrap(text, "caption", cell) for text, cell in zip(sheet.columns, self.cells, strict=False)]
         self.captions = [
-            [_wrap(tile.caption, "caption", cell) if tile else [] for tile, cell in zip(row, self.cells, strict=False)]
+            [wrap(tile.caption, "caption", cell) if tile else [] for tile, cell in zip(row, self.cells, strict=False)]
             for row in sheet.rows
         ]
+        self.items: list[Words | Block | Box] = []
+
+    def page(self) -> Page:
+        """Set the whole sheet."""
+        sheet = self.sheet
+        y = self._set(wrap(sheet.title, "title", self.width, bold=True), "title", MARGIN, INK, bold=True)
+        y = self._set(wrap(sheet.subtitle, "subtitle", self.width), "subtitle", y + 2, FAINT) + GAP
+        y = self._set_rows(self._set_heads(y))
+        if sheet.scale:
+            across = min(240, self.width)
+            self._set_scale(sheet.scale, MARGIN + self.label, y, across, across)
+            y += _scale_height(sheet.scale, across) + GAP // 2
+        if note := wrap(sheet.note, "note", self.width):
+            y = self._set(note, "note", y + 4, FAINT)
+        return Page(self.width + 2 * MARGIN, y + MARGIN - GAP // 2, self.items)
+
+    def _set(self, lines: Sequence[str], kind: str, y: int, colour: str, *, bold: bool = False) -> int:
+        """Set lines at the left margin and return where the next one begins."""
+        self.items += stacked(lines, kind, MARGIN, y, colour, bold=bold)
+        return y + len(lines) * line_height(kind)
 
     @property
-    def height(self) -> int:
-        """At least the height of everything; what is left over is cut off after painting."""
-        heads = max((len(lines) for lines in self.heads), default=0)
-        texts = (("title", self.title), ("subtitle", self.subtitle), ("note", self.note))
-        written = sum(_line(kind) * len(lines) for kind, lines in texts) + _line("caption") * heads
-        rows = sum(sum(self.row_height(i)) + GAP for i in range(len(self.sheet.rows)))
-        return 4 * MARGIN + written + rows + _BAR + 3 * _line("caption")
+    def _lefts(self) -> list[int]:
+        """Where the columns begin."""
+        left = MARGIN + self.label
+        return [left + sum(self.cells[:i]) + GAP * i for i in range(len(self.cells))]
 
-    def row_height(self, index: int) -> tuple[int, int]:
+    def _set_heads(self, y: int) -> int:
+        if not self.heads:
+            return y
+        for lines, x in zip(self.heads, self._lefts, strict=False):
+            self.items += stacked(lines, "caption", x, y)
+        return y + max(map(len, self.heads)) * line_height("caption") + 2
+
+    def _set_rows(self, y: int) -> int:
+        for index, row in enumerate(self.sheet.rows):
+            image, below = self._row_height(index)
+            if self.sheet.labels:
+                self.items.append(Words(MARGIN, y + image // 2, self.sheet.labels[index], "caption", anchor="lm"))
+            for tile, lines, x, cell in zip(row, self.captions[index], self._lefts, self.cells, strict=False):
+                if tile:
+                    self._set_tile(tile, lines, x, y, y + image + 4, cell)
+            y += image + below + GAP
+        return y
+
+    def _set_tile(self, tile: Tile, lines: Sequence[str], x: int, y: int, under: int, cell: int) -> None:
+        self.items.append(Block(x, y, tile.image))
+        if tile.scale:
+            self._set_scale(tile.scale, x, under, tile.image.width, cell)
+            under += _scale_height(tile.scale, cell)
+        self.items += stacked(lines, "caption", x, under)
+
+    def _row_height(self, index: int) -> tuple[int, int]:
         """Return the height of a row's images, and of what is written under them."""
         row = self.sheet.rows[index]
         image = max((tile.image.height for tile in row if tile), default=0)
+        if self.sheet.labels and self.sheet.labels[index]:
+            image = max(image, line_height("caption"))
         below = [
-            len(lines) * _line("caption") + (_scale_height(tile.scale, cell) if tile and tile.scale else 0)
+            len(lines) * line_height("caption") + (_scale_height(tile.scale, cell) if tile and tile.scale else 0)
             for tile, lines, cell in zip(row, self.captions[index], self.cells, strict=False)
         ]
         return image, max(below, default=0) + (4 if any(below) else 0)
+
+    def _set_scale(self, scale: Scale, x: int, y: int, width: int, cell: int) -> None:
+        """Set a bar of `width` pixels; texts that are wider may take the whole `cell`."""
+        self.items += [Block(x, y, scale.strip(width).crop((0, 0, width, _BAR))), Box(x, y, width, _BAR)]
+        across = width if len(_ends(scale, width)) == 1 else max(width, cell)
+        for line, ends in enumerate(_ends(scale, across)):
+            top = y + _BAR + 2 + line * line_height("caption")
+            for text, at, anchor in zip(ends, (x, x + across / 2, x + across), ("la", "ma", "ra"), strict=True):
+                if text:
+                    self.items.append(Words(at, top, text, "caption", FAINT, anchor))
 
 
 def _cell(tile: Tile | None) -> int:
@@ -242,82 +249,31 @@ def _cell(tile: Tile | None) -> int:
     if tile is None:
         return 0
     ends = tile.scale.labels if tile.scale else ()
-    return max(tile.image.width, *(math.ceil(font("caption").getlength(end)) for end in ends), 0)
+    return max(tile.image.width, *(math.ceil(length(end, "caption")) for end in ends), 0)
 
 
 def _ends(scale: Scale, width: int) -> list[tuple[str, str, str]]:
     """Break the texts of a scale into lines of (left, middle, right)."""
-    face, (low, high) = font("caption"), scale.labels
-    if face.getlength(low) + face.getlength(high) + 2 * GAP > width:
+    low, high = scale.labels
+    first, last = length(low, "caption"), length(high, "caption")
+    if first + last + 2 * GAP > width:
         return [(low, "", ""), ("", "", high)]
-    room = width - 2 * max(face.getlength(low), face.getlength(high))
-    return [(low, scale.middle if room > face.getlength(scale.middle) + 2 * GAP else "", high)]
+    room = width - 2 * max(first, last)
+    return [(low, scale.middle if room > length(scale.middle, "caption") + 2 * GAP else "", high)]
 
 
 def _scale_height(scale: Scale, width: int) -> int:
-    return _BAR + len(_ends(scale, width)) * _line("caption") + GAP // 2
+    return _BAR + len(_ends(scale, width)) * line_height("caption") + GAP // 2
+
+
+def arranged(sheet: Sheet, *, width: int = 360) -> Page:
+    """Set a sheet as a page, its content at least `width` pixels wide; nothing overlaps and nothing is cut."""
+    return _Layout(sheet, width).page()
 
 
 def paint(sheet: Sheet, *, width: int = 360) -> Image.Image:
-    """Paint a sheet as an RGB image, at least `width` pixels wide; nothing overlaps and nothing is cut."""
-    layout = _Layout(sheet, width)
-    canvas = Image.new("RGB", (layout.width + 2 * MARGIN, layout.height), _PAPER)
-    draw = ImageDraw.Draw(canvas)
-    y = _write(draw, layout.title, "title", MARGIN, MARGIN, _INK, bold=True)
-    y = _write(draw, layout.subtitle, "subtitle", MARGIN, y + 2, _FAINT) + GAP
-    y = _paint_rows(canvas, draw, layout, y)
-    if sheet.scale:
-        across = min(240, layout.width)
-        _paint_scale(canvas, draw, sheet.scale, MARGIN + layout.label, y, across, across)
-        y += _scale_height(sheet.scale, across) + GAP // 2
-    y = _write(draw, layout.note, "note", MARGIN, y + 4, _FAINT) if layout.note else y
-    return canvas.crop((0, 0, canvas.width, y + MARGIN - GAP // 2))
-
-
-def _write(
-    draw: ImageDraw.ImageDraw, lines: Sequence[str], kind: str, x: int, y: int, colour: str, *, bold: bool = False
-) -> int:
-    for line in lines:
-        draw.text((x, y), line, font=font(kind, bold), fill=colour)
-        y += _line(kind)
-    return y
-
-
-def _paint_rows(canvas: Image.Image, draw: ImageDraw.ImageDraw, layout: _Layout, y: int) -> int:
-    left = MARGIN + layout.label
-    starts = [left + sum(layout.cells[:i]) + GAP * i for i in range(len(layout.cells))]
-    if layout.heads:
-        y = max(_write(draw, lines, "caption", x, y, _INK) for lines, x in zip(layout.heads, starts, strict=False)) + 2
-    for index, row in enumerate(layout.sheet.rows):
-        image, below = layout.row_height(index)
-        if layout.sheet.labels:
-            at = (MARGIN, y + image // 2)
-            draw.text(at, layout.sheet.labels[index], font=font("caption"), fill=_INK, anchor="lm")
-        for tile, lines, x, cell in zip(row, layout.captions[index], starts, layout.cells, strict=False):
-            if tile:
-                canvas.paste(tile.image.convert("RGB"), (x, y))
-                under = y + image + 4
-                if tile.scale:
-                    _paint_scale(canvas, draw, tile.scale, x, under, tile.image.width, cell)
-                    under += _scale_height(tile.scale, cell)
-                _write(draw, lines, "caption", x, under, _INK)
-        y += image + below + GAP
-    return y
-
-
-def _paint_scale(
-    canvas: Image.Image, draw: ImageDraw.ImageDraw, scale: Scale, x: int, y: int, width: int, cell: int
-) -> None:
-    """Paint a bar of `width` pixels; texts that are wider may take the whole `cell`."""
-    canvas.paste(scale.strip(width).crop((0, 0, width, _BAR)), (x, y))
-    draw.rectangle((x, y, x + width - 1, y + _BAR - 1), outline="#b8b8c0")
-    face = font("caption")
-    across = width if len(_ends(scale, width)) == 1 else max(width, cell)
-    for number, (low, middle, high) in enumerate(_ends(scale, across)):
-        top = y + _BAR + 2 + number * _line("caption")
-        draw.text((x, top), low, font=face, fill=_FAINT)
-        draw.text((x + across / 2, top), middle, font=face, fill=_FAINT, anchor="ma")
-        draw.text((x + across, top), high, font=face, fill=_FAINT, anchor="ra")
+    """Paint a sheet as an RGB image, its content at least `width` pixels wide; nothing overlaps and nothing is cut."""
+    return painting.paint(arranged(sheet, width=width))
 
 
 def data_uri(image: Image.Image) -> str:

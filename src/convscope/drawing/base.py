@@ -1,0 +1,105 @@
+"""What every drawing can do: paint itself, show itself in a notebook, and write itself with its recipe and its numbers.
+
+Nothing here imports torch or numpy before something is drawn: commands that print tables are quick.
+"""
+
+from __future__ import annotations
+
+import io
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .. import outputs
+from ..errors import OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    from .drawings import Recipe
+    from .layout import Sheet
+
+CHUNK = "convscope"
+"""The name under which a file holds the recipe."""
+
+
+class Drawing(ABC):
+    """What every drawing can do; subclasses say how they are laid out and what their numbers are."""
+
+    recipe: Recipe
+    endings: ClassVar[tuple[str, ...]] = outputs.PICTURE_ENDINGS
+    """The endings that `save` knows."""
+
+    @abstractmethod
+    def sheet(self) -> Sheet:
+        """Lay the drawing out."""
+
+    @abstractmethod
+    def numbers(self) -> dict[str, np.ndarray]:
+        """Return the raw numbers by name."""
+
+    def render(self) -> Image.Image:
+        """Paint the drawing as an RGB image."""
+        from . import layout
+
+        return layout.paint(self.sheet())
+
+    def figure(self) -> Figure:
+        """Return the drawing as a matplotlib figure, for papers and further editing."""
+        from . import figures, layout
+
+        return figures.figure(layout.arranged(self.sheet()))
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self._write_png(self.render(), buffer)
+        return buffer.getvalue()
+
+    def _write_png(self, image: Image.Image, file: Any) -> None:
+        from PIL import PngImagePlugin
+
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt(CHUNK, self.recipe.to_json())
+        image.save(file, "PNG", pnginfo=info)
+
+    def save(self, path: str | Path, *, image: Image.Image | None = None) -> Path:
+        """Write the drawing: .png with the recipe inside, .jpg, .webp, or .pdf and .svg through matplotlib.
+
+        `image` replaces what `render` paints. The file appears whole or not at all. Raises OutputError when it cannot
+        be written or its ending is unknown.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix == ".png":
+            return outputs.write(path, lambda to: self._write_png(image or self.render(), to))
+        if suffix in (".jpg", ".jpeg", ".webp"):
+            return outputs.write(path, lambda to: (image or self.render()).save(to, quality=92))
+        if suffix in (".pdf", ".svg"):
+            return outputs.write(path, lambda to: self.figure().savefig(to))
+        raise OutputError(f"cannot write {path}: endings are {', '.join(self.endings)}")
+
+    def save_values(self, path: str | Path) -> Path:
+        """Write the raw numbers: .npy (one array), .npz or .safetensors (all of them, by name).
+
+        Raises OutputError when the file cannot be written, its ending is unknown, or .npy cannot hold several arrays.
+        """
+        import numpy as np
+
+        path, numbers = Path(path), self.numbers()
+        if path.suffix == ".npy":
+            if len(numbers) != 1:
+                raise OutputError(
+                    f"{path}: there are {len(numbers)} arrays ({', '.join(numbers)}); use .npz or .safetensors"
+                )
+            return outputs.write(path, lambda to: np.save(to, next(iter(numbers.values()))))
+        if path.suffix == ".npz":
+            return outputs.write(path, lambda to: np.savez_compressed(to, **numbers))  # type: ignore[arg-type]
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import save_file
+
+            meta = {CHUNK: self.recipe.to_json()}
+            whole = {name: np.ascontiguousarray(value) for name, value in numbers.items()}
+            return outputs.write(path, lambda to: save_file(whole, to, metadata=meta))
+        raise OutputError(f"cannot write numbers to {path}: endings are {', '.join(outputs.NUMBER_ENDINGS)}")
