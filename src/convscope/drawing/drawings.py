@@ -22,8 +22,7 @@ from ..data.images import InputPicture, to_image
 from ..data.opening import open_picture
 from ..errors import OptionError, OutputError, PictureError
 from . import colours, layout
-from .base import CHUNK
-from .base import Drawing
+from .base import CHUNK, Drawing
 from .layout import Scale, Sheet, Tile
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from PIL import Image
 
 from . import colours, painting
 from .typesetting import FAINT, INK, PAPER, Block, Box, Page, Words, length, line_height, stacked, wrap
-from .typesetting import font
 
 GAP = 8
 MARGIN = 20

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import registry
 from ..data.images import to_image
-from ..drawing import colours, layout
+from ..drawing import colours, layout, typesetting
 from ..drawing.drawings import Gallery, robust_limit
 from ..drawing.layout import Scale, Sheet, Tile, number
 from ..errors import LayerError, OptionError
@@ -197,7 +197,7 @@ def _mosaic(shown: np.ndarray, order: list[int], scale: Scale) -> Image.Image:
         image.paste(tile, (x, y))
         draw.rectangle((x, y, x + tile.width - 1, y + tile.height - 1), outline="#d8d8de")
         draw.text(
-            (x + tile.width / 2, y + height + 2), str(k), font=layout.font("caption"), fill="#1b1b1f", anchor="ma"
+            (x + tile.width / 2, y + height + 2), str(k), font=typesetting.font("caption"), fill="#1b1b1f", anchor="ma"
         )
     return image
 
@@ -225,5 +225,5 @@ def _bars(net: Net, layer: Layer, gradient: np.ndarray, order: list[int]) -> Ima
         name = net.class_name(k) if layer.name == OUTPUT and net.classes else str(k)
         for line, (text, ink) in enumerate(((name[:13], "#1b1b1f"), (number(value), "#62626b"))):
             at = (x + _CELL / 2, y + 2 * room + line * _LINE)
-            draw.text(at, text, font=layout.font("caption"), fill=ink, anchor="ma")
+            draw.text(at, text, font=typesetting.font("caption"), fill=ink, anchor="ma")
     return image
