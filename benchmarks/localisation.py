@@ -1,11 +1,11 @@
-"""Judge every registered method by where things are, on pictures with boxes, beside maps that no network has made.
+"""Score how well every registered method localises objects in pictures with boxes, beside maps without a network.
 
     python benchmarks/localisation.py DATA [--limit 1000] [--slow-limit 100] [--weights squeezenet1_0.safetensors]
 
 DATA is a folder with val_boxes.csv (path, x0, y0, x1, y1; paths val/CLASS/NAME) and classes.csv (class, name), of 100
 classes of Tiny-ImageNet. Three settings: zfnet64 at its own 64 pixels, zfnet64 at 128, and SqueezeNet with the
 pictures enlarged to 224. A method is first timed on a few pictures; one that takes longer than `--slow` seconds a
-picture is judged on `--slow-limit` pictures only: the table says how many.
+picture is scored on `--slow-limit` pictures only: the table says how many.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from pathlib import Path
 import torch
 
 from convscope import Net, load
-from convscope.checks import Boxed, Localisation, localise, read_boxes
-from convscope.checks.localisation import Rules
+from convscope.checks import Boxed, Criteria, Localisation, localise, read_boxes
 from convscope.commands.progress import progress
 from convscope.data.boxes import renamed, spread_over
 from convscope.errors import ConvscopeError
@@ -32,7 +31,7 @@ QUICK = {"rise": {"masks": 500}}
 
 @dataclass(frozen=True)
 class Setting:
-    """A network and the side of its input."""
+    """A network and the side of its input, in pixels."""
 
     name: str
     net: Net
@@ -40,7 +39,7 @@ class Setting:
 
 
 def settings(weights: Path | None, device: str) -> list[Setting]:
-    """Load what is judged; SqueezeNet only where its weights are given."""
+    """Load the networks; SqueezeNet only where its weights are given."""
     small = load("zfnet64", device=device)
     found = [Setting("zfnet64-64", small), Setting("zfnet64-128", small, 128)]
     if weights is not None:
@@ -60,10 +59,10 @@ def seconds(setting: Setting, pictures: Sequence[Boxed], method: str) -> float:
     return time.perf_counter() - start
 
 
-def judged(
+def scored(
     setting: Setting, pictures: Sequence[Boxed], methods: Sequence[str], options: argparse.Namespace
 ) -> Localisation:
-    """Judge fast methods on all pictures and slow ones on fewer, in one table."""
+    """Score fast methods on all pictures and slow ones on fewer, in one table."""
     fast: list[str] = []
     slow: list[str] = []
     for method in methods:
@@ -74,12 +73,12 @@ def judged(
             continue
         print(f"{setting.name}: {method} takes {taken:.2f} s a picture")
         (slow if taken > options.slow else fast).append(method)
-    rules = Rules(segment=True)
-    table = localise(setting.net, pictures, fast, size=setting.size, rules=rules, options=QUICK)
+    criteria = Criteria(segment=True)
+    table = localise(setting.net, pictures, fast, size=setting.size, criteria=criteria, options=QUICK)
     if not slow:
         return table
     some = spread_over(pictures, options.slow_limit)
-    few = localise(setting.net, some, slow, size=setting.size, rules=rules, options=QUICK)
+    few = localise(setting.net, some, slow, size=setting.size, criteria=criteria, options=QUICK)
     # The maps without a network come last, and are those of all pictures.
     rows = (*table.rows[: len(fast)], *few.rows[: len(slow)], *table.rows[len(fast) :])
     recipe = replace(table.recipe, options={**table.recipe.options, "methods": [*fast, *slow]})
@@ -109,7 +108,7 @@ def main() -> None:
             if options.settings and setting.name not in options.settings.split(","):
                 continue
             start = time.perf_counter()
-            table = judged(setting, pictures, methods, options)
+            table = scored(setting, pictures, methods, options)
             for ending in ("csv", "md", "png"):
                 table.save(options.out / f"{setting.name}.{ending}")
             print(f"\n{table.markdown()}{time.perf_counter() - start:.0f} s\n", flush=True)

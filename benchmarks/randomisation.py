@@ -1,4 +1,4 @@
-"""Ask of every registered method whether its maps follow the weights (Adebayo et al. 2018), as a table.
+"""Test of every registered method whether its maps depend on the weights (Adebayo et al. 2018), as a table.
 
     python benchmarks/randomisation.py PICTURE... [--weights squeezenet1_0.safetensors] [--stages 4] [--slow 4]
 

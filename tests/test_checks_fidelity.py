@@ -16,7 +16,8 @@ from convscope import Heatmap, Net, as_objective, explain
 from convscope.baselines import baseline_pixels
 from convscope.checks import Removal, curves, deletion, infidelity, insertion, sensitivity
 from convscope.checks.cases import Case
-from convscope.checks.fidelity import compared, importance, path_scores, ranking
+from convscope.checks.perturbation import compare_drops
+from convscope.checks.removal import importance, path_scores, ranking
 from convscope.errors import OptionError, PictureError
 from networks import SIZE, pictures, tiny
 
@@ -180,14 +181,14 @@ def test_infidelity_is_captums() -> None:
     said = torch.stack([(one[0] * heatmap.values).sum() for one in squares]).double()
     with torch.no_grad():
         true = (net(pixels)[:, 2] - net(pixels - torch.cat(squares))[:, 2]).double()
-    assert compared(said, true).unexplained * float((true**2).mean()) == pytest.approx(float(scaled), rel=1e-4)
+    assert compare_drops(said, true).unexplained * float((true**2).mean()) == pytest.approx(float(scaled), rel=1e-4)
 
 
 def test_infidelity_is_a_share_and_says_when_there_is_nothing_to_explain() -> None:
-    nothing = compared(torch.zeros(4), torch.tensor([1.0, 2.0, 0.0, -1.0]))
+    nothing = compare_drops(torch.zeros(4), torch.tensor([1.0, 2.0, 0.0, -1.0]))
     assert nothing.unexplained == 1 and nothing.factor == 0
-    assert compared(torch.tensor([2.0, 4.0]), torch.tensor([1.0, 2.0])).unexplained == pytest.approx(0)
-    assert compared(torch.ones(3), torch.zeros(3)).unexplained == 0
+    assert compare_drops(torch.tensor([2.0, 4.0]), torch.tensor([1.0, 2.0])).unexplained == pytest.approx(0)
+    assert compare_drops(torch.ones(3), torch.zeros(3)).unexplained == 0
 
 
 def test_sensitivity_is_captums() -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convscope.checks import Boxed, localise, read_boxes
-from convscope.checks.localisation import Mean, Rules, judge, largest_part, overlap
+from convscope.checks.box_scores import Criteria, iou, largest_component_box, score_map
+from convscope.checks.localisation_table import Mean
 from convscope.cli import run
 from convscope.data.boxes import renamed, spread_over
 from convscope.data.samples import digits
@@ -31,35 +32,35 @@ def spot(y: int, x: int, side: int = 40, value: float = 1.0) -> np.ndarray:
 
 def test_pointing_is_strict_and_counts_from_pixel_centres() -> None:
     box = (10.0, 10.0, 20.0, 20.0)
-    assert judge(spot(10, 10), [box], Rules(tolerance=0)).hit
-    assert judge(spot(19, 19), [box], Rules(tolerance=0)).hit
-    assert not judge(spot(19, 20), [box], Rules(tolerance=0)).hit
+    assert score_map(spot(10, 10), [box], Criteria(tolerance=0)).hit
+    assert score_map(spot(19, 19), [box], Criteria(tolerance=0)).hit
+    assert not score_map(spot(19, 20), [box], Criteria(tolerance=0)).hit
     # The centre of column 24 is 4.5 pixels right of the edge at 20.
-    assert not judge(spot(15, 24), [box], Rules(tolerance=4.5)).hit
-    assert judge(spot(15, 24), [box], Rules(tolerance=4.6)).hit
-    assert judge(spot(15, 24), [(0, 0, 1, 1), box], Rules(tolerance=4.6)).hit
+    assert not score_map(spot(15, 24), [box], Criteria(tolerance=4.5)).hit
+    assert score_map(spot(15, 24), [box], Criteria(tolerance=4.6)).hit
+    assert score_map(spot(15, 24), [(0, 0, 1, 1), box], Criteria(tolerance=4.6)).hit
 
 
 def test_several_maxima_point_at_their_centroid_and_nothing_points_nowhere() -> None:
     two = spot(5, 5) + spot(5, 35)
-    assert judge(two, [(18, 0, 22, 10)], Rules(tolerance=0)).hit
-    assert not judge(two, [(0, 0, 10, 10)], Rules(tolerance=0)).hit
-    empty = judge(np.zeros((40, 40), np.float32), [(0, 0, 40, 40)])
-    assert not empty.hit and empty.energy == 0 and set(empty.overlaps.values()) == {0.0}
+    assert score_map(two, [(18, 0, 22, 10)], Criteria(tolerance=0)).hit
+    assert not score_map(two, [(0, 0, 10, 10)], Criteria(tolerance=0)).hit
+    empty = score_map(np.zeros((40, 40), np.float32), [(0, 0, 40, 40)])
+    assert not empty.hit and empty.energy == 0 and set(empty.ious.values()) == {0.0}
 
 
 @given(st.integers(0, 10_000), st.integers(-6, 6), st.integers(-6, 6))
 def test_map_and_box_move_together(seed: int, down: int, right: int) -> None:
-    """I31: what is judged does not change when map and box are moved together."""
+    """I31: scores do not change when map and box are moved together."""
     drawn = np.random.default_rng(seed)
     map_ = np.zeros((40, 40), dtype=np.float32)
     map_[10:24, 10:24] = drawn.random((14, 14))
     left, top = drawn.integers(8, 18, 2)
     box = (left, top, left + 8, top + 9)
     moved = np.roll(map_, (down, right), (0, 1))
-    one = judge(map_, [box], Rules(tolerance=2))
-    other = judge(moved, [(left + right, top + down, left + right + 8, top + down + 9)], Rules(tolerance=2))
-    assert one.hit == other.hit and one.overlaps == other.overlaps
+    one = score_map(map_, [box], Criteria(tolerance=2))
+    other = score_map(moved, [(left + right, top + down, left + right + 8, top + down + 9)], Criteria(tolerance=2))
+    assert one.hit == other.hit and one.ious == other.ious
     assert one.energy == pytest.approx(other.energy)
 
 
@@ -69,43 +70,45 @@ def test_a_larger_tolerance_loses_no_hit(seed: int, one: float, other: float) ->
     drawn = np.random.default_rng(seed)
     map_, box = drawn.random((40, 40)).astype(np.float32), (5.0, 5.0, 12.0, 30.0)
     small, large = sorted((one, other))
-    assert judge(map_, [box], Rules(tolerance=small)).hit <= judge(map_, [box], Rules(tolerance=large)).hit
+    assert (
+        score_map(map_, [box], Criteria(tolerance=small)).hit <= score_map(map_, [box], Criteria(tolerance=large)).hit
+    )
 
 
 def test_the_default_tolerance_is_a_share_of_the_picture() -> None:
     wide = np.zeros((300, 500), dtype=np.float32)
     wide[100, 114] = 1
-    assert judge(wide, [(0, 0, 100, 200)]).hit  # 14.5 < 15 = 3 % of 500
+    assert score_map(wide, [(0, 0, 100, 200)]).hit  # 14.5 < 15 = 3 % of 500
     wide = np.roll(wide, 1, 1)
-    assert not judge(wide, [(0, 0, 100, 200)]).hit
+    assert not score_map(wide, [(0, 0, 100, 200)]).hit
 
 
 def test_energy_is_the_share_inside_and_a_flat_map_has_the_boxes_share() -> None:
     map_ = np.zeros((40, 40), dtype=np.float32)
     map_[:10, :10], map_[30:, 30:] = 3, 1
-    found = judge(map_, [(0, 0, 10, 10)])
+    found = score_map(map_, [(0, 0, 10, 10)])
     assert found.energy == pytest.approx(0.75) and found.area == pytest.approx(1 / 16)
-    flat = judge(np.ones((40, 40), np.float32), [(0, 0, 20, 20), (10, 10, 30, 30)])
+    flat = score_map(np.ones((40, 40), np.float32), [(0, 0, 20, 20), (10, 10, 30, 30)])
     assert flat.energy == pytest.approx(flat.area) == pytest.approx(700 / 1600)
 
 
 def test_what_the_network_did_not_see_does_not_count() -> None:
     map_ = np.ones((40, 40), dtype=np.float32)
     map_[:, :20] = np.nan
-    found = judge(map_, [(0, 0, 30, 40)], Rules(tolerance=0))
+    found = score_map(map_, [(0, 0, 30, 40)], Criteria(tolerance=0))
     assert found.energy == pytest.approx(0.5) == found.area
     # The centroid of what was seen is at 30.
-    assert not judge(map_, [(0, 0, 29, 40)], Rules(tolerance=0)).hit
-    assert judge(map_, [(29, 0, 31, 40)], Rules(tolerance=0)).hit
+    assert not score_map(map_, [(0, 0, 29, 40)], Criteria(tolerance=0)).hit
+    assert score_map(map_, [(29, 0, 31, 40)], Criteria(tolerance=0)).hit
 
 
-def test_the_box_of_the_largest_part() -> None:
+def test_the_box_of_the_largest_component_box() -> None:
     mask = np.zeros((20, 20), dtype=bool)
     mask[2:6, 3:5] = mask[10:12, 10:12] = True
-    assert largest_part(mask) == (3, 2, 5, 6)
+    assert largest_component_box(mask) == (3, 2, 5, 6)
     mask[6, 5] = True  # a corner connects
-    assert largest_part(mask) == (3, 2, 6, 7)
-    assert largest_part(np.zeros((3, 3), bool)) == (0, 0, 0, 0)
+    assert largest_component_box(mask) == (3, 2, 6, 7)
+    assert largest_component_box(np.zeros((3, 3), bool)) == (0, 0, 0, 0)
 
 
 @given(st.lists(st.integers(0, 20), min_size=8, max_size=8))
@@ -118,15 +121,15 @@ def test_overlap_is_that_of_counted_pixels(edges: list[int]) -> None:
         masks.append(mask)
     union = (masks[0] | masks[1]).sum()
     expected = (masks[0] & masks[1]).sum() / union if union else 0.0
-    assert overlap(boxes[0], boxes[1]) == pytest.approx(expected)
-    assert overlap(boxes[0], boxes[1]) == overlap(boxes[1], boxes[0])
+    assert iou(boxes[0], boxes[1]) == pytest.approx(expected)
+    assert iou(boxes[0], boxes[1]) == iou(boxes[1], boxes[0])
 
 
 def test_the_threshold_cuts_the_box() -> None:
     map_ = np.zeros((40, 40), dtype=np.float32)
     map_[10:30, 10:30], map_[15:20, 15:20] = 0.2, 1.0
-    found = judge(map_, [(10, 10, 30, 30)])
-    assert found.overlaps[0.15] == 1 and found.overlaps[0.4] == pytest.approx(25 / 400)
+    found = score_map(map_, [(10, 10, 30, 30)])
+    assert found.ious[0.15] == 1 and found.ious[0.4] == pytest.approx(25 / 400)
 
 
 def test_means_have_standard_errors() -> None:
@@ -154,7 +157,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_network_that_sees_only_brightness_finds_bright_squares(folder: Path) -> None:
     net, pictures = tiny("sequential"), read_boxes(folder / "boxes.csv")
-    table = localise(net, pictures, ["gradient", "occlusion"], rules=Rules(smooth=0.05))
+    table = localise(net, pictures, ["gradient", "occlusion"], criteria=Criteria(smooth=0.05))
     names = [row.name for row in table.rows]
     assert names == ["gradient", "occlusion", "centre", "edges", "random"]
     by_name = {row.name: row for row in table.rows}
@@ -177,23 +180,31 @@ def test_batches_do_not_matter(folder: Path) -> None:
     assert localise(net, pictures, ["gradient", "grad_cam"], batch=1).cells() == expected
 
 
-def test_the_true_class_is_asked_for_or_the_answer(folder: Path) -> None:
+def test_the_labelled_class_is_explained_or_the_top_1(folder: Path) -> None:
     net, pictures = tiny("sequential"), read_boxes(folder / "boxes.csv")
     assert "2 classes" in localise(net, pictures, []).subtitle
-    strange = [Boxed(one.path, one.boxes, "unicorn") for one in pictures]
-    told = localise(net, strange, [])
-    assert "does not know ('unicorn'): its first choice" in told.note
-    assert "does not know" not in localise(net, strange, [], ask_for="answer").note
+    unlabelled = [Boxed(one.path, one.boxes, "unicorn") for one in pictures]
+    table = localise(net, unlabelled, [])
+    assert "no class of sequential ('unicorn'): explained is the network's top-1 class" in table.note
+    assert "no class of" not in localise(net, unlabelled, [], target="top-1").note
 
 
-def test_maps_are_judged_in_the_pixels_of_the_original(tmp_path: Path) -> None:
+def test_wordnet_ids_as_labels_are_refused_with_the_way_out(folder: Path) -> None:
+    net, pictures = tiny("sequential"), read_boxes(folder / "boxes.csv")
+    wnids = [Boxed(one.path, one.boxes, "n02123045") for one in pictures]
+    with pytest.raises(DataError, match=r"WordNet ids, such as 'n02123045', .* --names FILE.csv"):
+        localise(net, wnids, [])
+    assert localise(net, wnids, [], target="top-1").rows[0].pictures == 4
+
+
+def test_maps_are_scored_in_the_pixels_of_the_original(tmp_path: Path) -> None:
     """A wide picture whose middle alone is seen: the box is where the original has it."""
     pixels = np.full((40, 80, 3), 30, np.uint8)
     pixels[10:20, 30:40] = 220
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     net = tiny("sequential")
-    right = localise(net, [Boxed(tmp_path / "wide.png", ((30, 10, 40, 20),))], [], ask_for="answer")
-    wrong = localise(net, [Boxed(tmp_path / "wide.png", ((44, 22, 54, 32),))], [], ask_for="answer")
+    right = localise(net, [Boxed(tmp_path / "wide.png", ((30, 10, 40, 20),))], [], target="top-1")
+    wrong = localise(net, [Boxed(tmp_path / "wide.png", ((44, 22, 54, 32),))], [], target="top-1")
     edges = {name: {row.name: row for row in table.rows}["edges"] for name, table in (("r", right), ("w", wrong))}
     assert edges["r"].pointing.value == 1 and edges["w"].pointing.value == 0
     assert edges["r"].energy.value > 0.4 and edges["r"].best_box_error.value == 0
@@ -223,7 +234,7 @@ def test_the_box_of_a_segment(folder: Path) -> None:
     pytest.importorskip("cv2")
     pytest.importorskip("convscope.views.segment")
     pictures = read_boxes(folder / "boxes.csv")
-    table = localise(tiny("sequential"), pictures, ["gradient"], rules=Rules(segment=True))
+    table = localise(tiny("sequential"), pictures, ["gradient"], criteria=Criteria(segment=True))
     assert table.heads[-1] == "segment error" and all(len(cells) == len(table.heads) for cells in table.cells())
     assert {row.name: row for row in table.rows}["edges"].segment_error is not None
     assert "segment_error_se" in table.csv() and "segment_error" in table.numbers()
@@ -295,11 +306,11 @@ def test_bad_requests_are_refused(folder: Path) -> None:
         localise(net, [Boxed(pictures[0].path, ((30, 30, 40, 40),))], ["gradient"])
     for bad in ({"threshold": 0}, {"tolerance": -1}, {"smooth": -1}):
         with pytest.raises(OptionError):
-            Rules(**bad)
+            Criteria(**bad)
     with pytest.raises(OptionError, match="batch is at least 1"):
         localise(net, pictures, [], batch=0)
-    with pytest.raises(OptionError, match="'class' or 'answer'"):
-        localise(net, pictures, [], ask_for="both")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="'label' or 'top-1'"):
+        localise(net, pictures, [], target="both")  # type: ignore[arg-type]
 
 
 def test_choosing_and_renaming(folder: Path) -> None:
@@ -366,8 +377,10 @@ def test_a_map_carries_its_check(capsys: Capture) -> None:
     ("arguments", "words"),
     [
         (["check", DIGIT, "--methods", "gradients"], "there is no method 'gradients'"),
-        (["check", DIGIT, "-o", "x.csv"], "cannot write x.csv"),
-        (["check", "."], "name one picture, or say where the things are with --boxes"),
+        (["check", DIGIT, "-o", "x.csv"], "cannot write x.csv: a table of localisation needs bounding boxes, --boxes"),
+        (["check", ".", "-o", "c.csv"], "a table of localisation needs bounding boxes, --boxes"),
+        (["check", DIGIT, "-o", "x.gif"], "cannot write x.gif: endings are .png"),
+        (["check", "."], "name one picture, or give the objects' bounding boxes with --boxes"),
         (["check", DIGIT, "--boxes", "b.csv"], "is not a folder"),
         (["check", ".", "--boxes", "b.csv"], "there is no b.csv"),
         (["check", ".", "--boxes", "b.csv", "--of", "3"], "--of is for one picture"),

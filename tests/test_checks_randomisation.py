@@ -17,7 +17,9 @@ from torch.nn.utils import parametrizations
 
 from convscope import Net, explain
 from convscope.checks import cascade, cascades, checked, randomised
-from convscope.checks.randomisation import structural_similarity, verdict, weighted_layers
+from convscope.checks.random_weights import weighted_layers
+from convscope.checks.randomisation import verdict
+from convscope.checks.similarity import structural_similarity
 from convscope.errors import LayerError, NetworkError, OptionError
 from convscope.ranks import rank_correlation
 from convscope.registry import METHODS, load_all
@@ -146,17 +148,17 @@ def test_a_map_that_ignores_the_network_scores_one_and_noise_scores_nothing(monk
     object.__setattr__(entry_like, "function", lambda net, pixels, objective: heatmap.values[None].clone())
     monkeypatch.setitem(METHODS, "saliency", entry_like)
     assert cascade(net, heatmap).score == pytest.approx(1)
-    assert "hardly follows" in checked(net, heatmap).note
+    assert "hardly depends" in checked(net, heatmap).note
     drawn = torch.Generator().manual_seed(0)
     object.__setattr__(entry_like, "function", lambda *_: torch.rand(1, 1, SIZE, SIZE, generator=drawn))
     assert cascade(net, heatmap).score < 0.1
 
 
-def test_random_weights_that_never_answer_are_drawn_again() -> None:
+def test_random_weights_without_an_active_output_are_drawn_again() -> None:
     body = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     net = Net(body, mean=0.0, size=SIZE, name="rectified")
     nn.init.ones_(body[0].weight)
-    # In a picture that is nearly flat, all places of a channel have one sign: half of all channels never answer.
+    # In a picture that is nearly flat, all positions of a channel have one sign: half of all channels are never active.
     heatmap = explain(net, 0.9 + 0.02 * pictures(1)[0].float(), "gradient", 3)
     assert all(cascade(net, heatmap, seed=seed).maps[-1].any() for seed in range(8))
 
@@ -190,13 +192,13 @@ def test_a_function_as_the_question_is_given_again() -> None:
 def test_checked_says_it_in_the_note_and_in_the_recipe() -> None:
     net = tiny("sequential")
     heatmap = explain(net, pictures(1)[0].float(), "gradient", 1)
-    told = checked(net, heatmap)
-    assert told.recipe.remarks[-1] in told.note and "randomisation check: rank correlation" in told.note
-    assert told.note.startswith(heatmap.note) and torch.equal(told.values, heatmap.values)
-    assert told.recipe.remarks[:-1] == heatmap.recipe.remarks
+    result = checked(net, heatmap)
+    assert result.recipe.remarks[-1] in result.note and "randomisation check: rank correlation" in result.note
+    assert result.note.startswith(heatmap.note) and torch.equal(result.values, heatmap.values)
+    assert result.recipe.remarks[:-1] == heatmap.recipe.remarks
 
 
-@pytest.mark.parametrize(("score", "words"), [(0.1, ": follows"), (0.5, "only partly"), (0.8, "hardly")])
+@pytest.mark.parametrize(("score", "words"), [(0.1, "this map depends on"), (0.5, "only partly"), (0.8, "hardly")])
 def test_verdicts(score: float, words: str) -> None:
     assert words in verdict(score) and f"{score:.2f}" in verdict(score)
 
@@ -262,7 +264,7 @@ def test_gradient_and_cam_follow_squeezenet_and_guided_backpropagation_does_not(
     scores = {name: float(np.mean([one.score for one in each])) for name, each in found.items()}
     assert scores["grad_cam"] < 0.25 and scores["gradient"] < 0.4
     assert scores["guided_backprop"] > scores["gradient"] + 0.2
-    guided = np.mean([one.likeness for one in found["guided_backprop"]], axis=0)
+    guided = np.mean([one.similarity for one in found["guided_backprop"]], axis=0)
     assert guided[0] > 0.85 and guided[-1] < guided[0] - 0.2
     looks = {name: np.mean([one.magnitude for one in each]) for name, each in found.items()}
     assert looks["gradient_x_input"] > looks["gradient"]

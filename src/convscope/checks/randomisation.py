@@ -1,58 +1,49 @@
-"""Parameter randomisation: a map that explains what was learnt must change when that is taken away.
+"""Parameter randomisation: a map that depends on what was learnt must change when the weights become random.
 
 Adebayo et al., "Sanity Checks for Saliency Maps" (arXiv:1810.03292, sec. 3): re-initialise the weights from the output
-down, layer upon layer (cascading), or one layer at a time (independent), and compare the maps before and after. The
-gradient and Grad-CAM lose all likeness; guided backpropagation hardly notices the upper layers (the authors' erratum:
-it is not invariant to the lower ones).
+down, layer after layer (cascading), or one layer at a time (independent), and compare the maps before and after. The
+gradient and Grad-CAM lose all similarity; guided backpropagation hardly depends on the upper layers (the authors'
+erratum: it is not invariant to the lower ones).
 
-Likeness is measured in three ways. `magnitude`: Spearman's rank correlation of the magnitudes, summed over colour
-channels; the sign of a map may turn over while it shows the same edges. `signed`: the same of all numbers with their
+Similarity is measured in three ways. `magnitude`: Spearman's rank correlation of the magnitudes, summed over colour
+channels; the sign of a map may turn over while it shows the same edges. `signed`: the same of all values with their
 sign. `ssim`: structural similarity (Wang et al. 2004; windows of 7 pixels) of the magnitudes divided by their maxima. A
-map without contrast is like another one without contrast (1) and unlike all others (0).
+constant map is similar to another constant one (1) and to no other (0).
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..context import say, track
-from ..data.images import to_image
-from ..drawing import colours, layout
-from ..drawing.drawings import Gallery, Heatmap, as_picture, robust_limit
-from ..drawing.layout import Sheet, Tile
-from ..errors import LayerError, NetworkError, OptionError, nearest
+from ..drawing.drawings import Heatmap
+from ..errors import OptionError
 from ..net import Net
 from ..ranks import rank_correlation
 from ..running import ObjectiveLike
 from .cases import Case
-
-Weights = Literal["he", "reset", "permuted"]
-
-_PARAMETRIZATIONS = "parametrizations"
-_TILE = 132
+from .random_weights import Initialisation, randomise, twin_of, weighted_layers
+from .similarity import strength, structural_similarity
 
 _FOLLOWS, _IGNORES = 0.4, 0.6
-"""Below, a map follows the weights; above, it hardly does. Gradients reach 0.2 to 0.35, since even under random weights
-they are larger where the picture has contrast; guided backpropagation reaches 0.7 to 0.8."""
+"""Below the first a map depends on the weights, above the second it hardly does. Gradients reach 0.2 to 0.35, since
+even with random weights they are larger where the picture has contrast; guided backpropagation reaches 0.7 to 0.8."""
 
 _ATTEMPTS, _MAPS = 12, 3
-"""How often random weights are drawn until they answer, and how often a map is made until it has contrast."""
+"""Draws of random weights until the score depends on the picture, and maps until one is not constant."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cascade:
-    """Maps of one picture while the network loses its weights, and how like the intact map they are.
+    """Maps of one picture while the network loses its weights, and how similar they are to the original map.
 
-    `maps` holds the intact map and one per stage, each (c, h, w); stage i randomised the layers down to `stages[i]`,
-    the output's layer first (or, where `independent`, only those from the one before). `magnitude` and `signed` are
+    `maps` holds the original map and one per stage, each (c, h, w); stage i randomised the layers down to `stages[i]`,
+    the output's first (or, where `independent`, only those since the stage before). `magnitude` and `signed` are
     rank correlations in [-1, 1], `ssim` a structural similarity, one per stage.
     """
 
@@ -65,112 +56,14 @@ class Cascade:
     independent: bool = False
 
     @property
-    def likeness(self) -> tuple[float, ...]:
-        """The larger rank correlation of each stage, of the numbers or of their magnitudes, without its sign."""
-        return tuple(max(abs(one), abs(other)) for one, other in zip(self.magnitude, self.signed, strict=True))
+    def similarity(self) -> tuple[float, ...]:
+        """The larger of the two rank correlations of each stage, without its sign."""
+        return tuple(max(abs(m), abs(s)) for m, s in zip(self.magnitude, self.signed, strict=True))
 
     @property
     def score(self) -> float:
-        """The mean likeness over the stages: near 0 where the map follows the weights, 1 where it ignores them."""
-        return float(np.mean(self.likeness))
-
-
-def randomised(net: Net, layers: Collection[str] | None = None, *, weights: Weights = "he", seed: int = 0) -> Net:
-    """Copy a network with random weights in some layers; the network itself is left as it is.
-
-    Args:
-        net: the network.
-        layers: names as `weighted_layers` gives them; all of them by default.
-        weights: "he" draws weights of variance 2 / inputs without biases (He et al. 2015), which keeps signals of one
-            size through rectified layers; "reset" calls the modules' own `reset_parameters`, under which they shrink;
-            "permuted" shuffles every tensor, which keeps the distribution of the trained weights. Normalisations are
-            reset, their statistics too; what has no initialisation of its own is permuted.
-        seed: of the random numbers; a layer gets the same ones whichever others are randomised with it, on any device.
-
-    Raises LayerError for a layer without weights, NetworkError when the network cannot be copied.
-    """
-    known = weighted_layers(net)
-    chosen = known if layers is None else tuple(layers)
-    for name in chosen:
-        if name not in known:
-            raise LayerError(f"{net.name} has no layer {name!r} with weights; nearest: {nearest(name, known)}")
-    twin = _twin(net)
-    _randomise(twin, [(known.index(name), name) for name in chosen], weights, seed)
-    twin.note = f"random weights in {'all' if len(chosen) == len(known) else len(chosen)} layers, seed {seed}"
-    return twin
-
-
-def weighted_layers(net: Net) -> tuple[str, ...]:
-    """List the modules that hold weights of their own, the output's first, the picture's last."""
-    positions: dict[str, int] = {}
-    for position, name in enumerate(net.layers):
-        positions[name.partition("#")[0]] = position
-    owners = [
-        (_place(name, positions), number, name)
-        for number, (name, module) in enumerate(net.body.named_modules())
-        if any(True for _ in module.parameters(recurse=False))
-    ]
-    if not owners:
-        raise NetworkError(f"{net.name} has no weights: there is nothing to randomise")
-    return tuple(name for _, _, name in sorted(owners, reverse=True))
-
-
-def _place(name: str, positions: dict[str, int]) -> int:
-    """When a module runs; one that is never called itself runs when what holds it does."""
-    while name and name not in positions:
-        name = name.rpartition(".")[0]
-    return positions.get(name, len(positions))
-
-
-def _twin(net: Net) -> Net:
-    try:
-        return copy.deepcopy(net)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise NetworkError(f"{net.name} cannot be copied, and only a copy may lose its weights: {error}") from None
-
-
-def _randomise(net: Net, layers: Sequence[tuple[int, str]], weights: Weights, seed: int) -> None:
-    """Give random weights to numbered layers of a network, in place."""
-    if weights not in ("he", "reset", "permuted"):
-        raise OptionError(f"weights is 'he', 'reset' or 'permuted', not {weights!r}")
-    for number, name in layers:
-        module = net.body.get_submodule(name)
-        generator = torch.Generator().manual_seed(seed * 100_003 + number)
-        own = callable(getattr(module, "reset_parameters", None))
-        if weights == "permuted" or not own or _PARAMETRIZATIONS in dict(module.named_children()):
-            _permute(module, generator)
-            continue
-        _reset(module, generator)
-        if weights == "he":
-            _rescale(module)
-
-
-def _reset(module: nn.Module, generator: torch.Generator) -> None:
-    """Call a module's own initialisation, on the CPU so that every device gets the same numbers."""
-    device = next(module.parameters(recurse=False)).device
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.default_generator.set_state(generator.get_state())
-        module.cpu()
-        module.reset_parameters()  # type: ignore[operator]
-        module.to(device)
-
-
-def _rescale(module: nn.Module) -> None:
-    """Bring weights to He et al.'s variance, 2 / inputs, and clear biases, unless it is a normalisation."""
-    with torch.no_grad():
-        for parameter in module.parameters(recurse=False):
-            length = float(parameter.float().square().mean().sqrt())
-            if parameter.ndim > 1 and length:
-                parameter.mul_((2 / parameter[0].numel()) ** 0.5 / length)
-            elif any(other.ndim > 1 for other in module.parameters(recurse=False)):
-                parameter.zero_()
-
-
-def _permute(module: nn.Module, generator: torch.Generator) -> None:
-    with torch.no_grad():
-        for parameter in module.parameters(recurse=False):
-            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
-            parameter.copy_(parameter.flatten()[order].view_as(parameter))
+        """The mean similarity over the stages: near 0 where the map depends on the weights, 1 where it does not."""
+        return float(np.mean(self.similarity))
 
 
 def cascade(
@@ -179,29 +72,29 @@ def cascade(
     *,
     stages: int = 6,
     independent: bool = False,
-    weights: Weights = "he",
+    weights: Initialisation = "he",
     seed: int = 0,
     of: ObjectiveLike = None,
 ) -> Cascade:
-    """Randomise a network from the output down and follow what becomes of a map.
+    """Randomise a network from the output down and compare the maps with the original one.
 
     Args:
         net: the network that made the map; it is left as it was.
         heatmap: the map, as `explain` returns it.
-        stages: how many maps are made; the first stage randomises the output's layer alone, the others equal shares.
-        independent: randomise the layers of each stage alone, all others being intact.
+        stages: number of maps; the first stage randomises the output's layer alone, the others equal shares.
+        independent: randomise the layers of each stage alone, with all others trained.
         weights, seed: as in `randomised`.
         of: the objective again, where it was a function.
 
-    The objective stays that of the intact map. Raises NetworkError when other weights made the map, OptionError for
+    The objective stays that of the original map. Raises NetworkError when other weights made the map, OptionError for
     stages below 1.
     """
     case = Case.of(net, heatmap, of)
     groups = _groups(weighted_layers(net), stages)
-    twin, maps = _twin(net), [heatmap.values]
+    twin, maps = twin_of(net), [heatmap.values]
     for group in track(groups, f"{case.entry.name}: randomising"):
         if independent:
-            twin = _twin(net)
+            twin = twin_of(net)
         twin.note = f"random weights down to {group[-1][1]}"
         maps.append(_map_of_random_weights(twin, case, group, weights, seed))
     return Cascade(
@@ -216,31 +109,29 @@ def cascade(
 
 
 def _map_of_random_weights(
-    twin: Net, case: Case, group: Sequence[tuple[int, str]], weights: Weights, seed: int
+    twin: Net, case: Case, group: Sequence[tuple[int, str]], weights: Initialisation, seed: int
 ) -> Tensor:
-    """Randomise layers of a copy and make the map again, with other random numbers where it is the same everywhere.
+    """Randomise a group of layers in a copy and return the map (c, h, w), with weights for which it is not constant.
 
-    Where the last layer ends in a rectifier, half of all random weights never answer, and a map of nothing says nothing
-    about the method. Whether they answer takes one pass, a map may take thousands.
+    Random rectified networks often have a constant output: nothing can be compared then, so weights are drawn again, a
+    few times. Whether the score depends on the picture takes one pass, a map may take thousands.
     """
-    map_, made = torch.zeros_like(case.values), 0
+    map_, maps = torch.zeros_like(case.values), 0
     for attempt in range(_ATTEMPTS):
-        _randomise(twin, group, weights, seed + 1009 * attempt)
-        if not _answers(twin, case):
+        randomise(twin, group, weights, seed + 1009 * attempt)
+        if not _depends_on_picture(twin, case):
             continue
-        map_, made = case.again(twin, case.pixels)[0], made + 1
+        map_, maps = case.again(twin, case.pixels)[0], maps + 1
         if bool((map_ != map_.flatten()[0]).any()):
             return map_
-        if made == _MAPS:
+        if maps == _MAPS:
             break
-    say(
-        f"{case.entry.name} gives a map without contrast for all random weights that were tried, down to {group[-1][1]}"
-    )
+    say(f"{case.entry.name} gives a constant map for all random weights that were tried, down to {group[-1][1]}")
     return map_
 
 
-def _answers(net: Net, case: Case) -> bool:
-    """Whether the objective has another answer for the picture than for its mirror image, or for grey."""
+def _depends_on_picture(net: Net, case: Case) -> bool:
+    """Whether the score differs between the picture, its mirror image and grey."""
     pixels = case.pixels
     with torch.inference_mode():
         scores = case.objective(net, torch.cat([pixels, pixels.flip(3), torch.full_like(pixels, 0.5)]))
@@ -259,10 +150,10 @@ def _groups(layers: tuple[str, ...], stages: int) -> list[list[tuple[int, str]]]
 
 
 def checked(net: Net, heatmap: Heatmap, *, stages: int = 3, seed: int = 0, of: ObjectiveLike = None) -> Heatmap:
-    """Return a map that carries its randomisation score, in its note and in the recipe's remarks.
+    """Return a map with its randomisation score in the note and in the recipe's remarks.
 
-    It costs `stages` more maps: by default with a random output layer, with the upper half of the layers random, and
-    with all of them. `of` is the objective again, where it was a function.
+    It costs `stages` more maps: by default with the output's layer randomised, the upper half of the layers, and all.
+    `of` is the objective again, where it was a function.
     """
     remark = verdict(cascade(net, heatmap, stages=stages, seed=seed, of=of).score)
     recipe = replace(heatmap.recipe, remarks=(*heatmap.recipe.remarks, remark))
@@ -271,94 +162,8 @@ def checked(net: Net, heatmap: Heatmap, *, stages: int = 3, seed: int = 0, of: O
 
 def verdict(score: float) -> str:
     """Say what a randomisation score means."""
-    meaning = (
-        "follows the weights"
-        if score < _FOLLOWS
-        else "only partly follows the weights"
-        if score < _IGNORES
-        else "hardly follows the weights, it shows the picture more than what was learnt"
+    degree = "depends" if score < _FOLLOWS else "only partly depends" if score < _IGNORES else "hardly depends"
+    return (
+        f"randomisation check: rank correlation {score:.2f} with maps of the network with randomised weights: "
+        f"this map {degree} on what was learnt"
     )
-    return f"randomisation check: rank correlation {score:.2f} with maps of random weights: {meaning}"
-
-
-def strength(map_: Tensor) -> Tensor:
-    """Return the magnitude of a map (c, h, w), summed over its channels, as (h, w) in float64."""
-    return map_.double().abs().sum(0)
-
-
-def structural_similarity(one: Tensor, other: Tensor) -> float:
-    """Return the structural similarity of two maps (h, w) that are never negative, each divided by its maximum."""
-    from skimage.metrics import structural_similarity as ssim
-
-    tops = float(one.max()), float(other.max())
-    if min(tops) <= 0:
-        return float(max(tops) <= 0)
-    side = min(7, *one.shape)
-    pair = [(map_ / top).cpu().numpy() for map_, top in zip((one, other), tops, strict=True)]
-    likeness: Any = ssim(*pair, win_size=side - (side + 1) % 2, data_range=1.0)
-    return float(likeness)
-
-
-def cascades(
-    net: Net,
-    heatmaps: Sequence[Heatmap],
-    *,
-    stages: int = 6,
-    independent: bool = False,
-    weights: Weights = "he",
-    seed: int = 0,
-    of: ObjectiveLike = None,
-) -> Gallery:
-    """Draw maps of one picture by several methods while the network loses its weights: a row per method.
-
-    The options are those of `cascade`. Raises OptionError when there is no map.
-    """
-    if not heatmaps:
-        raise OptionError("cascades draws one row per map: give at least one")
-    found = [
-        cascade(net, map_, stages=stages, independent=independent, weights=weights, seed=seed, of=of)
-        for map_ in heatmaps
-    ]
-    return drawn(net, found)
-
-
-def drawn(net: Net, found: Sequence[Cascade]) -> Gallery:
-    """Draw cascades of one picture, all of the same stages."""
-    first = found[0].heatmap
-    picture = Tile(layout.enlarged(to_image(first.picture.pixels), _TILE))
-    rows = [
-        (picture if number == 0 else None, _tile(one, 0), *(_tile(one, stage) for stage in range(1, len(one.maps))))
-        for number, one in enumerate(found)
-    ]
-    way = (
-        "Layers lose their weights group by group" if found[0].independent else "Weights are lost from the output down"
-    )
-    names = [name or "all" for name in found[0].stages]
-    values = {one.heatmap.recipe.method: torch.stack([map_.float() for map_ in one.maps]) for one in found}
-    methods = ", ".join(one.heatmap.recipe.method for one in found)
-    return Gallery(
-        content=Sheet(
-            title=f"{way}: what remains of each map?",
-            rows=tuple(rows),
-            subtitle=f"{first.title} · {net.name}" + (f" · {first.picture.name}" if first.picture.name else ""),
-            note="Likeness to the intact map: rank correlation of the numbers · of their magnitudes · structural "
-            "similarity. A map that explains what was learnt loses all three. Every map has a colour scale of its own.",
-            columns=("picture", "intact", *(f"{'only ' if found[0].independent else 'to '}{name}" for name in names)),
-            labels=tuple(one.heatmap.subtitle.partition(" · ")[0] for one in found),
-        ),
-        values=values,
-        recipe=replace(first.recipe, method=f"check: {methods}", options={"stages": len(found[0].stages)}, remarks=()),
-    )
-
-
-def _tile(one: Cascade, stage: int) -> Tile:
-    map_ = one.maps[stage]
-    figures = [each[stage - 1] for each in (one.signed, one.magnitude, one.ssim)] if stage else []
-    caption = " · ".join(f"{round(figure, 2) + 0.0:.2f}".replace("-", "−") for figure in figures)
-    values = map_.detach().float().cpu().numpy()
-    if one.heatmap.projects:
-        return Tile(layout.enlarged(as_picture(values)[0], _TILE), caption)
-    flat = values.sum(0)
-    limit = robust_limit(flat)
-    low, colour = (-limit, "polar") if one.heatmap.signed else (0.0, "fire")
-    return Tile(layout.enlarged(Image.fromarray(colours.paint(flat, low, limit, colour)), _TILE), caption)

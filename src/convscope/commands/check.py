@@ -1,4 +1,4 @@
-"""`convscope check`: do maps follow the network, is the answer in them, do they lie on the thing?"""
+"""`convscope check`: do maps depend on the weights, is the score faithful to them, do they lie on the objects?"""
 
 from __future__ import annotations
 
@@ -16,33 +16,39 @@ from . import inputs
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..checks import Cascade, Localisation
-    from ..checks.localisation import Rules
+    from ..checks import Cascade, Criteria, Localisation
     from ..drawing.drawings import Heatmap
     from ..net import Net
 
-_TABLES = (".csv", ".md", *PICTURE_ENDINGS)
+_TABLES = (".csv", ".md")
+_HEADS = ("map", "randomisation", "SSIM", "deletion", "insertion", "infidelity", "sensitivity")
 
 Row = list[str]
 
-
 Picture = Annotated[str, typer.Argument(metavar="PICTURE", help="a picture; with --boxes a folder of pictures")]
 Methods = Annotated[str | None, typer.Option(help="names of methods, with commas between; all of them by default")]
-Stages = Annotated[int, typer.Option(help="how many times more layers lose their weights, from the output down")]
-Steps = Annotated[int, typer.Option(help="steps of the deletion and insertion curves")]
+Stages = Annotated[int, typer.Option(help="number of stages in which the layers are randomised, from the output down")]
+Steps = Annotated[int, typer.Option(help="number of steps of the deletion and insertion curves")]
 Boxes = Annotated[
     Path | None,
-    typer.Option(help="where things are: .csv (path, left, top, right, bottom, class), COCO .json or VOC folder"),
+    typer.Option(
+        help="localisation by bounding boxes: .csv (path, left, top, right, bottom, class), COCO .json or VOC folder"
+    ),
 ]
-Limit = Annotated[int | None, typer.Option(help="with --boxes: how many pictures, spread over all of them")]
-Names = Annotated[Path | None, typer.Option(help="with --boxes, table (.csv): class or folder, its name")]
-Answer = Annotated[
-    bool, typer.Option("--answer", help="with --boxes: ask for the network's first choice, not the true class")
+Limit = Annotated[int | None, typer.Option(help="with --boxes: maximum number of pictures, evenly spaced over all")]
+Names = Annotated[
+    Path | None, typer.Option(help="with --boxes: table (.csv) of labels and class names, as for WordNet ids")
+]
+Top1 = Annotated[
+    bool, typer.Option("--top-1", help="with --boxes: explain the network's top-1 class, not the labelled one")
 ]
 Tolerance = Annotated[
-    float | None, typer.Option(help="with --boxes: pixels that a point may lie beside; 3 % of the side by default")
+    float | None,
+    typer.Option(help="with --boxes: tolerance of the pointing game in pixels; 3 % of the longer side by default"),
 ]
-Threshold = Annotated[float, typer.Option(help="with --boxes: share of the maximum where a map's box ends")]
+Threshold = Annotated[
+    float, typer.Option(help="with --boxes: threshold of a map's bounding box, as a fraction of its maximum")
+]
 Segment = Annotated[
     bool, typer.Option("--segment", help="with --boxes: also the box of Simonyan's segmentation (needs OpenCV)")
 ]
@@ -69,51 +75,60 @@ def check(
     boxes: Boxes = None,
     limit: Limit = None,
     names: Names = None,
-    answer: Answer = False,
+    top_1: Top1 = False,
     tolerance: Tolerance = None,
     threshold: Threshold = 0.15,
     segment: Segment = False,
     out: Out = None,
 ) -> None:
-    """Check whether maps change with random weights, the answer changes where they say, and they lie on the thing.
+    """Check methods: dependence on the weights, faithfulness to the score and, with boxes, localisation.
 
-    For a picture: the randomisation score (rank correlation with the maps of random weights: low is good), structural
-    similarity, deletion (low is good) and insertion (high is good), infidelity (0 to 1) and sensitivity, and a figure
-    of the maps while the network loses its weights. For a folder with --boxes: pointing game, box error and energy,
-    beside maps that no network has made.
+    For a picture: the randomisation score (rank correlation with maps of the network with randomised weights: low is
+    good), structural similarity, deletion (low is good) and insertion (high is good), infidelity (0 to 1) and
+    sensitivity, and a figure of the maps while the layers are randomised. For a folder with --boxes: pointing game,
+    box error and energy in the box, beside baselines without a network.
     """
-    _check_output(out, boxes is not None)
-    position = Path(located(picture))
+    place = Path(located(picture))
+    _check_request(place, boxes, of, out)
     reading = {"mean": mean, "std": std, "classes": classes}
     if boxes is None:
-        if position.is_dir():
-            raise DataError(f"{position} is a folder: name one picture, or say where the things are with --boxes")
         with progress():
-            loaded = inputs.load_named(net, weights, epoch, device, [position], **reading)
-            rows, found = _picture(loaded, position, _methods(methods), of, size, stages, steps)
-        _print(f"{position.name} · {loaded.name}", _HEADS, rows)
-        _write_cascades(loaded, found, out or Path(f"{position.stem}-check.png"))
+            loaded = inputs.load_named(net, weights, epoch, device, [place], **reading)
+            rows, cascades = _check_picture(loaded, place, _methods(methods), of, size, stages, steps)
+        _show(f"{place.name} · {loaded.name}", _HEADS, rows)
+        _write_cascades(loaded, cascades, out or Path(f"{place.stem}-check.png"))
         return
-    if of is not None:
-        raise OptionError("--of is for one picture: with --boxes every picture is asked for its own class")
     with progress():
         loaded = inputs.load_named(net, weights, epoch, device, [], **reading)
-        rules = _rules(tolerance, threshold, segment)
-        table = _folder(loaded, position, boxes, _methods(methods), limit, names, size, answer=answer, rules=rules)
-    _print(table.title, table.heads, [list(cells) for cells in table.cells()])
-    print(f"{table.subtitle}\n{table.note}")
+        criteria = _criteria(tolerance, threshold, segment)
+        chosen = _methods(methods)
+        table = _localise(loaded, place, boxes, chosen, limit, names, size, top_1=top_1, criteria=criteria)
+    _show_table(table, out)
+
+
+def _check_request(place: Path, boxes: Path | None, of: str | None, out: Path | None) -> None:
+    """Refuse what cannot work before a network is loaded."""
     if out is not None:
-        print(table.save(out))
+        _check_output(out, boxes)
+    if boxes is None and place.is_dir():
+        raise DataError(
+            f"{place} is a folder: name one picture, or give the objects' bounding boxes with --boxes FILE.csv"
+        )
+    if boxes is not None and not place.is_dir():
+        raise DataError(f"{place} is not a folder: with --boxes, name the folder that holds the pictures")
+    if boxes is not None and of is not None:
+        raise OptionError("--of is for one picture: with --boxes the labelled class of every picture is explained")
 
 
-_HEADS = ("map", "randomisation", "SSIM", "deletion", "insertion", "infidelity", "sensitivity")
-
-
-def _check_output(out: Path | None, table: bool) -> None:
-    if out is None:
-        return
-    endings = _TABLES if table else PICTURE_ENDINGS
-    if out.suffix.lower() not in endings:
+def _check_output(out: Path, boxes: Path | None) -> None:
+    suffix = out.suffix.lower()
+    if boxes is None and suffix in _TABLES:
+        raise OutputError(
+            f"cannot write {out}: a table of localisation needs bounding boxes, --boxes FILE.csv; without them the "
+            f"output is a figure ({', '.join(PICTURE_ENDINGS)})"
+        )
+    endings = PICTURE_ENDINGS if boxes is None else (*_TABLES, *PICTURE_ENDINGS)
+    if suffix not in endings:
         raise OutputError(f"cannot write {out}: endings are {', '.join(endings)}")
     check_folder(out.parent)
 
@@ -127,7 +142,7 @@ def _methods(names: str | None) -> list[str]:
     return [registry.find(name.strip()).name for name in names.split(",") if name.strip()]
 
 
-def _picture(
+def _check_picture(
     net: Net, picture: Path, methods: Sequence[str], of: str | None, size: int | None, stages: int, steps: int
 ) -> tuple[list[Row], list[Cascade]]:
     """Check every method on one picture; one that refuses the network is named and left out."""
@@ -138,48 +153,46 @@ def _picture(
     single = not net.output.shape
     objective = of if of is not None or single else int(predict(net, net.read(picture, size=size))[0].argmax())
     rows: list[Row] = []
-    found: list[Cascade] = []
-    refused: ConvscopeError | None = None
+    cascades: list[Cascade] = []
+    refusal: ConvscopeError | None = None
     for name in track(methods, "methods"):
         try:
-            heatmap = explain(net, picture, name, objective, size=size)
-            row, cascade = _checks(net, heatmap, stages, steps)
+            row, cascade = _figures(net, explain(net, picture, name, objective, size=size), stages, steps)
         except ConvscopeError as error:
-            refused = error
+            refusal = error
             print(f"convscope: {name}: {error}", file=sys.stderr)
             continue
         rows.append(row)
-        found.append(cascade)
-    if not rows and refused is not None:
-        raise refused
-    return rows, found
+        cascades.append(cascade)
+    if not rows and refusal is not None:
+        raise refusal
+    return rows, cascades
 
 
-def _checks(net: Net, heatmap: Heatmap, stages: int, steps: int) -> tuple[Row, Cascade]:
+def _figures(net: Net, heatmap: Heatmap, stages: int, steps: int) -> tuple[Row, Cascade]:
     from .. import checks
 
     cascade = checks.cascade(net, heatmap, stages=stages)
-    gone, back = (way(net, heatmap, steps=steps) for way in (checks.deletion, checks.insertion))
-    apart = checks.infidelity(net, heatmap)
-    moved = checks.sensitivity(net, heatmap)
-    likeness = sum(cascade.ssim) / len(cascade.ssim)
-    numbers = (cascade.score, likeness, gone.auc, back.auc, apart.unexplained, moved)
+    similarity = sum(cascade.ssim) / len(cascade.ssim)
+    areas = [way(net, heatmap, steps=steps).auc for way in (checks.deletion, checks.insertion)]
+    unexplained, moved = checks.infidelity(net, heatmap).unexplained, checks.sensitivity(net, heatmap)
+    numbers = (cascade.score, similarity, *areas, unexplained, moved)
     return [heatmap.subtitle.partition(" · ")[0], *(f"{number:.2f}" for number in numbers)], cascade
 
 
-def _write_cascades(net: Net, found: list[Cascade], out: Path) -> None:
-    from ..checks.randomisation import drawn
+def _write_cascades(net: Net, cascades: list[Cascade], out: Path) -> None:
+    from ..checks.randomisation_figure import draw_cascades
 
-    print(drawn(net, found).save(out))
-
-
-def _rules(tolerance: float | None, threshold: float, segment: bool) -> Rules:
-    from ..checks.localisation import Rules
-
-    return Rules(tolerance=tolerance, threshold=threshold, segment=segment)
+    print(draw_cascades(net, cascades).save(out))
 
 
-def _folder(
+def _criteria(tolerance: float | None, threshold: float, segment: bool) -> Criteria:
+    from ..checks import Criteria
+
+    return Criteria(tolerance=tolerance, threshold=threshold, segment=segment)
+
+
+def _localise(
     net: Net,
     folder: Path,
     boxes: Path,
@@ -188,22 +201,26 @@ def _folder(
     names: Path | None,
     size: int | None,
     *,
-    answer: bool,
-    rules: Rules,
+    top_1: bool,
+    criteria: Criteria,
 ) -> Localisation:
-    from ..checks.localisation import localise
+    from ..checks import localise
     from ..data.boxes import read_boxes, renamed, spread_over
 
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder: with --boxes, name the folder that holds the pictures")
     pictures = spread_over(read_boxes(boxes, folder), limit)
     if names is not None:
         pictures = renamed(pictures, names)
-    asked = "answer" if answer else "class"
-    return localise(net, pictures, methods, size=size, ask_for=asked, rules=rules)
+    return localise(net, pictures, methods, size=size, target="top-1" if top_1 else "label", criteria=criteria)
 
 
-def _print(title: str, heads: Sequence[str], rows: Sequence[Row]) -> None:
+def _show_table(table: Localisation, out: Path | None) -> None:
+    _show(table.title, table.heads, [list(cells) for cells in table.cells()])
+    print(f"{table.subtitle}\n{table.note}")
+    if out is not None:
+        print(table.save(out))
+
+
+def _show(title: str, heads: Sequence[str], rows: Sequence[Row]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
