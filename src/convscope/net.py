@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_map_only
 
 from . import geometry
-from .data import images
+from .data import decoding, images
 from .errors import LayerError, NetworkError, PictureError, WeightsError, nearest
 
 OUTPUT = ""
@@ -226,7 +226,7 @@ class Net(nn.Module):
         if len(pixels) != 1:
             raise PictureError(f"expected one picture, not a batch of {len(pixels)}: shape {tuple(pixels.shape)}")
         seen = pixels[0].detach().float().cpu().numpy()
-        images.check_range(float(seen.min()), float(seen.max()), "the tensor")
+        decoding.check_range(float(seen.min()), float(seen.max()), "the tensor")
         height, width = seen.shape[1:]
         original = images.to_image(seen if len(seen) in (1, 3) else seen[:1])
         return images.InputPicture(original, seen, (0, 0, width, height))
