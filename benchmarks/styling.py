@@ -23,8 +23,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from convscope import Net, Objective, tap
+from convscope.layers import stage_layers
 from convscope.synthesis.ascent import Steps, ascend
-from convscope.synthesis.likeness import Content, Style, gram, stage_layers
+from convscope.synthesis.likeness import Content, Style, gram
 from convscope.synthesis.parametrizations import begin
 
 Run = Callable[[int], object]

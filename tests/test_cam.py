@@ -14,14 +14,15 @@ from torchvision import models
 
 from convscope import Net, as_objective
 from convscope.attribution.cam import grad_cam
-from convscope.attribution.cam_layers import activities_and_gradients, last_spatial_layer, lay_over
+from convscope.attribution.cam_layers import activities_and_gradients, lay_over
 from convscope.attribution.gradient import gradient
 from convscope.context import listen
 from convscope.errors import LayerError, OptionError
 from convscope.geometry import Axis, Field
-from convscope.net import Layer
+from convscope.layers import last_spatial_layer
 from convscope.objectives import Objective
 from convscope.tapping import tap
+from convscope.tracing import Layer
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SIZE = (70, 88)
@@ -206,11 +207,11 @@ def test_layers_that_cannot_be_weighed_are_refused() -> None:
     with pytest.raises(LayerError, match=r"does not depend on layer '3'.*runs before"):
         grad_cam(net, pixels, unit, layer="3")
     for layer in ("5", "6", ""):
-        with pytest.raises(LayerError, match="without places"):
+        with pytest.raises(LayerError, match="without spatial positions"):
             grad_cam(net, pixels, objective, layer=layer)
     with pytest.raises(LayerError, match="no layer 'conv'"):
         grad_cam(net, pixels, objective, layer="conv")
-    with pytest.raises(LayerError, match="no late layer with places"):
+    with pytest.raises(LayerError, match="no late layer with spatial positions"):
         flat = Net(nn.Sequential(nn.Flatten(), nn.Linear(27, 5)).double(), size=3)
         grad_cam(flat, look_at(flat), as_objective(flat, INDEX))
     with pytest.raises(OptionError, match="'field' or 'stretch', not 'corner'"):
@@ -255,7 +256,7 @@ def test_nothing_is_computed_below_the_layer(
 
 
 def layer_of(field: Field, shape: tuple[int, int, int]) -> Layer:
-    return Layer("x", "Conv2d", shape, field, 0)
+    return Layer("x", "Conv2d", shape, field, 0, torch.nn.Identity())
 
 
 @pytest.mark.parametrize(("step", "centre"), [(1, 0), (4, 0), (4, 3), (8, 7), (5, -2), (3, 9)])

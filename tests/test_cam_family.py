@@ -19,11 +19,12 @@ import convscope
 from convscope import Net, as_objective
 from convscope.attribution.ablation_cam import ablation_cam
 from convscope.attribution.cam import cam, eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
-from convscope.attribution.cam_layers import activities_and_gradients, candidates, held, lay_over
+from convscope.attribution.cam_layers import activities_and_gradients, held, lay_over
 from convscope.attribution.score_cam import score_cam
 from convscope.baselines import baseline_pixels
 from convscope.context import listen
 from convscope.errors import LayerError, OptionError
+from convscope.layers import last_spatial_layers
 from convscope.registry import find
 from convscope.tapping import tap
 from networks import SIZE, pictures, tiny
@@ -518,14 +519,14 @@ def test_swin_of_timm_reshapes_and_is_still_read_as_it_lies() -> None:
 
     net = Net(Windows().double(), size=(24, 32))
     assert net.layer("last").channels_last and net.layer("mlp").parts == 12 and not net.layer("mlp").positions
-    assert [layer.name for layer in candidates(net)] == ["last"]
+    assert [layer.name for layer in last_spatial_layers(net)] == ["last"]
     pixels = wide(net)
     found = hires_cam(net, pixels, as_objective(net, INDEX))
     a, g = grid_of(net, "last", pixels)
     assert a.shape == (2, 10, 6, 8)
     torch.testing.assert_close(found, over(net, "last", list((a * g).sum(1)), pixels))
     for windows in ("mlp", "square"):
-        with pytest.raises(LayerError, match="without places"):
+        with pytest.raises(LayerError, match="without spatial positions"):
             hires_cam(net, pixels, as_objective(net, INDEX), layer=windows)
 
 
@@ -547,7 +548,7 @@ def test_layers_and_options_that_make_no_map(method: Callable[..., Tensor]) -> N
         method(net, PIXELS, as_objective(net, "0:2@3,4"), layer="3")
     with pytest.raises(LayerError, match=r"does not depend on layer '3'"):
         method(net, PIXELS, as_objective(net, "0:2@3,4"), layer=["0", "3"])
-    with pytest.raises(LayerError, match=r"shape .*without places.*such as '3'"):
+    with pytest.raises(LayerError, match=r"shape .*without spatial positions.*such as '3'"):
         method(net, PIXELS, of, layer="7")
     with pytest.raises(LayerError, match="runs 2 times: ask for 'conv#1' or 'conv#2'"):
         method(shared, PIXELS, as_objective(shared, INDEX), layer="conv")

@@ -17,8 +17,9 @@ from convscope import Net, load, outputs, read_recipe, tap
 from convscope.context import listen
 from convscope.drawing.drawings import Film, Picture
 from convscope.errors import ConvscopeError, LayerError, ObjectiveError, OptionError, OutputError, SynthesisError
+from convscope.layers import trunk_layer
 from convscope.synthesis.ascent import _Tiles
-from convscope.synthesis.dream import Guided, dream, dreaming_layer, octave_sizes
+from convscope.synthesis.dream import Guided, dream, octave_sizes
 from networks import pictures, tiny
 
 QUICK: dict[str, Any] = {"octaves": 2, "steps": 2, "jitter": 3}
@@ -86,7 +87,7 @@ def guided_by(activity: Tensor, guide: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", ["sequential", "in-place", "residual"])
 def test_equals_the_notebooks_loop(kind: str) -> None:
     net, image = tiny(kind), noise()
-    layer = dreaming_layer(net).name
+    layer = trunk_layer(net).name
     made = dream(net, image, octaves=3, steps=4, rate=0.02, jitter=0)
     expected = notebook(net, image, layer, [(15, 19), (21, 26), (29, 37)], 4, 0.02)
     np.testing.assert_allclose(made.numbers()["picture"], expected, atol=1e-5)
@@ -95,7 +96,7 @@ def test_equals_the_notebooks_loop(kind: str) -> None:
 
 def test_guided_equals_the_notebooks_loop() -> None:
     net, image, guide = tiny("sequential"), noise(), pictures(1, seed=5)[0]
-    layer = dreaming_layer(net).name
+    layer = trunk_layer(net).name
     made = dream(net, image, guide=guide, octaves=2, steps=3, rate=0.02, jitter=0)
     target = tap(net, guide[None], [layer])[layer]
     expected = notebook(net, image, layer, [(21, 26), (29, 37)], 3, 0.02, target)
@@ -150,10 +151,10 @@ def test_default_layers_are_blocks_three_quarters_down() -> None:
         "vgg16": "features.22",
     }
     for name, layer in expected.items():
-        assert dreaming_layer(load(f"torchvision:{name}", weights=None)).name == layer
-    assert dreaming_layer(load("zfnet64")).name == "relu5"
+        assert trunk_layer(load(f"torchvision:{name}", weights=None)).name == layer
+    assert trunk_layer(load("zfnet64")).name == "relu5"
     flat = Net(nn.Sequential(nn.Flatten(), nn.Linear(300, 4)), size=10, channels=3)
-    with pytest.raises(LayerError, match="no layer with places"):
+    with pytest.raises(LayerError, match="no layer with spatial positions"):
         dream(flat, noise(10, 10))
 
 
@@ -250,7 +251,7 @@ class Interrupts(nn.Module):
 def test_an_interruption_keeps_what_was_dreamt(at: int, octave: int) -> None:
     torch.manual_seed(0)
     net, image = Net(Interrupts(at), size=20), noise()
-    dreaming_layer(net)
+    trunk_layer(net)
     made = dream(net, image, octaves=3, steps=12, jitter=0)
     assert f"interrupted in octave {octave} of 3: what was dreamt so far was kept" in made.recipe.remarks
     assert made.image().size == image.size
@@ -288,7 +289,7 @@ def test_a_layer_that_nothing_moves_is_an_error() -> None:
         ({"of": "relu4:3@centre"}, ObjectiveError, "ask for relu4:3"),
         ({"of": "tv()"}, OptionError, "nothing is asked of the network"),
         ({"layer": "relu9"}, LayerError, "relu"),
-        ({"layer": "fc", "guide": noise()}, LayerError, "a guide needs a layer with places"),
+        ({"layer": "fc", "guide": noise()}, LayerError, "without spatial positions, which a guide needs"),
         ({"zoom": 3}, OptionError, "frames='dream-frames'"),
         ({"frames": Path("frames")}, OptionError, "zoom=100"),
     ],

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 import convscope as cs
 from convscope.errors import LayerError, OptionError
+from convscope.layers import telling_layers
 from convscope.tapping import tap
-from convscope.views.hidden import gradients_at, hidden_gradients, some_layers
+from convscope.views.hidden import gradients_at, hidden_gradients
 from networks import SIZE, TINY, pictures, tiny
 
 CLASS = 3
@@ -96,11 +97,11 @@ def test_bad_options_are_refused() -> None:
 
 def test_the_layers_chosen_run_before_the_question() -> None:
     net = cs.load("zfnet", weights=None)
-    names = [layer.name for layer in some_layers(net, cs.as_objective(net, 3))]
-    assert names == ["fc7", "conv5", "conv2", "conv1"]
-    assert [layer.name for layer in some_layers(net, cs.as_objective(net, "conv5:3"))] == ["conv4", "conv2", "conv1"]
-    with pytest.raises(LayerError, match="no layer of zfnet runs before conv1:3"):
-        some_layers(net, cs.as_objective(net, "conv1:3"))
+    names = [layer.name for layer in telling_layers(net, [""])]
+    assert names == ["conv1", "conv2", "conv5", "fc7"]
+    assert [layer.name for layer in telling_layers(net, ["conv5"])] == ["conv1", "conv2", "conv4"]
+    with pytest.raises(LayerError, match="no layer of zfnet runs before layer 'conv1'"):
+        telling_layers(net, ["conv1"])
 
 
 def test_the_sheet_shows_the_strongest_channels() -> None:

@@ -16,9 +16,10 @@ from convscope.cli import run
 from convscope.data.samples import digits
 from convscope.drawing.drawings import read_recipe
 from convscope.errors import LayerError, OptionError
+from convscope.layers import bottlenecks
 from convscope.synthesis import invert as inverting
 from convscope.synthesis.ascent import Made, ascend
-from convscope.synthesis.invert import Natural, errors, invert, spread_layers
+from convscope.synthesis.invert import Natural, errors, invert
 from convscope.synthesis.likeness import Content
 from networks import pictures, tiny
 
@@ -82,7 +83,7 @@ def test_an_injective_layer_gives_the_picture_back(space: Any) -> None:
 def test_the_error_is_zero_at_the_photograph_and_about_one_at_grey(squeezenet: Net, chelsea: Any) -> None:
     photograph = squeezenet.read(chelsea)
     grey = torch.full_like(photograph, 0.5)
-    for layer in spread_layers(squeezenet):
+    for layer in bottlenecks(squeezenet):
         target = Content(layer.name, tap(squeezenet, photograph, [layer.name])[layer.name])
         assert errors(squeezenet, target, photograph).item() == 0
         away = tap(squeezenet, grey, [layer.name])[layer.name] - target.target
@@ -102,14 +103,14 @@ class Wrapped(nn.Module):
 
 
 def test_layers_are_spread_over_the_network_and_end_with_the_output(squeezenet: Net) -> None:
-    names = [layer.name for layer in spread_layers(squeezenet)]
+    names = [layer.name for layer in bottlenecks(squeezenet)]
     assert names == [*(f"features.{i}" for i in (1, 3, 5, 7, 8, 10, 12)), ""]
-    assert [layer.name for layer in spread_layers(load("lenet5"))] == [
+    assert [layer.name for layer in bottlenecks(load("lenet5"))] == [
         *("relu1", "pool1", "relu2", "pool2", "relu3", "relu4", "fc5"),
     ]
     wrapped = Net(Wrapped(load("lenet5").body), size=28, channels=1)
-    assert [layer.name for layer in spread_layers(wrapped, 3)] == ["inside.relu1", "inside.pool2", "inside.fc5"]
-    resnet = spread_layers(load("torchvision:resnet18", weights=None), 4)
+    assert [layer.name for layer in bottlenecks(wrapped, 3)] == ["inside.relu1", "inside.pool2", "inside.fc5"]
+    resnet = bottlenecks(load("torchvision:resnet18", weights=None), 4)
     assert [layer.name for layer in resnet] == ["relu", "layer2.0", "layer3.1", "fc"]
 
 

@@ -15,7 +15,7 @@ from torchvision import models
 
 from convscope import Net, as_objective, explain, load, tap
 from convscope.errors import LayerError, NetworkError, ObjectiveError, PictureError, WeightsError
-from convscope.net import OUTPUT
+from convscope.tracing import OUTPUT
 from networks import CLASSES, SIZE, TINY, pictures, tiny, tiny_body
 from test_laws import assert_same, state_of
 
@@ -488,13 +488,13 @@ def test_channels_last_layers_have_no_places_to_ask_for() -> None:
 
 
 def test_the_default_places_of_networks_that_are_not_convolutional() -> None:
-    from convscope.attribution.cam_layers import candidates, last_spatial_layer
+    from convscope.layers import last_spatial_layer, last_spatial_layers
 
     with torch.device("meta"):
         nets = {name: load(f"torchvision:{name}", weights=None) for name in ("swin_t", "convnext_tiny", "vit_b_16")}
     assert last_spatial_layer(nets["swin_t"]).name == "permute"
     assert last_spatial_layer(nets["convnext_tiny"]).name == "features"
-    tokens = [layer.name.removeprefix("encoder.layers.") for layer in candidates(nets["vit_b_16"])]
+    tokens = [layer.name.removeprefix("encoder.layers.") for layer in last_spatial_layers(nets["vit_b_16"])]
     assert tokens == ["encoder_layer_10.ln_2", "encoder_layer_11.ln_1", "encoder_layer_11.ln_2", "encoder.ln"]
 
 

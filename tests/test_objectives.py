@@ -14,8 +14,8 @@ from torchvision import models
 
 from convscope import Net, Objective, as_objective, load, tap
 from convscope.errors import LayerError, ObjectiveError
-from convscope.net import OUTPUT
 from convscope.objectives import Output, Unit
+from convscope.tracing import OUTPUT
 from networks import CLASSES, pictures, tiny
 
 thorough = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

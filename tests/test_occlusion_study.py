@@ -70,8 +70,8 @@ def test_a_network_without_rectifiers_lacks_the_projection_only() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"unit": "5.1"}, LayerError, "without places"),
-        ({"unit": "5.1:2"}, LayerError, "layer with places"),
+        ({"unit": "5.1"}, LayerError, "without spatial positions"),
+        ({"unit": "5.1:2"}, LayerError, "layer with spatial positions"),
         ({"of": "0:3"}, ObjectiveError, "of names one class here"),
         ({"patch": 21}, OptionError, "does not fit"),
         ({"stride": 0}, OptionError, "at least 1"),

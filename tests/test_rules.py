@@ -19,9 +19,9 @@ from convscope.attribution.deconvnet import deconvnet, guided_backprop
 from convscope.attribution.gradient import gradient
 from convscope.context import listen
 from convscope.errors import NetworkError, RuleError
-from convscope.net import OUTPUT
 from convscope.objectives import Objective, Unit
 from convscope.rules import relu_rule
+from convscope.tracing import OUTPUT
 from networks import pictures
 from oracles.deconvnet import ExplicitDeconvnet, walk_gradient
 

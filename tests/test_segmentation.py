@@ -296,7 +296,7 @@ def test_activation_is_the_mean_magnitude_whatever_was_asked() -> None:
     assert found.shape == (2, 1, SIZE, SIZE) and found.amax() <= expected.amax() + 1e-12
     even = torch.nn.functional.interpolate(expected[:, None], size=(SIZE, SIZE), mode="bilinear", align_corners=False)
     torch.testing.assert_close(found, even)
-    with pytest.raises(LayerError, match="without places"):
+    with pytest.raises(LayerError, match="without spatial positions"):
         activation(net, pixels, cs.as_objective(net, 0), layer="5")
 
 

@@ -16,9 +16,10 @@ import convscope as cs
 from convscope import Net, tap
 from convscope.cli import run
 from convscope.errors import LayerError, OptionError, OutOfMemory, PictureError
+from convscope.layers import first_of_stages, spatial_layer, stage_layers
 from convscope.synthesis import style as styling
 from convscope.synthesis.ascent import Made
-from convscope.synthesis.likeness import Content, Style, gram, placed_layer, scale_to, stage_layers, stages
+from convscope.synthesis.likeness import Content, Style, gram, scale_to
 from convscope.synthesis.style import recoloured, style
 from networks import pictures
 
@@ -106,18 +107,23 @@ def test_the_gradient_of_content_is_the_paper_s_equation_2() -> None:
 def test_vgg_s_layers_are_the_paper_s() -> None:
     net = cs.load("torchvision:vgg16", weights="none")
     # relu1_1 to relu5_1, and relu4_2, by torchvision's numbers.
-    assert [layer.name for layer in stages(net)] == [f"features.{k}" for k in (1, 6, 11, 18, 25)]
-    assert all(layer.kind == "ReLU" for layer in stages(net))
+    assert [layer.name for layer in first_of_stages(net)] == [f"features.{k}" for k in (1, 6, 11, 18, 25)]
+    assert all(layer.kind == "ReLU" for layer in first_of_stages(net))
     assert styling._Layers.of(net, None, None).content == ["features.20"]
 
 
 def test_blocks_stand_for_the_layers_inside_them(squeezenet: Net) -> None:
-    assert [layer.name for layer in stages(squeezenet)] == ["features.1", "features.3", "features.7", "features.12"]
+    assert [layer.name for layer in first_of_stages(squeezenet)] == [
+        "features.1",
+        "features.3",
+        "features.7",
+        "features.12",
+    ]
     assert styling._Layers.of(squeezenet, None, None).content == ["features.8"]
     resnet = cs.load("torchvision:resnet18", weights="none")
-    assert [layer.name for layer in stages(resnet)] == ["relu", "layer1.0", "layer2.0", "layer3.0", "layer4.0"]
+    assert [layer.name for layer in first_of_stages(resnet)] == ["relu", "layer1.0", "layer2.0", "layer3.0", "layer4.0"]
     googlenet = cs.load("torchvision:googlenet", weights="none")
-    names = [layer.name for layer in stages(googlenet)]
+    names = [layer.name for layer in first_of_stages(googlenet)]
     assert names == ["conv1", "conv2", "inception3a", "inception4a", "inception5a"]
 
 
@@ -320,7 +326,7 @@ def test_means_give_another_picture(zfnet64: Net, cat: Image.Image, coffee: Imag
 def test_a_map_has_a_column_for_every_layer(zfnet64: Net, cat: Image.Image, coffee: Image.Image) -> None:
     drawing = style(zfnet64, cat, style=[coffee], map=True, size=48, steps=20)
     assert isinstance(drawing, cs.Gallery)
-    sheet, names = drawing.sheet(), [layer.name for layer in stages(zfnet64)]
+    sheet, names = drawing.sheet(), [layer.name for layer in first_of_stages(zfnet64)]
     assert [head.split(" · ")[0] for head in sheet.columns] == ["picture", *names]
     assert sheet.labels == ("content", "style") and [len(row) for row in sheet.rows] == [4, 4]
     values = drawing.numbers()
@@ -381,7 +387,7 @@ def test_an_interruption_hands_out_what_there_is(
         ({"style_weight": -1.0}, OptionError, "not negative"),
         ({"style_scale": 0.0}, OptionError, "above 0"),
         ({"style_layers": ["relu9"]}, LayerError, "nearest: 'relu"),
-        ({"content_layers": ["fc"]}, LayerError, "with places"),
+        ({"content_layers": ["fc"]}, LayerError, "without spatial positions, which content needs"),
         ({"optimiser": "sgd"}, OptionError, "lbfgs or adam"),
         ({"space": "maco"}, OptionError, "fourier or pixels"),
         ({"start": "cat"}, OptionError, "content or noise or zero"),
@@ -401,8 +407,8 @@ def test_bad_input_is_named(
 
 
 def test_a_layer_without_places_has_no_style(squeezenet: Net) -> None:
-    with pytest.raises(LayerError, match="style needs a layer with places"):
-        placed_layer(squeezenet, "", "style")
+    with pytest.raises(LayerError, match="without spatial positions, which style needs"):
+        spatial_layer(squeezenet, "", purpose="style")
 
 
 def test_styles_may_be_small_or_long_but_not_narrow(squeezenet: Net, cat: Image.Image, coffee: Image.Image) -> None:

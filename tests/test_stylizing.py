@@ -466,7 +466,7 @@ def test_bad_input_is_refused_before_anything_is_computed(
         (OptionError, "tv_weight", (waves, data, out), {"tv_weight": -1.0}),
         (OptionError, "workers", (waves, data, out), {"workers": -1}),
         (LayerError, "relu9", (waves, data, out), {"content_layer": "relu9"}),
-        (LayerError, "fc8|places", (waves, data, out), {"style_layers": "relu1, fc8"}),
+        (LayerError, "fc8|spatial positions", (waves, data, out), {"style_layers": "relu1, fc8"}),
     ]
     for error, message, positions, options in cases:
         with pytest.raises(error, match=message):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from convscope import Net, load, tap
 from convscope.errors import LayerError, PictureError
-from convscope.net import OUTPUT
+from convscope.tracing import OUTPUT
 from networks import SIZE, TINY, pictures, tiny, tiny_body
 from test_laws import assert_same, state_of
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from convscope import Net, as_objective, explain
 from convscope.errors import LayerError, ObjectiveError
-from convscope.net import PIXELS
 from convscope.terms import Direction, Diversity, Energy, Penalty, total_variation
+from convscope.tracing import PIXELS
 from networks import pictures, tiny
 
 
@@ -259,9 +259,11 @@ def test_a_term_without_a_layer_is_corrected(net: Net, term: str) -> None:
 
 @pytest.mark.parametrize("layer", ["5", "5.2"])
 def test_diversity_needs_places(net: Net, layer: str) -> None:
-    with pytest.raises(LayerError, match=r"has shape \(5,\), without places: name a layer \(c, h, w\), as '") as caught:
+    with pytest.raises(
+        LayerError, match=r"has shape \(5,\), without spatial positions, which diversity needs: name .*, such as '"
+    ) as caught:
         as_objective(net, f"diversity({layer})")
-    assert as_objective(net, f"diversity({str(caught.value).split(chr(39))[1]})")
+    assert as_objective(net, f"diversity({str(caught.value).split('such as ' + chr(39))[1].split(chr(39))[0]})")
 
 
 @pytest.mark.parametrize("layer", ["nowhere", "99"])

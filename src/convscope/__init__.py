@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .drawing.drawings import Recipe as Recipe
     from .drawing.drawings import read_recipe as read_recipe
     from .errors import ConvscopeError as ConvscopeError
-    from .net import Layer as Layer
     from .net import Net as Net
     from .objectives import Objective as Objective
     from .objectives import as_objective as as_objective
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from .synthesis.style import style as style
     from .synthesis.transforms import Transform as Transform
     from .tapping import tap as tap
+    from .tracing import Layer as Layer
     from .views.compare import compare as compare
     from .views.filters import filters as filters
     from .views.hidden import hidden_gradients as hidden_gradients
@@ -54,7 +54,7 @@ _HOMES = {
     "Film": "drawing.drawings",
     "Gallery": "drawing.drawings",
     "Heatmap": "drawing.drawings",
-    "Layer": "net",
+    "Layer": "tracing",
     "Net": "net",
     "Objective": "objectives",
     "Picture": "drawing.drawings",

@@ -29,7 +29,8 @@ from .outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg
 
 if TYPE_CHECKING:
     from .drawing.drawings import Drawing
-    from .net import Layer, Net
+    from .net import Net
+    from .tracing import Layer
 
 
 def _option(kind: Any, default: Any, text: str, *names: str) -> tuple[Any, Any]:

@@ -6,25 +6,18 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_map_only
 
 from . import geometry
 from .data import decoding, images
 from .errors import LayerError, NetworkError, PictureError, WeightsError, nearest
-
-OUTPUT = ""
-"""The name of the last layer, as `named_modules` names the root."""
-
-PIXELS = "(pixels)"
-"""What stands for the picture itself where layers are read."""
+from .tracing import OUTPUT, Layer, traced_layers
 
 ORDERS = ("RGB", "BGR")
 
@@ -33,59 +26,6 @@ Output = str | int | Callable[[Any], Tensor]
 
 Extra = Sequence[Any] | Mapping[str, Any] | Callable[[Tensor], Sequence[Any] | Mapping[str, Any]]
 """What a body reads besides the picture: arguments by position or by name, or a function that makes them."""
-
-_PARAMETRIZATIONS = "parametrizations"
-
-_MOST_EXTRA_TOKENS = 8
-"""Class, distillation and register tokens that may stand before those of the patches."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One execution of one module in the network's forward pass.
-
-    `name` is what `tap` reads it by; a module that runs k times is k layers, "name#1" to "name#k". `shape` is without
-    the batch; `number` says that it is the nth convolution in execution order. A layer (tokens, channels) of a
-    transformer has as its last tokens one per patch: `tokens` says in how many rows and columns. `lies` says by steps
-    and centres where units lie, also where each has read all of the picture. `parts` is above 1 where a picture is cut
-    into windows or heads that take several entries of the batch.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    field: geometry.Field
-    parameters: int
-    number: int | None = None
-    leaf: bool = True
-    channels_last: bool = False
-    tokens: tuple[int, int] | None = None
-    lies: geometry.Field | None = None
-    parts: int = 1
-
-    @property
-    def spatial(self) -> bool:
-        """Whether the layer has channels with a height and a width, in that order."""
-        return len(self.shape) == 3 and not self.channels_last
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """The rows and columns of a layer with places."""
-        if self.tokens:
-            return self.tokens
-        return (self.shape[0], self.shape[1]) if self.channels_last else (self.shape[-2], self.shape[-1])
-
-    @property
-    def positions(self) -> int:
-        """How many places of the picture the layer tells apart; 0 when it has none."""
-        placed = self.parts == 1 and (self.spatial or self.channels_last or self.tokens)
-        return self.grid[0] * self.grid[1] if placed else 0
-
-    def by_position(self, activity: Tensor) -> Tensor:
-        """Return a view of the layer's activity as (n, channels, rows, columns), whatever its own layout."""
-        if self.tokens:
-            return activity[:, -self.positions :].unflatten(1, self.tokens).permute(0, 3, 1, 2)
-        return activity.permute(0, 3, 1, 2) if self.channels_last else activity
 
 
 @contextmanager
@@ -372,35 +312,7 @@ class Net(nn.Module):
     @cached_property
     def layers(self) -> Mapping[str, Layer]:
         """Every layer that runs, by name, in the order in which they finish."""
-        seen = self._traced()
-        modules = dict(self.body.named_modules())
-        calls = {step.module: step.call for step in seen}
-        layers: dict[str, Layer] = {}
-        convolutions = 0
-        patches: geometry.Seen | None = None
-        for step in seen:
-            module = modules[step.module]
-            if _PARAMETRIZATIONS in step.module.split("."):  # it computes a weight, not an activity
-                continue
-            convolution = isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
-            convolutions += convolution
-            patches = step if convolution else patches
-            tokens = _tokens(step, patches)
-            name = f"{step.module}#{step.call}" if calls[step.module] > 1 else step.module
-            layers[name] = Layer(
-                name=name,
-                kind=parametrize.type_before_parametrizations(module).__name__,
-                shape=step.shape,
-                field=step.field,
-                parameters=sum(p.numel() for part in _own(module) for p in part.parameters(recurse=False)),
-                number=convolutions if convolution else None,
-                leaf=all(name == _PARAMETRIZATIONS for name, _ in module.named_children()),
-                channels_last=step.channels_last,
-                tokens=tokens,
-                lies=patches.lies if patches and tokens else step.lies,
-                parts=step.parts,
-            )
-        return layers
+        return traced_layers(self.body, self._traced())
 
     @property
     def output(self) -> Layer:
@@ -485,20 +397,6 @@ def _for_batch(tensor: Tensor, inputs: Tensor) -> Tensor:
     tensor = tensor.to(inputs.device)
     alone = tensor.ndim > 0 and len(tensor) == 1 and len(inputs) > 1
     return tensor.expand(len(inputs), *tensor.shape[1:]) if alone else tensor
-
-
-def _tokens(step: geometry.Seen, patches: geometry.Seen | None) -> tuple[int, int] | None:
-    """Recognise (tokens, channels): one token per place of the last convolution, after a few that stand for none."""
-    if len(step.shape) != 2 or patches is None or len(patches.shape) != 3:
-        return None
-    rows, columns = patches.shape[1:]
-    return (rows, columns) if 1 < rows * columns <= step.shape[0] <= rows * columns + _MOST_EXTRA_TOKENS else None
-
-
-def _own(module: nn.Module) -> list[nn.Module]:
-    """Return a module and what computes its parameters."""
-    beside = module._modules.get(_PARAMETRIZATIONS)
-    return [module, *(beside.modules() if beside is not None else ())]
 
 
 def _sample(tensor: Tensor) -> Tensor:

@@ -26,9 +26,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 from .errors import ObjectiveError, nearest
-from .net import OUTPUT, Net
+from .layers import channelled_layer, output_or_layer
+from .net import Net
 from .tapping import tap
 from .terms import parse_term
+from .tracing import OUTPUT
 
 WHOLE_OUTPUT = "answer"
 
@@ -338,12 +340,7 @@ def _class_part(net: Net, text: str) -> Unit:
 
 
 def _channel(net: Net, name: str, channel: int, position: str | None) -> Unit:
-    layer = net.layer(name) if name else net.output
-    if len(layer.shape) != 1 and not layer.spatial:
-        raise ObjectiveError(
-            f"{layer.name or 'the output'} of {net.name} has shape {layer.shape}, without channels: "
-            "ask for a layer (c, h, w) or (c,)"
-        )
+    layer = channelled_layer(net, output_or_layer(net, name).name, error=ObjectiveError)
     if channel >= layer.shape[0]:
         raise ObjectiveError(f"layer {layer.name!r} has channels 0 to {layer.shape[0] - 1}: there is no {channel}")
     if position is None or position in ("max", "mean", "centre"):

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from .errors import LayerError
-from .net import OUTPUT, PIXELS, Net
+from .net import Net
+from .tracing import OUTPUT, PIXELS
 
 
 class _Enough(BaseException):

@@ -20,8 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .baselines import blurred
-from .errors import LayerError, ObjectiveError, nearest
-from .net import PIXELS, Layer, Net
+from .errors import ObjectiveError, nearest
+from .layers import spatial_layer, spatial_names
+from .net import Net
+from .tracing import PIXELS, Layer
 
 _BLUR = 1.0
 
@@ -173,7 +175,7 @@ def _penalty(net: Net, name: str, inside: str) -> Penalty:
 
 def _layer(net: Net, name: str, inside: str) -> Layer:
     if not inside:
-        some = _spatial(net) or list(net.layers)
+        some = spatial_names(net) or list(net.layers)
         raise ObjectiveError(
             f"{name}() needs a layer: ask as {name}({some[len(some) // 2]}), or of another of {nearest('', some)}"
         )
@@ -185,13 +187,7 @@ def _energy(net: Net, name: str, inside: str) -> Energy:
 
 
 def _diversity(net: Net, name: str, inside: str) -> Diversity:
-    layer = _layer(net, name, inside)
-    if not layer.spatial:
-        raise LayerError(
-            f"diversity compares what lies where in a layer, and {layer.name or 'the output'} of {net.name} has shape "
-            f"{layer.shape}, without places: name a layer (c, h, w), as {nearest(layer.name, _spatial(net))}"
-        )
-    return Diversity(layer.name)
+    return Diversity(spatial_layer(net, _layer(net, name, inside).name, purpose="diversity").name)
 
 
 def _direction(net: Net, name: str, inside: str) -> Direction:
@@ -200,16 +196,12 @@ def _direction(net: Net, name: str, inside: str) -> Direction:
         raise ObjectiveError("a direction is asked for as direction(layer, file.npy), one number per channel")
     layer = _layer(net, name, match[1])
     found = Direction(layer.name, match[2])
-    if (len(layer.shape) != 1 and not layer.spatial) or len(found.vector) != layer.shape[0]:
+    if not layer.channelled or len(found.vector) != layer.shape[0]:
         raise ObjectiveError(
             f"{match[2]} holds {len(found.vector)} numbers for layer {layer.name!r} of shape {layer.shape}: give one "
             "per channel"
         )
     return found
-
-
-def _spatial(net: Net) -> list[str]:
-    return [layer.name for layer in net.layers.values() if layer.spatial and layer.leaf]
 
 
 _READERS: dict[str, Callable[[Net, str, str], SynthesisTerm]] = {

@@ -22,10 +22,11 @@ from torch import Tensor
 
 from ..batching import in_batches, out_of_memory
 from ..context import say
-from ..net import Layer, Net
+from ..net import Net
 from ..objectives import Objective
 from ..registry import method
 from ..tapping import tap
+from ..tracing import Layer
 from .cam_layers import Align, Held, Layers, held
 from .channel_weights import Batch, weighed_by_channel
 

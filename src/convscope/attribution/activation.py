@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from ..context import say
+from ..layers import last_spatial_layer, layers_named
 from ..net import Net
 from ..objectives import Objective
 from ..registry import method
 from ..tapping import tap
-from .cam_layers import Align, Layers, laid, last_spatial_layer, named
+from .cam_layers import Align, Layers, laid
 
 
 @method(
@@ -34,7 +35,7 @@ def activation(
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in the layer's own units, never
     negative. Raises LayerError when the layer has no places.
     """
-    layers = [last_spatial_layer(net)] if layer is None else named(net, layer)
+    layers = [last_spatial_layer(net)] if layer is None else layers_named(net, layer)
     with torch.inference_mode():
         # The objective is not used, but its layers run: a network that cannot answer is refused here as elsewhere.
         readings = tap(net, pixels, (*(one.name for one in layers), *objective.layers))

@@ -28,11 +28,13 @@ from torch import Tensor
 
 from ..context import say
 from ..errors import LayerError
-from ..net import Layer, Net
+from ..layers import last_spatial_layer
+from ..net import Net
 from ..objectives import Objective
 from ..registry import method
 from ..rules import graph_below, kind_of
-from .cam_layers import Align, Layers, held, laid, last_spatial_layer, scored
+from ..tracing import Layer
+from .cam_layers import Align, Layers, held, laid, scored
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """From activity and gradient, both (n, c, h, w), to a map (n, 1, h, w)."""

@@ -1,6 +1,6 @@
 """Maps on the grid of a layer: which layer, what it holds and what the objective asks of it, and where it lies.
 
-The grid is that of a convolutional layer, of channels last, or of a transformer's patch tokens (`Layer.by_place`).
+The grid is that of a convolutional layer, of channels last, or of a transformer's patch tokens (`Layer.by_position`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from torch import Tensor
 
 from ..context import say
 from ..errors import LayerError, OptionError
-from ..net import OUTPUT, Layer, Net
+from ..layers import check_positions, independent, last_spatial_layers, layers_named
+from ..net import Net
 from ..objectives import Objective
 from ..tapping import tap
+from ..tracing import OUTPUT, Layer
 
 Layers = Annotated[
     list[str] | str | None,
@@ -32,9 +34,6 @@ Align = Annotated[
 _FEW = 0.05
 """The share of a layer's places below which the caption says that the objective reads no more of them."""
 
-_LAST_TOKENS = 4
-"""How many of a transformer's last layers of tokens are looked at for one whose patches the objective depends on."""
-
 
 @dataclass(frozen=True)
 class Held:
@@ -45,77 +44,14 @@ class Held:
     gradient: Tensor
 
 
-def last_spatial_layer(net: Net) -> Layer:
-    """Return the last layer with places: where the last convolution's grid is last seen before it is pooled away.
-
-    Where nearly all of the network comes after that, it is no convolutional network (a vision transformer's only
-    convolution cuts the picture into patches): then the last layer of any kind that has places, a normalised one
-    where it has tokens. Raises LayerError where none can be found.
-    """
-    return candidates(net)[-1]
-
-
-def candidates(net: Net) -> list[Layer]:
-    """Return the last layer with places, or of tokens the last few, whose patches may all be out of use (see `held`).
-
-    With a class token, no other token of the last layers reaches the answer.
-    """
-    placed = [layer for layer in net.layers.values() if layer.positions and min(layer.grid) > 1 and layer.name]
-    convolutions = [layer for layer in placed if layer.number is not None]
-    if convolutions and not _early(net, convolutions[-1]):
-        placed = [layer for layer in placed if layer.spatial and layer.grid == convolutions[-1].grid]
-    else:
-        most = convolutions[-1].grid if convolutions else net.size
-        placed = [layer for layer in placed if layer.grid <= most and _proportioned(layer, net.size)]
-        if placed and placed[-1].tokens:
-            norms = [layer for layer in placed if layer.tokens and "Norm" in layer.kind]
-            placed = [layer for layer in norms if layer.shape[-1] == norms[-1].shape[-1]]
-    found = [layer for layer in placed if "Pool" not in layer.kind]
-    if not found or _early(net, found[-1], 0.8 if found[-1].tokens else 0.2):
-        raise LayerError(f"{net.name} has no late layer with places (c, h, w) that could be found: name a layer")
-    return found[-_LAST_TOKENS:] if found[-1].tokens else found[-1:]
-
-
-def _proportioned(layer: Layer, picture: tuple[int, int]) -> bool:
-    """Whether a grid has the picture's proportions, up to half a unit: attention's tables of tokens have not."""
-    return abs(picture[0] * layer.grid[1] / picture[1] - layer.grid[0]) <= 0.5
-
-
-def _early(net: Net, layer: Layer, share: float = 0.2) -> bool:
-    """Whether a layer comes before a share of the layers with parameters."""
-    names = [other.name for other in net.layers.values() if other.parameters or other.name == layer.name]
-    return names.index(layer.name) + 1 < share * len(names)
-
-
-def named(net: Net, names: list[str] | str) -> list[Layer]:
-    """Find the layers that an option names, one or several, in a list or with commas, in execution order."""
-    asked = names.split(",") if isinstance(names, str) else [str(name) for name in names]
-    found = {layer.name: layer for layer in (net.layer(name.strip()) for name in asked)}
-    if not found:
-        raise OptionError("layer is a layer's name, or several, not an empty list")
-    for layer in found.values():
-        _check_spatial(net, layer)
-    return [layer for name, layer in net.layers.items() if name in found]
-
-
-def _check_spatial(net: Net, layer: Layer) -> None:
-    if layer.positions:
-        return
-    some = [other.name for other in net.layers.values() if other.positions > 1 and other.name and other.leaf]
-    raise LayerError(
-        f"layer {layer.name!r} has shape {layer.shape}, without places: name one with shape (c, h, w), or with one "
-        f"token per patch" + (f", such as {some[-1]!r}" if some else "")
-    )
-
-
 def held(net: Net, pixels: Tensor, objective: Objective, names: list[str] | str | None) -> list[Held]:
     """Return what the layers asked for hold, computing nothing below the first of them, in one pass for all.
 
     Raises LayerError when a layer has no places or the objective does not depend on it.
     """
     if names is not None:
-        return _with_remark(activities_and_gradients(net, pixels, objective, named(net, names)))
-    layers = candidates(net)
+        return _with_remark(activities_and_gradients(net, pixels, objective, layers_named(net, names)))
+    layers = last_spatial_layers(net)
     if len(layers) == 1:
         return _with_remark([_held_last(net, pixels, objective, layers[0])])
     found = [one for one in activities_and_gradients(net, pixels, objective, layers) if one.gradient.any()][-1:]
@@ -139,7 +75,7 @@ def _held_last(net: Net, pixels: Tensor, objective: Objective, last: Layer) -> H
         others = _held(net, pixels, objective, [one for one in placed if "Pool" not in one.kind])
         found = next((one for one in reversed(others) if one is not None and _positions_read(one) > 1), found)
     if found is None:
-        raise reason or LayerError(_unasked(objective, last))
+        raise reason or independent(objective, last)
     return found
 
 
@@ -163,7 +99,7 @@ def activities_and_gradients(net: Net, pixels: Tensor, objective: Objective, lay
     found = _held(net, pixels, objective, layers)
     for layer, one in zip(layers, found, strict=True):
         if one is None:
-            raise LayerError(_unasked(objective, layer))
+            raise independent(objective, layer)
     return [one for one in found if one is not None]
 
 
@@ -180,17 +116,13 @@ def _held(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer
 def scored(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> tuple[Tensor, list[Tensor]]:
     """Return the scores (n,) with the graph that leads from them down to some layers, and what these hold."""
     for layer in layers:
-        _check_spatial(net, layer)
+        check_positions(net, layer)
     names = [layer.name for layer in layers]
     readings = tap(net, pixels.detach().clone(), (*names, *objective.layers), leaf=names)
     score = objective.score(readings)
     if not score.requires_grad:
-        raise LayerError(_unasked(objective, layers[-1]))
+        raise independent(objective, layers[-1])
     return score, [readings[name] for name in names]
-
-
-def _unasked(objective: Objective, layer: Layer) -> str:
-    return f"{objective} does not depend on layer {layer.name!r}: name a layer that runs before it"
 
 
 def laid(maps: list[tuple[Layer, Tensor]], pixels: Tensor, align: str) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ..net import Layer, Net
+from ..net import Net
+from ..tracing import Layer
 from .cam_layers import Held, laid
 
 Batch = Annotated[int, "how many channels go through the network at once"]

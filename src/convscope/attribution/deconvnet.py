@@ -33,10 +33,11 @@ from torch import Tensor
 
 from .. import rules
 from ..context import say, track
-from ..net import Layer, Net
+from ..net import Net
 from ..objectives import Objective
 from ..registry import method
 from ..tapping import tap
+from ..tracing import Layer
 from .gradient import gradient, gradient_at_pixels, say_if_flat
 
 

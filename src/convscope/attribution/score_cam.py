@@ -16,9 +16,10 @@ from torch import Tensor
 from ..baselines import HELP, baseline_pixels
 from ..batching import in_batches
 from ..errors import OptionError
-from ..net import Layer, Net
+from ..net import Net
 from ..objectives import Objective
 from ..registry import method
+from ..tracing import Layer
 from .cam_layers import Align, Held, Layers, held, lay_over
 from .channel_weights import Batch, weighed_by_channel
 

@@ -34,12 +34,14 @@ from ..data.folders import find_pictures
 from ..data.opening import open_picture
 from ..drawing.layout import number
 from ..errors import DataError, OptionError, OutputError, PictureError, TrainingError, WeightsError, nearest
-from ..net import PIXELS, Net
+from ..layers import first_of_stages, spatial_layer
+from ..net import Net
 from ..outputs import check_folder, write
 from ..synthesis.ascent import Watch
-from ..synthesis.likeness import Content, Style, gram, placed_layer, stages
+from ..synthesis.likeness import Content, Style, gram
 from ..tapping import tap
 from ..terms import total_variation
+from ..tracing import PIXELS
 from ..training.trainer import refuse_other_settings
 from ..zoo.runs import metadata
 from .network import KIND, StyleNet
@@ -196,13 +198,13 @@ class Judge:
 
 
 def _layers(net: Net, settings: Settings) -> tuple[str, list[str]]:
-    sizes = stages(net)
+    sizes = first_of_stages(net)
     fine = [layer.name for layer in sizes if max(layer.field.step) <= _CONTENT_STEP]
     content = settings.content_layer or (fine or [sizes[0].name])[-1]
     asked = [name.strip() for name in (settings.style_layers or "").split(",") if name.strip()]
     styles = asked or [layer.name for layer in sizes if max(layer.field.step) <= _STYLE_STEP] or [content]
-    return placed_layer(net, content, "the content").name, [
-        placed_layer(net, name, "the style").name for name in styles
+    return spatial_layer(net, content, purpose="the content").name, [
+        spatial_layer(net, name, purpose="the style").name for name in styles
     ]
 
 

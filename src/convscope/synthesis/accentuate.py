@@ -32,14 +32,15 @@ from ..drawing import colours, layout
 from ..drawing.drawings import Gallery, as_picture, robust_limit
 from ..drawing.layout import Scale, Sheet, Tile, number
 from ..errors import ObjectiveError, RuleError, SynthesisError
-from ..net import PIXELS, Net
+from ..layers import bottlenecks
+from ..net import Net
 from ..objectives import WHOLE_OUTPUT, Objective, Unit, as_objective
 from ..registry import view
 from ..running import ObjectiveLike, footnote, predict, recipe
 from ..tapping import tap
 from ..terms import judges_making
+from ..tracing import PIXELS
 from .ascent import Preview, PreviewEvery, Seed, Steps, Watch, ascend
-from .invert import spread_layers
 from .likeness import Content
 from .parametrizations import Fourier, Parametrization
 from .transforms import transform_for
@@ -183,7 +184,7 @@ def _kept(net: Net, objective: Objective, keep: str | None) -> str:
         return PIXELS if keep == "pixels" else net.layer(keep).name
     order = list(net.layers)
     first = min(order.index(name) for name in objective.layers)
-    earlier = [layer.name for layer in spread_layers(net, len(order)) if order.index(layer.name) < first]
+    earlier = [layer.name for layer in bottlenecks(net, len(order)) if order.index(layer.name) < first]
     return earlier[len(earlier) // 3] if earlier else PIXELS
 
 

@@ -24,9 +24,10 @@ from ..context import say, track
 from ..data.images import to_image
 from ..drawing.layout import number, side_by_side
 from ..errors import OptionError, OutOfMemory, OutputError, RuleError, SynthesisError
-from ..net import PIXELS, Net
+from ..net import Net
 from ..objectives import Objective
 from ..tapping import tap
+from ..tracing import PIXELS
 from .parametrizations import Parametrization, Pixels
 from .transforms import Transform
 

@@ -25,15 +25,16 @@ from ..context import listen, say, track
 from ..data.images import InputPicture
 from ..data.opening import open_picture
 from ..drawing.drawings import Film, Picture, Recipe, read_recipe
-from ..errors import LayerError, ObjectiveError, OptionError, OutputError, SynthesisError
-from ..net import Layer, Net
+from ..errors import ObjectiveError, OptionError, OutputError, SynthesisError
+from ..layers import spatial_layer, trunk_layer
+from ..net import Net
 from ..objectives import Objective, Term, Unit, as_objective
 from ..registry import view
 from ..running import footnote, recipe
 from ..tapping import tap
 from ..terms import Energy
 from .ascent import Made, Preview, PreviewEvery, Seed, Steps, Watch, ascend
-from .likeness import placed_layer, scale_to
+from .likeness import scale_to
 from .parametrizations import Pixels
 from .transforms import Transform
 
@@ -132,33 +133,6 @@ def dream(
         return _film(dreamer, known, image, _Zoom(zoom, zoom_by, Path(frames) if frames else None, fps), remarks)
 
 
-def dreaming_layer(net: Net) -> Layer:
-    """Return the layer that is raised unless another is asked for: three quarters down the trunk.
-
-    The trunk are the parts that hold no more than half of the convolutions, inside those that hold more: blocks in a
-    network of blocks. Raises LayerError when no layer has places.
-    """
-    convolutions = [layer.name for layer in net.layers.values() if layer.number is not None]
-
-    def large(part: str) -> bool:
-        return not part or 2 * sum(name.startswith(f"{part}.") for name in convolutions) > len(convolutions)
-
-    done, chosen, passed = 0, None, 0
-    for layer in net.layers.values():
-        done += layer.number is not None
-        outer = layer.name.split(".")[:-1]
-        if large(layer.name) or not all(large(".".join(outer[:i])) for i in range(len(outer) + 1)):
-            continue
-        if not layer.spatial or min(layer.grid) < 2:
-            continue
-        # Up to three quarters the last one, beyond only what follows the same convolution at the same size.
-        if chosen is None or 4 * passed < 3 * len(convolutions) or (done, layer.grid) == (passed, chosen.grid):
-            chosen, passed = layer, done
-    if chosen is None:
-        raise LayerError(f"{net.name} has no layer with places: a dream needs a convolution's activity")
-    return chosen
-
-
 def octave_sizes(height: int, width: int, count: int, scale: float) -> list[tuple[int, int]]:
     """Return the sizes (height, width) of octaves in pixels, smallest first; each side is the next's over the scale."""
     sizes = [(height, width)]
@@ -200,10 +174,10 @@ def _asked(
     if of is not None:
         terms = [(weight, _raised(net, term)) for weight, term in as_objective(net, of).terms]
         return Objective(tuple(terms)), []
-    chosen = dreaming_layer(net) if layer is None else net.layer(layer)
+    chosen = trunk_layer(net) if layer is None else net.layer(layer)
     if guide is None:
         return Objective(((1.0, Energy(chosen.name)),)), []
-    chosen = placed_layer(net, chosen.name, "a guide")
+    chosen = spatial_layer(net, chosen.name, purpose="a guide")
     seen = net.prepare(guide)
     with torch.no_grad():
         activity = tap(net, net.pixels(seen), [chosen.name])[chosen.name]
@@ -291,7 +265,7 @@ class _Dreamer:
         if not moved and not interrupted:
             raise SynthesisError(
                 f"nothing in the picture moves {self.asked.title(self.net)}: ask for another layer, such as "
-                f"{dreaming_layer(self.net).name!r}"
+                f"{trunk_layer(self.net).name!r}"
             )
         assert detail is not None
         return _enlarged(detail, sizes[-1]).add_(self._base(image, sizes[-1])).clamp_(0, 1), interrupted

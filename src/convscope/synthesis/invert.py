@@ -17,12 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import registry
 from ..context import listen, say
@@ -31,12 +30,14 @@ from ..drawing import layout
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile
 from ..errors import LayerError, OptionError
-from ..net import PIXELS, Layer, Net
+from ..layers import bottlenecks
+from ..net import Net
 from ..objectives import Objective
 from ..registry import view
 from ..running import footnote, recipe
 from ..tapping import tap
 from ..terms import total_variation
+from ..tracing import PIXELS, Layer
 from .ascent import Preview, PreviewEvery, Seed, Steps, Watch, ascend
 from .likeness import Content
 from .parametrizations import begin
@@ -130,7 +131,7 @@ def invert(
         raise OptionError(f"space is fourier or pixels, optimiser lbfgs or adam, not {space!r} and {optimiser!r}")
     how = Steps(steps, by=optimiser, rate=_RATES[optimiser] if rate is None else rate)
     seen = net.prepare(picture)
-    chosen = [net.layer(name) for name in layers] if layers else spread_layers(net)
+    chosen = [net.layer(name) for name in layers] if layers else bottlenecks(net)
     priors = [_prior(net, layer, strength, beta) for layer in chosen]
     with listen() as remarks:
         seeds = range(seed, seed + repeats)
@@ -151,37 +152,6 @@ def invert(
     }
     sheet = _sheet(net, seen, chosen, values, seeds, remarks)
     return Gallery(sheet, values, recipe(net, "invert", [seen], "", options, remarks))
-
-
-def spread_layers(net: Net, most: int = _MOST) -> list[Layer]:
-    """Return layers that everything passes through, spread evenly over the network; the last is the output.
-
-    A block counts as one layer; of a layer with its normalisation and rectifier only the last counts. Where blocks
-    cannot be told, they are layers without parts.
-    """
-    modules = dict(net.body.named_modules())
-
-    def passed(layer: Layer) -> bool:
-        parents = layer.name.partition("#")[0].split(".")[:-1]
-        inside = [modules[".".join(parents[: i + 1])] for i in range(len(parents))]
-        sequence = isinstance(modules[layer.name.partition("#")[0]], nn.Sequential)
-        return not sequence and all(isinstance(module, nn.Sequential) for module in inside)
-
-    named = [layer for layer in net.layers.values() if layer.name and layer.kind not in _THROUGH]
-    found = [layer for layer in named if passed(layer)]
-    found = found if len(found) >= _FEWEST else [layer for layer in named if layer.leaf]
-    found = [layer for layer, after in zip(found, [*found[1:], None], strict=True) if not (after and _tidies(after))]
-    if len(found) < 2 or found[-1].shape != net.output.shape:
-        # The last module of a sequence may give what the whole network gives.
-        same = found and prod(found[-1].shape) == prod(net.output.shape)
-        found = [*(found[:-1] if same else found), net.output]
-    count = min(most, len(found))
-    return [found[round(i * (len(found) - 1) / max(count - 1, 1))] for i in range(count)]
-
-
-def _tidies(layer: Layer) -> bool:
-    """Whether a layer belongs to the one before it."""
-    return any(word in layer.kind for word in ("ReLU", "GELU", "SiLU", "Norm", "Hardswish", "Tanh", "Sigmoid"))
 
 
 def _targets(net: Net, pixels: Tensor, chosen: Sequence[Layer]) -> list[Content]:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import LayerError, nearest
-from ..net import Layer, Net
+from ..net import Net
 
 _TINY = 1e-12
 
@@ -66,60 +65,6 @@ class Style:
     def title(self, net: Net) -> str:
         """Say in plain words what is asked for."""
         return f"style in {self.layer}"
-
-
-def placed_layer(net: Net, name: str, purpose: str) -> Layer:
-    """Return a layer with channels and places, or raise LayerError that says what it is needed for."""
-    layer = net.layer(name)
-    if not layer.spatial:
-        spatial_only = [other.name for other in net.layers.values() if other.spatial and other.leaf]
-        raise LayerError(
-            f"{purpose} needs a layer with places, and {layer.name or 'the output'} of {net.name} has shape "
-            f"{layer.shape}: name another, as {nearest(name, spatial_only)}"
-        )
-    return layer
-
-
-def stages(net: Net) -> list[Layer]:
-    """Return the first rectified layer of every size that a picture goes through, finest first.
-
-    On VGG these are relu1_1, relu2_1, ..., Gatys et al.'s choice for style.
-    """
-    return [same[0] for same in stage_layers(net)]
-
-
-def stage_layers(net: Net) -> list[list[Layer]]:
-    """Return the rectified layers of every size that a picture goes through, finest first.
-
-    A block that keeps its size, as SqueezeNet's fire module, stands for the layers inside it. A network whose
-    rectifiers are not modules is read at its blocks, and one without blocks at the last layer of every size.
-    """
-    placed = [layer for layer in net.layers.values() if layer.spatial and layer.name and min(layer.grid) > 1]
-    leaves = [layer for layer in placed if layer.leaf]
-    # A Sequential is a list of layers: it stands for its last one only.
-    inside = {layer: _inside(layer, leaves) for layer in placed if layer.kind != "Sequential"}
-    whole = {layer: parts for layer, parts in inside.items() if {part.grid for part in parts} == {layer.grid}}
-    found = [layer for layer, parts in whole.items() if any(map(_rectifies, parts))]
-    found = found or [layer for layer in whole if not layer.leaf]
-    found = found or list({layer.grid: layer for layer in leaves}.values())
-    sizes = [[layer for layer in found if layer.grid == size] for size in dict.fromkeys(layer.grid for layer in leaves)]
-    return [_outermost(same) for same in sizes if same]
-
-
-def _inside(layer: Layer, leaves: list[Layer]) -> list[Layer]:
-    if layer.leaf:
-        return [layer]
-    module = layer.name.partition("#")[0]
-    return [leaf for leaf in leaves if leaf.name.startswith(f"{module}.")]
-
-
-def _rectifies(layer: Layer) -> bool:
-    return "LU" in layer.kind or layer.kind in ("Hardswish", "Mish")
-
-
-def _outermost(layers: list[Layer]) -> list[Layer]:
-    depth = min(layer.name.count(".") for layer in layers)
-    return [layer for layer in layers if layer.name.count(".") == depth]
 
 
 def scale_to(pixels: Tensor, size: tuple[int, int]) -> Tensor:

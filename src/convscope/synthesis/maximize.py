@@ -21,11 +21,13 @@ from ..data.images import to_image
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile, enlarged, in_rows, number
 from ..errors import LayerError, ObjectiveError, OptionError
-from ..net import OUTPUT, Layer, Net
+from ..layers import channelled_layer
+from ..net import Net
 from ..objectives import Objective, Unit, as_objective
 from ..registry import view
 from ..running import footnote, predict, recipe
 from ..terms import Diversity
+from ..tracing import OUTPUT, Layer
 from .ascent import Made, Preview, PreviewEvery, Seed, Watch
 from .many import Settings, make_many, refuse_dead, settle_settings
 from .presets import (
@@ -158,7 +160,9 @@ def _spatial_only(net: Net, objective: Objective) -> str:
         return layer.name
     placed = [one.name for one in net.layers.values() if one.spatial and one.leaf and one.positions > 1]
     if not placed:
-        raise LayerError(f"{net.name} has no layer with places in which pictures could differ: use variants=1")
+        raise LayerError(
+            f"{net.name} has no layer with spatial positions in which pictures could differ: use variants=1"
+        )
     return placed[-1]
 
 
@@ -214,11 +218,7 @@ def filters_by_ascent(
     Where `filters` shows the weights of the first layer, this works for any layer. Returns a Gallery with the pictures
     (channels, c, h, w) in [0, 1] and their scores. Raises LayerError for a layer without channels.
     """
-    chosen = net.layer(layer)
-    if len(chosen.shape) != 1 and not chosen.spatial:
-        raise LayerError(
-            f"layer {chosen.name!r} of {net.name} has shape {chosen.shape}, without channels: name another"
-        )
+    chosen = channelled_layer(net, layer)
     numbers = _channels(chosen, channels)
     sized = net.sized(size or _fitting(net, chosen)) if chosen.spatial else net if size is None else net.sized(size)
     objectives = [Objective(((1.0, Unit(chosen.name, k, "mean" if chosen.spatial else None)),)) for k in numbers]

@@ -32,6 +32,7 @@ from ..data.opening import open_picture
 from ..drawing.drawings import Gallery, Picture
 from ..drawing.layout import Sheet, Tile
 from ..errors import LayerError, OptionError, OutOfMemory, PictureError
+from ..layers import first_of_stages, spatial_layer, stage_layers
 from ..net import Net
 from ..objectives import Objective, Term
 from ..registry import view
@@ -39,7 +40,7 @@ from ..running import footnote, recipe
 from ..tapping import tap
 from ..terms import Penalty
 from .ascent import Made, Preview, PreviewEvery, Seed, Steps, Watch, ascend
-from .likeness import Content, Style, gram, placed_layer, scale_to, stage_layers, stages
+from .likeness import Content, Style, gram, scale_to
 from .parametrizations import begin, noise
 
 _LARGEST = 512
@@ -187,14 +188,16 @@ class _Layers:
         """Check the layers asked for, or take the defaults."""
         sizes = stage_layers(net)
         if not sizes and not (content and style):
-            raise LayerError(f"{net.name} has no layer with places: style transfer needs a convolutional network")
+            raise LayerError(
+                f"{net.name} has no layer with spatial positions: style transfer needs a convolutional network"
+            )
         if not content:
             last_but_one = sizes[max(0, len(sizes) - 2)]
             content = [last_but_one[min(1, len(last_but_one) - 1)].name]
-        style = style or [layer.name for layer in stages(net)]
+        style = style or [layer.name for layer in first_of_stages(net)]
         return cls(
-            [placed_layer(net, name, "content").name for name in content],
-            [placed_layer(net, name, "style").name for name in style],
+            [spatial_layer(net, name, purpose="content").name for name in content],
+            [spatial_layer(net, name, purpose="style").name for name in style],
         )
 
 

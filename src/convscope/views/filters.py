@@ -16,9 +16,10 @@ from ..drawing.drawings import Gallery, robust_limit
 from ..drawing.layout import Sheet, Tile
 from ..drawing.tiles import fitted
 from ..errors import LayerError
-from ..net import Layer, Net
+from ..net import Net
 from ..registry import view
 from ..running import footnote, recipe
+from ..tracing import Layer
 
 
 @view("First-layer filters", paper="Zeiler & Fergus 2013, arXiv:1311.2901v3, Fig. 6")
@@ -53,9 +54,8 @@ def filters(
 
 def _weights(net: Net, layer: Layer) -> Tensor:
     """Return a convolution's weights (filters, c, h, w), channels in RGB order."""
-    module = dict(net.body.named_modules())[layer.name.partition("#")[0]]
-    weight = getattr(module, "weight", None)
-    if not isinstance(module, nn.Conv2d) or not isinstance(weight, Tensor) or weight.shape[1] != net.channels:
+    weight = getattr(layer.module, "weight", None)
+    if not isinstance(layer.module, nn.Conv2d) or not isinstance(weight, Tensor) or weight.shape[1] != net.channels:
         raise LayerError(
             f"layer {layer.name!r} does not read pixels: its filters have no colours to show. For deeper layers use "
             "`project`"

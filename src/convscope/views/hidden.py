@@ -21,18 +21,19 @@ from ..data.images import to_image
 from ..drawing import colours, layout, typesetting
 from ..drawing.drawings import Gallery, robust_limit
 from ..drawing.layout import Scale, Sheet, Tile, number
-from ..errors import LayerError, OptionError
-from ..net import OUTPUT, Layer, Net
+from ..errors import OptionError
+from ..layers import between, channelled_layer, independent, telling_layers
+from ..net import Net
 from ..objectives import Objective
 from ..registry import view
 from ..running import footnote, recipe, settle
 from ..tapping import tap
+from ..tracing import OUTPUT, Layer
 
 _PICTURE = 176
 _CELL = 84
 _PER_ROW = 8
 _LINE = 17
-_RANGE = ".."
 
 
 @view("Gradients at hidden layers", paper="Simonyan et al. 2013, arXiv:1312.6034, sec. 4")
@@ -58,7 +59,9 @@ def hidden_gradients(
     one = net.prepare(picture)
     pixels = net.pixels(one)
     objective, title = settle(net, pixels, of)
-    chosen = _in_order(net, layers) if layers is not None else some_layers(net, objective)
+    chosen = (telling_layers(net, objective.layers) if layers is None else between(net, layers))[::-1]
+    for layer in chosen:
+        channelled_layer(net, layer.name)
     gradients = gradients_at(net, pixels, objective, chosen)
     rows = [(Tile(layout.enlarged(to_image(one.pixels), _PICTURE), "what the network sees"), None)]
     rows += [
@@ -93,54 +96,14 @@ def gradients_at(net: Net, pixels: Tensor, objective: Objective, layers: list[La
         sources = [readings[name] for name in names]
         connected = score.requires_grad and all(source.requires_grad for source in sources)
         gradients = torch.autograd.grad(score, sources, allow_unused=True) if connected else [None] * len(names)
-    for name, gradient in zip(names, gradients, strict=True):
+    for layer, gradient in zip(layers, gradients, strict=True):
         if gradient is None:
-            raise LayerError(f"{objective} does not depend on layer {name!r}: name a layer that runs before it")
+            raise independent(objective, layer)
     return [gradient for gradient in gradients if gradient is not None]
-
-
-def some_layers(net: Net, objective: Objective) -> list[Layer]:
-    """Choose the layers that say the most: where units have no places any more, and each grid's last convolution.
-
-    Only what runs before the objective is asked; at most five; a convolution with a channel for every class is left
-    out, because its gradient is the objective itself.
-    """
-    order = list(net.layers.values())
-    end = max(order.index(net.layer(name) if name else net.output) for name in objective.layers)
-    before = [layer for layer in order[:end] if layer.leaf]
-    last = net.output.shape[:1]
-    grids = {layer.grid: layer for layer in before if layer.number is not None and layer.shape[:1] != last}
-    flat = [layer for layer in before if len(layer.shape) == 1 and layer.shape != net.output.shape and layer.parameters]
-    chosen = [*list(grids.values())[-4:], *flat[-1:]] or before[-1:]
-    if not chosen:
-        raise LayerError(f"no layer of {net.name} runs before {objective}: name layers")
-    return _in_order(net, [layer.name for layer in chosen])
-
-
-def _in_order(net: Net, names: list[str]) -> list[Layer]:
-    """Find layers and put them in the order in which a backward pass reaches them."""
-    if not names:
-        raise OptionError("layers is empty: name at least one")
-    order = list(net.layers)
-    found = {layer for name in names for layer in _between(net, *name.split(_RANGE, 1))}
-    return sorted(found, key=lambda layer: order.index(layer.name), reverse=True)
-
-
-def _between(net: Net, first: str, last: str | None = None) -> list[Layer]:
-    """Find a layer, or two and all that run between them, but for blocks and what has no channels."""
-    ends = [net.output if name == OUTPUT else net.layer(name) for name in (first, last) if name is not None]
-    order = list(net.layers.values())
-    positions = sorted(order.index(end) for end in ends)
-    within = order[positions[0] : positions[-1] + 1]
-    return [layer for layer in within if layer in ends or (layer.leaf and (layer.spatial or len(layer.shape) == 1))]
 
 
 def _layer_row(net: Net, layer: Layer, gradient: np.ndarray, top: int) -> tuple[Tile, Tile]:
     """Lay one layer out: its gradient over all channels, and its strongest channels."""
-    if gradient.ndim not in (1, 3) or layer.channels_last:
-        raise LayerError(
-            f"layer {layer.name!r} has shape {layer.shape}, without channels: name one with (c, h, w) or (c,)"
-        )
     name = f"{layer.name or 'output'}, {' × '.join(map(str, gradient.shape))}"
     strength = np.sqrt(np.square(gradient.reshape(len(gradient), -1), dtype=np.float64).mean(1))
     order = np.argsort(-strength, kind="stable")[: min(top, len(gradient))]

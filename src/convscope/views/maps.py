@@ -17,11 +17,13 @@ from ..data.images import InputPicture
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Scale, Sheet, Tile, number
 from ..drawing.tiles import magnitude_scale, painted, signed_scale, tile_side
-from ..errors import LayerError, OptionError
-from ..net import Layer, Net
+from ..errors import OptionError
+from ..layers import channelled_layer
+from ..net import Net
 from ..registry import view
 from ..running import footnote, recipe
 from ..tapping import tap
+from ..tracing import Layer
 from .inputs import input_tile, same_size, stem
 
 _MOST = 256
@@ -44,20 +46,13 @@ def maps(
     All tiles share one colour scale. A layer of more than 256 channels shows the 256 with the largest total activity.
     Raises LayerError for a layer without channels, OptionError for `top` beyond the layer's channels.
     """
-    chosen, inputs = _with_channels(net, layer), same_size(net, pictures)
+    chosen, inputs = channelled_layer(net, layer), same_size(net, pictures)
     with torch.inference_mode():
         readings = [tap(net, net.pixels(picture), [chosen.name])[chosen.name] for picture in inputs]
     activity = torch.cat(readings).float().cpu()
     channels = _channels(activity, top)
     sheet = _sheet(net, chosen, activity, channels, inputs)
     return Gallery(sheet, {"maps": activity}, recipe(net, "maps", inputs, "", {"layer": chosen.name, "top": top}, []))
-
-
-def _with_channels(net: Net, name: str) -> Layer:
-    layer = net.layer(name)
-    if len(layer.shape) != 1 and not layer.spatial:
-        raise LayerError(f"layer {layer.name!r} has shape {layer.shape}, no channels: name one of (c, h, w) or (c,)")
-    return layer
 
 
 def _channels(activity: Tensor, top: int | None) -> list[int]:

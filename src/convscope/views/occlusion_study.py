@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor
 
 from .. import baselines, registry
-from ..attribution.cam import last_spatial_layer
 from ..attribution.deconvnet import deconvnet
 from ..attribution.occlusion import BaselineOption, Memory, Patch, Stride, squares_over
 from ..batching import budget
@@ -27,11 +26,13 @@ from ..drawing.drawings import Gallery, as_picture
 from ..drawing.layout import Scale, Sheet, Tile, legend, number
 from ..errors import LayerError, NetworkError, ObjectiveError, RuleError
 from ..incremental.covering import Covered, Squares, report
-from ..net import OUTPUT, Layer, Net
+from ..layers import last_spatial_layer, spatial_layer
+from ..net import Net
 from ..objectives import Unit, as_objective, probabilities
 from ..registry import view
 from ..running import ObjectiveLike, footnote, predict, recipe
 from ..tapping import tap
+from ..tracing import OUTPUT, Layer
 
 _SIDE = 230
 _NAMED = 8
@@ -101,11 +102,9 @@ def _unit(net: Net, pixels: Tensor, unit: str | None) -> tuple[Layer, int]:
     if unit is not None and ":" in unit:
         _, term = as_objective(net, unit).terms[0]
         if not isinstance(term, Unit) or term.channel is None or not net.layer(term.layer).spatial:
-            raise LayerError(f"unit is layer:channel of a layer with places, or a layer, not {unit!r}")
+            raise LayerError(f"unit is layer:channel of a layer with spatial positions, or a layer, not {unit!r}")
         return net.layer(term.layer), term.channel
-    layer = last_spatial_layer(net) if unit is None else net.layer(unit)
-    if not layer.spatial:
-        raise LayerError(f"layer {layer.name!r} has shape {layer.shape}, without places: name one with shape (c, h, w)")
+    layer = spatial_layer(net, last_spatial_layer(net).name if unit is None else unit)
     activity = _read(net, pixels, layer)
     return layer, int(activity.sum((1, 2)).argmax())
 

@@ -20,10 +20,12 @@ from ..drawing.drawings import Gallery, as_picture
 from ..drawing.layout import Sheet, Tile, number
 from ..drawing.tiles import fitted
 from ..errors import LayerError, OptionError
-from ..net import Layer, Net
+from ..layers import spatial_layer
+from ..net import Net
 from ..registry import view
 from ..running import footnote, recipe
 from ..tapping import tap
+from ..tracing import Layer
 
 _SIDE, _PER_ROW = 150, 3
 _OUTSIDE = (225, 225, 225)
@@ -67,18 +69,6 @@ def project(
     )
     values = {"projections": projections, "units": torch.tensor(units)}
     return Gallery(sheet, values, recipe(net, "project", [shown], "", {"layer": chosen.name, "top": top}, []))
-
-
-def spatial_layer(net: Net, name: str) -> Layer:
-    """Find a layer with spatial positions, (c, h, w). Raises LayerError with some that have them."""
-    layer = net.layer(name)
-    if not layer.spatial:
-        others = [other.name for other in net.layers.values() if other.spatial and other.leaf]
-        raise LayerError(
-            f"layer {layer.name!r} has shape {layer.shape}, no spatial positions: name one of (c, h, w), "
-            f"such as {', '.join(others[:5])}"
-        )
-    return layer
 
 
 def _strongest(activity: Tensor, count: int, layer: Layer) -> list[Position]:

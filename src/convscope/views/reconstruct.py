@@ -19,15 +19,12 @@ from ..data.images import InputPicture
 from ..drawing.drawings import Gallery, as_picture
 from ..drawing.layout import Sheet, Tile
 from ..drawing.tiles import fitted, tile_side
-from ..errors import LayerError
-from ..net import Layer, Net
+from ..layers import default_convolutions, spatial_layer
+from ..net import Net
 from ..registry import view
 from ..running import footnote, recipe
+from ..tracing import Layer
 from .inputs import input_tile, same_size, stem
-from .project import spatial_layer
-
-_MOST = 5
-"""Convolutions that are shown without `layers`."""
 
 
 @view(
@@ -46,7 +43,7 @@ def reconstruct(
     The projection starts from the rectified activity, max(A, 0), as the paper's feature maps are. Raises LayerError
     for a layer without spatial positions.
     """
-    chosen = [spatial_layer(net, name) for name in layers] if layers else _some_convolutions(net)
+    chosen = [spatial_layer(net, name) for name in layers] if layers else default_convolutions(net)
     inputs = same_size(net, pictures)
     projections = [_projections(net, picture, chosen) for picture in track(inputs, "reconstructing")]
     rows = tuple(_row(picture, maps) for picture, maps in zip(inputs, projections, strict=True))
@@ -56,15 +53,6 @@ def reconstruct(
         {"projections": torch.stack(projections)},
         recipe(net, "reconstruct", inputs, "", options, []),
     )
-
-
-def _some_convolutions(net: Net) -> list[Layer]:
-    """Choose at most five convolutions, evenly spaced from the first to the last."""
-    convolutions = [layer for layer in net.layers.values() if layer.number is not None]
-    if not convolutions:
-        raise LayerError(f"{net.name} has no convolution: name layers, as layers=[...]")
-    count = min(_MOST, len(convolutions))
-    return [convolutions[round(i * (len(convolutions) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
 def _projections(net: Net, picture: InputPicture, layers: Sequence[Layer]) -> Tensor:
