@@ -13,12 +13,21 @@ from .errors import OutputError
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 FILM_ENDINGS = (".gif", ".webp", ".mp4")
 NUMBER_ENDINGS = (".npy", ".npz", ".safetensors")
+TABLE_ENDINGS = (".csv", ".json", ".md", ".txt", ".html", ".parquet")
 
 
 def check_ffmpeg() -> None:
     """Refuse films in .mp4 where nothing can write them. Raises OutputError."""
     if find_spec("imageio_ffmpeg") is None:
         raise OutputError("an .mp4 film needs ffmpeg: pip install 'convscope[video]'; .gif and .webp need nothing more")
+
+
+def check_pyarrow() -> None:
+    """Refuse tables in .parquet where nothing can write them. Raises OutputError."""
+    if find_spec("pyarrow") is None:
+        raise OutputError(
+            "a .parquet table needs pyarrow: pip install 'convscope[data]'; .csv and .json need nothing more"
+        )
 
 
 def check_folder(folder: Path) -> None:
