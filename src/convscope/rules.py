@@ -3,7 +3,7 @@
 A rule sees the gradient above a rectifier (what arrives) and below it (what plain backpropagation would pass on) and
 says what is passed on. Max pooling sends it to where each maximum was, or to the middle of each window whatever was
 there. Rules are correct or loud: when the backward pass begins, the whole autograd graph is checked,
-and a rectifier that was not rewritten, or an activation for which the rule has no meaning, is an error.
+and a rectifier that was not rewritten, or an activation for which the rule is not defined, is an error.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from .errors import RuleError
+from .operations import BY_NODE, Backward, names, nodes, nodes_of
 
 _INSTEAD = "Methods that follow the true gradient (gradient, saliency, grad_cam) and occlusion work"
 
@@ -47,9 +48,9 @@ def guided(below: Tensor, above: Tensor) -> Tensor:
 
 
 def redirected(below: Tensor, above: Tensor) -> Tensor:
-    """Let what would wake a dead unit through, for pictures that the true gradient does not reach at all.
+    """Pass the true gradient, or the rectified signal for pictures whose true gradient is zero everywhere.
 
-    So a picture from which every unit is silent can begin to move (lucid's redirected gradients).
+    An ascent can so leave a picture for which all units are inactive (lucid's redirected gradients).
     """
     reached = below.flatten(1).any(1).view(-1, *[1] * (below.ndim - 1))
     return torch.where(reached, below, above.clamp(min=0))
@@ -59,10 +60,10 @@ _skipped: ContextVar[bool] = ContextVar("normalisation is skipped", default=Fals
 
 
 def normalised(through: Tensor, value: Tensor) -> Tensor:
-    """Return `value`, which is `through` normalised by a module of one's own, so that rules can tell what it is.
+    """Mark `value` as `through` normalised by a module of one's own, and return it.
 
-    Both are of one shape. Inside a `relu_rule` that skips normalisation, what is sent back to `value` arrives at
-    `through` unchanged; elsewhere nothing is changed at all.
+    Both have the same shape. Inside a `relu_rule` with `skip_lrn=True` the gradient of `value` becomes that of
+    `through` unchanged; elsewhere nothing changes.
     """
     return _PassBack.apply(through, value) if _skipped.get() and value.requires_grad else value
 
@@ -70,64 +71,31 @@ def normalised(through: Tensor, value: Tensor) -> Tensor:
 _MARK = "convscope rule"
 _CENTRED = "convscope centre"
 
-# Poolings whose windows are known from their node, and maxima whose are not.
-_POOLINGS = ("MaxPool2DWithIndices", "MaxPool2D", "AdaptiveMaxPool2D")
-_MAXIMA = frozenset(("Amax", "Max", "Maximum"))
+# Max poolings whose windows are known from their node, and maxima without windows.
+_POOLINGS = nodes_of("max_pool2d", "adaptive_max_pool2d")
+_MAXIMA = nodes_of("amax", "max", "maximum")
 
-# What stands on the way down, by the name of its autograd node. What is on none of these lists is refused: it cannot be
-# known whether it rectifies.
-_SMOOTH = {
-    "Silu": "SiLU",
-    "Gelu": "GELU",
-    "LeakyRelu": "leaky ReLU",
-    "PreluKernel": "PReLU",
-    "RreluWithNoise": "RReLU",
-    "Elu": "ELU",
-    "Celu": "CELU",
-    "Hardswish": "hard swish",
-    "Mish": "Mish",
-    "Softplus": "softplus",
-}
-_UNDEFINED = _SMOOTH | {
-    "Maximum": "an element-wise maximum",
-    "Minimum": "an element-wise minimum",
-    "Where": "torch.where",
-    "MaskedFill": "masked_fill",
-    "Abs": "the absolute value",
-    "CopySlices": "an in-place operation on a view",
-}
-_LINEAR = frozenset(
-    """AccumulateGrad MaxPool2D Convolution Addmm Baddbmm Addbmm Mm Bmm Mv Linear NativeBatchNorm CudnnBatchNorm
-    MiopenBatchNorm MkldnnLinear MkldnnConvolution MaxPool2DWithIndices AdaptiveMaxPool2D MaxPool3DWithIndices
-    AvgPool2D AvgPool3D
-    AdaptiveAvgPool2D MkldnnAdaptiveAvgPool2D AvgPool1D Mean Sum Add Sub Rsub Div Neg Cat Stack View UnsafeView Reshape
-    ReshapeAlias Flatten Squeeze Unsqueeze T Transpose Permute Select Slice Index IndexSelect Gather Clone Copy ToCopy
-    ConstantPadNd ReflectionPad2D ReplicationPad2D Expand Repeat Split SplitWithSizes Unbind Narrow Alias Detach
-    AsStrided Unfold Im2Col Col2Im Roll Flip Diagonal PixelShuffle PixelUnshuffle UpsampleNearest2D UpsampleBilinear2D
-    UpsampleBicubic2D GridSampler2D NativeDropout FusedDropout _PassBack""".split()
-)
-_CURVED = frozenset(
-    """Mul Sigmoid Tanh Softmax LogSoftmax LogSigmoid Hardsigmoid Exp Log Log1P Pow Sqrt Rsqrt Reciprocal Square
-    NativeLayerNorm NativeGroupNorm Norm LinalgVectorNorm Var Std VarMean StdMean Logsumexp Amax Max
-    ScaledDotProductFlashAttentionForCpu ScaledDotProductFlashAttention ScaledDotProductEfficientAttention
-    ScaledDotProductFusedAttentionOverrideable Prod Cumsum Einsum Sin Cos""".split()
-)
-_COMPARISONS = frozenset("gt lt ge le greater less greater_equal less_equal sign sgn heaviside signbit".split())
+# What the table of operations does not hold is refused: it cannot be known whether it rectifies.
+_LINEAR = nodes(Backward.LINEAR) | {"_PassBack"}
+_CURVED = nodes(Backward.CURVED)
+_ACTIVATIONS = nodes(Backward.ACTIVATION)
+_UNDEFINED = _ACTIVATIONS | nodes(Backward.SELECTION)
+_COMPARISONS = names(Backward.COMPARISON)
 
 
 class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu_rule(deconvnet):`
-    """Rewrite the backward pass of every rectifier, and on request max pooling, that runs inside the `with` block.
+    """Rewrite the backward pass of every rectifier, and on request of max pooling, that runs inside the `with` block.
 
     Rectifiers are ReLU, ReLU6, clamp(min=0), hardtanh(0, b) and threshold(0, 0) in every spelling: module, function,
-    method or in place. `skip_lrn=True` also sends gradient past local response normalisation unchanged, as Zeiler and
-    Fergus do: past torch's own, and past what a module marks by `normalised`. `centre=True` sends the gradient of every
-    2-d max pooling to the middle place of its window instead of to its maximum: of an even number the one before the
-    half, at the border the nearest inside the picture. Run the forward and the backward pass inside the block: the
-    check is made when the backward pass begins. Nothing is left behind: a rule hangs on the autograd nodes of one
-    forward pass and goes with them.
+    method or in place. `skip_lrn=True` also passes gradient through local response normalisation unchanged, as Zeiler
+    and Fergus do: torch's own, and what a module marks by `normalised`. `centre=True` sends the gradient of every 2-d
+    max pooling to the middle of its window instead of to its maximum: of an even number the position before the half,
+    at the border the nearest inside the picture. Run the forward and the backward pass inside the block: the check is
+    made when the backward pass begins. Nothing is left behind: a rule hangs on the autograd nodes of one forward pass
+    and goes with them.
 
     After `torch.autograd.grad` inside the block, `report` says "57 of 57 rectifiers rewritten", `switches` counts the
-    max poolings on the way down that send gradient to their maximum, `centred` those that send it to the middle.
+    max poolings in the path that send gradient to their maximum, `centred` those that send it to the middle.
 
     Raises RuleError at the backward pass when a rectifier was not rewritten (scripted, compiled or checkpointed code),
     when the network uses an activation for which the rule is not defined, when it has no rectifier at all and yet is
@@ -141,7 +109,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
         self.centre = centre
         self.report = ""
         self.switches = self.centred = 0
-        self.compared = ""
+        self.comparison = ""
         self._outside: list[Token[bool]] = []
 
     def __enter__(self) -> Any:
@@ -156,7 +124,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").strip("_")
         if name in _COMPARISONS and any(isinstance(a, Tensor) and a.requires_grad for a in args):
-            self.compared = name
+            self.comparison = name
         if func in (torch.autograd.grad, Tensor.backward):
             self._check(args[0] if args else kwargs["outputs"])
         output = func(*args, **kwargs)
@@ -184,34 +152,40 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
         node.register_hook(hook)
 
     def _check(self, outputs: Any) -> None:
-        roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-        if self.compared and self.rule is not plain:
+        """Refuse a backward pass that would not follow the rule, and write the report."""
+        if self.comparison and self.rule is not plain:
             raise RuleError(
-                f"the network uses a comparison of activations ({self.compared}), maybe a rectifier of its own making: "
+                f"the network compares activations ({self.comparison}), which may be a rectifier written out by hand: "
                 f"{self._name} is for ReLU. {_INSTEAD}"
             )
+        roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         rewritten = total = 0
         curved = ""
         self.switches = self.centred = 0
         for node in graph_below([root.grad_fn for root in roots]):
             kind = kind_of(node)
-            self.switches += "MaxPool" in kind
-            self.centred += _CENTRED in _metadata(node)
-            if self.centre and ("MaxPool" in kind or kind in _MAXIMA):
-                raise RuleError(
-                    f"the network takes a maximum ({kind}) whose windows are not known (in one or three dimensions, "
-                    "with indices, fractional, by hand, or scripted): the signal cannot be sent to their middle. Keep "
-                    "the switches"
-                )
+            self._count_pooling(node, kind)
             if _rectifies(node):
                 total += 1
                 rewritten += _marked(node)
-            elif kind not in _LINEAR or _opaque(node):
-                self._refuse_unknown(node, kind)
+            elif kind not in _LINEAR or _foreign(node):
+                self._check_curved(node, kind)
                 curved = kind
-        if self.rule is plain:
-            self.report = self._pooling
-            return
+        rectifiers = "" if self.rule is plain else self._check_rectifiers(rewritten, total, curved)
+        self.report = "; ".join(filter(None, (rectifiers, self._pooling)))
+
+    def _count_pooling(self, node: Node, kind: str) -> None:
+        pools = "MaxPool" in kind
+        self.switches += pools
+        self.centred += _CENTRED in _metadata(node)
+        if self.centre and (pools or kind in _MAXIMA):
+            raise RuleError(
+                f"the network takes a maximum ({kind}) whose windows are not known (in one or three dimensions, "
+                "with indices, fractional, by hand, or scripted): the signal cannot be sent to their middle. Keep "
+                "the switches"
+            )
+
+    def _check_rectifiers(self, rewritten: int, total: int, curved: str) -> str:
         if total == 0 and curved:
             raise RuleError(
                 f"no ReLU lies between the objective and the picture ({curved} does): {self._name} would be the plain "
@@ -222,8 +196,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
                 f"only {rewritten} of {total} rectifiers could be rewritten by {self._name}: "
                 "the others run in scripted or compiled code. Use the plain eager module"
             )
-        rectifiers = f"{rewritten} of {total} rectifiers rewritten" if total else "no rectifier on the way down"
-        self.report = "; ".join(filter(None, (rectifiers, self._pooling)))
+        return f"{rewritten} of {total} rectifiers rewritten" if total else "no rectifier on the way down"
 
     @property
     def _pooling(self) -> str:
@@ -231,25 +204,24 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
             return ""
         if not self.centred:
             return "no max pooling on the way down, so switches make no difference"
-        return (
-            f"{self.centred} max pooling{'s send' if self.centred > 1 else ' sends'} the signal to the windows' middle"
-        )
+        verb = "poolings send" if self.centred > 1 else "pooling sends"
+        return f"{self.centred} max {verb} the signal to the windows' middle"
 
-    def _refuse_unknown(self, node: Node, kind: str) -> None:
-        if self.rule is plain and (kind in _SMOOTH or kind == "Mul"):
+    def _check_curved(self, node: Node, kind: str) -> None:
+        """Refuse a node that is not linear unless it is known not to rectify."""
+        if self.rule is plain and (kind in _ACTIVATIONS or kind == "Mul"):
             return
         if kind in _UNDEFINED:
             raise RuleError(
-                f"the network uses {_UNDEFINED[kind]}, where {self._name} is not defined: it is a rule for ReLU. "
+                f"the network uses {BY_NODE[kind].title}, where {self._name} is not defined: it is a rule for ReLU. "
                 f"{_INSTEAD}"
             )
         if kind == "Mul" and _multiplies_by_a_mask(node):
             raise RuleError(f"the network multiplies by a mask, where {self._name} is not defined. {_INSTEAD}")
-        if kind not in _CURVED or _opaque(node):
+        if kind not in _CURVED or _foreign(node):
             raise RuleError(
-                f"the network contains {kind} (compiled, scripted, checkpointed, custom, or not known here), of which "
-                f"it cannot be said whether it rectifies: {self._name} cannot be applied. Use plain eager modules. "
-                f"{_INSTEAD}"
+                f"the network contains {kind} (compiled, scripted, checkpointed, custom, or unknown to convscope), "
+                f"which may or may not rectify: {self._name} cannot be applied. Use plain eager modules. {_INSTEAD}"
             )
 
     @property
@@ -270,7 +242,7 @@ class _PassBack(Function):
 
 
 def _centred(pooled: Tensor) -> Tensor:
-    """Give the result of max pooling the gradient of picking the middle place of every window.
+    """Give the result of max pooling the gradient of picking the middle of every window.
 
     A pooling that cannot be replaced is returned as it is: the check of the backward pass refuses it.
     """
@@ -284,11 +256,10 @@ def _centred(pooled: Tensor) -> Tensor:
         if kind_of(node) == "AdaptiveMaxPool2D":
             middles = [(i * extent // count - (-(i + 1) * extent // count) - 1) // 2 for i in range(count)]
         else:
-            names = ("kernel_size", "stride", "padding", "dilation")
-            kernel, stride, padding, dilation = (_along(getattr(node, f"_saved_{name}"), axis) for name in names)
-            middles = [
-                _middle(i * (stride or kernel) - padding, kernel, dilation, extent) for i in range(count)
-            ]  # torch notes no stride where it is the kernel's size
+            options = ("kernel_size", "stride", "padding", "dilation")
+            kernel, stride, padding, dilation = (_along(getattr(node, f"_saved_{name}"), axis) for name in options)
+            # torch saves no stride where it is the kernel's size.
+            middles = [_middle(i * (stride or kernel) - padding, kernel, dilation, extent) for i in range(count)]
         picked = picked.index_select(dim, torch.tensor(middles, device=source.device))
     output = _PassBack.apply(picked, pooled.detach())
     _metadata(output.grad_fn)[_CENTRED] = True
@@ -301,13 +272,13 @@ def _along(values: tuple[int, ...], axis: int) -> int:
 
 
 def _middle(start: int, kernel: int, dilation: int, extent: int) -> int:
-    """Return the middle place of a window, or the nearest to it inside the picture."""
+    """Return the middle of a window, or the nearest position to it inside the picture."""
     first, last = -(start // dilation), (extent - 1 - start) // dilation
     return start + dilation * min(max((kernel - 1) // 2, first), last)
 
 
 def _multiplies_by_a_mask(node: Node) -> bool:
-    """Whether a product has a factor without gradient that differs from place to place: a mask, for all we know."""
+    """Whether a product has a factor without gradient that differs between positions, as a mask's does."""
     factors = zip(node.next_functions, ("_saved_self", "_saved_other"), strict=False)
     masks = [getattr(node, name, None) for (edge, _), name in factors if edge is None]
     return any(isinstance(m, Tensor) and (m.dtype == torch.bool or (m.ndim > 2 and m[0, 0].numel() > 1)) for m in masks)
@@ -323,29 +294,23 @@ def _marked(node: Node) -> bool:
 
 def graph_below(roots: list[Any]) -> Iterator[Node]:
     """Walk the autograd graph below some nodes, each node once."""
-    seen: set[Node] = set()
+    visited: set[Node] = set()
     stack = [root for root in roots if root is not None]
     while stack:
         node = stack.pop()
-        if node in seen:
+        if node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         yield node
         stack += [following for following, _ in node.next_functions if following is not None]
 
 
 def _rectifies(node: Node) -> bool:
     """Whether an autograd node is that of max(x, 0), possibly cut off above."""
-    kind = kind_of(node)
-    if isinstance(node, BackwardCFunction):
+    operation = BY_NODE.get(kind_of(node))
+    if operation is None or operation.backward is not Backward.RECTIFIER or isinstance(node, BackwardCFunction):
         return False
-    if kind == "Hardtanh":
-        return _saved_number(node, "min_val") == 0
-    if kind in ("ClampMin", "Clamp"):
-        return _saved_number(node, "min") == 0
-    if kind == "Threshold":
-        return _saved_number(node, "threshold") == 0
-    return kind == "Relu"
+    return not operation.floor or _saved_number(node, operation.floor) == 0
 
 
 def _saved_number(node: Node, name: str) -> float | None:
@@ -358,6 +323,6 @@ def kind_of(node: Node) -> str:
     return re.sub(r"Backwards?\d*$", "", node.name().rsplit("::", 1)[-1])
 
 
-def _opaque(node: Node) -> bool:
-    """Whether a node is somebody's own autograd function, whatever its name."""
+def _foreign(node: Node) -> bool:
+    """Whether a node is an autograd function that is not convscope's own, whatever its name."""
     return isinstance(node, BackwardCFunction) and getattr(type(node), "_forward_cls", None) is not _PassBack

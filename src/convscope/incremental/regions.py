@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..geometry import argument
+from ..operations import BY_NAME, Reach, names
 from .tape import Slot, Step
 
-Starts = np.ndarray
-"""Where regions begin and end along an axis, one number per position of the occluder."""
+Bounds = np.ndarray
+"""The first or last rows (or columns) of regions, one number per position of the occluder."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Taps:
     def reach(self) -> int:
         return (self.size - 1) * self.dilation
 
-    def reached(self, low: Starts, high: Starts, extent: int) -> tuple[Starts, Starts]:
+    def reached(self, low: Bounds, high: Bounds, extent: int) -> tuple[Bounds, Bounds]:
         """Return the outputs that inputs [low, high) reach, of `extent` outputs; empty where there are none."""
         first = -((self.reach - low - self.padding) // self.stride)
         last = (high - 1 + self.padding) // self.stride + 1
@@ -71,7 +71,7 @@ class Local:
     macs: float = 0.0
 
     @property
-    def placewise(self) -> bool:
+    def pointwise(self) -> bool:
         return all(taps.identity for taps in self.taps)
 
 
@@ -81,36 +81,42 @@ def local_form(step: Step, clean: Sequence[Tensor]) -> Local | None:
     # The first dimension is the picture's, the last two are rows and columns; between them may be any.
     if any(t.ndim < 3 or t.shape[0] != 1 or not t.numel() for t in (*ins, *outs)):
         return None
-    if step.name in PLACEWISE:
-        return _placewise(step, ins, outs)
+    if step.name in _POINTWISE:
+        return _pointwise(step, ins, outs)
     if step.name in _WINDOWS and len(ins) == len(outs) == 1:
-        flat = all(t.ndim == 4 for t in (*ins, *outs)) or step.name in _RESHAPES | _ANY_RANK
-        return _WINDOWS[step.name](step, ins[0], outs[0]) if flat else None
+        images = all(t.ndim == 4 for t in (*ins, *outs)) or step.name in _ANY_RANK
+        return _WINDOWS[step.name](step, ins[0], outs[0]) if images else None
     return None
 
 
-def _placewise(step: Step, ins: list[Tensor], outs: list[Tensor]) -> Local | None:
+def _pointwise(step: Step, ins: list[Tensor], outs: list[Tensor]) -> Local | None:
+    """Make the step's own call on parts, where it computes each position from that position alone."""
     grids = {tuple(t.shape[-2:]) for t in (*ins, *outs)}
-    per_channel = step.name in ("batch_norm", "prelu")
-    if (
-        len({t.ndim for t in ins}) > 1
-        or len(grids) > 1
-        or (not per_channel and any(_varies(t) for t in constants((step.args, step.kwargs))))
-        or (step.name in JOINS and constants((step.args, step.kwargs)))
-    ):
-        return None
-    if step.name in _ALONG_CHANNELS and not _between(_dim(step), ins[0]):
-        return None
-    if step.name == "batch_norm" and (
-        _given(step, 5, "training", False) or _given(step, 1, "running_mean", None) is None
-    ):
-        return None
-    if step.name in _DROPOUTS and _given(step, 2, "training", step.name == "dropout"):
-        return None
-    if step.name == "prelu" and any(isinstance(a, Slot) for a in step.args[1:]):
+    if len({t.ndim for t in ins}) > 1 or len(grids) > 1 or not (_broadcasts(step) and _is_local(step, ins[0])):
         return None
     where = {number: position for position, number in enumerate(step.inputs)}
     return Local(lambda parts: step.call(lambda i: parts[where[i]]))
+
+
+def _broadcasts(step: Step) -> bool:
+    """Whether the constants of a pointwise step fit parts of any size."""
+    fixed = constants((step.args, step.kwargs))
+    if step.name in _JOINS:
+        return not fixed
+    return step.name in _PER_CHANNEL or not any(n > 1 for constant in fixed for n in constant.shape[-2:])
+
+
+def _is_local(step: Step, x: Tensor) -> bool:
+    """Whether the options of a pointwise step let it compute each position alone, and the same each time."""
+    if step.name in _ALONG:
+        return _between(_dim(step), x)
+    if step.name == "batch_norm":
+        return not step.argument(5, "training", False) and step.argument(1, "running_mean", None) is not None
+    if step.name == "rrelu":
+        return not step.argument(3, "training", False)
+    if BY_NAME[step.name].reach is Reach.NOISE:
+        return not step.argument(2, "training", True)
+    return step.name != "prelu" or not any(isinstance(a, Slot) for a in step.args[1:])
 
 
 def _between(dim: Any, tensor: Tensor) -> bool:
@@ -118,13 +124,8 @@ def _between(dim: Any, tensor: Tensor) -> bool:
     return isinstance(dim, int) and 0 < dim % tensor.ndim < tensor.ndim - 2
 
 
-def _varies(constant: Tensor) -> bool:
-    """Whether a constant differs from place to place."""
-    return any(n > 1 for n in constant.shape[-2:])
-
-
 def _dim(step: Step) -> Any:
-    dim = _given(step, 2 if step.name in ("chunk", "split") else 1, "dim", 0)
+    dim = step.argument(2 if step.name in ("chunk", "split") else 1, "dim", 0)
     return dim[0] if isinstance(dim, (tuple, list)) and len(dim) == 1 else dim
 
 
@@ -139,10 +140,6 @@ def constants(value: Any) -> list[Tensor]:
     return []
 
 
-def _given(step: Step, position: int, name: str, default: Any) -> Any:
-    return argument(step.args, step.kwargs, position, name, default)
-
-
 def _pair(value: Any) -> tuple[int, int]:
     if isinstance(value, (tuple, list)):
         return (int(value[0]), int(value[0])) if len(value) == 1 else (int(value[0]), int(value[1]))
@@ -150,11 +147,11 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _convolution(step: Step, x: Tensor, out: Tensor) -> Local | None:
-    weight, bias = _given(step, 1, "weight", None), _given(step, 2, "bias", None)
+    weight, bias = step.argument(1, "weight", None), step.argument(2, "bias", None)
     if not isinstance(weight, Tensor) or isinstance(bias, Slot):
         return None
-    stride, dilation = _pair(_given(step, 3, "stride", 1)), _pair(_given(step, 5, "dilation", 1))
-    padding, groups = _given(step, 4, "padding", 0), int(_given(step, 6, "groups", 1))
+    stride, dilation = _pair(step.argument(3, "stride", 1)), _pair(step.argument(5, "dilation", 1))
+    padding, groups = step.argument(4, "padding", 0), int(step.argument(6, "groups", 1))
     kernel = _pair(weight.shape[2:])
     if isinstance(padding, str):
         total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
@@ -171,18 +168,18 @@ def _taps(kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> tuple[Ta
 
 
 def _max_pool(step: Step, x: Tensor, out: Tensor) -> Local | None:
-    kernel = _pair(_given(step, 1, "kernel_size", None))
-    stride = _pair(_given(step, 2, "stride", None) or kernel)
-    padding, dilation = _given(step, 3, "padding", 0), _pair(_given(step, 4, "dilation", 1))
+    kernel = _pair(step.argument(1, "kernel_size", None))
+    stride = _pair(step.argument(2, "stride", None) or kernel)
+    padding, dilation = step.argument(3, "padding", 0), _pair(step.argument(4, "dilation", 1))
     taps = _taps(kernel, stride, padding, dilation)
     return Local(lambda parts: F.max_pool2d(parts[0], kernel, stride, 0, dilation), taps, border=-torch.inf)
 
 
 def _avg_pool(step: Step, x: Tensor, out: Tensor) -> Local | None:
-    kernel = _pair(_given(step, 1, "kernel_size", None))
-    stride = _pair(_given(step, 2, "stride", None) or kernel)
-    padding, include = _pair(_given(step, 3, "padding", 0)), _given(step, 5, "count_include_pad", True)
-    scale = _share(x, out, kernel, stride, padding, include, _given(step, 6, "divisor_override", None))
+    kernel = _pair(step.argument(1, "kernel_size", None))
+    stride = _pair(step.argument(2, "stride", None) or kernel)
+    padding, include = _pair(step.argument(3, "padding", 0)), step.argument(5, "count_include_pad", True)
+    scale = _share(x, out, kernel, stride, padding, include, step.argument(6, "divisor_override", None))
     return Local(lambda parts: F.avg_pool2d(parts[0], kernel, stride), _taps(kernel, stride, padding), scale=scale)
 
 
@@ -213,11 +210,11 @@ def _adaptive_pool(step: Step, x: Tensor, out: Tensor) -> Local | None:
 
 
 def _pad(step: Step, x: Tensor, out: Tensor) -> Local | None:
-    pads = [int(p) for p in _given(step, 1, "pad", ())]
-    if _given(step, 2, "mode", "constant") != "constant":
+    pads = [int(p) for p in step.argument(1, "pad", ())]
+    if step.argument(2, "mode", "constant") != "constant":
         return None
     left, _, top, _, *channels = (*pads, *[0] * (4 - len(pads)))
-    value = float(_given(step, 3, "value", None) or 0)
+    value = float(step.argument(3, "value", None) or 0)
     if channels and value:
         return None
     taps = (Taps(padding=top), Taps(padding=left))
@@ -250,28 +247,17 @@ def _reshape(step: Step, x: Tensor, out: Tensor) -> Local | None:
 
 def _exchange(step: Step, x: Tensor, out: Tensor) -> Local | None:
     """Two dimensions exchanged, neither of them the picture's, rows or columns: a shuffle of channels."""
-    dims = _given(step, 1, "dim0", None), _given(step, 2, "dim1", None)
+    dims = step.argument(1, "dim0", None), step.argument(2, "dim1", None)
     if not all(_between(dim, x) for dim in dims):
         return None
     return Local(lambda parts: parts[0].transpose(dims[0] % x.ndim, dims[1] % x.ndim))
 
 
-JOINS = frozenset("cat concat concatenate".split())
-_ALONG_CHANNELS = frozenset("softmax log_softmax chunk split mean sum amax".split()) | JOINS
-_DROPOUTS = frozenset("dropout dropout2d feature_dropout alpha_dropout".split())
-PLACEWISE = (
-    _ALONG_CHANNELS
-    | _DROPOUTS
-    | frozenset(
-        """relu relu6 hardtanh clamp clamp_min clamp_max threshold silu gelu hardswish hardsigmoid sigmoid tanh
-    leaky_relu elu selu celu prelu mish softplus logsigmoid softsign hardshrink
-    add sub mul div true_divide iadd isub imul itruediv truediv radd rmul rsub rtruediv neg abs exp log sqrt rsqrt pow
-    square reciprocal maximum minimum where lerp addcmul sign gt lt ge le eq ne
-    to float double half bfloat16 type type_as contiguous clone detach local_response_norm batch_norm""".split()
-    )
-)
-_ANY_RANK = frozenset(("getitem", "transpose"))
-_RESHAPES = frozenset("view reshape flatten unflatten unsqueeze squeeze".split())
+_JOINS = names(Reach.JOIN)
+_ALONG = names(Reach.JOIN, Reach.ALONG, Reach.REDUCTION)
+_POINTWISE = _ALONG | names(Reach.POINTWISE, Reach.NOISE) | {"batch_norm"}
+_PER_CHANNEL = ("batch_norm", "prelu")
+_ANY_RANK = names(Reach.RESHAPE) | {"getitem", "transpose"}
 _WINDOWS: dict[str, Callable[[Step, Tensor, Tensor], Local | None]] = {
     "conv2d": _convolution,
     "max_pool2d": _max_pool,
@@ -281,5 +267,5 @@ _WINDOWS: dict[str, Callable[[Step, Tensor, Tensor], Local | None]] = {
     "pad": _pad,
     "getitem": _getitem,
     "transpose": _exchange,
-    **dict.fromkeys(_RESHAPES, _reshape),
+    **dict.fromkeys(names(Reach.RESHAPE), _reshape),
 }

@@ -83,7 +83,7 @@ class Sweep:
         """Keep of the clean pass what parts are laid into; of all else only the shape is needed."""
         kept = {0, *self.frontier}
         for step, form in self.steps:
-            if not form.placewise or len(step.inputs) > 1:
+            if not form.pointwise or len(step.inputs) > 1:
                 kept.update(step.inputs)
         self.clean = [t if i in kept else t.to("meta") for i, t in enumerate(self.clean)]
 
@@ -135,7 +135,7 @@ class Sweep:
         if self.share > _LEAST_GAIN:
             return False
         whole, count = self._whole_work(), self.axes[0].count * self.axes[1].count
-        windows = sum(not form.placewise for _, form in self.steps)
+        windows = sum(not form.pointwise for _, form in self.steps)
         calls = len(self.pairs) * len(self.steps) * CALL + count * windows * CALL / 4
         return sum(pair.work(self.works) for pair in self.pairs) + calls < whole
 
@@ -190,7 +190,7 @@ class Sweep:
             # A convolution's library puts what it reads and writes into an order of its own.
             twice = 2 if form.macs else 1
             most = max(
-                most, sum(alive.values()) + (0 if form.placewise else twice * read) + (twice - 1) * sum(outs.values())
+                most, sum(alive.values()) + (0 if form.pointwise else twice * read) + (twice - 1) * sum(outs.values())
             )
             alive = {i: size for i, size in alive.items() if self.last[i] > number}
         frontier = sum(self.clean[i].numel() * self.clean[i].element_size() for i in self.frontier)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..geometry import in_place, tensors
+from ..geometry import argument, in_place, tensors
 from ..net import Net
+from ..operations import Reach, names
 from ..tapping import tap
 
 
@@ -45,6 +46,10 @@ class Step:
     outputs: tuple[int, ...]
     mutates: bool
     several: bool
+
+    def argument(self, position: int, name: str, default: Any) -> Any:
+        """Return an argument of the call, by position or by name."""
+        return argument(self.args, self.kwargs, position, name, default)
 
     def call(self, values: Callable[[int], Tensor]) -> Any:
         """Make the call with other values in the slots."""
@@ -130,7 +135,7 @@ class _Recorder(TorchFunctionMode):
         outputs = [output] if isinstance(output, Tensor) else output
         if not _is_list_of_tensors(outputs):
             # Attributes that are no tensors (shape, device, ...) tell nothing of the values.
-            if name in _ABOUT or name == "get":
+            if name in _QUERIES:
                 return
             if output is None or any(True for _ in tensors(outputs)):
                 raise CannotFollow(f"it makes a call that is not understood ({name})")
@@ -175,18 +180,13 @@ class _Recorder(TorchFunctionMode):
         self.clean[self.slots[id(held)]] = old.view(held.shape)
 
 
-_ABOUT = frozenset(
-    """size dim ndimension numel nelement stride storage_offset is_floating_point is_complex is_contiguous element_size
-    get_device len data_ptr is_inference is_same_size is_signed is_conj is_neg format repr type""".split()
-)
-
-
-_CHOOSING = frozenset("nonzero argwhere masked_select unique unique_consecutive nms batched_nms".split())
+_QUERIES = names(Reach.QUERY) | {"type"}
+_CHOICES = names(Reach.CHOICE)
 
 
 def _sized_by_values(name: str, args: Any) -> bool:
     """Whether the size of a call's result depends on the numbers of its tensors, so that a picture has its own size."""
-    if name in _CHOOSING or (name == "where" and len(args) == 1):
+    if name in _CHOICES or (name == "where" and len(args) == 1):
         return True
     if name == "repeat_interleave":
         return any(isinstance(value, Tensor) for value in args[1:])

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .regions import JOINS, PLACEWISE, constants
+from ..operations import BY_NAME, Reach, names
+from .regions import constants
 from .tape import Slot, Step
 
 
@@ -44,13 +45,13 @@ def whole_form(step: Step, clean: Sequence[Tensor]) -> Whole:
 
 def _mapped(step: Step, ins: Sequence[Tensor], values: Sequence[Tensor]) -> Any:
     where = {number: position for position, number in enumerate(step.inputs)}
-    single = [value.unsqueeze(1) if _leads(clean) else value for clean, value in zip(ins, values, strict=True)]
+    pictures = [value.unsqueeze(1) if _leads(clean) else value for clean, value in zip(ins, values, strict=True)]
 
-    def one(*given: Tensor) -> Any:
-        return step.call(lambda i: given[where[i]])
+    def for_one_picture(*inputs: Tensor) -> Any:
+        return step.call(lambda i: inputs[where[i]])
 
-    found: Any = torch.vmap(one)(*single)
-    outs = found if step.several else [found]
+    result: Any = torch.vmap(for_one_picture)(*pictures)
+    outs = result if step.several else [result]
     outs = [out.squeeze(1) if out.ndim > 1 and out.shape[1] == 1 else out for out in outs]
     return outs if step.several else outs[0]
 
@@ -61,49 +62,41 @@ def _leads(clean: Tensor) -> bool:
 
 
 def _macs(step: Step, outs: Sequence[Tensor]) -> float:
-    weight = step.args[1] if len(step.args) > 1 else step.kwargs.get("weight")
+    weight = step.argument(1, "weight", None)
     if step.name in ("conv2d", "linear") and isinstance(weight, Tensor):
         return float(weight[0].numel() * outs[0].numel())
     return 0.0
 
 
 def _keeps_pictures_apart(step: Step, ins: Sequence[Tensor]) -> bool:
-    if step.name not in PLACEWISE | _BATCHED:
+    """Whether one call with a batch computes for each picture what a call of its own would."""
+    operation = BY_NAME.get(step.name)
+    if operation is None or not operation.batched:
         return False
-    dims = _dims(step)
-    if step.name in _NEEDS_DIM and not dims:
-        return False
-    # A constant of one picture, such as a class token, does not stand beside several.
-    if step.name in JOINS and constants((step.args, step.kwargs)):
-        return False
-    # Of two dimensions, those of the pictures would be the queries.
-    if step.name == "scaled_dot_product_attention" and ins[0].ndim < 3:
-        return False
-    if step.name == "flatten" and not ((len(step.args) > 1 and step.args[1]) or step.kwargs.get("start_dim")):
-        return False
-    if step.name == "linear" and any(isinstance(a, Slot) for a in step.args[1:]):
-        return False
-    if step.name == "batch_norm" and ((len(step.args) > 5 and step.args[5]) or step.kwargs.get("training")):
-        return False
+    if step.name in _ALONG:
+        dims = _dims(step)
+        # A constant of one picture, such as a class token, does not stand beside several.
+        beside = operation.reach is Reach.JOIN and bool(constants((step.args, step.kwargs)))
+        return bool(dims) and not beside and all(dim % ins[0].ndim != 0 for dim in dims)
+    if step.name == "scaled_dot_product_attention":
+        # Of two dimensions, those of the pictures would be the queries.
+        return ins[0].ndim >= 3
+    if step.name == "linear":
+        return not any(isinstance(a, Slot) for a in step.args[1:])
+    if step.name == "batch_norm":
+        return not step.argument(5, "training", False)
     if step.name == "getitem":
         index = step.args[1] if isinstance(step.args[1], tuple) else (step.args[1],)
         return index[0] == slice(None) and not any(isinstance(i, (Tensor, Slot, list)) for i in index)
-    return all(dim % ins[0].ndim != 0 for dim in dims)
+    return True
 
 
 def _dims(step: Step) -> list[int]:
-    position = 2 if step.name in ("chunk", "split") else 1
-    if step.name not in _NEEDS_DIM:
-        return []
-    found = step.args[position] if len(step.args) > position else step.kwargs.get("dim")
-    if isinstance(found, int) and not isinstance(found, bool):
-        return [found]
-    return [d for d in found if isinstance(d, int)] if isinstance(found, (tuple, list)) else []
+    dims = step.argument(2 if step.name in ("chunk", "split") else 1, "dim", None)
+    if isinstance(dims, int) and not isinstance(dims, bool):
+        return [dims]
+    return [d for d in dims if isinstance(d, int)] if isinstance(dims, (tuple, list)) else []
 
 
-_RESHAPES = frozenset("view reshape unflatten".split())
-_NEEDS_DIM = frozenset("softmax log_softmax chunk split mean sum amax".split()) | JOINS
-_BATCHED = frozenset(
-    """conv2d max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d pad interpolate linear flatten getitem
-    group_norm layer_norm conv_transpose2d pixel_shuffle scaled_dot_product_attention""".split()
-)
+_RESHAPES = names(Reach.RESHAPE)
+_ALONG = names(Reach.JOIN, Reach.ALONG, Reach.REDUCTION)
