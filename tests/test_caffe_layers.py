@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convscope import Net
+from convscope.dry_run import trace
 from convscope.errors import NetworkError
-from convscope.geometry import trace
 from convscope.rules import deconvnet, normalised, plain, relu_rule
 from convscope.zoo.caffe.definition import Spec
 from convscope.zoo.caffe.inputs import MOST_NUMBERS

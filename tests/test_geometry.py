@@ -17,7 +17,8 @@ from torchvision import models
 from torchvision.models import regnet
 
 from convscope import Net, load
-from convscope.geometry import Field, Seen, trace
+from convscope.dry_run import Execution, trace
+from convscope.geometry import Field
 from oracles.receptive_field import extent, positive, supports
 from test_laws import assert_same, state_of
 
@@ -43,7 +44,7 @@ def conv(kernel: Any = 3, stride: Any = 1, padding: Any = 1, **options: Any) -> 
     return nn.Conv2d(CHANNELS, CHANNELS, kernel, stride, padding, **options)
 
 
-def last(body: nn.Module, shape: Shape) -> Seen:
+def last(body: nn.Module, shape: Shape) -> Execution:
     return trace(body, shape)[-1]
 
 
@@ -480,7 +481,7 @@ def test_nothing_is_left_behind(objective: Callable[[Tensor], Any]) -> None:
     assert_same(before, state_of(body))
     assert attributes == [set(vars(part)) for part in body.modules()]
     assert torch.equal(torch_state, torch.get_rng_state()) and python_state == random.getstate()
-    assert not any(hasattr(tensor, "_convscope_track") for tensor in body.state_dict(keep_vars=True).values())
+    assert not any(hasattr(tensor, "_convscope_field") for tensor in body.state_dict(keep_vars=True).values())
 
 
 def test_nothing_is_left_behind_by_a_failure() -> None:

@@ -16,7 +16,9 @@ SOURCE = Path(convscope.__file__).parent
 
 # Each module may import from those before it only.
 ORDER = [
-    ["errors", "context", "outputs", "geometry", "rules", "registry", "ranks", "configuration"],
+    ["errors", "context", "operations", "calls", "geometry"],
+    ["propagation", "rules", "outputs", "registry", "ranks", "configuration"],
+    ["dry_run"],
     ["data"],
     ["drawing"],
     ["tracing"],

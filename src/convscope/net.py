@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from . import geometry
+from . import dry_run
 from .data import decoding, images
 from .errors import LayerError, NetworkError, PictureError, WeightsError, nearest
 from .tracing import OUTPUT, Layer, traced_layers
@@ -290,16 +290,16 @@ class Net(nn.Module):
     def _runs(self, height: int, width: int) -> bool:
         try:
             with frozen(self.body):
-                geometry.trace(self.body, (self.channels, height, width), self._called)
+                dry_run.trace(self.body, (self.channels, height, width), self._called)
         except Exception:  # whatever a model raises, it did not run
             return False
         return True
 
-    def _traced(self) -> list[geometry.Seen]:
+    def _traced(self) -> list[dry_run.Execution]:
         height, width = self.size
         try:
             with frozen(self.body):
-                return geometry.trace(self.body, (self.channels, height, width), self._called)
+                return dry_run.trace(self.body, (self.channels, height, width), self._called)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, AssertionError, ValueError, TypeError) as error:

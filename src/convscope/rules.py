@@ -19,6 +19,7 @@ from torch.autograd.function import BackwardCFunction, Function
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
+from .calls import name_of
 from .errors import RuleError
 from .operations import BY_NODE, Backward, names, nodes, nodes_of
 
@@ -122,7 +123,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "").strip("_")
+        name = name_of(func)
         if name in _COMPARISONS and any(isinstance(a, Tensor) and a.requires_grad for a in args):
             self.comparison = name
         if func in (torch.autograd.grad, Tensor.backward):

@@ -1,4 +1,4 @@
-"""Layers: every execution of every module in a network's forward pass, as the pass without data has traced it."""
+"""Layers: every execution of every module in a network's forward pass, as the dry run finds it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from . import geometry
+from .dry_run import Execution
+from .geometry import Field
 
 OUTPUT = ""
 """The name of the last layer, as `named_modules` names the root."""
@@ -37,14 +38,14 @@ class Layer:
     name: str
     kind: str
     shape: tuple[int, ...]
-    field: geometry.Field
+    field: Field
     parameters: int
     module: nn.Module = dataclasses.field(repr=False, compare=False)
     number: int | None = None
     leaf: bool = True
     channels_last: bool = False
     tokens: tuple[int, int] | None = None
-    lies: geometry.Field | None = None
+    lies: Field | None = None
     parts: int = 1
 
     @property
@@ -86,14 +87,14 @@ class Layer:
         return f"<Layer {self.name!r}: {self.kind}, {shape}>"
 
 
-def traced_layers(body: nn.Module, steps: Sequence[geometry.Seen]) -> dict[str, Layer]:
-    """Return every layer of a body by name, in the order in which they finish, from what a trace of it has seen."""
+def traced_layers(body: nn.Module, executions: Sequence[Execution]) -> dict[str, Layer]:
+    """Return every layer of a body by name, in the order in which they finish, from the executions of its modules."""
     modules = dict(body.named_modules())
-    calls = {step.module: step.call for step in steps}
+    calls = {step.module: step.call for step in executions}
     layers: dict[str, Layer] = {}
     convolutions = 0
-    patches: geometry.Seen | None = None
-    for step in steps:
+    patches: Execution | None = None
+    for step in executions:
         module = modules[step.module]
         if _PARAMETRIZATIONS in step.module.split("."):  # it computes a weight, not an activity
             continue
@@ -105,9 +106,7 @@ def traced_layers(body: nn.Module, steps: Sequence[geometry.Seen]) -> dict[str, 
     return layers
 
 
-def _layer(
-    name: str, step: geometry.Seen, module: nn.Module, patches: geometry.Seen | None, number: int | None
-) -> Layer:
+def _layer(name: str, step: Execution, module: nn.Module, patches: Execution | None, number: int | None) -> Layer:
     tokens = _tokens(step, patches)
     return Layer(
         name=name,
@@ -125,7 +124,7 @@ def _layer(
     )
 
 
-def _tokens(step: geometry.Seen, patches: geometry.Seen | None) -> tuple[int, int] | None:
+def _tokens(step: Execution, patches: Execution | None) -> tuple[int, int] | None:
     """Recognise (tokens, channels): one token per position of the last convolution, after a few that have none."""
     if len(step.shape) != 2 or patches is None or len(patches.shape) != 3:
         return None

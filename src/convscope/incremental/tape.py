@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..geometry import argument, in_place, tensors
+from ..calls import argument, in_place, name_of, tensors
 from ..net import Net
 from ..operations import Reach, names
 from ..tapping import tap
@@ -131,7 +131,7 @@ class _Recorder(TorchFunctionMode):
     def _record(
         self, func: Any, args: Any, kwargs: Any, tracked: list[Tensor], output: Any, changed: list[Tensor], before: Any
     ) -> None:
-        name = getattr(func, "__name__", "").strip("_")
+        name = name_of(func)
         outputs = [output] if isinstance(output, Tensor) else output
         if not _is_list_of_tensors(outputs):
             # Attributes that are no tensors (shape, device, ...) tell nothing of the values.
@@ -196,12 +196,7 @@ def _sized_by_values(name: str, args: Any) -> bool:
 
 
 def _may_mutate(func: Any, kwargs: Any, args: Any) -> bool:
-    return (
-        in_place(getattr(func, "__name__", ""))
-        or kwargs.get("inplace") is True
-        or "out" in kwargs
-        or any(a is True for a in args)
-    )
+    return in_place(func) or kwargs.get("inplace") is True or "out" in kwargs or any(a is True for a in args)
 
 
 def _is_list_of_tensors(outputs: Any) -> bool:

@@ -1,0 +1,35 @@
+"""Calls of torch functions, as a function mode sees them: names, arguments, and the tensors in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+
+def name_of(function: Any) -> str:
+    """Return a function's name as the table of operations has it: "add" for `__add__` and `add_`."""
+    return getattr(function, "__name__", "").strip("_")
+
+
+def argument(args: Any, kwargs: Any, position: int, name: str, default: Any) -> Any:
+    """Return an argument of a call, by position or by name."""
+    return args[position] if len(args) > position else kwargs.get(name, default)
+
+
+def in_place(function: Any) -> bool:
+    """Whether a function's name says that it changes its first argument: `add_`, `__iadd__`."""
+    name = getattr(function, "__name__", "")
+    return name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Yield every tensor in arguments or results, however nested."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors(item)
+    elif isinstance(value, dict):
+        yield from tensors(list(value.values()))

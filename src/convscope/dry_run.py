@@ -1,0 +1,199 @@
+"""The dry run: which layers a network has, and what each can see, from one run without data.
+
+A network is run once on tensors without data (torch's "meta" device) while a function mode follows how every call
+moves, strides and merges the two spatial axes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .calls import in_place, name_of, tensors
+from .geometry import Field
+from .propagation import Call, Input, TensorField, by_proportions, everything, extent_of, output_field
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One execution of one module: its kind, the shape of its output without the batch, and its receptive field.
+
+    `call` counts the executions of the same module from 1. `lies` is the field of one unit even where `field`, of
+    channels last, is that of the whole layer. `parts` says how many entries along the batch a picture has: more than
+    one for windows or heads.
+    """
+
+    module: str
+    call: int
+    kind: str
+    shape: tuple[int, ...]
+    field: Field
+    lies: Field
+    channels_last: bool = False
+    parts: int = 1
+
+
+_OF_EVERY_MODULE = vars(nn.Module()).keys()
+
+
+def trace(
+    body: nn.Module, shape: tuple[int, int, int], call: Callable[[Callable[..., Any], Tensor], Any] | None = None
+) -> list[Execution]:
+    """Run a module on a picture of `shape` (c, h, w) without data and return the executions of its modules in order.
+
+    `call(body, picture)` says how the module is called and what of its result is the output, which comes last; plainly
+    when not given. Falls back to a run on real zeros where the module cannot run without data.
+    """
+    call = call or (lambda module, x: module(x))
+    tensors = dict(body.named_parameters()) | dict(body.named_buffers())
+    first = next((value for value in tensors.values() if value.is_floating_point()), torch.zeros(()))
+    on_meta = {name: value.detach().to("meta") for name, value in tensors.items()}
+    picture = torch.zeros(1, *shape, dtype=first.dtype, device="meta")
+    try:
+        with _attributes_kept(body):
+            return _run(body, picture, lambda x: call(partial(_on_meta, body, on_meta), x))
+    except (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError):
+        if first.is_meta:
+            raise
+        return _run(body, torch.zeros(1, *shape, dtype=first.dtype, device=first.device), lambda x: call(body, x))
+
+
+@contextmanager
+def _attributes_kept(body: nn.Module) -> Generator[None]:
+    """Undo what a run writes to modules' own attributes, such as a detector's anchors, which would be without data."""
+    own = [(vars(module), _own_attributes(module)) for module in body.modules()]
+    inside = [(value, value.copy()) for _, kept in own for value in kept.values() if type(value) in (dict, list, set)]
+    try:
+        yield
+    finally:
+        for attributes, kept in own:
+            for name in attributes.keys() - kept.keys() - _OF_EVERY_MODULE:
+                del attributes[name]
+            attributes.update(kept)
+        for value, kept in inside:
+            value.clear()
+            (value.extend if isinstance(value, list) else value.update)(kept)
+
+
+def _own_attributes(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
+
+
+def _on_meta(body: nn.Module, tensors: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+    return torch.func.functional_call(body, tensors, args, kwargs)
+
+
+def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> list[Execution]:
+    executions = _Executions(picture)
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, _, output: executions.add(name, module, output)
+
+    # Scripted modules take no hooks: they are no layers. What the body itself returns may not be the output.
+    hooked = [(n, m) for n, m in body.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
+    handles = [module.register_forward_hook(hook(name)) for name, module in hooked]
+    try:
+        # Tensors of inference mode do not know what they are views of.
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _Fields():
+            warnings.simplefilter("ignore")
+            executions.add("", body, forward(picture))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return executions.list
+
+
+class _Executions:
+    """What modules return during one run on a picture, in order."""
+
+    def __init__(self, picture: Tensor) -> None:
+        self.list: list[Execution] = []
+        self.calls: dict[str, int] = {}
+        self.size = extent_of(picture)
+        _mark(picture, TensorField(Field(), (2, 3)))
+
+    def add(self, name: str, module: nn.Module, output: Any) -> None:
+        """Note the output of a module, if it is one tensor."""
+        self.calls[name] = self.calls.get(name, 0) + 1
+        if not isinstance(output, Tensor):
+            return
+        units = _field_of(output) or TensorField(Field().over(self.size), None)
+        if units.dims is None and output.ndim == 4:
+            units = by_proportions(output, self.size)
+        channels_last = units.dims is not None and units.dims != (output.ndim - 2, output.ndim - 1)
+        self.list.append(
+            Execution(
+                module=name,
+                call=self.calls[name],
+                kind=type(module).__name__,
+                shape=tuple(output.shape[1:]),
+                field=units.field.over(units.grid(output.shape)) if channels_last else units.field,
+                channels_last=channels_last,
+                lies=units.field,
+                parts=output.shape[0] if output.ndim else 1,
+            )
+        )
+
+
+def _mark(tensor: Tensor, field: TensorField) -> None:
+    tensor._convscope_field = field  # type: ignore[attr-defined]
+
+
+def _field_of(tensor: Tensor) -> TensorField | None:
+    return getattr(tensor, "_convscope_field", None)
+
+
+class _Fields(TorchFunctionMode):
+    """Carry a `TensorField` from the inputs of every call to its outputs."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        known = [(field, t) for t in tensors((args, kwargs)) if (field := _field_of(t)) is not None]
+        sources = [(field, t.shape) for field, t in known]
+        output = func(*args, **kwargs)
+        if not known:
+            return output
+        changed = _changed(func, args)
+        for out in tensors(output):
+            if changed is None:
+                _mark(out, output_field(name_of(func), sources, Call(known[0][1], out, args, kwargs)))
+            else:
+                _mark(out, everything(sources, out))
+        if changed is not None:
+            _mark(changed, _overwritten(name_of(func), sources, args, changed))
+        return output
+
+
+def _changed(func: Any, args: Any) -> Tensor | None:
+    """Return the tensor that is changed unseen: by assignment, or by an in-place call on a view of it."""
+    if getattr(func, "__name__", "") == "__setitem__":
+        return args[0] if args[0]._base is None else args[0]._base
+    return args[0]._base if in_place(func) and args and isinstance(args[0], Tensor) else None
+
+
+def _overwritten(name: str, sources: Sequence[Input], args: Any, changed: Tensor) -> TensorField:
+    """Return the field of a tensor of which a part has been written over."""
+    before = _field_of(changed)
+    picture = _field_of(args[1]) if (before is None or before.empty) and _pastes(name, args, changed) else None
+    if picture is None:
+        return everything(sources, changed)
+    last = (args[1].ndim - 2, args[1].ndim - 1)
+    if picture.dims != last:
+        return everything([(picture, args[1].shape)], changed)
+    return replace(picture, dims=(changed.ndim - 2, changed.ndim - 1))
+
+
+def _pastes(name: str, args: Any, onto: Tensor) -> bool:
+    """Whether a call copies a picture into the upper left corner of an empty one, as detectors pad theirs."""
+    if name != "copy" or onto.ndim < 2 or not onto.is_contiguous():
+        return False
+    corner = (args[0].storage_offset() - onto.storage_offset()) % max(onto.shape[-1] * onto.shape[-2], 1) == 0
+    return corner and args[0].ndim == args[1].ndim >= 2 and args[0].stride()[-2:] == onto.stride()[-2:]
