@@ -342,7 +342,7 @@ def test_check_prints_a_table_and_writes_the_figure(capsys: Capture) -> None:
     assert run(["check", DIGIT, "--net", "lenet5", "--methods", "gradient,occlusion", "--stages", "2"]) == 0
     text = capsys.readouterr().out
     for word in (
-        "Gradient",
+        "Vanilla gradient",
         "Occlusion",
         "randomisation",
         "SSIM",

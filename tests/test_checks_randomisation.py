@@ -243,7 +243,7 @@ def test_the_figure_has_a_row_per_map_and_holds_the_numbers(tmp_path: Path) -> N
     maps = [explain(net, pixels, name, 1) for name in ("gradient", "occlusion", "grad_cam")]
     figure = cascades(net, maps, stages=2)
     sheet = figure.sheet()
-    assert sheet.labels == ("Gradient", "Occlusion", "Grad-CAM") and len(sheet.columns) == 4
+    assert sheet.labels == ("Vanilla gradient", "Occlusion", "Grad-CAM") and len(sheet.columns) == 4
     assert figure.numbers()["gradient"].shape == (3, 3, SIZE, SIZE)
     assert figure.save(tmp_path / "x.png").is_file()
 

@@ -227,11 +227,13 @@ def test_mistakes_with_detectors() -> None:
     with pytest.raises(NetworkError, match=r"box_score reads a list of dicts .* not Tensor"):
         Net(nn.Conv2d(3, 2, 3), size=8, output=box_score((0, 0, 5, 9), 1))(torch.rand(1, 3, 8, 8))
     net, _ = asked(body)
-    with pytest.raises(ObjectiveError, match="gives one number per picture, not classes: ask for 'answer', or leave"):
+    with pytest.raises(
+        ObjectiveError, match="gives one number per picture, not classes: its objective is 'output', the default"
+    ):
         explain(net, picture(), "gradient", 3)
-    assert str(as_objective(net, "answer")) == "answer" and as_objective(
-        net, str(as_objective(net, "answer"))
-    ) == as_objective(net, "answer")
+    assert str(as_objective(net, "output")) == "output" and as_objective(
+        net, str(as_objective(net, "output"))
+    ) == as_objective(net, "output")
 
 
 CHOICES: dict[str, Callable[[Tensor], Tensor]] = {

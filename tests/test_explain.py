@@ -101,7 +101,7 @@ def test_a_projection_that_dies_is_said_not_shown_as_a_result() -> None:
         body[3].weight.fill_(-1)
     net = cs.Net(body, size=SIZE)
     drawing = cs.explain(net, pictures(1, channels=1, dtype=torch.float32), "deconvnet", 0)
-    assert not drawing.values.any() and "nothing reaches the picture" in drawing.note
+    assert not drawing.values.any() and "the signal does not reach the pixels" in drawing.note
     assert np.asarray(drawing.render()).std() > 0
 
 

@@ -123,21 +123,21 @@ def test_has_the_area_that_was_asked_for(area: float) -> None:
     assert found.shape == (2, 1, SIZE, SIZE) and found.min() >= 0 and found.max() <= 1
     shares = found.mean((1, 2, 3))
     assert (shares - area).abs().max() < 0.05
-    said = re.search(r"the part is ([\d.]+)(?: to ([\d.]+))? %", remarks[0])
-    assert said and float(said[1]) == pytest.approx(float(shares.min()) * 100, rel=0.01)
+    span = re.search(r"the region is ([\d.]+)(?: to ([\d.]+))? %", remarks[0])
+    assert span and float(span[1]) == pytest.approx(float(shares.min()) * 100, rel=0.01)
 
 
-def test_the_caption_says_what_the_part_scores() -> None:
+def test_the_caption_gives_the_score_of_the_region() -> None:
     net, pixels, objective = tiny("residual"), pictures(1), as_objective(tiny("residual"), INDEX)
     behind = baseline_pixels(net, pixels, "grey")
     whole, nothing = float(objective(net, pixels)), float(objective(net, behind))
-    for game, words in (("preserve", "with this part alone"), ("delete", "without this part")):
+    for game, words in (("preserve", "with this region alone"), ("delete", "without this region")):
         with listen() as remarks:
             mask = extremal(net, pixels, objective, baseline="grey", game=game)  # type: ignore[arg-type]
         one, other = (behind, pixels) if game == "preserve" else (pixels, behind)
         score = float(objective(net, torch.lerp(one, other, mask)))
         assert remarks[1] == (
-            f"score {score:.3g} {words}, {whole:.3g} for the whole picture, {nothing:.3g} for the fill alone"
+            f"score {score:.3g} {words}, {whole:.3g} for the whole picture, {nothing:.3g} for the baseline"
         )
 
 
@@ -166,7 +166,7 @@ def test_fills(baseline: str) -> None:
     with listen() as remarks:
         found = extremal(net, pixels, objective, baseline=baseline, seed=3)
     nothing = float(objective(net, baseline_pixels(net, pixels, baseline, seed=3)))
-    assert f"filled with {baseline}" in remarks[0] and remarks[1].endswith(f"{nothing:.3g} for the fill alone")
+    assert f"baseline {baseline}" in remarks[0] and remarks[1].endswith(f"{nothing:.3g} for the baseline")
     again, other = (extremal(net, pixels, objective, baseline=baseline, seed=seed) for seed in (3, 4))
     assert torch.equal(found, again) and torch.equal(found, other) == (baseline != "noise")
 
@@ -177,7 +177,7 @@ def test_a_fill_like_the_picture_leaves_nothing_to_find() -> None:
     with listen() as remarks:
         found = extremal(net, pixels, as_objective(net, INDEX), baseline="grey")
     assert not found[0].any() and found[1].any()
-    assert remarks[0] == "the score does not change when the picture fades a little: there is no mask to be found"
+    assert remarks[0] == "the score does not change with the mask: no region can be found"
 
 
 def test_a_question_that_does_not_depend_on_the_picture_is_refused() -> None:
@@ -206,7 +206,7 @@ def test_every_step_is_one_pass_forward_and_back() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"area": 0}, r"area is a share of the picture between 0 and 1, not 0: extremal\(..., area=0.1\)"),
+        ({"area": 0}, r"area is a fraction of the picture, between 0 and 1, not 0: extremal\(..., area=0.1\)"),
         ({"area": 1}, "not 1"),
         ({"area": 10}, "not 10"),
         ({"area": -0.1}, "not -0.1"),

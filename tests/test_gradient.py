@@ -296,7 +296,7 @@ def test_a_question_that_the_picture_does_not_change_is_said(method: Any) -> Non
     with listen() as remarks:
         found = method(net, pixels, as_objective(net, CLASS))
     assert not found.any() and found.isfinite().all()
-    assert any("zero everywhere" in remark or "nothing reaches the picture" in remark for remark in remarks)
+    assert any("zero everywhere" in remark or "the signal does not reach the pixels" in remark for remark in remarks)
 
 
 def test_bad_options_are_refused() -> None:
@@ -312,7 +312,7 @@ def test_bad_options_are_refused() -> None:
             smooth_grad(net, pixels, as_objective(net, CLASS), **options)
     with pytest.raises(OptionError, match="crops is 1 or 10"):
         saliency(net, pixels, as_objective(net, CLASS), crops=5)
-    with pytest.raises(OptionError, match="0:3@2,4 is another place in every crop"):
+    with pytest.raises(OptionError, match="0:3@2,4 is another part of the picture in every crop"):
         saliency(net, pixels, as_objective(net, "dog - 0:3@2,4"), crops=10)
     assert saliency(net, pixels, as_objective(net, "0:3@max"), crops=10).any()
 

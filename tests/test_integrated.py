@@ -181,7 +181,7 @@ def test_too_few_steps_are_said(steps: int, few: bool) -> None:
     net = Net(Square(), size=8)
     with listen() as remarks:
         integrated_gradients(net, pictures(1, side=8), as_objective(net, 0), steps=steps, rule="left", baseline="0")
-    assert any(remark.endswith("take more steps") for remark in remarks) == few
+    assert any(remark.endswith("use more steps") for remark in remarks) == few
 
 
 def test_nothing_to_see_is_said() -> None:

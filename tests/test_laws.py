@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from convscope import Net, Objective, as_objective
+from convscope.objectives import ObjectiveBatch
 from convscope.registry import METHODS, Entry, load_all
 from networks import SIZE, TINY, pictures, tiny, tiny_body
 
 load_all()
-QUESTION = 2
+OBJECTIVE = 2
 
 LINEAR = {name: entry for name, entry in METHODS.items() if entry.linear}
 
@@ -24,7 +25,7 @@ each_method = pytest.mark.parametrize("entry", METHODS.values(), ids=METHODS)
 each_network = pytest.mark.parametrize("kind", TINY)
 
 
-def run(entry: Entry, net: Net, pixels: Tensor, of: Any = QUESTION) -> Tensor:
+def run(entry: Entry, net: Net, pixels: Tensor, of: Any = OBJECTIVE) -> Tensor:
     return entry.function(net, pixels, of if isinstance(of, Objective) else as_objective(net, of))
 
 
@@ -78,6 +79,29 @@ def test_one_by_one_as_in_a_batch(entry: Entry, kind: str) -> None:
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
 
 
+def assert_as_one_by_one(entry: Entry, net: Net, objectives: list[Objective]) -> None:
+    pixels = pictures(len(objectives))
+    together = run(entry, net, pixels, ObjectiveBatch(tuple(objectives)))
+    alone = torch.cat([run(entry, net, pixels[i : i + 1], one) for i, one in enumerate(objectives)])
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
+
+
+@each_method
+@each_network
+def test_every_picture_of_a_batch_has_its_own_objective(entry: Entry, kind: str) -> None:
+    """The unit is above the layer that class activation maps take; a probability is not linear in that layer."""
+    net = tiny(kind)
+    unit = f"{list(net.layers)[-5]}:1@max"
+    kinds = (OBJECTIVE, unit, f"{unit} - 0.5*bee" if entry.name == "cam" else f"p({OBJECTIVE})", OBJECTIVE)
+    assert_as_one_by_one(entry, net, [as_objective(net, of) for of in kinds])
+
+
+@each_method
+def test_every_picture_of_a_batch_has_its_own_class(entry: Entry) -> None:
+    net = tiny("residual")
+    assert_as_one_by_one(entry, net, [as_objective(net, index) for index in (OBJECTIVE, 0, OBJECTIVE, 4)])
+
+
 @each_method
 @each_network
 def test_nothing_is_left_behind(entry: Entry, kind: str) -> None:
@@ -115,7 +139,7 @@ def test_nothing_is_left_behind_after_an_exception(entry: Entry, kind: str) -> N
     expected, before = run(entry, net, pixels), state_of(body)
     body.armed = True
     with pytest.raises(KeyError, match="of the user's own"):
-        run(entry, net, pixels, Objective(as_objective(net, QUESTION).terms))
+        run(entry, net, pixels, Objective(as_objective(net, OBJECTIVE).terms))
     assert_same(before, state_of(body))
     body.armed = False
     torch.testing.assert_close(run(entry, net, pixels), expected, rtol=0, atol=0)
@@ -158,7 +182,7 @@ def test_works_in_bfloat16(entry: Entry, kind: str) -> None:
 @each_linear_method
 @each_network
 def test_does_not_change_with_a_constant_added_to_all_scores(entry: Entry, kind: str) -> None:
-    """I13, I23: what is asked is how the score changes, not how high it is."""
+    """I13, I23: a map is about how the score changes, not how high it is."""
     body = tiny_body(kind)
     shifted = nn.Sequential(copy.deepcopy(body), Plus(3.0))
     pixels = pictures()
@@ -177,14 +201,14 @@ class Plus(nn.Module):
 
 @each_linear_method
 @each_network
-def test_doubles_with_the_question(entry: Entry, kind: str) -> None:
+def test_doubles_with_the_objective(entry: Entry, kind: str) -> None:
     net, pixels = tiny(kind), pictures()
-    doubled = run(entry, net, pixels, 2 * as_objective(net, QUESTION))
+    doubled = run(entry, net, pixels, 2 * as_objective(net, OBJECTIVE))
     torch.testing.assert_close(doubled, 2 * run(entry, net, pixels), rtol=1e-9, atol=1e-12)
 
 
 @each_method
-def test_does_not_answer_about_another_picture_of_the_batch(entry: Entry) -> None:
+def test_does_not_depend_on_the_other_pictures_of_the_batch(entry: Entry) -> None:
     net, pixels = tiny("residual"), pictures(3)
     changed = pixels.clone()
     changed[2] = 1 - changed[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,7 @@ from torchvision import models
 
 from convscope import Net, Objective, as_objective, load, tap
 from convscope.errors import LayerError, ObjectiveError
-from convscope.objectives import Output, Unit
+from convscope.objectives import ObjectiveBatch, Output, Unit
 from convscope.tracing import OUTPUT
 from networks import CLASSES, pictures, tiny
 
@@ -91,7 +92,7 @@ def refused(net: Net, of: Any, error: type[Exception] = ObjectiveError) -> str:
     ],
     ids=lambda one: None if callable(one) else str(one),
 )
-def test_questions_have_the_values_computed_by_hand(objective: Any, value: float | None) -> None:
+def test_objectives_have_the_values_computed_by_hand(objective: Any, value: float | None) -> None:
     net, batch = plain(), torch.cat([PIXELS, PIXELS.flip(3)])
     value = torch.tensor([2.625, 2.25, 3.0], dtype=torch.float64).logsumexp(0).item() if value is None else value
     score = as_objective(net, objective)(net, batch)
@@ -99,7 +100,7 @@ def test_questions_have_the_values_computed_by_hand(objective: Any, value: float
     assert score[0].item() == pytest.approx(value, abs=1e-12)
 
 
-def test_places_count_rows_first() -> None:
+def test_positions_count_rows_first() -> None:
     net = plain()
     assert as_objective(net, "conv:0@0,2")(net, PIXELS).item() == 0.5
     assert as_objective(net, "conv:0@1,0")(net, PIXELS).item() == 1.0
@@ -135,14 +136,14 @@ def test_the_gradient_of_a_maximum_goes_to_one_place_when_several_tie() -> None:
     assert gradient.sum().item() == -4.0
 
 
-def test_a_place_can_be_settled_later_for_channels_only() -> None:
+def test_a_position_can_be_set_later_for_channels_only() -> None:
     objective = as_objective(plain(), "0 + conv:1 + conv:0@mean + relu")
     assert str(objective.at((1, 2))) == "0 + conv:1@1,2 + conv:0@mean + relu"
     assert str(objective.at("max")) == "0 + conv:1@max + conv:0@mean + relu"
     assert objective.at(None) == objective
 
 
-def test_the_class_is_known_when_the_question_is_one_class() -> None:
+def test_the_class_is_known_when_the_objective_is_one_class() -> None:
     net = plain(("a", "b", "c"))
     assert [as_objective(net, of).class_index for of in (2, "b", "0", ":1")] == [2, 1, 0, 1]
     for of in ("a - b", "2*a", "conv:1", "conv", ":1@max", lambda y: y[:, 0]):
@@ -186,7 +187,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([1.
 
 
 @pytest.mark.parametrize("kind", NETS)
-def test_every_question_is_read_as_it_is_written(kind: str) -> None:
+def test_every_objective_is_read_as_it_is_written(kind: str) -> None:
     net = NETS[kind]
 
     @given(st.lists(st.tuples(numbers, _units(net)), min_size=1, max_size=4))
@@ -202,7 +203,7 @@ def test_every_question_is_read_as_it_is_written(kind: str) -> None:
 
 @given(st.text(max_size=30) | st.text("0123456789.:@*+- ,eabcmaxn#", max_size=20))
 @thorough
-def test_any_text_is_a_question_or_refused(text: str) -> None:
+def test_any_text_is_an_objective_or_refused(text: str) -> None:
     for net in (NETS["residual"], NETS["plain"]):
         try:
             objective = as_objective(net, text)
@@ -213,7 +214,7 @@ def test_any_text_is_a_question_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("names", [("3", "1", "0", "2"), ("10", "20", "30", "2"), ("1", "2", "3", "4")], ids=str)
-def test_written_questions_mean_the_same_class_when_names_are_numbers(names: tuple[str, ...]) -> None:
+def test_written_objectives_mean_the_same_class_when_names_are_numbers(names: tuple[str, ...]) -> None:
     net = named(*names)
     for index in range(len(names)):
         assert as_objective(net, str(as_objective(net, index))) == as_objective(net, index)
@@ -240,10 +241,10 @@ def test_unknown_classes_get_the_nearest_names() -> None:
     message = refused(tiny("sequential"), "tabby cta")
     assert "no class or layer 'tabby cta'" in message and "'tabby cat'" in message
     assert "'stem'" in refused(tiny("residual"), "stm") or "'stem'" in refused(tiny("residual"), "stemm")
-    assert "no class names" in refused(plain(), "dog") and "by index" in refused(plain(), "dog")
+    assert "no class names" in refused(plain(), "dog") and "give an index" in refused(plain(), "dog")
 
 
-def test_names_that_several_classes_have_are_asked_for_by_index() -> None:
+def test_names_that_several_classes_have_need_an_index() -> None:
     with torch.device("meta"):
         net = load("torchvision:alexnet", weights=None)
     names = models.get_model_weights("alexnet").DEFAULT.meta["categories"]
@@ -285,15 +286,15 @@ def test_indices_out_of_range(index: int | str, words: str) -> None:
     ("kind", "objective", "words"),
     [
         ("residual", "stem:6", "layer 'stem' has channels 0 to 5: there is no 6"),
-        ("residual", "stem:0@10,0", "10 rows and 10 columns for a picture of 20x20: there is no place 10,0"),
-        ("residual", "stem:0@0,10", "no place 0,10"),
+        ("residual", "stem:0@10,0", "10 rows and 10 columns for a picture of 20x20: there is no position 10,0"),
+        ("residual", "stem:0@0,10", "no position 0,10"),
         ("residual", "stem:0@1", "'features.8:42@6,6'"),
         ("residual", "stem:0@1,2,3", "a unit is layer:channel"),
         ("residual", "stem:-1", "a unit is layer:channel"),
         ("residual", "stem:a", "a unit is layer:channel"),
         ("residual", "stem@max", "a unit is layer:channel"),
         ("residual", "stem:0@min", "a unit is layer:channel"),
-        ("residual", "head.2:0@1,1", "has no places: ask for 'head.2:0'"),
+        ("residual", "head.2:0@1,1", "has no spatial positions: write 'head.2:0'"),
         ("residual", "", "the objective is empty"),
         ("residual", "   ", "the objective is empty"),
         ("residual", "0 - stemm:1@max - 3", "'stem'"),
@@ -327,7 +328,7 @@ class Tokens(nn.Module):
         return self.head(self.tokens(self.conv(x)).mean(2, keepdim=True))
 
 
-def test_layers_without_channels_are_asked_for_as_a_whole() -> None:
+def test_layers_without_channels_are_objectives_as_a_whole() -> None:
     net = Net(Tokens(), size=9)
     assert "shape (4, 25), without channels" in refused(net, "tokens:1")
     assert as_objective(net, "tokens")(net, pictures(2, side=9, dtype=torch.float32)).shape == (2,)
@@ -379,3 +380,119 @@ def test_functions_of_another_layer() -> None:
     net, batch = tiny("residual"), pictures(2)
     objective = Objective(((1.0, Output(lambda a: a.amax((1, 2, 3)), "stem")),))
     torch.testing.assert_close(objective(net, batch), tap(net, batch, ["stem"])["stem"].amax((1, 2, 3)))
+
+
+# Integers of other libraries
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        torch.tensor(3), torch.tensor([3]), torch.tensor([[3]], dtype=torch.uint8),
+        np.int64(3), np.uint8(3), np.array(3), np.array([3]), np.array([[3]], dtype=np.int16),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_class_indices_of_torch_and_numpy(of: Any) -> None:
+    assert as_objective(tiny("sequential"), of) == as_objective(tiny("sequential"), 3)
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (torch.tensor([1, 2]), r"shape (2,) is no class index: give one integer"),
+        (np.array([[1, 2]]), r"shape (1, 2) is no class index"),
+        (torch.tensor([]), r"shape (0,)"),
+        (torch.tensor(3.0), "3 is a floating point number: a class index is an integer"),
+        (np.float32(3.5), "3.5 is a floating point number"),
+        (2.0, "2 is a floating point number"),
+        (torch.tensor(5), "there is no class 5"),
+        (np.array([-1]), "there is no class -1"),
+        ([1, 2], "attribute(net, pixels, method, of=[...])"),
+        (None, "a NoneType is no objective"),
+    ],
+    ids=str,
+)
+def test_what_is_no_class_index(of: Any, words: str) -> None:
+    assert words in refused(tiny("sequential"), of)
+
+
+# One objective per picture
+
+UNITS = ("bee", "stem:1", "p(cat)", "stem:2@1,2 - 0.5*dog", "bee", "a:0@max", "p(cat)")
+
+
+def batch_of(net: Net, *objectives: Any) -> ObjectiveBatch:
+    return ObjectiveBatch(tuple(as_objective(net, of) for of in objectives))
+
+
+@pytest.mark.parametrize(
+    "objectives",
+    [
+        UNITS,
+        UNITS[::-1],
+        (3, 0, 0, 4),
+        (3, 3, 3),
+        ("bee",),
+        ("stem:1", "stem:1"),
+        (0, "relu#3:1"),
+        (1, "p(1)", ":1@max"),
+    ],
+    ids=str,
+)
+def test_every_picture_is_scored_by_its_own_objective(objectives: tuple[Any, ...]) -> None:
+    net, pixels = tiny("residual"), pictures(len(objectives)).requires_grad_()
+    batch = batch_of(net, *objectives)
+    alone = torch.cat([as_objective(net, of)(net, pixels[i : i + 1]) for i, of in enumerate(objectives)])
+    together = batch(net, pixels)
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
+    grads = [torch.autograd.grad(score.sum(), pixels)[0] for score in (together, alone)]
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-10, atol=1e-12)
+
+
+def test_equal_objectives_are_computed_once_for_all_their_pictures() -> None:
+    net, sizes = tiny("residual"), []
+
+    def margin(output: Tensor) -> Tensor:
+        sizes.append(len(output))
+        return output[:, 0] - output[:, 1]
+
+    batch_of(net, margin, 2, margin, margin)(net, pictures(4))
+    assert sizes == [3]
+
+
+def test_the_rows_of_a_pass_have_their_pictures_objectives() -> None:
+    net, pixels = tiny("residual"), pictures(4)
+    batch = batch_of(net, 0, "stem:1", 2, 0)
+    scores = batch(net, pixels)
+    for index in ([1, 1, 3, 0, 2, 1], slice(1, 3), slice(None, None, 2), [2]):
+        torch.testing.assert_close(batch.rows(index)(net, pixels[index]), scores[index])
+    assert batch.rows(1) == as_objective(net, "stem:1") and batch.rows(-1) == as_objective(net, 0)
+    plain = as_objective(net, 0)
+    assert plain.rows(1) is plain.rows([0, 0]) is plain.rows(slice(2)) is plain
+
+
+def test_a_pass_with_another_number_of_pictures_is_refused() -> None:
+    net = tiny("residual")
+    for objectives in ((0, 1), (0, "stem:1"), (0, 0)):
+        with pytest.raises(ObjectiveError, match=r"2 objectives for a pass of 3 pictures: .*objective.rows\(...\)"):
+            batch_of(net, *objectives)(net, pictures(3))
+    with pytest.raises(ObjectiveError, match="the list of objectives is empty"):
+        ObjectiveBatch(())
+
+
+def test_batches_of_objectives_are_written_added_and_multiplied() -> None:
+    net, pixels = tiny("residual"), pictures(3)
+    batch, plain = batch_of(net, "bee", "stem:1", 4), as_objective(net, "ant")
+    assert str(batch) == "1; stem:1; 4" and batch.title(net) == "bee; channel 1 of stem; dog"
+    assert batch.layers == (OUTPUT, "stem") and len(batch.terms) == 3
+    assert batch.at("max") == batch_of(net, "bee", "stem:1@max", 4)
+    assert (
+        batch.class_index is None and batch_of(net, 3, 3).class_index == 3 and batch_of(net, 3, 2).class_index is None
+    )
+    scores, ant = batch(net, pixels), plain(net, pixels)
+    for objective, expected in (
+        (2 * batch, 2 * scores), (batch * 0.5, scores / 2), (-batch, -scores), (batch + plain, scores + ant),
+        (plain + batch, scores + ant), (plain - 2 * batch, ant - 2 * scores), (batch - batch, 0 * scores),
+    ):  # fmt: skip
+        torch.testing.assert_close(objective(net, pixels), expected)

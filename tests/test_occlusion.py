@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convscope import Net, as_objective
-from convscope.attribution.occlusion import occlusion, spread, squares_over
+from convscope.attribution.occlusion import mean_over_squares, occlusion, squares_over
 from convscope.context import listen
 from convscope.errors import OptionError
 from networks import pictures, tiny
@@ -76,7 +76,7 @@ def test_fills(baseline: str, colour: tuple[float, ...]) -> None:
         found = occlusion(net, pixels, as_objective(net, INDEX), patch=6, stride=4, baseline=baseline)
     expected = occlusion_by_loops(score_of(net), pixels[0], patch=6, stride=4, colour=colour)
     torch.testing.assert_close(found[0, 0], expected, rtol=1e-9, atol=1e-12)
-    assert remarks[0] == f"patch 6 px, stride 4 px, 25 places, filled with {baseline}"
+    assert remarks[0] == f"patch 6 px, stride 4 px, 25 squares, baseline {baseline}"
 
 
 def test_a_grey_network_is_filled_with_its_one_colour() -> None:
@@ -171,7 +171,7 @@ def test_equals_loops_where_only_parts_are_recomputed(squeezenet: Net, patch: in
         covered = pixels.clone()
         covered[:, :, *squares.box(number)] = covering[:, :, *squares.box(number)]
         drops.append(score_of(net, first)(pixels)[0] - score_of(net, first)(covered)[0])
-    expected = spread(torch.stack(drops), squares)
+    expected = mean_over_squares(torch.stack(drops), squares)
     assert expected.abs().max() > 1e-3
     torch.testing.assert_close(found[0, 0], expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
 
@@ -183,7 +183,9 @@ def test_approximate_computes_less_and_states_its_error(squeezenet: Net, chelsea
     exact = occlusion(net, pixels, as_objective(net, 285), **options)
     with listen() as remarks:
         found = occlusion(net, pixels, as_objective(net, 285), approximate=True, **options)
-    stated = r"approximate: (\d+) of 729 squares computed.*off by ([\d.e-]+) in the mean, ([\d.e-]+) at most"
+    stated = (
+        r"approximate: (\d+) of 729 squares computed.*error on \d+ others: ([\d.e-]+) on average, ([\d.e-]+) at most"
+    )
     said = re.search(stated, " ".join(remarks))
     assert said is not None and int(said[1]) < 300
     spread_ = float(exact.max() - exact.min())
@@ -205,7 +207,7 @@ def test_approximate_is_exact_where_drops_are_linear_in_place() -> None:
     with listen() as remarks:
         found = occlusion(net, pixels, as_objective(net, INDEX), approximate=True, **options)
     torch.testing.assert_close(found, occlusion(net, pixels, as_objective(net, INDEX), **options), rtol=1e-9, atol=1e-9)
-    stated = re.search(r"off by ([^ ]+) in the mean", " ".join(remarks))
+    stated = re.search(r"error on [0-9]+ others: ([^ ]+) on average", " ".join(remarks))
     assert stated is not None and float(stated[1]) < 1e-12
 
 
@@ -216,7 +218,7 @@ def test_defaults_are_a_seventh_and_half_of_that(side: int, patch: int, stride: 
     net = Net(body, size=side)
     with listen() as remarks:
         occlusion(net, pictures(1, side=side), as_objective(net, INDEX))
-    assert re.match(f"patch {patch} px, stride {stride} px, .* places, filled with mean", remarks[0])
+    assert re.match(f"patch {patch} px, stride {stride} px, .* squares, baseline mean", remarks[0])
 
 
 @pytest.mark.parametrize(
@@ -246,4 +248,4 @@ def test_the_places_that_are_reported_are_those_that_cover_something() -> None:
     net = tiny("sequential")
     with listen() as remarks:
         occlusion(net, pictures(1), as_objective(net, INDEX), patch=3, stride=7)
-    assert remarks[0] == "patch 3 px, stride 7 px, 9 places, filled with mean"
+    assert remarks[0] == "patch 3 px, stride 7 px, 9 squares, baseline mean"

@@ -71,7 +71,7 @@ def test_the_deconvnet_of_a_class_dies_and_that_of_its_strongest_place_does_not(
     """The seed of a whole class map is negative at every unit of a squeeze layer; captum gives the same zeros."""
     whole = cs.explain(squeezenet, chelsea, "deconvnet", "Egyptian cat")
     position = cs.explain(squeezenet, chelsea, "deconvnet", "classifier.1:285")
-    assert not whole.values.any() and "nothing reaches the picture" in whole.note
+    assert not whole.values.any() and "the signal does not reach the pixels" in whole.note
     assert position.values.abs().max() > 0
 
 

@@ -247,7 +247,7 @@ def test_what_is_no_term_is_refused(net: Net, text: str, says: str) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("objective term", ["energy", "diversity"])
+@pytest.mark.parametrize("term", ["energy", "diversity"])
 def test_a_term_without_a_layer_is_corrected(net: Net, term: str) -> None:
     with pytest.raises(
         ObjectiveError, match=rf"{term}\(\) needs a layer: ask as {term}\(.+\), or of another"

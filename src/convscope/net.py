@@ -123,7 +123,7 @@ class Net(nn.Module):
         check_finite(body, self.name)
 
     @property
-    def answer(self) -> str:
+    def output_name(self) -> str:
         """What a function given as `output` says of itself, for captions; "" without one, or of a lambda."""
         name = str(getattr(self._pick, "__name__", self._pick)) if callable(self._pick) else ""
         return "" if name == "<lambda>" else name

@@ -1,28 +1,33 @@
-"""Objectives: the objective, one number per picture.
+"""Objectives: the score that a picture is explained by, one number per picture.
 
-    objective  = term { (" + " | " - ") term }
-    term      = [ number "*" ] ( "answer" | class | "p(" class ")" | layer ":" channel [ "@" place ] | layer | made )
-    class     = index | name, or a part of it that no other name has
+    objective = term { (" + " | " - ") term }
+    term      = [ number "*" ] ( "output" | class | "p(" class ")" | unit | layer | function )
+    class     = index | name, or a part of it that no other name contains
+    unit      = layer ":" channel [ "@" position ]
     layer     = dotted name | n, the nth convolution
-    place     = y "," x | "max" | "mean" | "centre"
-    made      = "energy(" layer ")" | "direction(" layer "," file.npy ")" | "diversity(" layer ")"
+    position  = row "," column | "max" | "mean" | "centre"
+    function  = "energy(" layer ")" | "direction(" layer "," file.npy ")" | "diversity(" layer ")"
               | "tv()" | "l1()" | "l2()" | "blur()"
 
-A class is its score before the softmax, p(class) its probability. "answer" is the output of a network that gives one
-number per picture. What stands under "made" is in `objective terms.py`; tv, l1,
-l2, blur and diversity judge pictures that are being made, and are refused where a picture is explained.
+A class is its logit, the score before the softmax; p(class) is its probability. "output" is the output of a network
+that gives one number per picture. The functions are in `terms.py`; tv, l1, l2, blur and diversity are regularisers for
+synthesis, and are refused where a given picture is explained.
 
-Without a place a channel means its strongest place in projections (Zeiler & Fergus isolate one activation) and its
+A channel without a position is its strongest position in projections (Zeiler & Fergus isolate one activation) and its
 mean elsewhere; `explain` says which in the caption.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from operator import index as as_index
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from .errors import ObjectiveError, nearest
@@ -32,14 +37,15 @@ from .tapping import tap
 from .terms import parse_term
 from .tracing import OUTPUT
 
-WHOLE_OUTPUT = "answer"
+WHOLE_OUTPUT = "output"
+"""Names the output of a network that gives one number per picture."""
 
 Position = tuple[int, int] | Literal["max", "mean", "centre"] | None
 
 
 @runtime_checkable
 class Term(Protocol):
-    """One kind of objective: a layer, and how its activity becomes one number per picture."""
+    """A part of an objective: a layer, and how its activity becomes one number per picture. Hashable."""
 
     @property
     def layer(self) -> str:
@@ -51,13 +57,13 @@ class Term(Protocol):
         ...
 
     def title(self, net: Net) -> str:
-        """Say in plain words what is asked for."""
+        """Return the words that stand for it in titles and captions."""
         ...
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A layer, a channel of it, or one place of that channel."""
+    """A layer, a channel of it, or one spatial position of that channel."""
 
     layer: str
     channel: int | None = None
@@ -76,7 +82,7 @@ class Unit:
             return channel[:, channel.shape[1] // 2, channel.shape[2] // 2]
         flat = channel.flatten(1)
         if self.position == "max":
-            # A maximum by index: the gradient goes to one place, also when several tie.
+            # A maximum by index: the gradient goes to one position, also when several tie.
             return flat.gather(1, flat.argmax(1, keepdim=True))[:, 0]
         return flat.mean(1)
 
@@ -89,9 +95,9 @@ class Unit:
         return f"{self.layer}:{self.channel}" + (f"@{position}" if position else "")
 
     def title(self, net: Net) -> str:
-        """Say in plain words what is asked for."""
+        """Return the words that stand for it in titles and captions."""
         if self.channel is None:
-            return f"layer {self.layer}" if self.layer else net.answer or "the answer"
+            return f"layer {self.layer}" if self.layer else net.output_name or "the output"
         if self.layer == OUTPUT and self.position is None:
             return net.class_name(self.channel)
         where = f" at row {self.position[0]}, column {self.position[1]}" if isinstance(self.position, tuple) else ""
@@ -103,7 +109,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Probability:
-    """The probability of a class, which also asks for all other classes to go down."""
+    """The softmax probability of a class; raising it also suppresses the other classes."""
 
     channel: int
     layer: str = OUTPUT
@@ -116,18 +122,19 @@ class Probability:
         return f"p({self.channel})"
 
     def title(self, net: Net) -> str:
-        """Say in plain words what is asked for."""
+        """Return the words that stand for it in titles and captions."""
         return f"probability of {net.class_name(self.channel)}"
 
 
 @dataclass(frozen=True)
 class Output:
-    """Any function of the network's output that gives one number per picture."""
+    """A function of a layer's activity, by default the network's output, that gives one number per picture."""
 
     function: Callable[[Tensor], Tensor]
     layer: str = OUTPUT
 
     def read(self, activity: Tensor) -> Tensor:
+        """Call the function. Raises ObjectiveError unless it gives one number per picture."""
         score: Any = self.function(activity)
         if not isinstance(score, Tensor) or score.shape != activity.shape[:1]:
             got = f"shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
@@ -140,7 +147,8 @@ class Output:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def title(self, net: Net) -> str:
-        return "a function of the answer" if str(self) == "<lambda>" else str(self).replace("_", " ")
+        """Return the words that stand for it in titles and captions."""
+        return "a function of the output" if str(self) == "<lambda>" else str(self).replace("_", " ")
 
 
 def probabilities(output: Tensor) -> Tensor:
@@ -153,13 +161,13 @@ def probabilities(output: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """A weighted sum of objectives; add, subtract and multiply objectives to make new ones."""
+    """A weighted sum of terms; add, subtract and multiply objectives to make new ones."""
 
     terms: tuple[tuple[float, Term], ...]
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers that must be read to answer."""
+        """The layers that must be read for the score."""
         return tuple(dict.fromkeys(term.layer for _, term in self.terms))
 
     def score(self, readings: dict[str, Tensor]) -> Tensor:
@@ -176,9 +184,17 @@ class Objective:
         return self.score(tap(net, pixels, self.layers))
 
     def at(self, position: Position) -> Objective:
-        """Settle the place of every channel that was asked for without one."""
-        terms = [(w, _settle(term, position)) for w, term in self.terms]
-        return Objective(tuple(terms))
+        """Set the position of every channel of a hidden layer that has none."""
+        return Objective(tuple((weight, _at(term, position)) for weight, term in self.terms))
+
+    def rows(self, index: int | slice | Sequence[int]) -> Objective:
+        """Return the objective of a pass over these pictures of the batch, repeated or in another order.
+
+        Ask for it wherever the pictures of a pass are not those of the batch, one for one. An index gives that
+        picture's own objective, which holds for any number of its copies. An Objective is the same for all pictures;
+        in an ObjectiveBatch they differ.
+        """
+        return self
 
     @property
     def class_index(self) -> int | None:
@@ -189,7 +205,7 @@ class Objective:
         return term.channel if term.position is None else None
 
     def title(self, net: Net) -> str:
-        """Say in plain words what is asked for."""
+        """Return the words that stand for it in titles and captions."""
         return _join(self.terms, lambda term: term.title(net))
 
     def __str__(self) -> str:
@@ -210,7 +226,105 @@ class Objective:
         return self + -other
 
 
-def _settle(term: Term, position: Position) -> Term:
+@dataclass(frozen=True)
+class ObjectiveBatch(Objective):
+    """One objective per picture of a batch, in the order of the pictures; `terms` holds those of all.
+
+    Passes over other pictures than those of the batch need the objective's `rows`. Raises ObjectiveError for a pass
+    with another number of pictures.
+    """
+
+    terms: tuple[tuple[float, Term], ...] = field(init=False, repr=False, compare=False)
+    objectives: tuple[Objective, ...]
+
+    def __post_init__(self) -> None:
+        if not self.objectives:
+            raise ObjectiveError("the list of objectives is empty: give one per picture of the batch")
+        terms = tuple(term for objective in self._groups for term in objective.terms)
+        object.__setattr__(self, "terms", terms)
+
+    @cached_property
+    def _groups(self) -> dict[Objective, list[int]]:
+        """The pictures of each distinct objective."""
+        groups: dict[Objective, list[int]] = {}
+        for row, objective in enumerate(self.objectives):
+            groups.setdefault(objective, []).append(row)
+        return groups
+
+    @cached_property
+    def _classes(self) -> list[int] | None:
+        """The class of every picture, when all objectives are one class and nothing else."""
+        classes = [objective.class_index for objective in self.objectives]
+        return None if None in classes else [index for index in classes if index is not None]
+
+    def score(self, readings: dict[str, Tensor]) -> Tensor:
+        """Return every picture's score by its own objective, shape (n,); equal objectives are computed together."""
+        first = readings[self.layers[0]]
+        if len(first) != len(self.objectives):
+            raise ObjectiveError(
+                f"{len(self.objectives)} objectives for a pass of {len(first)} pictures: give one per picture; "
+                "a method that runs other pictures than those of the batch takes objective.rows(...)"
+            )
+        if len(self._groups) == 1:
+            return self.objectives[0].score(readings)
+        if self._classes is not None and first.ndim == 2:
+            index = torch.tensor(self._classes, device=first.device)
+            return first.gather(1, index[:, None])[:, 0]
+        return self._score_by_group(readings)
+
+    def _score_by_group(self, readings: dict[str, Tensor]) -> Tensor:
+        order = torch.tensor([row for rows in self._groups.values() for row in rows])
+        sizes = [len(rows) for rows in self._groups.values()]
+        # Sorted and split rather than indexed by group: the gradient is put together once, not once per group.
+        pieces = {name: _take(readings[name], order).split(sizes) for name in self.layers}
+        scores = [
+            objective.score({name: pieces[name][number] for name in objective.layers})
+            for number, objective in enumerate(self._groups)
+        ]
+        return _take(torch.cat(scores), order.argsort())
+
+    def at(self, position: Position) -> ObjectiveBatch:
+        """Set the position of every channel of a hidden layer that has none."""
+        return ObjectiveBatch(tuple(objective.at(position) for objective in self.objectives))
+
+    def rows(self, index: int | slice | Sequence[int]) -> Objective:
+        """Return the objective of a pass over these pictures of the batch; of one picture, its own objective."""
+        if isinstance(index, slice):
+            return ObjectiveBatch(self.objectives[index])
+        if isinstance(index, Sequence):
+            return ObjectiveBatch(tuple(self.objectives[row] for row in index))
+        return self.objectives[index]
+
+    @property
+    def class_index(self) -> int | None:
+        """The class, when it is the same for every picture and nothing else."""
+        return self._classes[0] if self._classes and len(self._groups) == 1 else None
+
+    def title(self, net: Net) -> str:
+        """Return the titles of all objectives, picture by picture."""
+        return "; ".join(objective.title(net) for objective in self.objectives)
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.objectives))
+
+    def __add__(self, other: Objective) -> ObjectiveBatch:
+        count = range(len(self.objectives))
+        return ObjectiveBatch(tuple(self.rows(row) + other.rows(row) for row in count))
+
+    __radd__ = __add__
+
+    def __mul__(self, factor: float) -> ObjectiveBatch:
+        return ObjectiveBatch(tuple(objective * factor for objective in self.objectives))
+
+    __rmul__ = __mul__
+
+
+def _take(values: Tensor, order: Tensor) -> Tensor:
+    """Reorder along the first axis, without a copy where the order is that already."""
+    return values if bool((order.diff() > 0).all()) else values.index_select(0, order.to(values.device))
+
+
+def _at(term: Term, position: Position) -> Term:
     if isinstance(term, Unit) and term.layer != OUTPUT and term.channel is not None and term.position is None:
         return replace(term, position=position)
     return term
@@ -225,22 +339,49 @@ def _join(terms: tuple[tuple[float, Term], ...], write: Callable[[Any], str]) ->
     return text
 
 
-def as_objective(net: Net, of: str | int | Objective | Callable[[Tensor], Tensor]) -> Objective:
+ClassIndex = int | np.integer[Any] | np.ndarray[Any, Any] | Tensor
+"""An integer, or a tensor or array that holds one."""
+
+
+def as_objective(net: Net, of: str | ClassIndex | Objective | Callable[[Tensor], Tensor]) -> Objective:
     """Turn an objective in any form into an Objective.
 
-    `of` is a class index, a class name (or a part of one, in any case), "p(class)" for its probability,
-    "layer:channel", "layer:channel@y,x", a layer, sums and multiples of those ("tabby - 0.5*lynx"), a function of the
-    network's output, or an Objective.
+    `of` is a class index (an integer of Python, numpy or torch, also in a tensor or array of one element), a class name
+    (or a part of one, in any case), "p(class)" for its probability, "layer:channel", "layer:channel@row,column", a
+    layer, sums and multiples of those ("tabby - 0.5*lynx"), a function of the network's output, or an Objective.
 
     Raises ObjectiveError when it cannot be resolved, with the nearest classes, or the ranges that exist.
     """
     if isinstance(of, Objective):
         return of
-    if isinstance(of, int):
-        return Objective(((1.0, _class_index(net, of)),))
+    index = _as_index(of)
+    if index is not None:
+        return Objective(((1.0, _class_index(net, index)),))
     if callable(of):
         return Objective(((1.0, Output(of)),))
-    text = str(of).strip()
+    if not isinstance(of, str):
+        raise ObjectiveError(
+            f"a {type(of).__name__} is no objective: give a class index or name, 'layer:channel', or a function of the "
+            "output; a list of objectives is for a batch, attribute(net, pixels, method, of=[...])"
+        )
+    return _read(net, of.strip())
+
+
+def _as_index(of: Any) -> int | None:
+    """Return a class index given as any kind of integer, None for what is no number. Raises ObjectiveError."""
+    if isinstance(of, (Tensor, np.ndarray)):
+        count = of.numel() if isinstance(of, Tensor) else of.size
+        if count != 1:
+            raise ObjectiveError(
+                f"an array of shape {tuple(of.shape)} is no class index: give one integer, as int(labels[0])"
+            )
+        of = of.reshape(-1)[0].item()
+    if isinstance(of, (float, np.floating)):
+        raise ObjectiveError(f"{of:g} is a floating point number: a class index is an integer, as int(...) gives")
+    return as_index(of) if hasattr(type(of), "__index__") else None
+
+
+def _read(net: Net, text: str) -> Objective:
     if not text:
         raise ObjectiveError("the objective is empty: give a class, or layer:channel")
     whole = _exact_class(net, text)
@@ -248,7 +389,7 @@ def as_objective(net: Net, of: str | int | Objective | Callable[[Tensor], Tensor
         return Objective(((1.0, whole),))
     pieces = re.split(r"\s+([+-])\s+", text)
     signs = [1.0] + [1.0 if sign == "+" else -1.0 for sign in pieces[1::2]]
-    terms = []
+    terms: list[tuple[float, Term]] = []
     for sign, piece in zip(signs, pieces[::2], strict=True):
         weight, term = _term(net, piece.strip())
         terms.append((sign * weight, term))
@@ -263,9 +404,9 @@ def _term(net: Net, text: str) -> tuple[float, Term]:
 
 
 def _unit(net: Net, text: str) -> Term:
-    found = _exact_class(net, text)
-    if found is not None:
-        return found
+    whole = _exact_class(net, text)
+    if whole is not None:
+        return whole
     if text == WHOLE_OUTPUT and not net.output.shape:
         return Unit(OUTPUT)
     match = re.fullmatch(r"(\w+)\((.*)\)", text)
@@ -290,7 +431,7 @@ def _unit(net: Net, text: str) -> Term:
 def _probability(net: Net, text: str) -> Probability:
     unit = _unit(net, text)
     if not isinstance(unit, Unit) or unit.layer != OUTPUT or unit.channel is None or len(net.output.shape) != 1:
-        raise ObjectiveError(f"p({text}) is not the probability of a class: ask as p(281) or p(tabby)")
+        raise ObjectiveError(f"p({text}) is not the probability of a class: write p(281) or p(tabby)")
     return Probability(unit.channel)
 
 
@@ -298,7 +439,7 @@ def _class_index(net: Net, index: int) -> Unit:
     shape = net.output.shape
     if not shape:
         raise ObjectiveError(
-            f"{net.name} gives one number per picture, not classes: ask for {WHOLE_OUTPUT!r}, or give none"
+            f"{net.name} gives one number per picture, not classes: its objective is {WHOLE_OUTPUT!r}, the default"
         )
     count = shape[0]
     if not 0 <= index < count:
@@ -316,7 +457,7 @@ def _exact_class(net: Net, text: str) -> Unit | None:
         raise ObjectiveError(f"{net.name} has {len(net.classes)} class names for {count} outputs: give one name each")
     if len(same) > 1:
         raise ObjectiveError(
-            f"{net.name} has {len(same)} classes named {text!r}: ask by index, {' or '.join(map(str, same))}"
+            f"{net.name} has {len(same)} classes named {text!r}: give an index, {' or '.join(map(str, same))}"
         )
     return Unit(OUTPUT, same[0]) if same else None
 
@@ -324,15 +465,15 @@ def _exact_class(net: Net, text: str) -> Unit | None:
 def _class_part(net: Net, text: str) -> Unit:
     if not net.classes:
         raise ObjectiveError(
-            f"{net.name} has no class names: ask by index, or name a layer ({nearest(text, net.layers)})"
+            f"{net.name} has no class names: give an index, or name a layer ({nearest(text, net.layers)})"
         )
-    found = [i for i, name in enumerate(net.classes) if text.lower() in name.lower()]
-    if len(found) == 1:
-        return Unit(OUTPUT, found[0])
-    if found:
-        some = ", ".join(f"{i} {net.classes[i]}" for i in found[:6]) + (", ..." if len(found) > 6 else "")
+    classes = [i for i, name in enumerate(net.classes) if text.lower() in name.lower()]
+    if len(classes) == 1:
+        return Unit(OUTPUT, classes[0])
+    if classes:
+        some = ", ".join(f"{i} {net.classes[i]}" for i in classes[:6]) + (", ..." if len(classes) > 6 else "")
         raise ObjectiveError(
-            f"{text!r} is part of {len(found)} class names of {net.name}: {some}. Ask for one, by name or index"
+            f"{text!r} is part of {len(classes)} class names of {net.name}: {some}. Give one, by name or index"
         )
     raise ObjectiveError(
         f"{net.name} has no class or layer {text!r}; nearest: {nearest(text, (*net.classes, *net.layers))}"
@@ -346,12 +487,12 @@ def _channel(net: Net, name: str, channel: int, position: str | None) -> Unit:
     if position is None or position in ("max", "mean", "centre"):
         return Unit(layer.name, channel, position)
     if not layer.spatial:
-        raise ObjectiveError(f"layer {layer.name!r} has no places: ask for '{layer.name}:{channel}'")
+        raise ObjectiveError(f"layer {layer.name!r} has no spatial positions: write '{layer.name}:{channel}'")
     y, x = (int(number) for number in position.split(","))
     height, width = layer.grid
     if y >= height or x >= width:
         raise ObjectiveError(
             f"layer {layer.name!r} has {height} rows and {width} columns for a picture of {net.size[0]}x{net.size[1]}: "
-            f"there is no place {y},{x}"
+            f"there is no position {y},{x}"
         )
     return Unit(layer.name, channel, (y, x))

@@ -164,7 +164,7 @@ def recipe(
     """Write down how a drawing is made."""
     return Recipe(
         method=method,
-        network=net.name + (f", {net.answer}" if net.answer else "") + (f" ({net.note})" if net.note else ""),
+        network=net.name + (f", {net.output_name}" if net.output_name else "") + (f" ({net.note})" if net.note else ""),
         weights=net.digest,
         pictures=tuple(f"{view.name or 'array'} {view.digest}" for view in views),
         objective=objective,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from ..objectives import Objective
 from ..registry import method
 from ..tapping import tap
 from ..tracing import Layer
-from .cam_layers import Align, Held, Layers, held
+from .cam_layers import Align, Held, Layers, held, with_unread_alone
 from .channel_weights import Batch, weighed_by_channel
 
 
@@ -55,10 +56,11 @@ def ablation_cam(
     with torch.inference_mode():
 
         def weigh(position: int, one: Held) -> Tensor:
-            return _drops(net, pixels[position : position + 1], objective, one.layer, batch)
+            return _drops(net, pixels[position : position + 1], objective.rows(position), one.layer, batch)
 
-        result = weighed_by_channel(net, pixels, found, align, weigh)
-    return result.clone()
+        maps = weighed_by_channel(net, pixels, found, align, weigh)
+    again = partial(ablation_cam, net, layer=layer, align=align, batch=batch)
+    return with_unread_alone(maps.clone(), found, lambda row: again(pixels[row : row + 1], objective.rows(row)))
 
 
 def _drops(net: Net, picture: Tensor, objective: Objective, layer: Layer, batch: int) -> Tensor:

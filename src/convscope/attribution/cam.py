@@ -34,18 +34,32 @@ from ..objectives import Objective
 from ..registry import method
 from ..rules import graph_below, kind_of
 from ..tracing import Layer
-from .cam_layers import Align, Layers, held, laid, scored
+from .cam_layers import Align, Held, Layers, held, laid, scored, with_unread_alone
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """From activity and gradient, both (n, c, h, w), to a map (n, 1, h, w)."""
 
 
 def _weighed(
-    net: Net, pixels: Tensor, objective: Objective, layer: list[str] | str | None, align: str, weigh: Weigh
+    net: Net,
+    pixels: Tensor,
+    objective: Objective,
+    layer: list[str] | str | None,
+    align: str,
+    weigh: Weigh,
+    *,
+    rectify: bool = True,
 ) -> Tensor:
-    """Weigh the places of layers, keep what speaks for the objective, and lay it over the picture."""
+    """Weigh the activity of layers, rectify the sum, and lay it over the picture."""
     found = held(net, pixels, objective, layer)
-    return laid([(one.layer, weigh(one.activity, one.gradient).clamp(min=0)) for one in found], pixels, align)
+    weighed = [(one.layer, weigh(one.activity, one.gradient)) for one in found]
+    maps = laid([(one, map_.clamp(min=0) if rectify else map_) for one, map_ in weighed], pixels, align)
+
+    def alone(row: int) -> Tensor:
+        own = objective.rows(row)
+        return _weighed(net, pixels[row : row + 1], own, layer, align, weigh, rectify=rectify)
+
+    return with_unread_alone(maps, found, alone)
 
 
 @method("Grad-CAM", paper="Selvaraju et al. 2017, arXiv:1610.02391, sec. 3", signed=False)
@@ -100,8 +114,11 @@ def hires_cam(
     is against the objective. On the grid it sums to the score without its bias where the head above the layer is
     linear. Raises as `grad_cam` does.
     """
-    found = held(net, pixels, objective, layer)
-    return laid([(one.layer, (one.gradient * one.activity).sum(1, keepdim=True)) for one in found], pixels, align)
+
+    def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
+        return (gradient * activity).sum(1, keepdim=True)
+
+    return _weighed(net, pixels, objective, layer, align, weigh, rectify=False)
 
 
 @method(
@@ -164,8 +181,7 @@ def eigen_cam(
     never negative: of the component's two signs, the one that gives the larger sum. Raises as `grad_cam` does.
     """
     # The gradients are not read, but an objective that does not depend on the layer is refused here as elsewhere.
-    found = [(one.layer, one.activity) for one in held(net, pixels, objective, layer)]
-    return laid([(one, _first_component(activity)) for one, activity in found], pixels, align)
+    return _weighed(net, pixels, objective, layer, align, lambda activity, _: _first_component(activity))
 
 
 def _first_component(activity: Tensor) -> Tensor:
@@ -206,7 +222,7 @@ def cam(
         _check_head(net, one, score)
         (gradient,) = torch.autograd.grad(score.sum(), activity)
     gradient, activity = one.by_position(gradient), one.by_position(activity.detach())
-    if one.tokens and not gradient.any():
+    if one.tokens and not gradient.flatten(1).any(1).all():
         raise LayerError(
             f"{objective} asks nothing of the patches in layer {one.name!r} of {net.name}, only of other tokens: "
             "cam needs a head that pools the patches. grad_cam and layer_cam find a layer below"
@@ -217,14 +233,19 @@ def cam(
     if len(pixels) == 1:
         rest = float(score.detach() - added.mean())
         say(f"the mean over the layer's places plus {rest:.3g}, which they do not decide, is the score")
-    return laid([(one, added)], pixels, align)
+    maps = laid([(one, added)], pixels, align)
+
+    def alone(row: int) -> Tensor:
+        return cam(net, pixels[row : row + 1], objective.rows(row), layer=layer, align=align)
+
+    return with_unread_alone(maps, [Held(one, activity, gradient)], alone)
 
 
 _LINEAR = frozenset(
     """Addmm Mm Bmm Baddbmm Linear MkldnnLinear T Transpose Permute View UnsafeView ReshapeAlias Reshape Flatten Squeeze
-    Unsqueeze Select Slice Index Gather Expand Clone Copy ToCopy Alias Mean Sum AvgPool2D AdaptiveAvgPool2D
-    MkldnnAdaptiveAvgPool2D Convolution MkldnnConvolution Add Sub Neg Cat Stack NativeBatchNorm CudnnBatchNorm
-    ConstantPadNd AsStrided AccumulateGrad""".split()
+    Unsqueeze Select Slice Index IndexSelect Gather Split SplitWithSizes Expand Clone Copy ToCopy Alias Mean Sum
+    AvgPool2D AdaptiveAvgPool2D MkldnnAdaptiveAvgPool2D Convolution MkldnnConvolution Add Sub Neg Cat Stack
+    NativeBatchNorm CudnnBatchNorm ConstantPadNd AsStrided AccumulateGrad""".split()
 )
 
 

@@ -5,7 +5,7 @@ The grid is that of a convolutional layer, of channels last, or of a transformer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -123,6 +123,18 @@ def scored(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Laye
     if not score.requires_grad:
         raise independent(objective, layers[-1])
     return score, [readings[name] for name in names]
+
+
+def with_unread_alone(maps: Tensor, layers: list[Held], alone: Callable[[int], Tensor]) -> Tensor:
+    """Make the maps of those pictures `alone` again whose gradient is zero in a layer.
+
+    Only alone can it be told whether a picture's objective depends on the layer at all, and another layer be chosen.
+    """
+    unread = torch.stack([~one.gradient.flatten(1).any(1) for one in layers]).any(0)
+    if len(maps) == 1 or not unread.any():
+        return maps
+    rows = [alone(row) if unread[row] else maps[row : row + 1] for row in range(len(maps))]
+    return torch.cat(rows)
 
 
 def laid(maps: list[tuple[Layer, Tensor]], pixels: Tensor, align: str) -> Tensor:

@@ -1,16 +1,16 @@
-"""Extremal perturbations: the part of the picture, of a given size, that answers best on its own.
+"""Extremal perturbations: the region of a given area whose pixels alone keep the score highest.
 
 Fong, Patrick and Vedaldi, "Understanding Deep Networks via Extremal Perturbations and Smooth Masks" (arXiv:1910.08485,
-sec. 3). A mask m in [0, 1] keeps the picture where it is one; elsewhere stands a fill (the paper: the picture blurred).
-Of all masks of area a the extremal one has the highest score,
+sec. 3). A mask m in [0, 1] keeps the picture where it is one; elsewhere is a baseline b (the paper: the picture
+blurred). Of all masks of area a the extremal one has the highest score,
 
-    m_a = argmax f(m x + (1 - m) fill)   over smooth m in [0, 1] with mean(m) = a,
+    m_a = argmax f(m x + (1 - m) b)   over smooth m in [0, 1] with mean(m) = a,
 
-or, where the part is deleted instead of kept, the lowest f((1 - m) x + m fill). Two inventions make that tractable.
+or, where the region is deleted instead of kept, the lowest f((1 - m) x + m b). Two inventions make that tractable.
 
-*Area as a ranking.* The values of the mask in order, vecsort(m), shall be (1 - a)|m| zeros followed by a|m| ones, r_a.
-The penalty lambda |vecsort(m) - r_a|^2 has a gradient everywhere, asks for a mask of black and white, and becomes a
-constraint as lambda grows.
+*Area as a ranking.* The sorted values of the mask, vecsort(m), should be (1 - a)|m| zeros followed by a|m| ones, r_a.
+The penalty lambda |vecsort(m) - r_a|^2 has a gradient everywhere, favours binary masks, and becomes a constraint as
+lambda grows.
 
 *Smooth by construction.* The mask is the max-convolution of a coarse grid g with a bump,
 
@@ -19,9 +19,9 @@ constraint as lambda grows.
 so that nothing in it is finer than the bump, and yet, unlike a blurred mask, it can be one over any area. The maximum
 is the smooth one: the mean weighted with softmax(value / T), T = 1/20. Between the steps of the grid m is linear.
 
-The grid climbs by gradient ascent with momentum 0.9, as in the paper. Three choices differ, and save most of its 800
-steps: the score counts in units of what the fill takes from it, |f(x) - f(fill)|, so that one rate and one lambda serve
-every network and objective; lambda begins low and grows 64-fold, so that the score chooses the place before the area is
+The grid is optimized by gradient ascent with momentum 0.9, as in the paper. Three choices differ, and save most of its
+800 steps: the score is divided by its drop at the baseline, |f(x) - f(b)|, so that one rate and one lambda serve every
+network and objective; lambda begins low and grows 64-fold, so that the score chooses the position before the area is
 enforced; and the baseline is blended in, where the paper's blur widens gradually.
 """
 
@@ -45,14 +45,14 @@ from ..registry import method
 Game = Literal["preserve", "delete"]
 
 _START = 0.8125
-"""Every place at first: below one, so that places can rise as well as fall."""
+"""Initial value of the grid: below one, so that values can rise as well as fall."""
 
 _RATE = 3e-4
-"""Step size per place of the grid, as a single place's share of the score falls with their number."""
+"""Step size per point of the grid, as a single point's share of the score falls with their number."""
 
 _MOMENTUM = 0.9
 _WEIGHT, _GROWTH = 2.0, 64.0
-"""The area's weight at first, and by how much it has grown at the end."""
+"""Initial weight of the area penalty, and the factor by which it grows."""
 
 _LEVELS = 2**20
 _TEMPERATURE = 1 / 20
@@ -65,41 +65,42 @@ _REACH = 5
     paper="Fong, Patrick & Vedaldi 2019, arXiv:1910.08485",
     signed=False,
     linear=False,
-    unit="share kept",
-    caveat="one part of the given size that suffices, found by ascent: another start or size may find another",
+    unit="fraction kept",
+    caveat="a local optimum: one region of the given area; another area or initial mask may give another region",
 )
 def extremal(
     net: Net,
     pixels: Tensor,
     objective: Objective,
     *,
-    area: Annotated[float, "the part's share of the picture, between 0 and 1"] = 0.1,
+    area: Annotated[float, "area of the region, as a fraction of the picture"] = 0.1,
     game: Annotated[
-        Game, "'preserve': the part that keeps the score best on its own; 'delete': the one whose loss lowers it most"
+        Game,
+        "'preserve': the region that alone keeps the score highest; 'delete': the one whose removal lowers it most",
     ] = "preserve",
-    steps: Annotated[int, "steps of gradient ascent, each a pass forward and back"] = 100,
+    steps: Annotated[int, "gradient ascent steps, each a forward and backward pass"] = 100,
     step: Annotated[
         int | None,
-        "distance of the mask's grid points, in pixels; by default a 32nd of the shorter side, but 2 or more",
+        "spacing of the mask's grid points, in pixels; by default a 32nd of the shorter side, at least 2",
     ] = None,
     baseline: Annotated[str, HELP] = "blur",
-    seed: Annotated[int, "what the noise of baseline='noise' follows from"] = 0,
+    seed: Annotated[int, "random seed of the baseline 'noise'"] = 0,
 ) -> Tensor:
-    """Search the smooth part of the picture, of a given area, that answers best when only it is kept.
+    """Extremal perturbation: the smooth region of a given area that alone keeps the score highest.
 
     Pixels (n, c, h, w) in [0, 1] to a mask (n, 1, h, w) in [0, 1]. Raises OptionError for an area outside (0, 1), an
-    unknown game, no steps, or grid points further apart than the picture is wide.
+    unknown game, no steps, or a grid step larger than the picture.
     """
     side = min(pixels.shape[-2:])
     step = step if step is not None else min(side, max(2, round(side / 32)))
     _check(area, game, steps, step, pixels)
     with torch.inference_mode(False), torch.enable_grad():
         pixels = pixels.detach().clone()
-        behind = baseline_pixels(net, pixels, baseline, seed=seed).clone()
-        shown, hidden, sign = (pixels, behind, 1) if game == "preserve" else (behind, pixels, -1)
+        hidden = baseline_pixels(net, pixels, baseline, seed=seed).clone()
+        inside, outside, sign = (pixels, hidden, 1) if game == "preserve" else (hidden, pixels, -1)
 
-        def answer(mask: Tensor) -> Tensor:
-            score = objective(net, torch.lerp(hidden, shown, mask.to(pixels)))
+        def score_under(mask: Tensor) -> Tensor:
+            score = objective(net, torch.lerp(outside, inside, mask.to(pixels)))
             if not score.requires_grad and mask.requires_grad:
                 raise ObjectiveError(f"{objective} does not depend on the picture: there is no gradient to follow")
             return score.to(mask)
@@ -107,31 +108,34 @@ def extremal(
         first = pixels.new_full((len(pixels), 1, *(math.ceil(extent / step) for extent in pixels.shape[-2:])), _START)
         first = first.to(torch.promote_types(pixels.dtype, torch.float32))
         with torch.no_grad():
-            nothing, whole = answer(torch.zeros_like(first[..., :1, :1])), answer(torch.ones_like(first[..., :1, :1]))
+            nothing, whole = (
+                score_under(torch.zeros_like(first[..., :1, :1])),
+                score_under(torch.ones_like(first[..., :1, :1])),
+            )
         unit = sign * _unit(nothing, whole)
-        mask = _climb(lambda mask: answer(mask) / unit, first, pixels.shape[-2:], area, steps)
+        mask = _climb(lambda mask: score_under(mask) / unit, first, pixels.shape[-2:], area, steps)
         with torch.no_grad():
-            reached = answer(mask)
+            reached = score_under(mask)
     _report(game, baseline, mask, reached, *((whole, nothing) if sign == 1 else (nothing, whole)))
     return mask
 
 
 def _unit(one: Tensor, other: Tensor) -> Tensor:
-    """Return what counts as one: how far two scores (n,) lie apart, and not next to nothing."""
+    """Return the unit of reward: the distance of two scores (n,), bounded away from zero."""
     unit = (one - other).abs().maximum(1e-3 * one.abs().maximum(other.abs()))
     return torch.where(unit > 0, unit, torch.ones_like(unit))
 
 
 def _climb(reward: Callable[[Tensor], Tensor], grid: Tensor, size: tuple[int, ...], area: float, steps: int) -> Tensor:
-    """Climb from a grid (n, 1, rows, columns) to masks (n, 1, h, w) of an area with the highest reward (n,)."""
+    """Maximize the reward (n,) over masks of an area, from a grid (n, 1, rows, columns) to masks (n, 1, h, w)."""
     positions = grid[0].numel()
-    wanted = (torch.arange(1, positions + 1) - (1 - area) * positions).clamp(0, 1).to(grid)
+    ranking = (torch.arange(1, positions + 1) - (1 - area) * positions).clamp(0, 1).to(grid)
     speed, moved = torch.zeros_like(grid), grid.new_ones(len(grid), dtype=torch.bool)
     for done in track(range(steps), "extremal perturbation"):
         leaf = grid.requires_grad_()
         mask = smooth(leaf)
-        misfit = (mask.flatten(1).sort(dim=1, stable=True).values - wanted).square().mean(1)
-        # The first step is the score's alone: it breaks the tie of all places.
+        misfit = (mask.flatten(1).sort(dim=1, stable=True).values - ranking).square().mean(1)
+        # The first step follows the score alone: it breaks the tie between equal values.
         weight = _WEIGHT * _GROWTH ** (done / steps) if done else 0
         gain = reward(_enlarge(mask, size)) - weight * misfit
         gradient = torch.autograd.grad(gain.sum(), leaf)[0]
@@ -140,7 +144,7 @@ def _climb(reward: Callable[[Tensor], Tensor], grid: Tensor, size: tuple[int, ..
         grid = ((leaf.detach() + _RATE * positions * speed).clamp(0, 1) * _LEVELS).round() / _LEVELS
         moved = moved if done else (grid != _START).flatten(1).any(1)
     if not moved.all():
-        say("the score does not change when the picture fades a little: there is no mask to be found")
+        say("the score does not change with the mask: no region can be found")
     return _enlarge(smooth(grid.detach()), size) * moved.to(grid)[:, None, None, None]
 
 
@@ -158,9 +162,9 @@ def _enlarge(mask: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def _report(game: Game, baseline: str, mask: Tensor, reached: Tensor, whole: Tensor, nothing: Tensor) -> None:
-    say(f"the part is {_span(mask.mean((1, 2, 3)) * 100)} % of the picture, the rest filled with {baseline}")
-    kept = "with this part alone" if game == "preserve" else "without this part"
-    say(f"score {_span(reached)} {kept}, {_span(whole)} for the whole picture, {_span(nothing)} for the fill alone")
+    say(f"the region is {_span(mask.mean((1, 2, 3)) * 100)} % of the picture, baseline {baseline}")
+    region = "with this region alone" if game == "preserve" else "without this region"
+    say(f"score {_span(reached)} {region}, {_span(whole)} for the whole picture, {_span(nothing)} for the baseline")
 
 
 def _span(values: Tensor) -> str:
@@ -171,7 +175,7 @@ def _span(values: Tensor) -> str:
 def _check(area: float, game: str, steps: int, step: int, pixels: Tensor) -> None:
     height, width = pixels.shape[-2:]
     if not 0 < area < 1:
-        raise OptionError(f"area is a share of the picture between 0 and 1, not {area}: extremal(..., area=0.1)")
+        raise OptionError(f"area is a fraction of the picture, between 0 and 1, not {area}: extremal(..., area=0.1)")
     if game not in ("preserve", "delete"):
         raise OptionError(f"game is 'preserve' or 'delete', not {game!r}")
     if steps < 1:

@@ -2,13 +2,13 @@
 
 Simonyan, Vedaldi and Zisserman, "Deep Inside Convolutional Networks" (arXiv:1312.6034, sec. 3): around a picture I0
 the class score is nearly linear, S(I) ~ w.I + b with w = dS/dI at I0, so the magnitude of w says which pixels need to
-be changed the least to change the score the most. S is the unnormalised score, not the posterior, whose gradient also
-asks for all other classes to go down. A gradient here is per unit of pixel in [0, 1].
+be changed the least to change the score the most. S is the logit, not the posterior, whose gradient also suppresses the
+other classes. A gradient here is per unit of pixel in [0, 1].
 
 Smilkov et al., "SmoothGrad" (arXiv:1706.03825, sec. 3): the gradient fluctuates between pictures that look the same, so
-average it over such pictures, 1/n sum_i w(I0 + N(0, sigma^2)). Their noise level is sigma as a share of the picture's
-own range, max I0 - min I0. Some packages give the mean of squares, 1/n sum_i w(...)^2, under the same name: it has no
-sign, and what fluctuates is not averaged away but adds up.
+average it over such pictures, 1/n sum_i w(I0 + N(0, sigma^2)). Their noise level is sigma as a fraction of the
+picture's range, max I0 - min I0. Some packages give the mean of squares, 1/n sum_i w(...)^2, under the same name: it
+has no sign, and fluctuations add up instead of averaging out.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from ..net import Net
 from ..objectives import Objective, Unit
 from ..registry import method
 
-BATCH = "how many pictures go through the network at once; halved where memory runs out"
+BATCH = "pictures per forward and backward pass; halved when memory runs out"
 
 
 @method(
-    "Gradient",
+    "Vanilla gradient",
     paper="Simonyan et al. 2013, arXiv:1312.6034, sec. 3.1",
     signed=True,
     projects=True,
     unit="score per unit of pixel",
 )
 def gradient(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
-    """Differentiate the objective with respect to every pixel, sign kept.
+    """Gradient of the score with respect to the pixels, with its sign.
 
     Pixels (n, c, h, w) in [0, 1] to a map of the same shape, in score per unit of pixel.
     """
@@ -50,18 +50,18 @@ def gradient(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
 
 
 def gradient_at_pixels(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
-    """Run forward and back once and return d objective / d pixels, (n, c, h, w).
+    """Return d objective / d pixels, (n, c, h, w), from one forward and backward pass.
 
-    Works inside `no_grad` and `inference_mode`; raises ObjectiveError when it does not depend on the picture.
+    Works inside `no_grad` and `inference_mode`; raises ObjectiveError when the score does not depend on the picture.
     """
-    return gradient_at(net, pixels, objective, lambda picture: picture)
+    return gradient_through(net, pixels, objective, lambda picture: picture)
 
 
-def gradient_at(net: Net, pixels: Tensor, objective: Objective, seen: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return d objective / d pixels, (n, c, h, w), where the network sees not the pixels but `seen` of them."""
+def gradient_through(net: Net, pixels: Tensor, objective: Objective, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return d objective / d pixels, (n, c, h, w), where the network's input is a differentiable `change` of them."""
     with torch.inference_mode(False), torch.enable_grad():
         pixels = pixels.detach().clone().requires_grad_()
-        score = objective(net, seen(pixels)).sum()
+        score = objective(net, change(pixels)).sum()
         gradient = torch.autograd.grad(score, pixels, allow_unused=True)[0] if score.requires_grad else None
     if gradient is None:
         raise ObjectiveError(f"{objective} does not depend on the picture: there is no gradient")
@@ -69,9 +69,9 @@ def gradient_at(net: Net, pixels: Tensor, objective: Objective, seen: Callable[[
 
 
 def say_if_flat(gradient: Tensor) -> None:
-    """Put into the caption that a gradient is zero everywhere, which a blank picture does not say."""
+    """Note in the caption that a gradient is zero everywhere, which a blank map would not show."""
     if not gradient.any():
-        say("the gradient is zero everywhere: around this picture the answer does not change")
+        say("the gradient is zero everywhere: the score does not change around this picture")
 
 
 @method(
@@ -83,16 +83,16 @@ def saliency(
     objective: Objective,
     *,
     crops: Annotated[
-        int, "1, or 10 for the mean over four corners, the centre and their mirror images, as in the paper"
+        int, "number of crops averaged: 1, or 10 for four corners and the centre with mirror images, as in the paper"
     ] = 1,
 ) -> Tensor:
-    """Take the gradient's magnitude, its maximum over the colour channels.
+    """Magnitude of the gradient, maximum over the colour channels.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), in score per unit of pixel, never negative. Ten crops are 7/8 of the
     picture each (224 of 256 in the paper) and enlarged to the picture's size, because many networks take no other; the
     gradient goes back through that, so each lies where it was cut, unmirrored and per unit of the picture's own pixels.
-    A pixel's value is the mean over the crops that hold it. Raises OptionError for another number of crops, and for a
-    objective about a place, which is elsewhere in every crop.
+    A pixel's value is the mean over the crops that contain it. Raises OptionError for another number of crops, and for
+    a unit at a row and column, which is another part of the picture in every crop.
     """
     if crops == 1:
         return gradient(net, pixels, objective).abs().amax(1, keepdim=True)
@@ -100,13 +100,15 @@ def saliency(
         raise OptionError(f"crops is 1 or 10 (four corners, the centre, and their mirror images), not {crops}")
     positions = [str(t) for _, t in objective.terms if isinstance(t, Unit) and isinstance(t.position, tuple)]
     if positions:
-        raise OptionError(f"{positions[0]} is another place in every crop: ask for the channel, or use crops=1")
+        raise OptionError(
+            f"{positions[0]} is another part of the picture in every crop: name the channel alone, or use crops=1"
+        )
     height, width = pixels.shape[-2:]
     size = max(1, round(height * 7 / 8)), max(1, round(width * 7 / 8))
     say(f"mean over ten crops of {size[0]} × {size[1]} pixels, enlarged to {height} × {width}")
-    found = torch.cat([_mean_of_crops(net, one[None], objective, size) for one in pixels])
-    say_if_flat(found)
-    return found
+    maps = torch.cat([_mean_of_crops(net, one[None], objective.rows(row), size) for row, one in enumerate(pixels)])
+    say_if_flat(maps)
+    return maps
 
 
 def _mean_of_crops(net: Net, picture: Tensor, objective: Objective, size: tuple[int, int]) -> Tensor:
@@ -120,19 +122,19 @@ def _mean_of_crops(net: Net, picture: Tensor, objective: Objective, size: tuple[
             copy[:, top : top + size[0], left : left + size[1]]
             for copy, (top, left, _) in zip(copies, boxes[piece], strict=True)
         ]
-        seen = [part.flip(2) if mirrored else part for part, (_, _, mirrored) in zip(cut, boxes[piece], strict=True)]
-        return F.interpolate(torch.stack(seen), size=(height, width), mode="bilinear", align_corners=False)
+        crops = [part.flip(2) if mirrored else part for part, (_, _, mirrored) in zip(cut, boxes[piece], strict=True)]
+        return F.interpolate(torch.stack(crops), size=(height, width), mode="bilinear", align_corners=False)
 
     def saliencies(piece: slice) -> Tensor:
         copies = picture.expand(piece.stop - piece.start, -1, -1, -1)
-        gradients = gradient_at(net, copies, objective, lambda leaf: crop(leaf, piece))
+        gradients = gradient_through(net, copies, objective, lambda leaf: crop(leaf, piece))
         return gradients.abs().amax(1, keepdim=True).sum(0, keepdim=True)
 
     total = torch.stack(list(in_batches(saliencies, len(boxes), len(boxes), "crops"))).sum(0)
     coverage = total.new_zeros(height, width)
     for top, left, _ in boxes:
         coverage[top : top + size[0], left : left + size[1]] += 1
-    # A pixel that no crop holds has no gradient either (F20).
+    # A pixel outside all crops has no gradient either (F20).
     return total / coverage.clamp(min=1)
 
 
@@ -143,10 +145,10 @@ def _mean_of_crops(net: Net, picture: Tensor, objective: Objective, size: tuple[
     caveat="contains the picture as a factor, so it looks like the picture whatever the network does",
 )
 def gradient_x_input(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
-    """Multiply the gradient by the picture: what each pixel adds to the score in the linear approximation.
+    """Gradient times input: each pixel's contribution to the score in the linear approximation.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), summed over colour channels, in score. The picture is taken relative
-    to the network's mean colour, which is what the network calls zero.
+    to the network's mean colour, which is zero after normalisation.
     """
     mean = torch.tensor(net.mean, dtype=pixels.dtype, device=pixels.device)[:, None, None]
     return (gradient(net, pixels, objective) * (pixels.detach() - mean)).sum(1, keepdim=True)
@@ -164,48 +166,49 @@ def smooth_grad(
     pixels: Tensor,
     objective: Objective,
     *,
-    noise: Annotated[float, "standard deviation of the noise, as a share of the picture's own range"] = 0.15,
-    samples: Annotated[int, "how many noisy pictures"] = 25,
-    squared: Annotated[bool, "the mean of squared gradients, which has no sign, instead of their mean"] = False,
-    seed: Annotated[int, "of the noise"] = 0,
+    noise: Annotated[float, "standard deviation of the noise, as a fraction of the picture's value range"] = 0.15,
+    samples: Annotated[int, "number of noisy copies"] = 25,
+    squared: Annotated[bool, "average squared gradients, which have no sign, instead of gradients"] = False,
+    seed: Annotated[int, "random seed of the noise"] = 0,
     batch: Annotated[int, BATCH] = 10,
 ) -> Tensor:
-    """Average the gradient over noisy copies of the picture.
+    """SmoothGrad: mean gradient over noisy copies of the picture.
 
     Pixels (n, c, h, w) in [0, 1] to a map of the same shape, in score per unit of pixel (its square with `squared`).
     Every picture of a batch gets the same noise, in proportion to its range; noisy pixels are not cut to [0, 1], which
     would shift their mean. Raises OptionError for negative noise or seeds, or fewer than one sample.
     """
     if noise < 0 or not math.isfinite(noise):
-        raise OptionError(f"noise is a share of the picture's range, at least 0, not {noise}")
+        raise OptionError(f"noise is a fraction of the picture's value range, at least 0, not {noise}")
     if samples < 1 or seed < 0:
         raise OptionError(f"samples is at least 1 and seed at least 0, not {samples} and {seed}")
     deviations = noise * (pixels.amax((1, 2, 3)) - pixels.amin((1, 2, 3)))
-    said = " and ".join(dict.fromkeys(f"{value:.2g}" for value in deviations.tolist()))
-    say(f"{'mean of squares' if squared else 'mean'} over {samples} noisy pictures, standard deviation {said}")
+    spans = " and ".join(dict.fromkeys(f"{value:.2g}" for value in deviations.tolist()))
+    say(f"{'mean of squares' if squared else 'mean'} over {samples} noisy copies, standard deviation {spans}")
     weights = [1 / samples] * samples
 
-    def smoothed(picture: Tensor, deviation: Tensor) -> Tensor:
+    def smoothed(row: int, picture: Tensor) -> Tensor:
         def noisy(piece: slice) -> Tensor:
-            return picture + deviation * noise_of(range(samples)[piece], picture, seed)
+            return picture + deviations[row] * noise_of(range(samples)[piece], picture, seed)
 
-        return weighted_gradient(net, objective, noisy, weights, batch, "SmoothGrad", power=2 if squared else 1)
+        own = objective.rows(row)
+        return weighted_gradient(net, own, noisy, weights, batch, "SmoothGrad", power=2 if squared else 1)
 
-    mean = torch.stack([smoothed(*one) for one in zip(pixels.detach(), deviations, strict=True)])
+    mean = torch.stack([smoothed(row, picture) for row, picture in enumerate(pixels.detach())])
     say_if_flat(mean)
     return mean
 
 
 def noise_of(numbers: range, like: Tensor, seed: int) -> Tensor:
-    """Draw the samples of standard normal noise with these numbers, each of the shape of a picture (c, h, w).
+    """Return the samples of standard normal noise with these numbers, each of the shape of a picture (c, h, w).
 
-    A sample depends on the seed and its number alone: not on the batch it is in, and not on the device.
+    A sample depends on the seed and its number alone: neither on its batch nor on the device.
     """
-    drawn = []
+    samples: list[Tensor] = []
     for number in numbers:
         state = int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0])
-        drawn.append(torch.randn(like.shape, generator=torch.Generator().manual_seed(state)))
-    return torch.stack(drawn).to(like)
+        samples.append(torch.randn(like.shape, generator=torch.Generator().manual_seed(state)))
+    return torch.stack(samples).to(like)
 
 
 def weighted_gradient(
@@ -220,7 +223,7 @@ def weighted_gradient(
 ) -> Tensor:
     """Return the weighted sum, (c, h, w), of the gradients (to a power) at as many pictures as there are weights.
 
-    `pictures` makes those of a slice, (k, c, h, w), when their turn comes.
+    `pictures` makes those of a slice, (k, c, h, w), when they are needed; the objective is that of all of them.
     """
 
     def work(piece: slice) -> Tensor:

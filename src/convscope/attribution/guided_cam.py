@@ -1,9 +1,9 @@
-"""Guided Grad-CAM: where of one method, what of another.
+"""Guided Grad-CAM: the product of guided backpropagation and Grad-CAM.
 
-Selvaraju et al., "Grad-CAM" (arXiv:1610.02391, sec. 3.1): Grad-CAM finds the places that speak for a class, but only as
-finely as its layer's grid; guided backpropagation has the picture's resolution, but hardly a preference for any class.
-Their product, Grad-CAM laid over the picture times guided backpropagation, has both. It inherits that the second
-factor recovers edges of the picture whatever the network has learnt (Adebayo et al. 2018, arXiv:1810.03292).
+Selvaraju et al., "Grad-CAM" (arXiv:1610.02391, sec. 3.1): Grad-CAM is class-discriminative, but only as fine as its
+layer's grid; guided backpropagation has the picture's resolution, but is hardly class-discriminative. Their product,
+Grad-CAM upsampled to the picture times guided backpropagation, is both. Its second factor recovers edges of the picture
+whatever the network has learnt (Adebayo et al. 2018, arXiv:1810.03292).
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from .deconvnet import guided_backprop
     signed=True,
     projects=True,
     linear=False,
-    caveat="shows edges of the picture wherever Grad-CAM is large: like guided backpropagation, its fine detail hardly "
-    "changes with the weights (Adebayo et al. 2018)",
+    caveat="shows edges of the picture wherever Grad-CAM is large: like guided backpropagation, its detail is nearly "
+    "independent of the weights (Adebayo et al. 2018)",
 )
 def guided_grad_cam(
     net: Net,
     pixels: Tensor,
     objective: Objective,
     *,
-    layer: Annotated[str | None, "Grad-CAM's layer; by default the last one with places"] = None,
+    layer: Annotated[str | None, "layer of Grad-CAM; by default the last with spatial positions"] = None,
 ) -> Tensor:
-    """Multiply guided backpropagation by Grad-CAM: the detail of one where the other finds reasons.
+    """Guided Grad-CAM: guided backpropagation weighted by the class activation map.
 
     Pixels (n, c, h, w) in [0, 1] to a signed picture of the same shape; its scale has no unit. Raises RuleError where a
     network's activation is not a rectifier, LayerError as `grad_cam` does.
     """
     product = guided_backprop(net, pixels, objective) * grad_cam(net, pixels, objective, layer=layer)
     if not product.any():
-        say("the product is zero everywhere: where one of the two finds something, the other does not")
+        say("the product is zero everywhere: guided backpropagation and Grad-CAM do not overlap")
     return product

@@ -1,10 +1,10 @@
-"""Occlusion: cover a part of the picture and see what the network loses.
+"""Occlusion: slide a square over the picture and measure how far the score drops.
 
-Zeiler and Fergus (arXiv:1311.2901v3, sec. 4.2, Fig. 7): slide a grey square over the picture and watch the objective's
-score. The map holds, for every pixel, the mean drop of the score over the squares that cover it.
+Zeiler and Fergus (arXiv:1311.2901v3, sec. 4.2, Fig. 7) use a grey square, here the occluder. A pixel's value is the
+mean drop of the score over the squares that cover it.
 
-Nearly all of what the network computes is the same for every square. So only what a square can reach is recomputed
-(`convscope.incremental`), which is exact; coarse-to-fine (`approximate`) is not, and says by how much.
+Nearly all of the computation is the same for every square. So only what a square can reach is recomputed
+(`convscope.incremental`), which is exact; coarse-to-fine (`approximate`) is not, and states its error.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ..net import Net
 from ..objectives import Objective
 from ..registry import method
 
-Patch = Annotated[int | None, "side of the square, in pixels of the network's input; by default a seventh of it"]
-Stride = Annotated[int | None, "distance between squares, in pixels; by default half the patch"]
+Patch = Annotated[int | None, "side of the square, in pixels; by default a seventh of the picture's shorter side"]
+Stride = Annotated[int | None, "step between squares, in pixels; by default half the patch"]
 Memory = Annotated[
     str | None,
-    "how much memory batches may take, such as '500 MB' or '2 GiB'; by default 32 MiB on a CPU, where more is not "
-    "quicker, and a quarter of what is free on a GPU",
+    "memory for batches, such as '500 MB' or '2 GiB'; by default 32 MiB on a CPU, where more is no faster, and a "
+    "quarter of the free memory on a GPU",
 ]
 BaselineOption = Annotated[str, baselines.HELP]
 
@@ -51,35 +51,40 @@ def occlusion(
     stride: Stride = None,
     baseline: BaselineOption = "mean",
     approximate: Annotated[
-        bool, "compute every fourth square, then the quarter of all where the drop is largest; the error is stated"
+        bool, "coarse to fine: every fourth square, then the quarter of all with the largest drop; states the error"
     ] = False,
     memory: Memory = None,
 ) -> Tensor:
-    """Measure how far the score drops when a square covers each part of the picture.
+    """Drop of the score when a square occludes each part of the picture.
 
-    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), in score: positive where covering lowers it. Raises OptionError for
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), in score: positive where occlusion lowers it. Raises OptionError for
     a patch larger than the picture, a stride below 1 or an unknown baseline.
     """
     squares = squares_over(pixels, patch, stride)
-    amount, covering = budget(memory, pixels.device), baselines.baseline_pixels(net, pixels, baseline)
+    amount, occluders = budget(memory, pixels.device), baselines.baseline_pixels(net, pixels, baseline)
     rows, columns = squares.grid
-    say(f"patch {squares.patch} px, stride {squares.stride} px, {rows * columns} places, filled with {baseline}")
+    say(f"patch {squares.patch} px, stride {squares.stride} px, {rows * columns} squares, baseline {baseline}")
     maps: list[Tensor] = []
     with torch.inference_mode(False), torch.no_grad():
         base = objective(net, pixels)
-        for picture, cover, clean in zip(pixels, covering, base, strict=True):
-            covered = Covered(net, picture[None], objective.layers, squares, cover[None], amount)
+        for row, (picture, occluder, clean) in enumerate(zip(pixels, occluders, base, strict=True)):
+            own = objective.rows(row)
+            covered = Covered(net, picture[None], own.layers, squares, occluder[None], amount)
             report(covered)
 
-            def scores(only: np.ndarray | None = None, covered: Covered = covered) -> Tensor:
-                return covered_scores(covered, objective.score, "occlusion", only)
+            def scores(only: np.ndarray | None = None, covered: Covered = covered, own: Objective = own) -> Tensor:
+                return covered_scores(covered, own.score, "occlusion", only)
 
-            maps.append(spread(clean - (_coarse_to_fine(scores, squares, clean) if approximate else scores()), squares))
+            maps.append(
+                mean_over_squares(
+                    clean - (_coarse_to_fine(scores, squares, clean) if approximate else scores()), squares
+                )
+            )
     return torch.stack(maps)[:, None]
 
 
 def squares_over(pixels: Tensor, patch: int | None, stride: int | None) -> Squares:
-    """Lay squares over pixels (n, c, h, w), or raise OptionError when patch or stride do not fit."""
+    """Return the squares that cover pixels (n, c, h, w). Raises OptionError when patch or stride do not fit."""
     height, width = pixels.shape[-2:]
     patch = patch if patch is not None else max(1, round(min(height, width) / 7))
     stride = stride if stride is not None else max(1, patch // 2)
@@ -88,12 +93,12 @@ def squares_over(pixels: Tensor, patch: int | None, stride: int | None) -> Squar
             f"a patch of {patch} px does not fit a picture of {height}x{width}: give 1 to {min(height, width)}"
         )
     if stride < 1:
-        raise OptionError(f"stride is the distance between squares in pixels, at least 1, not {stride}")
+        raise OptionError(f"stride is the step between squares in pixels, at least 1, not {stride}")
     return Squares(height, width, patch, stride)
 
 
-def spread(drops: Tensor, squares: Squares) -> Tensor:
-    """Give every pixel the mean over the squares that cover it, (squares,) to (h, w); 0 where none does."""
+def mean_over_squares(drops: Tensor, squares: Squares) -> Tensor:
+    """Return the mean over the squares that cover a pixel, (squares,) to (h, w); 0 where none does."""
     total = drops.new_zeros(squares.height, squares.width)
     count = torch.zeros_like(total)
     for number, drop in enumerate(drops):
@@ -104,13 +109,13 @@ def spread(drops: Tensor, squares: Squares) -> Tensor:
 
 
 def _coarse_to_fine(scores: Callable[[np.ndarray], Tensor], squares: Squares, clean: Tensor) -> Tensor:
-    """Compute a coarse grid, then what matters most; interpolate the rest and state by how much that is off."""
+    """Compute a coarse grid, then where the drop is largest; interpolate the rest and state the error."""
     rows, columns = (np.unique(np.r_[0:n:_COARSE, n - 1]) for n in squares.grid)
     first = (rows[:, None] * squares.grid[1] + columns).reshape(-1)
-    known = scores(first)
-    guess = _interpolated(known[torch.from_numpy(first)].view(len(rows), len(columns)), rows, columns, squares.grid)
-    # Computed squares rank by what they are, the others by what they seem to be.
-    result = torch.where(known.isnan(), guess, known)
+    coarse = scores(first)
+    guess = _interpolated(coarse[torch.from_numpy(first)].view(len(rows), len(columns)), rows, columns, squares.grid)
+    # Computed squares rank by their scores, the others by interpolated ones.
+    result = torch.where(coarse.isnan(), guess, coarse)
     rest = torch.from_numpy(np.setdiff1d(np.arange(len(result)), first))
     drops = (clean - result)[rest]
     chosen = rest[drops.argsort(descending=True, stable=True)[: round(_REFINED * len(result))]]
@@ -121,18 +126,16 @@ def _coarse_to_fine(scores: Callable[[np.ndarray], Tensor], squares: Squares, cl
     result = torch.where(fine.isnan(), result, fine)
     computed = len(first) + len(chosen) + len(tried)
     error = (
-        f"; on {len(tried)} others it is off by {off.mean():.2g} in the mean, {off.max():.2g} at most"
-        if len(tried)
-        else ""
+        f"; error on {len(tried)} others: {off.mean():.2g} on average, {off.max():.2g} at most" if len(tried) else ""
     )
     say(f"approximate: {computed} of {len(result)} squares computed, the rest interpolated{error}")
     return result
 
 
-def _interpolated(known: Tensor, rows: np.ndarray, columns: np.ndarray, grid: tuple[int, int]) -> Tensor:
+def _interpolated(values: Tensor, rows: np.ndarray, columns: np.ndarray, grid: tuple[int, int]) -> Tensor:
     """Interpolate linearly between computed squares, (some rows, some columns) to (all squares,)."""
     down, across = (
-        torch.from_numpy(np.stack([np.interp(np.arange(count), at, line) for line in np.eye(len(at))])).to(known)
+        torch.from_numpy(np.stack([np.interp(np.arange(count), at, line) for line in np.eye(len(at))])).to(values)
         for at, count in ((rows, grid[0]), (columns, grid[1]))
     )
-    return (down.T @ known @ across).reshape(-1)
+    return (down.T @ values @ across).reshape(-1)

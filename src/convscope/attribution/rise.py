@@ -1,22 +1,22 @@
-"""RISE: show the network random parts of the picture and see which parts come with a high score.
+"""RISE: randomized input sampling for explanation; the score of randomly masked pictures, averaged by pixel.
 
 Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models" (arXiv:1806.07421, sec.
 3). A mask M in [0, 1] keeps the picture where it is one. Masks are drawn as s x s cells, each kept with probability p,
 enlarged bilinearly to (s + 1) cells of C = ceil(side / s) pixels and cut at a random place less than C pixels off. The
-paper's map is what a pixel's masks score on average (eq. 6),
+paper's map is the mean score of the masks that show a pixel (eq. 6),
 
     S(i) = 1 / (N p) sum_k f(x, M_k) M_k(i),
 
-here with a choice of what stands in the place of what is hidden (the paper: black). For a score that is a sum of parts,
-f = sum_j v_j M_j with independent M_j, its expectation is v_i + p sum_{j != i} v_j: what it says of a pixel drowns in
-what all others add, and it changes with a constant added to the score. The regression of the score on the mask,
+here with a choice of baseline for hidden pixels (the paper: black). For an additive score, f = sum_j v_j M_j with
+independent M_j, its expectation is v_i + p sum_{j != i} v_j: a pixel's own contribution is lost in that of all others,
+and a constant added to the score changes the map. The regression of the score on the mask,
 
     S(i) = Cov(f, M(i)) / Var(M(i)),
 
-is v_i there, has a sign, and is in units of the score: what showing the surroundings of a pixel, about a cell, adds to
-it. Both come from the same three sums. The variance of the masks is known, so that the estimate has no bias: a mask is
-A_y G A_x^T, where G holds the cells and the rows of A the weights of the interpolation, and its variance at (y, x) is
-p (1 - p) E|A_y|^2 E|A_x|^2, the mean taken over the random cuts.
+is v_i there, has a sign, and is in units of the score: how much showing the neighbourhood of a pixel, about a cell,
+adds to it. Both come from the same three sums. The variance of the masks is known, so that the estimate has no bias: a
+mask is A_y G A_x^T, where G holds the cells and the rows of A the weights of the interpolation, and its variance at
+(y, x) is p (1 - p) E|A_y|^2 E|A_x|^2, the mean taken over the random cuts.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ def rise(
     pixels: Tensor,
     objective: Objective,
     *,
-    masks: Annotated[int, "how many masks are tried (the paper: 4000 for VGG-16, 8000 for ResNet-50)"] = 2000,
-    cells: Annotated[int, "cells of a mask along each side of the picture"] = 7,
-    keep: Annotated[float, "the probability that a cell is shown"] = 0.5,
+    masks: Annotated[int, "number of random masks (the paper: 4000 for VGG-16, 8000 for ResNet-50)"] = 2000,
+    cells: Annotated[int, "number of mask cells along each side of the picture"] = 7,
+    keep: Annotated[float, "probability that a cell is shown"] = 0.5,
     centred: Annotated[
-        bool, "the regression of the score on the mask, which has a sign; False: the paper's sum of score x mask"
+        bool, "regress the score on the masks, which gives a sign; False: the paper's mean of score times mask"
     ] = True,
     baseline: Annotated[str, HELP] = "mean",
-    seed: Annotated[int, "what the random masks follow from"] = 0,
-    batch: Annotated[int, "how many masked pictures go through the network at once"] = 64,
+    seed: Annotated[int, "random seed of the masks"] = 0,
+    batch: Annotated[int, "masked pictures per forward pass; halved when memory runs out"] = 64,
 ) -> Tensor:
-    """Show random parts of the picture and average what each pixel's presence adds to the score.
+    """RISE: the effect on the score of showing each pixel, estimated from randomly masked pictures.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), in score: positive where showing raises it. Needs no gradient, and
     no more memory for more masks. The paper asks for a probability, p(class). Raises OptionError for masks below 2,
     keep outside (0, 1), or more cells than pixels.
     """
-    drawn = Masks(tuple(pixels.shape[-2:]), cells, keep, seed, pixels)
+    samples = Masks(tuple(pixels.shape[-2:]), cells, keep, seed, pixels)
     if masks < 2:
         raise OptionError(f"masks is at least 2, not {masks}: rise(..., masks=2000)")
     with torch.inference_mode():
@@ -70,28 +70,28 @@ def rise(
         whole = objective(net, pixels)
 
         def work(piece: slice) -> tuple[int, Tensor, Tensor]:
-            shown = drawn[piece]
+            shown = samples[piece]
             scores = [
-                objective(net, torch.addcmul(under, shown[:, None].to(pixels), over))
-                for under, over in zip(behind, apart, strict=True)
+                objective.rows(row)(net, torch.addcmul(under, shown[:, None].to(pixels), over))
+                for row, (under, over) in enumerate(zip(behind, apart, strict=True))
             ]
             return piece.start, torch.stack(scores, 1).to(shown) - whole.to(shown), shown.flatten(1) - keep
 
-        sums = _Sums(drawn.variance.new_zeros(2, 1 + len(pixels), 1 + drawn.variance.numel()))
+        sums = _Sums(samples.variance.new_zeros(2, 1 + len(pixels), 1 + samples.variance.numel()))
         for start, scores, shown in in_batches(work, masks, batch, "rise"):
             sums.add(start, scores, shown)
-        found = (sums.gradients() / drawn.variance.flatten()) if centred else sums.averages(whole, keep)
-        say(f"{masks} masks of {cells} x {cells} cells, {keep:g} of them shown, filled with {baseline}")
-        say(_agreement(found, masks))
-    return found[0].clone().unflatten(-1, pixels.shape[-2:])[:, None]
+        maps = (sums.covariances() / samples.variance.flatten()) if centred else sums.averages(whole, keep)
+        say(f"{masks} masks of {cells} x {cells} cells, {keep:g} of them shown, baseline {baseline}")
+        say(_agreement(maps, masks))
+    return maps[0].clone().unflatten(-1, pixels.shape[-2:])[:, None]
 
 
 @dataclass
 class _Sums:
     """Sums over the even and the odd masks: of 1, scores, masks and their products, as a table (2, 1 + n, 1 + h * w).
 
-    How much the two halves agree says whether there were enough. Scores count from that of the whole picture, masks
-    from their mean, so that the sums lose nothing to rounding.
+    The agreement of the two halves shows whether there are enough masks. Scores are relative to that of the whole
+    picture, masks to their mean, so that the sums lose nothing to rounding.
     """
 
     table: Tensor
@@ -107,7 +107,7 @@ class _Sums:
         table = torch.cat([self.table.sum(0, keepdim=True), self.table])
         return table[:, :1, :1], table[:, 1:, :1], table[:, :1, 1:], table[:, 1:, 1:]
 
-    def gradients(self) -> Tensor:
+    def covariances(self) -> Tensor:
         """Return the covariance of scores and masks over all masks and over each half, (3, n, h * w)."""
         count, scores, masks, products = self._parts()
         return (products - scores * masks / count) / (count - 1).clamp(min=1)
@@ -122,23 +122,23 @@ _ENOUGH = 0.9
 """A correlation of two halves of the masks above which more masks change little."""
 
 
-def _agreement(found: Tensor, masks: int) -> str:
+def _agreement(maps: Tensor, masks: int) -> str:
     """Say how well two halves of the masks agree, for the worst picture, and how many masks would be enough."""
-    whole, even, odd = found / found[0].abs().amax(-1, keepdim=True).clamp(min=torch.finfo(found.dtype).tiny)
+    whole, even, odd = maps / maps[0].abs().amax(-1, keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
     if not whole.any():
         return "the score does not change with the masks"
     likeness = float(F.cosine_similarity(even - even.mean(-1, True), odd - odd.mean(-1, True), -1).min())
     noise = float((even - odd).square().mean(-1).sqrt().max()) / 2
-    said = f"two halves of the masks agree by r = {likeness:.2f}, noise {noise:.0%} of the strongest value"
+    agreement = f"two halves of the masks agree by r = {likeness:.2f}, noise {noise:.0%} of the strongest value"
     if likeness >= _ENOUGH:
-        return said
+        return agreement
     # The noise's variance falls as 1 / masks: r = signal / (signal + noise).
-    wanted = masks * (1 / max(likeness, 0.05) - 1) / (1 / _ENOUGH - 1)
-    return f"{said}: too few for fine detail, masks={math.ceil(wanted / 100) * 100} would reach {_ENOUGH}"
+    enough = masks * (1 / max(likeness, 0.05) - 1) / (1 / _ENOUGH - 1)
+    return f"{agreement}: too few for fine detail, masks={math.ceil(enough / 100) * 100} would reach {_ENOUGH}"
 
 
 class Masks:
-    """Random masks for pictures of a (height, width), drawn when asked for; mask i depends on the seed and i alone.
+    """Random masks for pictures of a (height, width), made on access; mask i depends on the seed and i alone.
 
     `masks[3:8]` is a tensor (5, h, w) in [0, 1] on the device of `like`; `variance` (h, w) is that of every pixel.
     """

@@ -8,6 +8,7 @@ mask H_k, and weigh the channel by the increase C_k = S(X H_k + X_b (1 - H_k)) -
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -20,7 +21,7 @@ from ..net import Net
 from ..objectives import Objective
 from ..registry import method
 from ..tracing import Layer
-from .cam_layers import Align, Held, Layers, held, lay_over
+from .cam_layers import Align, Held, Layers, held, lay_over, with_unread_alone
 from .channel_weights import Batch, weighed_by_channel
 
 
@@ -55,16 +56,19 @@ def score_cam(
         def weigh(position: int, one: Held) -> Tensor:
             activity = one.activity[position]
             kept = _with_contrast(activity, channels)
+            own = objective.rows(position)
             scores = _masked_scores(
-                net, pixels[position], behind[position], objective, activity[kept], (one.layer, align), batch
+                net, pixels[position], behind[position], own, activity[kept], (one.layer, align), batch
             )
             weight = activity.new_zeros(len(activity), dtype=clean.dtype)
             increase = scores - clean[position]
             weight[kept] = increase.softmax(0) if softmax else increase
             return weight
 
-        result = weighed_by_channel(net, pixels, found, align, weigh)
-    return result.clone()
+        maps = weighed_by_channel(net, pixels, found, align, weigh)
+    options = {"layer": layer, "align": align, "softmax": softmax, "channels": channels, "baseline": baseline}
+    again = partial(score_cam, net, seed=seed, batch=batch, **options)
+    return with_unread_alone(maps.clone(), found, lambda row: again(pixels[row : row + 1], objective.rows(row)))
 
 
 def _with_contrast(activity: Tensor, most: int | None) -> Tensor:
