@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from convscope.cli import run
+from convscope.commands.inputs import distinct_names
 from convscope.data.samples import digits
 from convscope.registry import METHODS, VIEWS, load_all
 
@@ -108,7 +110,33 @@ def test_pictures_of_the_same_name_do_not_overwrite_each_other(digit: str) -> No
         Path(folder).mkdir()
         Path(folder, "x.png").write_bytes(Path(digit).read_bytes())
     assert run(["saliency", "a", "b", "--net", "lenet5", "-o", "out"]) == 0
-    assert sorted(path.name for path in Path("out").iterdir()) == ["x-2.png", "x.png"]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a-x.png", "b-x.png"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["p/0.png", "p/1.jpg"], ["0", "1"]),
+        (["p/a/0.png", "p/b/0.png", "p/b/c/1.png"], ["a-0", "b-0", "b-c-1"]),
+        (["p/cat.png", "p/cat.jpg", "p/dog.jpg"], ["cat.png", "cat.jpg", "dog"]),
+        (["p/0.png", "p/0.png"], ["0", "0-2"]),
+        (["/data/cat.jpg"], ["cat"]),
+        (["/data/cat.jpg", "here/cat.jpg"], ["data-cat", "here-cat"]),
+        (["s/a-0.tar#000123.jpg", "s/b.parquet#17"], ["a-0.tar-000123", "b.parquet-17"]),
+        (["sample:digits/3", "sample:chelsea"], ["sample-digits-3", "sample-chelsea"]),
+    ],
+)
+def test_outputs_are_named_from_the_common_folder(paths: list[str], names: list[str]) -> None:
+    assert distinct_names([Path(path) for path in paths]) == names
+
+
+def test_samples_and_tar_files_are_pictures_of_commands(tmp_path: Path) -> None:
+    with tarfile.open("digits.tar", "w") as tar:
+        for path in digits()[:2]:
+            tar.add(path, path.name)
+    assert run(["saliency", "sample:digits/3", "-o", "one.png"]) == 0
+    assert run(["saliency", "digits.tar", "-o", "out"]) == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["0.png", "1.png"]
 
 
 def test_one_bad_picture_among_many_is_named_and_the_others_are_drawn(digit: str, capsys: Capture) -> None:

@@ -5,7 +5,9 @@ Nothing here imports torch before a command runs: `convscope --help` must be qui
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,22 +86,34 @@ Pictures = Annotated[
 
 
 def find_all(names: Iterable[str]) -> list[Path]:
-    """Return pictures, and those of folders, in order; names of the configuration's data stand for their places."""
-    from ..data.folders import find_pictures
+    """Return the addresses of all pictures that are named, in order.
 
-    found: list[Path] = []
-    for position in map(located, names):
-        found += find_pictures(Path(position)) if Path(position).is_dir() else [Path(position)]
-    return found
+    A name is a picture, a folder, a pattern, a .tar, .parquet or .arrow file, "sample:NAME", or a name of the
+    configuration's data. Raises PictureError or DataError.
+    """
+    from ..data.pictures import read_pictures
+
+    return [Path(picture.where) for picture in read_pictures([located(name) for name in names])]
 
 
 def distinct_names(pictures: Sequence[Path]) -> list[str]:
-    """Name outputs after the pictures, numbering those of the same name."""
-    seen: dict[str, int] = {}
+    """Name outputs after the pictures, from the folder that all have in common: "a-0001" and "b-0001".
+
+    A name depends on the common folder, not on what else is there, unless only endings differ ("cat.jpg", "cat.png"):
+    then these stay. The same picture again is numbered.
+    """
+    from ..data.folders import common_root
+
+    root = common_root(map(str, pictures))
+    plain = [re.sub(r"[/\\#:]+", "-", str(picture).removeprefix(root)).strip("-.") for picture in pictures]
+    files = {name: Path(name).stem for name in plain}
+    shared = {stem for stem, count in Counter(files.values()).items() if count > 1}
+    seen = Counter[str]()
     names = list[str]()
-    for picture in pictures:
-        seen[picture.stem] = seen.get(picture.stem, 0) + 1
-        names.append(picture.stem if seen[picture.stem] == 1 else f"{picture.stem}-{seen[picture.stem]}")
+    for name in plain:
+        seen[name] += 1
+        kept = name if files[name] in shared else files[name]
+        names.append(kept if seen[name] == 1 else f"{kept}-{seen[name]}")
     return names
 
 

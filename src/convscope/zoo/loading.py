@@ -10,9 +10,9 @@ from textwrap import shorten
 from typing import Any, Unpack
 
 import torch
-from PIL import Image
 
 from ..configuration import Network
+from ..data.opening import mode_and_size
 from ..errors import ConvscopeError, NetworkError, OptionError, WeightsError, nearest
 from ..net import Net
 from . import runs, torchvision_models
@@ -108,10 +108,10 @@ def find_device(name: str | torch.device) -> torch.device:
 
 def _digit_like(path: Path) -> bool:
     try:
-        with Image.open(path) as image:
-            return image.mode in ("1", "L") and max(image.size) <= _SMALL
+        mode, size = mode_and_size(path)
     except Exception:  # a picture that cannot be read is reported when it is read
         return False
+    return mode in ("1", "L") and max(size) <= _SMALL
 
 
 _Build = Callable[[str | Path | None, int | None, dict[str, Any]], Net]
