@@ -22,7 +22,10 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from convscope.data import datasets
-from convscope.data.datasets import Pictures, Prepared, Share, batches, open_data
+from convscope.data.batches import Prepared, Share, batches
+from convscope.data.class_names import read_class_names
+from convscope.data.datasets import LabelledPictures, open_data
+from convscope.data.pictures import Items, Pictures
 from convscope.errors import DataError
 
 PLAIN = v2.PILToTensor()
@@ -44,7 +47,7 @@ def grow(root: Path, classes: Mapping[str, int]) -> Path:
     return root
 
 
-def told(pictures: Pictures) -> dict[str, str]:
+def told(pictures: LabelledPictures) -> dict[str, str]:
     """The class of every picture, both by name."""
     return {pictures.name(i): pictures.classes[label] for i, label in enumerate(pictures.labels)}
 
@@ -62,13 +65,13 @@ def refused(data: Path | str, **options: Any) -> str:
     return message
 
 
-def in_memory(count: int, labels: Sequence[int] | None = None) -> Pictures:
+def in_memory(count: int, labels: Sequence[int] | None = None) -> LabelledPictures:
     """So many tiny pictures; without labels every picture is a class of its own, which tells what was loaded."""
     picture = Image.new("RGB", (2, 2))
     labels = range(count) if labels is None else labels
     names = tuple(str(number) for number in range(max(labels, default=0) + 1))
-    source = datasets._DataSet([(picture, label) for label in labels], "test")
-    return Pictures(source, tuple(range(count)), tuple(labels), names)
+    source = Pictures([Items([(picture, label) for label in labels], "test")])
+    return LabelledPictures(source, tuple(range(count)), tuple(labels), names)
 
 
 # Folders with a folder per class
@@ -397,7 +400,7 @@ NAME = st.text(st.sampled_from("ab,\" 猫'"), min_size=1, max_size=6).filter(lam
 def test_other_names_are_shown_as_other_names(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = [[str(number), name] for number, name in enumerate(names)]
-        short = datasets._read_names(table(Path(folder) / "names.csv", rows), [row[0] for row in rows])
+        short = read_class_names(table(Path(folder) / "names.csv", rows), [row[0] for row in rows])
     assert len(set(short)) == len(names)
     for name, brief in zip(names, short, strict=True):
         assert brief == brief.strip() != "" and (brief == name or name.startswith(brief))
@@ -489,7 +492,7 @@ def test_what_is_no_classification_data_set_is_refused(name: str, tmp_path: Path
 
 @pytest.mark.parametrize("data", ["torchvision:MNIST", "torchvision:MNIST:"])
 def test_a_data_set_without_a_folder_says_how_to_name_it(data: str) -> None:
-    assert refused(data) == "say where MNIST lies: --data torchvision:MNIST:FOLDER"
+    assert refused(data) == "say where MNIST is: torchvision:MNIST:FOLDER"
 
 
 @pytest.mark.parametrize("name", ["MNIST", "CIFAR10", "SVHN", "ImageFolder", "Imagenette"])
@@ -528,7 +531,7 @@ def test_a_data_set_without_a_folder_needs_none() -> None:
     assert set(learn.labels) == set(hold.labels) == set(range(10))
     pixels, label, _ = Prepared(hold, [PLAIN], 3, 0)[5, 0]
     assert pixels is not None and pixels.shape == (3, 224, 224)
-    assert label == learn.source.data[hold.indices[5]][1]  # type: ignore[attr-defined]
+    assert label == learn.source.parts[0].data[hold.indices[5]][1]  # type: ignore[attr-defined]
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -591,7 +594,7 @@ def test_a_data_set_whose_part_to_learn_from_is_called_trainval_is_read(tmp_path
 # Pictures that cannot be read
 
 
-def unreadable_names(pictures: Pictures) -> list[str]:
+def unreadable_names(pictures: LabelledPictures) -> list[str]:
     loader = batches(Prepared(pictures, [v2.Compose([v2.Resize((8, 8)), PLAIN])], 3, 0), 4, share=Share(), workers=0)
     return [pictures.name(index) for batch in loader for index in batch.unreadable]
 
@@ -650,11 +653,11 @@ def test_a_batch_of_which_nothing_can_be_read_is_empty(damaged: Path) -> None:
 
 def test_pictures_of_a_torchvision_folder_that_cannot_be_read_are_collected(damaged: Path) -> None:
     learn, hold = open_data(f"torchvision:ImageFolder:{damaged / 'train'}", held_out=0.5)
-    bad = [learn.source.data.samples[p.indices[i]][0] for p in (learn, hold) for i in bad_of(p)]  # type: ignore[attr-defined]
+    bad = [learn.source.parts[0].data.samples[p.indices[i]][0] for p in (learn, hold) for i in bad_of(p)]  # type: ignore[attr-defined]
     assert sorted(str(Path(path).relative_to(damaged / "train")) for path in bad) == BAD
 
 
-def bad_of(pictures: Pictures) -> list[int]:
+def bad_of(pictures: LabelledPictures) -> list[int]:
     prepared = Prepared(pictures, [PLAIN], 3, 0)
     return [index for index in range(len(pictures)) if prepared[index, 0][0] is None]
 
@@ -697,7 +700,7 @@ def test_every_kind_of_picture_comes_out_with_the_channels_asked_for(name: str, 
 
 
 @pytest.fixture
-def noisy(tmp_path: Path) -> Pictures:
+def noisy(tmp_path: Path) -> LabelledPictures:
     """Nine pictures of noise."""
     root = grow(tmp_path / "noisy", {"val/cat": 1, "val/dog": 1, "train/cat": 0, "train/dog": 0})
     for number in range(9):
@@ -705,12 +708,12 @@ def noisy(tmp_path: Path) -> Pictures:
     return open_data(str(root))[0]
 
 
-def items(pictures: Pictures, seed: int, indices: Sequence[int] = range(9)) -> torch.Tensor:
+def items(pictures: LabelledPictures, seed: int, indices: Sequence[int] = range(9)) -> torch.Tensor:
     prepared = Prepared(pictures, [AUGMENTED], 3, seed)
     return torch.stack([pixels for index in indices if (pixels := prepared[index, 0][0]) is not None])
 
 
-def test_the_same_seed_and_index_give_the_same_tensor_whatever_came_before(noisy: Pictures) -> None:
+def test_the_same_seed_and_index_give_the_same_tensor_whatever_came_before(noisy: LabelledPictures) -> None:
     first = items(noisy, 5)
     torch.manual_seed(1234)
     np.random.seed(1)
@@ -720,7 +723,7 @@ def test_the_same_seed_and_index_give_the_same_tensor_whatever_came_before(noisy
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_the_number_of_workers_changes_nothing(shuffled: bool, noisy: Pictures) -> None:
+def test_the_number_of_workers_changes_nothing(shuffled: bool, noisy: LabelledPictures) -> None:
     def load(workers: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         prepared = Prepared(noisy, [AUGMENTED], 3, 5)
         loader = batches(prepared, 2, share=Share(), workers=workers, shuffled=shuffled)
@@ -736,13 +739,13 @@ def test_the_number_of_workers_changes_nothing(shuffled: bool, noisy: Pictures) 
         assert torch.equal(torch.cat([pixels for pixels, _ in alone]), items(noisy, 5))
 
 
-def test_another_seed_or_index_gives_another_augmentation(noisy: Pictures) -> None:
+def test_another_seed_or_index_gives_another_augmentation(noisy: LabelledPictures) -> None:
     assert not torch.equal(items(noisy, 5), items(noisy, 6))
     same = noisy.only([0] * 9)
     assert len(torch.unique(items(same, 5), dim=0)) > 3, "the same picture is cut in many ways"
 
 
-def test_large_and_negative_seeds_are_seeds(noisy: Pictures) -> None:
+def test_large_and_negative_seeds_are_seeds(noisy: LabelledPictures) -> None:
     for seed in (-1, 2**62, 2**80 + 1):
         assert torch.equal(items(noisy, seed), items(noisy, seed))
         assert len(list(batches(Prepared(noisy, [PLAIN], 3, seed), 3, share=Share(), workers=0, shuffled=True))) == 3
@@ -752,7 +755,7 @@ def failing(picture: Image.Image) -> torch.Tensor:
     raise RuntimeError(f"{torch.rand(1)}")
 
 
-def test_the_global_random_state_is_left_alone(noisy: Pictures) -> None:
+def test_the_global_random_state_is_left_alone(noisy: LabelledPictures) -> None:
     torch.manual_seed(7)
     before = torch.get_rng_state()
     items(noisy, 5)
@@ -897,7 +900,7 @@ def test_the_digest_tells_labels_classes_and_choices_apart() -> None:
     assert whole.only(range(4)).digest == whole.digest
 
 
-def test_some_of_some_pictures_are_still_the_right_ones(noisy: Pictures) -> None:
+def test_some_of_some_pictures_are_still_the_right_ones(noisy: LabelledPictures) -> None:
     some = noisy.only([8, 6, 4, 2, 0]).only([1, 3])
     assert [some.name(i) for i in range(2)] == ["dog/6.png", "cat/2.png"] and len(some) == 2
     assert np.array_equal(np.asarray(some.open(0)), np.asarray(noise(6))) and some.labels == (1, 0)

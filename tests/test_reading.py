@@ -63,9 +63,9 @@ class Several(nn.Module):
     "extra",
     [
         [torch.ones(1, 4)],
-        {"place": torch.ones(1, 4)},
+        {"position": torch.ones(1, 4)},
         lambda inputs: (torch.ones(len(inputs), 4),),
-        lambda inputs: {"place": torch.ones(len(inputs), 4), "scale": 1.0},
+        lambda inputs: {"position": torch.ones(len(inputs), 4), "scale": 1.0},
     ],
     ids=["by position", "by name", "made, by position", "made, by name"],
 )

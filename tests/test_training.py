@@ -26,7 +26,8 @@ from torch import nn
 
 from convscope import Net, load, tap
 from convscope.cli import run as command
-from convscope.data.datasets import Pictures, Source, open_data
+from convscope.data.datasets import open_data
+from convscope.data.pictures import Picture
 from convscope.errors import ConvscopeError, DataError, OptionError, OutputError, TrainingError, WeightsError
 from convscope.training.card import write_card
 from convscope.training.recipes import Recipe, recipe
@@ -123,24 +124,26 @@ class Stopped(BaseException):
 class Fuse:
     """Pictures that end the run when one too many of them is opened; named as those they come from."""
 
-    source: Source
+    source: Any
     left: int
     fire: Callable[[], None]
 
-    def open(self, index: int) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            self.fire()
-        return self.source.open(index)
+    def __getitem__(self, index: int) -> Picture:
+        picture = self.source[index]
 
-    def name(self, index: int) -> str:
-        return self.source.name(index)
+        def fetch() -> Any:
+            self.left -= 1
+            if self.left < 0:
+                self.fire()
+            return picture.read()
+
+        return replace(picture, _fetch=fetch)
 
 
 def fused(run: Run, left: int, fire: Callable[[], None]) -> Run:
     """Return the run, to be ended after it has opened so many pictures to learn from."""
     learn = run.learn
-    return replace(run, learn=Pictures(Fuse(learn.source, left, fire), learn.indices, learn.labels, learn.classes))
+    return replace(run, learn=replace(learn, source=Fuse(learn.source, left, fire)))
 
 
 def stop() -> None:

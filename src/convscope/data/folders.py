@@ -15,24 +15,28 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", "
 
 def find_pictures(folder: Path) -> list[Path]:
     """List the pictures in a folder and below it, by name. Raises PictureError when there are none."""
-    pictures = find_files(folder, SUFFIXES)
+    pictures = find_files(folder, SUFFIXES, linked=True)
     if not pictures:
         raise PictureError(f"there is no picture in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
     return pictures
 
 
-def find_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+def find_files(folder: Path, suffixes: Iterable[str], *, linked: bool = False) -> list[Path]:
     """List the files with these endings in a folder and below it, by name; none that is hidden or in a hidden folder.
 
-    Links to files are followed, links to folders are not.
+    Links to files are followed; those to folders, where they are `linked`, only right below the folder.
     """
-    return sorted(Path(path) for path in _walk(folder) if os.path.splitext(path)[1].lower() in suffixes)  # noqa: PTH122
+    roots = [str(folder)]
+    if linked:
+        roots += [entry.path for entry in os.scandir(folder) if entry.is_symlink() and not entry.name.startswith(".")]
+    paths = (path for root in roots for path in _walk(root))
+    return sorted(Path(path) for path in paths if os.path.splitext(path)[1].lower() in suffixes)  # noqa: PTH122
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
+def _walk(root: str) -> Iterator[str]:
+    for parent, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (f"{parent}/{name}" for name in files if not name.startswith("."))
+        yield from (os.path.join(parent, name) for name in files if not name.startswith("."))  # noqa: PTH118
 
 
 def expand(pattern: str) -> list[str]:

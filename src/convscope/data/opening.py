@@ -46,6 +46,15 @@ def open_picture(source: Any, *, name: str = "") -> Image.Image:
     return decode_file(content, str(content), frame)
 
 
+def mode_and_size(address: str | Path) -> tuple[str, tuple[int, int]]:
+    """Return the mode of a picture, such as "L" or "RGB", and its (width, height), from its header alone."""
+    content, _ = locate(address)
+    if isinstance(content, Image.Image):
+        return content.mode, content.size
+    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+        return image.mode, image.size
+
+
 def locate(address: str | Path) -> tuple[Path | bytes | Image.Image, int | None]:
     """Find what is at an address, and which frame of it is meant.
 

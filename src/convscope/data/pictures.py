@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -22,7 +25,7 @@ from .decoding import check_range
 from .opening import open_picture
 from .shards import Label
 
-_SHARDS = frozenset({".tar", *parquet.SUFFIXES})
+SHARD_SUFFIXES = frozenset({".tar", *parquet.SUFFIXES})
 
 
 @dataclass(frozen=True)
@@ -88,23 +91,27 @@ class Pictures:
 
     def __init__(self, parts: Sequence[Iterable[Picture]]) -> None:
         self.parts = tuple(parts)
-        self._starts: tuple[int, ...] | None = None
 
     def __iter__(self) -> Iterator[Picture]:
         for part in self.parts:
             yield from part
 
     def __len__(self) -> int:
-        return sum(len(part) for part in cast(Any, self.parts))
+        return self._ends[-1] if self.parts else 0
 
     def __getitem__(self, index: int) -> Picture:
-        for part in self.parts:
-            if not isinstance(part, Indexed):
-                raise DataError("pictures of a stream come one after the other: iterate over them")
-            if 0 <= index < len(part):
-                return part[index]
-            index -= len(part)
-        raise IndexError("there are fewer pictures")
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} pictures, numbered from 0: there is no picture {index}")
+        number = bisect_right(self._ends, index)
+        part = self.parts[number]
+        if not isinstance(part, Indexed):
+            raise DataError("pictures of a stream come one after the other: iterate over them")
+        return part[index - (self._ends[number - 1] if number else 0)]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """How many pictures there are up to the end of every part. Raises TypeError for a stream."""
+        return list(accumulate(len(part) for part in cast(Any, self.parts)))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -169,7 +176,7 @@ def _listed(source: Any) -> Sequence[Any]:
 
 
 @dataclass(frozen=True)
-class _Files:
+class Files:
     """Pictures by address; those of a folder have classes where all of them lie in folders of it."""
 
     addresses: tuple[str, ...]
@@ -248,7 +255,7 @@ class _Rows:
 
 def _from_path(path: str) -> Iterable[Picture]:
     if path.startswith(torchvision_sets.PREFIX) and "#" not in path:
-        return _Items(torchvision_sets.open_set(path), path)
+        return Items(torchvision_sets.open_set(path), path)
     if path.startswith(samples.PREFIX) or not os.path.isdir(path):  # noqa: PTH112
         return _from_file(path)
     try:
@@ -263,23 +270,23 @@ def _from_file(path: str) -> Iterable[Picture]:
             return _Members(path)
         if parquet.is_table(Path(path)):
             return _Rows(path)
-    return _Files((path,))
+    return Files((path,))
 
 
 def _folder(path: str) -> Iterable[Picture]:
     """Read a folder of pictures, or of tar or Parquet files where it holds no picture itself."""
     root = os.path.join(path, "")  # noqa: PTH118
-    inside = folders.find_files(Path(path), _SHARDS)
-    if inside and not folders.find_files(Path(path), folders.SUFFIXES):
+    inside = folders.find_files(Path(path), SHARD_SUFFIXES, linked=True)
+    if inside and not folders.find_files(Path(path), folders.SUFFIXES, linked=True):
         return Pictures([replace(cast(Any, _from_file(str(file))), root=root) for file in inside])
     paths = [str(file) for file in folders.find_pictures(Path(path))]
     names = [os.path.relpath(file, path) for file in paths]
     of = folders.class_folders(names)
     if of is None:
-        return _Files(tuple(paths), root)
+        return Files(tuple(paths), root)
     classes = sorted(set(of))
     numbers = {name: number for number, name in enumerate(classes)}
-    return _Files(tuple(paths), root, tuple(numbers[name] for name in of), tuple(classes))
+    return Files(tuple(paths), root, tuple(numbers[name] for name in of), tuple(classes))
 
 
 def _joined(parts: Sequence[Iterable[Picture]]) -> list[Iterable[Picture]]:
@@ -289,8 +296,8 @@ def _joined(parts: Sequence[Iterable[Picture]]) -> list[Iterable[Picture]]:
         last = joined[-1] if joined else None
         if isinstance(part, Pictures):
             joined += part.parts
-        elif isinstance(part, _Files) and isinstance(last, _Files) and not part.root and not last.root:
-            joined[-1] = _Files(last.addresses + part.addresses)
+        elif isinstance(part, Files) and isinstance(last, Files) and not part.root and not last.root:
+            joined[-1] = Files(last.addresses + part.addresses)
         else:
             joined.append(part)
     return joined
@@ -301,17 +308,18 @@ def _named(parts: Sequence[Iterable[Picture]], paths: Sequence[str]) -> list[Ite
     if len(paths) == 1 and os.path.isdir(paths[0]):  # noqa: PTH112
         return list(parts)
     root = folders.common_root(paths)
-    return [replace(part, root=root) if isinstance(part, (_Files, _Members, _Rows)) else part for part in parts]
+    return [replace(part, root=root) if isinstance(part, (Files, _Members, _Rows)) else part for part in parts]
 
 
 # Memory -------------------------------------------------------------------------------------------------------------
 
 
-class _Items:
+class Items:
     """The items of a data set: anything with `len` and `[i]`."""
 
     def __init__(self, data: Any, title: str) -> None:
         self.data, self.title = data, title
+        self.short = title.split(":", 2)[1] if title.startswith(torchvision_sets.PREFIX) else title
         self.labels = torchvision_sets.kept_labels(data)
         self.classes = torchvision_sets.classes_of(data)
 
@@ -320,7 +328,8 @@ class _Items:
 
     def __getitem__(self, index: int) -> Picture:
         where = f"{self.title}#{index}"
-        return Picture(where, self.labels[index] if self.labels else None, where, lambda: self.data[index])
+        label = self.labels[index] if self.labels else None
+        return Picture(where, label, f"{self.short} picture {index}", lambda: self.data[index])
 
     def __iter__(self) -> Iterator[Picture]:
         return map(self.__getitem__, range(len(self)))
@@ -366,7 +375,7 @@ def _from_items(items: list[Any], position: int) -> list[Iterable[Picture]]:
         return []
     title = f"picture-{position}" if position else "picture"
     batched = any(getattr(_content_and_label(item)[0], "ndim", 3) == 4 for item in items)
-    return [_Stream(items, title) if batched else _Items(items, title)]
+    return [_Stream(items, title) if batched else Items(items, title)]
 
 
 def _from_memory(source: Any) -> Iterable[Picture]:
@@ -376,7 +385,7 @@ def _from_memory(source: Any) -> Iterable[Picture]:
     if hasattr(source, "batch_sampler") and hasattr(source, "dataset"):
         return (_Loader if hasattr(source.dataset, "__len__") else _Stream)(source, title)
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        return _Items(source, title)
+        return Items(source, title)
     if isinstance(source, Iterable):
         return _Stream(cast("Iterable[Any]", source), title)
     raise DataError(

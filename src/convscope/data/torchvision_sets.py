@@ -3,44 +3,56 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from ..errors import DataError, PictureError, nearest
 
+T = TypeVar("T")
+
 PREFIX = "torchvision:"
 HELD_OUT = ("val", "validation", "test")
 
 
-def open_parts(address: str) -> Iterator[Any]:
+Labelled = tuple[Any, list[int], tuple[str, ...]]
+"""A data set, the label of every item, and the names of its classes."""
+
+
+def open_labelled(address: str) -> Iterator[Labelled]:
     """Open the part of a data set to learn from, then the one held out where it has one; nothing is downloaded.
 
-    Raises DataError for an unknown set, or one that is not in its folder.
+    Raises DataError for an unknown set, one that is not in its folder, or one without classes.
     """
     kind, name, root = _named(address)
+    first, rest, optional = _splits(kind)
+    yield _opened(name, root, lambda: _labelled(kind(**root, **first)))
+    for options in rest:
+        try:
+            yield _opened(name, root, lambda options=options: _labelled(kind(**root, **options)))
+        except DataError:
+            if not optional:
+                raise
+        else:
+            return
+
+
+def _splits(kind: Any) -> tuple[dict[str, Any], list[dict[str, Any]], bool]:
+    """Return the options of the part to learn from, those of parts to hold out, and whether any may be missing."""
     takes = inspect.signature(kind.__init__).parameters
     if "train" in takes:
-        yield _opened(kind, name, root, train=True)
-        yield _opened(kind, name, root, train=False)
-    elif "split" not in takes:
-        yield _opened(kind, name, root)
-    else:
-        trainval = "trainval" in (inspect.getdoc(kind) or "")
-        yield _opened(kind, name, root, split="trainval" if trainval else "train")
-        yield from _first_held_out(kind, name, root)
+        return {"train": True}, [{"train": False}], False
+    if "split" not in takes:
+        return {}, [], True
+    first = "trainval" if "trainval" in (inspect.getdoc(kind) or "") else "train"
+    return {"split": first}, [{"split": split} for split in HELD_OUT], True
 
 
-def _first_held_out(kind: Any, name: str, root: dict[str, str]) -> Iterator[Any]:
-    for split in HELD_OUT:
-        try:
-            part = _opened(kind, name, root, split=split)
-        except DataError:
-            continue
-        yield part
-        return
+def _labelled(data: Any) -> Labelled:
+    labels = labels_of(data)
+    return data, labels, classes_of(data) or tuple(str(label) for label in range(max(labels) + 1))
 
 
 def _named(address: str) -> tuple[Any, str, dict[str, str]]:
@@ -53,25 +65,23 @@ def _named(address: str) -> tuple[Any, str, dict[str, str]]:
     kind: Any = getattr(datasets, name)
     rooted = "root" in inspect.signature(kind.__init__).parameters
     if not folder and rooted:
-        raise DataError(f"say where {name} lies: {PREFIX}{name}:FOLDER")
+        raise DataError(f"say where {name} is: {PREFIX}{name}:FOLDER")
     return kind, name, {"root": folder} if rooted else {}
 
 
-def _opened(kind: Any, name: str, root: dict[str, str], **options: Any) -> Any:
+def _opened(name: str, root: dict[str, str], make: Callable[[], T]) -> T:
     try:
-        data = kind(**root, **options)
-        labels_of(data)  # what a damaged or unfit set raises, it raises here
-        classes_of(data)
+        return make()
     except Exception as error:  # every data set raises its own when files are missing
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(f"cannot read torchvision's {name} in {root.get('root', '.')}: {reason}") from None
-    return data
 
 
 @lru_cache(maxsize=4)
 def open_set(address: str) -> Any:
     """Open the part of a data set to learn from, the same one every time. Raises DataError."""
-    return next(open_parts(address))
+    kind, name, root = _named(address)
+    return _opened(name, root, lambda: kind(**root, **_splits(kind)[0]))
 
 
 def image(address: str, index: str) -> Image.Image:

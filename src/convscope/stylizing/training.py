@@ -29,9 +29,10 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from ..context import say, track
-from ..data.datasets import Batch, Pictures, Prepared, Share, batches
-from ..data.folders import find_pictures
+from ..data.batches import Batch, Prepared, Share, batches
+from ..data.datasets import LabelledPictures
 from ..data.opening import open_picture
+from ..data.pictures import SHARD_SUFFIXES, read_pictures
 from ..drawing.layout import number
 from ..errors import DataError, OptionError, OutputError, PictureError, TrainingError, WeightsError, nearest
 from ..layers import first_of_stages, spatial_layer
@@ -82,7 +83,7 @@ def train_style(
     Args:
         net: the network that judges: any that reads colour, best VGG.
         style: the picture whose style is learnt, at least 32 pixels a side.
-        data: a folder of any pictures, however deep.
+        data: a folder of any pictures, however deep; or a .tar, .parquet or .arrow file of them.
         out: the style file (.safetensors). Beside it lies a .checkpoint: asked for the same again, a training goes on
             from there, also to more steps.
         workers: processes that load pictures.
@@ -104,8 +105,8 @@ def train_style(
     check_output(out)
     watch = Watch("learning a style", preview, preview_every)
     judge = Judge.of(net, open_style(style), settings)
-    pictures = find_data(Path(data))
-    shown = open_picture(preview_of or pictures.source.path(0)) if preview else None  # type: ignore[attr-defined]
+    pictures = find_data(data)
+    shown = (open_picture(preview_of) if preview_of else pictures.open(0)) if preview else None
     with torch.random.fork_rng(devices=[]):
         _Run(judge, settings, pictures, Path(style).name, out, watch, shown, workers).train()
     return out
@@ -130,30 +131,19 @@ def open_style(picture: str | Path) -> Image.Image:
     return image
 
 
-@dataclass(frozen=True)
-class _Files:
-    root: Path
-    paths: tuple[Path, ...]
+def find_data(data: str | Path) -> LabelledPictures:
+    """Find pictures to learn from in a folder, however deep, or in a .tar, .parquet or .arrow file.
 
-    def path(self, index: int) -> Path:
-        return self.paths[index]
-
-    def open(self, index: int) -> Image.Image:
-        return open_picture(self.paths[index])
-
-    def name(self, index: int) -> str:
-        return str(self.paths[index].relative_to(self.root))
-
-
-def find_data(folder: Path) -> Pictures:
-    """Find pictures to learn from, however deep in a folder. Raises DataError when there are none."""
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}" + (" (it is a file)" if folder.exists() else ""))
+    Raises DataError when there are none.
+    """
+    path = Path(data)
+    if not path.is_dir() and path.suffix.lower() not in SHARD_SUFFIXES:
+        raise DataError(f"there is no folder {path}" + (" (it is a file)" if path.exists() else ""))
     try:
-        paths = tuple(find_pictures(folder))
+        pictures = read_pictures(path)
     except PictureError as error:
         raise DataError(str(error)) from None
-    return Pictures(_Files(folder, paths), tuple(range(len(paths))), (0,) * len(paths), ("any",))
+    return LabelledPictures(pictures, tuple(range(len(pictures))), (0,) * len(pictures), ("any",))
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +204,7 @@ class _Run:
 
     judge: Judge
     settings: Settings
-    pictures: Pictures
+    pictures: LabelledPictures
     style: str
     out: Path
     watch: Watch

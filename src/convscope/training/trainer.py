@@ -25,7 +25,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.transforms import v2
 
 from ..context import track
-from ..data.datasets import Batch, Pictures, Prepared, Share, batches
+from ..data.batches import Batch, Prepared, Share, batches
+from ..data.datasets import LabelledPictures
 from ..errors import DataError, OptionError, TrainingError, WeightsError
 from ..net import Net
 from ..outputs import check_folder, write
@@ -57,8 +58,8 @@ class Run:
 
     blueprint: Blueprint
     recipe: Recipe
-    learn: Pictures
-    hold: Pictures
+    learn: LabelledPictures
+    hold: LabelledPictures
     folder: Path
     seed: int = 0
     snapshots: Sequence[int] = SNAPSHOTS
@@ -221,7 +222,7 @@ class _State:
         if self.share.rank == 0:
             self.run.tell(line)
 
-    def note_unreadable(self, pictures: Pictures, indices: Iterable[int]) -> None:
+    def note_unreadable(self, pictures: LabelledPictures, indices: Iterable[int]) -> None:
         """Remember pictures that cannot be read. Raises DataError above 5 % of all."""
         where = " (held out)" if pictures is self.run.hold else ""
         self.unreadable |= dict.fromkeys(f"{pictures.name(index)}{where}" for index in indices)
