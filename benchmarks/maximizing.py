@@ -54,7 +54,7 @@ import torch
 from torch import nn
 
 from convscope import Net, as_objective, load
-from convscope.context import tracked_by
+from convscope.context import running
 from convscope.synthesis.ascent import Steps, ascend
 from convscope.synthesis.parametrizations import begin
 from convscope.synthesis.transforms import transform_for
@@ -95,7 +95,7 @@ def ours(net: Net, layer: str, steps: int, pictures: int = 1) -> Times:
 
     objectives = [as_objective(net, f"{layer}:{CHANNEL + i}") for i in range(pictures)]
     start = begin("fourier", torch.full((pictures, 3, SIDE, SIDE), 0.5), list(range(pictures)))
-    with tracked_by(tracker):
+    with running(tracker=tracker):
         ascend(net, objectives, start, transform=transform_for("standard", SIDE), steps=Steps(steps))
     return between(stamps)
 

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from convscope import Net, as_objective, tap
-from convscope.context import listen, tracked_by
+from convscope.context import listen, running
 from convscope.errors import OptionError, OutOfMemory, OutputError, SynthesisError
 from convscope.synthesis.ascent import Made, Steps, Watch, ascend
 from convscope.synthesis.parametrizations import Fourier, Pixels, begin
@@ -544,7 +544,7 @@ def test_progress_is_closed_whatever_happens() -> None:
         (failing(4, raises(KeyboardInterrupt())), KeyboardInterrupt),
         (failing(4, raises(ValueError("no"))), ValueError),
     ):
-        with tracked_by(tracker), pytest.raises(error):
+        with running(tracker=tracker), pytest.raises(error):
             ascend(net, [as_objective(net, 1)], Pixels(grey(1, 12)), steps=Steps(20))
             raise KeyboardInterrupt
     assert closed == ["closed", "closed"]
@@ -562,7 +562,7 @@ def test_the_progress_label_says_the_score() -> None:
             yield item
 
     net = tiny("sequential")
-    with tracked_by(tracker):
+    with running(tracker=tracker):
         made = ascend(net, [as_objective(net, "dog")], Pixels(pictures(1)), steps=Steps(25), watch=Watch("dog"))
     assert labels[:10] == ["dog"] * 10 and len(labels) == 25 and len(set(labels)) == 3
     assert labels[10].startswith("dog · ") and float(labels[10][6:]) == pytest.approx(made.history[0], rel=0.01)
@@ -579,7 +579,7 @@ def test_previews_are_pictures_side_by_side_at_every_nth_step(tmp_path: Path) ->
             yield item
 
     net, start = tiny("sequential"), Recorded(pictures(2))
-    with tracked_by(tracker):
+    with running(tracker=tracker):
         ascend(net, [as_objective(net, "dog")], start, steps=Steps(9), watch=Watch(preview=preview, every=4))
     assert all(one is None for one in seen[:4]) and all(one is not None for one in seen[4:])
     assert np.array_equal(seen[4], seen[7]) and not np.array_equal(seen[7], seen[8])

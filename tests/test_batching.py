@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from convscope import Net, as_objective
 from convscope.attribution.rise import rise
 from convscope.batching import bytes_of, in_batches, out_of_memory, quickest
-from convscope.context import listen, tracked_by
+from convscope.context import listen, running
 from convscope.errors import OptionError, OutOfMemory
 from networks import SIZE, pictures, tiny_body
 
@@ -113,10 +113,10 @@ def test_progress_is_shown_in_batches() -> None:
     seen: list[tuple[int, str]] = []
 
     def tracker(items: object, label: str) -> object:
-        seen.append((len(items), label))  # type: ignore[arg-type]
+        seen.append((len(items), label))
         return items
 
-    with tracked_by(tracker):  # type: ignore[arg-type]
+    with running(tracker=tracker):
         numbers(10, 4, 1, FAILURES["GPU"])
     assert seen == [(3, "counting")]
 

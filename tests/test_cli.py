@@ -180,8 +180,8 @@ def test_show_prints_the_recipe(digit: str, capsys: Capture) -> None:
     capsys.readouterr()
     assert run(["show", "x.png"]) == 0
     recipe = json.loads(capsys.readouterr().out)
-    assert recipe["objective"] == "8" and recipe["options"]["patch"] == 6 and recipe["network"] == "lenet5"
-    assert recipe["pictures"][0].startswith("3.png ") and len(recipe["weights"]) == 16
+    assert recipe["objective"] == "8" and recipe["options"]["patch"] == 6 and recipe["network"]["name"] == "lenet5"
+    assert recipe["pictures"][0]["where"] == digit and len(recipe["weights"]) == 16
 
 
 def test_layers_prints_a_table(capsys: Capture) -> None:

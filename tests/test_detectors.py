@@ -94,7 +94,7 @@ def test_why_this_box(name: str) -> None:
         drawing = explain(net, picture(), method, **options)
         assert drawing.title.startswith("Thing in the box ("), method
         assert drawing.values.isfinite().all() and drawing.values.any(), method
-        assert "random weights, seed 0" in drawing.note and "thing in the box (" in drawing.recipe.network
+        assert "random weights, seed 0" in drawing.note and "thing in the box (" in drawing.recipe.network["output"]
         if method == "occlusion":
             assert "computed in full: the network cannot be followed" in drawing.note
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import convscope as cs
 from convscope.errors import LayerError, NetworkError, ObjectiveError, OptionError, PictureError, WeightsError
-from convscope.running import predict
+from convscope.predictions import predict
 from networks import CLASSES, SIZE, pictures, tiny, tiny_body
 
 
@@ -48,7 +48,7 @@ def test_a_channel_without_a_place_is_asked_at_its_strongest(net: cs.Net) -> Non
     activity = cs.tap(net, pictures(1, dtype=torch.float32), ["0"])["0"][0, 3]
     y, x = divmod(int(activity.argmax()), activity.shape[1])
     assert drawing.recipe.objective == "0:3@max"
-    assert f"strongest place (row {y}, column {x}), {activity.max():.3g}" in drawing.title
+    assert f"strongest position (row {y}, column {x}), {activity.max():.3g}" in drawing.title
     placed = explain(net, of=f"0:3@{y},{x}")
     assert torch.equal(drawing.values, placed.values)
 
@@ -77,12 +77,13 @@ def test_random_weights_and_caveats_are_said_in_the_caption() -> None:
     assert "random weights, seed 0" in drawing.note and "explains nothing" in drawing.note
     assert "hardly changes with the class" in drawing.note
     assert "4 of 4 rectifiers rewritten" in drawing.note
-    assert "random weights" in drawing.recipe.network
+    assert drawing.recipe.network["note"] == "random weights, seed 0"
 
 
 def test_recipe_is_complete_and_follows_the_weights(net: cs.Net) -> None:
     recipe = explain(net, "occlusion", "dog", patch=5, stride=5).recipe
-    assert (recipe.method, recipe.network, recipe.options) == ("occlusion", "sequential", {"patch": 5, "stride": 5})
+    assert (recipe.method, recipe.network["name"], recipe.of) == ("occlusion", "sequential", "dog")
+    assert (recipe.options["patch"], recipe.options["stride"], recipe.options["baseline"]) == (5, 5, "mean")
     with torch.no_grad():
         next(net.body.parameters()).add_(1e-3)
     changed = explain(net, "occlusion", "dog", patch=5, stride=5).recipe
@@ -144,7 +145,7 @@ def test_nan_weights_and_outputs_are_refused() -> None:
 
     net = cs.Net(Overflows(), size=SIZE)
     for of in (None, 1):
-        with pytest.raises(NetworkError, match="NaN or infinite"):
+        with pytest.raises(NetworkError, match="NaN or infinity"):
             cs.explain(net, pictures(1, dtype=torch.float32), "gradient", of)
 
 
@@ -167,7 +168,7 @@ def test_another_size_and_a_cropped_picture() -> None:
     drawing = cs.explain(net, picture, "saliency", "dog", size=30)
     assert drawing.values.shape == (1, 30, 30) and drawing.picture.box == (20, 0, 80, 60)
     assert drawing.overlay().size == (100, 60)
-    assert drawing.recipe.options == {"size": 30}
+    assert drawing.recipe.size == 30 and drawing.recipe.options == {"crops": 1}
     assert replace(drawing, cmap="grey").render().size == drawing.render().size
 
 

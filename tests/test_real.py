@@ -19,7 +19,7 @@ from torch import Tensor
 import convscope as cs
 from convscope.attribution.deconvnet import deconvnet
 from convscope.attribution.occlusion import occlusion
-from convscope.running import predict
+from convscope.predictions import predict
 from networks import cifar_resnet
 from oracles.deconvnet import walk_gradient
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.drawing.drawings import Recipe
 from convscope.drawing.table_pages import arranged
 from convscope.drawing.tables import Column, Table
 from convscope.drawing.typesetting import Words, length, line_height
 from convscope.errors import OptionError, OutputError
+from convscope.recipes import Recipe
 
 RECIPE = Recipe("layers", "a network", "0123")
 COLUMNS = (

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from .drawing.drawings import Gallery as Gallery
     from .drawing.drawings import Heatmap as Heatmap
     from .drawing.drawings import Picture as Picture
-    from .drawing.drawings import Recipe as Recipe
-    from .drawing.drawings import read_recipe as read_recipe
     from .errors import ConvscopeError as ConvscopeError
     from .net import Net as Net
     from .objectives import Objective as Objective
     from .objectives import as_objective as as_objective
+    from .predictions import predict as predict
+    from .recipes import Recipe as Recipe
+    from .recipes import read_recipe as read_recipe
     from .rules import relu_rule as relu_rule
     from .running import explain as explain
-    from .running import predict as predict
     from .stylizing.painting import stylize as stylize
     from .stylizing.training import train_style as train_style
     from .synthesis.accentuate import accentuate as accentuate
@@ -58,7 +58,7 @@ _HOMES = {
     "Net": "net",
     "Objective": "objectives",
     "Picture": "drawing.drawings",
-    "Recipe": "drawing.drawings",
+    "Recipe": "recipes",
     "Transform": "synthesis.transforms",
     "Steps": "synthesis.ascent",
     "accentuate": "synthesis.accentuate",
@@ -77,9 +77,9 @@ _HOMES = {
     "maps": "views.maps",
     "maximize": "synthesis.maximize",
     "occlusion_study": "views.occlusion_study",
-    "predict": "running",
+    "predict": "predictions",
     "project": "views.project",
-    "read_recipe": "drawing.drawings",
+    "read_recipe": "recipes",
     "reconstruct": "views.reconstruct",
     "relu_rule": "rules",
     "segment": "views.segment",

@@ -25,6 +25,7 @@ from .commands.stylize import stylize, train_style
 from .commands.train import history, train
 from .configuration import located
 from .errors import ConvscopeError, OutputError, nearest
+from .listing import listing
 from .outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_folder
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _configured(group: Any, arguments: Sequence[str]) -> dict[str, Any]:
     if not told.defaults:
         return {}
     known = {name: [*options_of(function)] for name, function in _FIXED.items()}
-    known |= {name: [*own, *_COMMON, *_EXPLAIN] for name, own in registry.listed_options().items()}
+    known |= {name: [*entry.options, *_COMMON, *_EXPLAIN] for name, entry in listing().items()}
     command = _FIXED.get(word) or _command(registry.load_all()[word])
     return {word: defaults_of(command, word, told, known)}
 
@@ -109,7 +110,7 @@ def _configured(group: Any, arguments: Sequence[str]) -> dict[str, Any]:
 def _usage(error: Any, arguments: Sequence[str]) -> str:
     message = " ".join(str(error.format_message()).split()).rstrip(".")
     word = _command_word(arguments)
-    known = [name for name, _ in registry.listing()] + list(_FIXED)
+    known = list(listing()) + list(_FIXED)
     if word is not None and word not in known:
         return f"there is no command {word!r}; nearest: {nearest(word, known)}. See convscope --help"
     return f"{message}. See convscope {word + ' ' if word else ''}--help"
@@ -144,11 +145,11 @@ def _app(word: str | None) -> typer.Typer:
     app.callback(invoke_without_command=True)(_root)
     for name, function in _FIXED.items():
         app.command(name, rich_help_panel="Start here")(function)
-    for name, summary in registry.listing():
+    for name, entry in listing().items():
         if name == word:
             app.command(name)(_command(registry.load_all()[name]))
         else:
-            app.command(name, help=summary, rich_help_panel="Methods and views")(_stub)
+            app.command(name, help=entry.summary, rich_help_panel="Methods and views")(_stub)
     return app
 
 
@@ -395,7 +396,7 @@ def _layer_row(layer: Layer) -> tuple[str, ...]:
 
 def show(picture: Annotated[Path, typer.Argument(metavar="OUT.png", help="a PNG that convscope wrote")]) -> None:
     """Print the recipe inside a PNG: how it was made, as JSON."""
-    from .drawing.drawings import read_recipe
+    from .recipes import read_recipe
 
     print(read_recipe(picture).to_json())
 

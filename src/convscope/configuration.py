@@ -42,6 +42,7 @@ class Configuration:
     networks: Mapping[str, Network] = field(default_factory=dict[str, Network])
     data: Mapping[str, str] = field(default_factory=dict[str, str])
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    plugins: tuple[str, ...] = ()
 
     def placed(self, key: str, value: Any) -> Any:
         """Return a value of the file with the path it holds, if it holds one, taken from the file's folder."""

@@ -15,7 +15,8 @@ from .drawing import layout
 from .drawing.drawings import Drawing, Gallery, Heatmap
 from .drawing.pages import article, bars, contents, page, section
 from .net import Net
-from .running import explain, predict
+from .predictions import predict
+from .running import explain
 from .synthesis.class_model import class_model
 from .synthesis.dream import dream
 from .synthesis.maximize import filters_by_ascent

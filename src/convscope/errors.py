@@ -58,6 +58,14 @@ class OutOfMemory(ConvscopeError):  # noqa: N818  reads as what happened
     """Memory ran out, also with the smallest batch."""
 
 
+class RecipeError(ConvscopeError):
+    """A recipe that is missing, cannot be read, or cannot be followed any more."""
+
+
+class PluginError(ConvscopeError):
+    """A plugin that cannot be imported, or that registers what exists already."""
+
+
 class OutputError(ConvscopeError):
     """An output that cannot be written."""
 

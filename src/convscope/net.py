@@ -6,6 +6,7 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.utils._pytree import tree_map_only
 from . import dry_run
 from .data import decoding, images
 from .errors import LayerError, NetworkError, PictureError, WeightsError, nearest
+from .recipes import NetworkSource
 from .tracing import OUTPUT, Layer, traced_layers
 
 ORDERS = ("RGB", "BGR")
@@ -113,6 +115,7 @@ class Net(nn.Module):
         self.classes = tuple(classes)
         self.note = note
         self._pick, self._extra = output, extra
+        self.source: NetworkSource | None = None
         self._held = False
         self.channels = channels or _first_channels(body)
         self.mean, self.std = (_per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
@@ -142,7 +145,24 @@ class Net(nn.Module):
 
     def changed(self, **options: Any) -> Net:
         """Return the same network, its weights shared, with other options of Net."""
-        return Net(self.body, **self._options | options)
+        net = Net(self.body, **self._options | options)
+        if self.source is not None and all(map(_written, options.values())):
+            net.source = replace(self.source, changed={**self.source.changed, **options})
+        return net
+
+    @property
+    def reads(self) -> dict[str, Any]:
+        """How pictures become the body's input, as a recipe holds it."""
+        resize = self.fit.resize
+        return {
+            "size": list(self.fit.size),
+            "resize": list(resize) if isinstance(resize, tuple) else resize,
+            "interpolation": self.fit.interpolation,
+            "channels": self.channels,
+            "order": self.order,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
 
     @property
     def _first(self) -> Tensor:
@@ -169,7 +189,7 @@ class Net(nn.Module):
         decoding.check_range(float(seen.min()), float(seen.max()), "the tensor")
         height, width = seen.shape[1:]
         original = images.to_image(seen if len(seen) in (1, 3) else seen[:1])
-        return images.InputPicture(original, seen, (0, 0, width, height))
+        return images.InputPicture(original, seen, (0, 0, width, height), source=pixels)
 
     def read(self, picture: Any, *, size: int | None = None) -> Tensor:
         """Read a picture into pixels (1, c, h, w) in [0, 1] on the network's device.
@@ -379,6 +399,13 @@ class Net(nn.Module):
     def class_name(self, index: int) -> str:
         """Return the name of a class, or "class 7" when the network has no names."""
         return self.classes[index] if index < len(self.classes) else f"class {index}"
+
+
+def _written(value: Any) -> bool:
+    """Whether a file can hold an option's value."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_written, value))
+    return value is None or isinstance(value, (str, int, float, bool))
 
 
 def _fit(size: int | tuple[int, int], resize: int | tuple[int, int] | None, interpolation: str) -> images.Fit:

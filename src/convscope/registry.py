@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import ast
+import functools
 import importlib
 import inspect
-import typing
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, Literal, TypeVar
 
-from .errors import OptionError, nearest
+from . import plugins
+from .errors import OptionError, PluginError, nearest
+from .listing import modules
+from .options import Option, check_options, options_of
 
 F = TypeVar("F", bound=Callable[..., Any])
+D = TypeVar("D")
 
+Kind = Literal["method", "view", "study", "scan"]
 
-@dataclass(frozen=True)
-class Option:
-    """One keyword-only parameter of a method: its type, default and the help written where it is declared."""
-
-    name: str
-    type: Any
-    default: Any
-    help: str
+GROUPS = {
+    "explain": "Explain a picture",
+    "look": "Look inside a network",
+    "make": "Make pictures",
+    "study": "Studies",
+    "scan": "Scans of data sets",
+}
+"""Under which titles a user finds what is registered."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Entry:
     name: str
     title: str
     function: Callable[..., Any]
+    kind: Kind = "method"
+    group: str = "explain"
     paper: str = ""
     caveat: str = ""
     signed: bool = False
@@ -43,49 +50,41 @@ class Entry:
 
     @property
     def attributes(self) -> bool:
-        """Whether it is a method, which answers an objective about one picture, rather than a view."""
-        return METHODS.get(self.name) is self
+        """Whether it is a method, which answers for one picture and objective with a map, rather than a view."""
+        return self.kind == "method"
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """What it is given besides the network and its options: annotations by parameter, in order."""
+        if self.attributes:
+            return {"picture": Any}
+        hints = inspect.get_annotations(self.function, eval_str=True)
+        parameters = list(inspect.signature(self.function).parameters.values())[1:]
+        return {p.name: hints.get(p.name, Any) for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY}
 
     @property
     def takes(self) -> str:
         """What it is given besides the network: "picture", "pictures" or ""."""
-        parameters = inspect.signature(self.function).parameters.values()
-        names = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
-        return "picture" if self.attributes or "picture" in names else "pictures" if "pictures" in names else ""
+        return next(iter(self.inputs), "")
 
     @property
     def summary(self) -> str:
         """The first sentence of the docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n\n")[0].replace("\n", " ")
 
-    @property
+    @cached_property
     def options(self) -> dict[str, Option]:
         """The keyword-only parameters, by name."""
-        hints = typing.get_type_hints(self.function, include_extras=True)
-        options: dict[str, Option] = {}
-        for name, parameter in inspect.signature(self.function).parameters.items():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                kind, *extra = (
-                    typing.get_args(hints[name])
-                    if typing.get_origin(hints[name]) is typing.Annotated
-                    else [hints[name]]
-                )
-                options[name] = Option(name, kind, parameter.default, str(extra[0]) if extra else "")
-        return options
+        return options_of(self.function)
 
-    def check_options(self, given: dict[str, Any]) -> None:
-        """Raise OptionError for options that the method does not have."""
-        for name in given:
-            if name not in self.options:
-                known = nearest(name, self.options) if self.options else "none"
-                raise OptionError(f"{self.name} has no option {name!r}; it has: {known}")
+    def check_options(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return all options, checked, defaults included. Raises OptionError."""
+        return check_options(self.name, self.options, values)
 
-
-ROOMS = ("attribution", "views", "synthesis")
-"""The packages whose modules register methods and views."""
 
 METHODS: dict[str, Entry] = {}
 VIEWS: dict[str, Entry] = {}
+"""What is no method: views, studies and scans."""
 
 
 def method(
@@ -101,10 +100,11 @@ def method(
     """Register an attribution: (net, pixels, objective, *, options) -> (n, c, h, w) or (n, 1, h, w).
 
     `signed` says that the sign has a meaning; `projects` that the result is a picture with grey as zero, and that a
-    channel asked for without a place means its strongest place; `linear` that the map doubles with the objective and
-    does not change when a constant is added to it. `unit` is that of the values, where "score" stands for what was
-    asked; a picture has none unless it says so.
+    channel without a position means its strongest one; `linear` that the map doubles with the objective and does not
+    change when a constant is added to it. `unit` is that of the values, where "score" stands for the objective; a
+    picture has none unless it says so. Raises PluginError when the name is taken.
     """
+    unit = unit if unit is not None else "" if projects else "score"
 
     def register(function: F) -> F:
         entry = Entry(
@@ -116,68 +116,86 @@ def method(
             signed=signed,
             projects=projects,
             linear=linear,
-            unit=unit if unit is not None else "" if projects else "score",
+            unit=unit,
         )
-        METHODS[entry.name] = entry
+        _add(METHODS, entry)
         return function
 
     return register
 
 
-def view(title: str, *, paper: str = "", caveat: str = "", films: str = "") -> Callable[[F], F]:
-    """Register a view: (net[, picture or pictures], *, options) -> a drawing.
+def view(
+    title: str,
+    *,
+    paper: str = "",
+    caveat: str = "",
+    films: str = "",
+    kind: Kind = "view",
+    group: str = "look",
+) -> Callable[[Callable[..., D]], Callable[..., D]]:
+    """Register a view: (net[, picture or pictures], *, options) -> a drawing without recipe, which the runner adds.
 
-    `films` names the option with which the drawing is a Film.
+    Parameters annotated InputPicture get pictures as the network reads them, others what the user gave. `films` names
+    the option with which the drawing is a Film. `kind` tells studies and scans apart, `group` is one of GROUPS.
+    Raises PluginError when the name is taken.
     """
 
-    def register(function: F) -> F:
-        VIEWS[function.__name__] = Entry(function.__name__, title, function, paper, caveat, films=films)
-        return function
+    def register(function: Callable[..., D]) -> Callable[..., D]:
+        entry = Entry(
+            function.__name__, title, function, kind=kind, group=group, paper=paper, caveat=caveat, films=films
+        )
+        _add(VIEWS, entry)
+
+        @functools.wraps(function)
+        def run_view(*inputs: Any, **options: Any) -> D:
+            from .running import run
+
+            return run(entry, *inputs, **options)
+
+        return run_view
 
     return register
+
+
+def _add(entries: dict[str, Entry], entry: Entry) -> None:
+    """Add an entry; a function that is defined again in its own module, as in a notebook, takes its own name over."""
+    there = METHODS.get(entry.name) or VIEWS.get(entry.name)
+    if there is not None and there.function.__module__ != entry.function.__module__:
+        raise PluginError(
+            f"there is a {there.kind} {entry.name!r} already, in {there.function.__module__}: give the one in "
+            f"{entry.function.__module__} another name"
+        )
+    entries[entry.name] = entry
 
 
 def load_all() -> dict[str, Entry]:
-    """Import every module of `convscope.methods` and return all entries by name, methods first."""
-    for path in _modules():
-        importlib.import_module(f"{__package__}.{path.parent.name}.{path.stem}")
+    """Import every module that registers something, plugins last, and return all entries by name, methods first.
+
+    A plugin that cannot be imported is named in a warning, and the rest works.
+    """
+    for module in modules():
+        importlib.import_module(module)
+    for plugin, error in plugins.load().items():
+        warnings.warn(f"the plugin {plugin} cannot be used: {error}", stacklevel=2)
     return {**METHODS, **VIEWS}
 
 
 def find(name: str) -> Entry:
-    """Return the method of that name, or raise OptionError with the nearest."""
-    load_all()
-    if name not in METHODS:
-        raise OptionError(f"there is no method {name!r}; nearest: {nearest(name, METHODS)}")
-    return METHODS[name]
+    """Return the method of that name, dashes or underscores. Raises OptionError with the nearest."""
+    entries, plain = load_all(), str(name).replace("-", "_")
+    if plain in METHODS:
+        return METHODS[plain]
+    if plain in entries:
+        entry = entries[plain]
+        first = ", ".join(filter(None, ("net", entry.takes)))
+        raise OptionError(f"{plain} is a {entry.kind}, not a method: call convscope.{plain}({first}, ...)")
+    raise OptionError(f"there is no method {name!r}; nearest: {nearest(plain, METHODS)}. All: convscope.list_methods()")
 
 
-def listing() -> Iterator[tuple[str, str]]:
-    """Yield (name, summary) of every entry without importing it: the source is read, so that `--help` is quick."""
-    for node in _sources():
-        yield node.name, (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
+def list_methods(kind: Kind | None = "method") -> list[str]:
+    """List the names of all methods, sorted; or of "view", "study" or "scan"; of everything with None.
 
-
-def listed_options() -> dict[str, list[str]]:
-    """Return the names of every entry's options without importing it."""
-    return {node.name: [option.arg for option in node.args.kwonlyargs] for node in _sources()}
-
-
-def _sources() -> Iterator[ast.FunctionDef]:
-    for path in _modules():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and any(_registers(d) for d in node.decorator_list):
-                yield node
-
-
-def _registers(decorator: ast.expr) -> bool:
-    return (
-        isinstance(decorator, ast.Call)
-        and isinstance(decorator.func, ast.Name)
-        and decorator.func.id in ("method", "view")
-    )
-
-
-def _modules() -> list[Path]:
-    rooms = (Path(__file__).parent / room for room in ROOMS)
-    return sorted((p for room in rooms for p in room.glob("*.py") if p.stem != "__init__"), key=lambda p: p.stem)
+    >>> "grad_cam" in list_methods()
+    True
+    """
+    return sorted(name for name, entry in load_all().items() if kind in (None, entry.kind))

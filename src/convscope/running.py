@@ -1,175 +1,220 @@
-"""explain: one picture, one objective, one method, one drawing."""
+"""The runner: everything registered runs here, whoever calls it, and comes back as a drawing that knows its recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from . import registry
+from . import provenance, registry
 from .context import listen
 from .data.images import InputPicture
-from .drawing.drawings import Heatmap, Recipe
-from .errors import NetworkError, ObjectiveError
+from .drawing.drawings import Drawing, Heatmap
+from .errors import NetworkError, ObjectiveError, OptionError, PictureError
 from .net import Net
-from .objectives import WHOLE_OUTPUT, Objective, Probability, Unit, as_objective, probabilities
-from .tapping import tap
-from .terms import judges_making
-
-ObjectiveLike = str | int | Objective | Callable[[Tensor], Tensor] | None
-
-
-def predict(net: Net, pixels: Tensor) -> Tensor:
-    """Return class probabilities (n, classes): the softmax of the output, or the output where it is one already.
-
-    Raises NetworkError when the output is not (n, classes) or is NaN.
-    """
-    with torch.inference_mode():
-        output = net(pixels).float()
-    if output.ndim != 2:
-        shape = tuple(output.shape)
-        raise NetworkError(f"{net.name} gives outputs of shape {shape}, not (n, classes): ask with of={_how(output)}")
-    check_output(net, output)
-    return probabilities(output)
-
-
-def _how(output: Tensor) -> str:
-    """Say how to ask about an output that is not (n, classes)."""
-    if output.ndim == 1:
-        return repr(WHOLE_OUTPUT)
-    if output.ndim != 4:
-        return "a function of the output that gives one number per picture"
-    return repr(f":0@{output.shape[2] // 2},{output.shape[3] // 2}") + ", a channel at a row and column"
-
-
-def check_output(net: Net, output: Tensor) -> None:
-    """Raise NetworkError when an output holds NaN or infinite values."""
-    if not torch.isfinite(output).all():
-        raise NetworkError(
-            f"{net.name} answers with NaN or infinite values for this picture: no map of it would mean anything"
-        )
+from .objectives import Objective, Probability
+from .predictions import ObjectiveLike, batched, checked_objective, settle, settle_each
+from .provenance import footnote
+from .recipes import Recipe, making
+from .registry import Entry
 
 
 def explain(
     net: Net, picture: Any, method: str, of: ObjectiveLike = None, *, size: int | None = None, **options: Any
 ) -> Heatmap:
-    """Ask what in a picture made the network answer as it did.
+    """Show what in a picture made the network respond as it did.
 
     Args:
         net: the network; `convscope.load(name)` or `Net(module, ...)`.
         picture: a path, PIL image, array, or tensor (c, h, w) in [0, 1].
-        method: the name of a registered method, such as "grad_cam"; the table in the README lists them.
-        of: the objective (see `as_objective`); the network's first choice when not given.
+        method: the name of a method, such as "grad_cam"; `convscope.list_methods()` lists them.
+        of: the objective (see `as_objective`); the top-1 class when not given.
         size: another input side than the network's own, in pixels.
         options: the method's own, as its docstring lists them.
 
     Returns a Heatmap in the pixels of the network's input. Raises a ConvscopeError that says what to do.
+
+    >>> import convscope
+    >>> net = convscope.load("zfnet64")
+    >>> convscope.explain(net, "sample:chelsea", "grad_cam")  # doctest: +ELLIPSIS
+    <Heatmap ...>
     """
-    if not isinstance(net, Net):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise NetworkError(
-            f"explain needs a Net, not {type(net).__name__}: wrap it, as Net(module, mean=..., std=..., size=...)"
-        )
+    _check_net(net, "explain")
     entry = registry.find(method)
-    entry.check_options(options)
-    view = net.prepare(picture, size=size)
-    pixels = net.pixels(view)
+    options = entry.check_options(options)
+    _check_one_picture(picture)
+    prepared = net.prepare(picture, size=size)
+    pixels = net.pixels(prepared)
     objective, title = settle(net, pixels, of)
-    with listen() as remarks:
+    recipe = provenance.recipe(net, entry, [prepared], of, options, size=size)
+    with listen() as remarks, making(recipe):
         values = entry.function(net, pixels, objective, **options)[0]
-    _check_map(net, values, entry.name)
+    check_map(net, values, entry.name)
+    return heatmap(net, entry, prepared, values, objective, title, replace(recipe, remarks=tuple(remarks)))
+
+
+def attribute(
+    net: Net,
+    pixels: Tensor,
+    method: str,
+    of: ObjectiveLike | Sequence[ObjectiveLike] = None,
+    **options: Any,
+) -> Tensor:
+    """Return maps for a batch of pixels, each picture by an objective of its own.
+
+    Args:
+        net: the network.
+        pixels: (n, c, h, w) in [0, 1], on any device.
+        method: the name of a method, as for `explain`.
+        of: one objective for all, or a list of n; each picture's top-1 class when not given.
+        options: the method's own.
+
+    Returns (n, c, h, w) or (n, 1, h, w), on the network's device. Raises ObjectiveError for another number of
+    objectives than pictures, and whatever `explain` raises.
+
+    >>> import convscope
+    >>> net = convscope.load("zfnet64")
+    >>> pixels = net.read("sample:chelsea").repeat(2, 1, 1, 1)
+    >>> convscope.attribute(net, pixels, "grad_cam", of=[3, "conv5:7"]).shape
+    torch.Size([2, 1, 64, 64])
+    """
+    _check_net(net, "attribute")
+    entry = registry.find(method)
+    options = entry.check_options(options)
+    if not isinstance(pixels, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise PictureError(
+            f"attribute reads pixels, a tensor (n, {net.channels}, h, w) in [0, 1], not {type(pixels).__name__}: "
+            "net.read(picture) makes them, explain and explain_many take pictures"
+        )
+    pixels = pixels.to(net.device)
+    maps = entry.function(net, pixels, _objectives(net, pixels, of), **options)
+    check_map(net, maps, entry.name)
+    return maps
+
+
+def _objectives(net: Net, pixels: Tensor, of: ObjectiveLike | Sequence[ObjectiveLike]) -> Objective:
+    if of is None:
+        return batched(settle_each(net, pixels, None)[0])
+    if not isinstance(of, (list, tuple)):
+        return checked_objective(net, of)  # pyright: ignore[reportArgumentType]
+    if len(of) != len(pixels):
+        raise ObjectiveError(f"there are {len(of)} objectives for {len(pixels)} pictures: give one, or one per picture")
+    settled = [
+        settle(net, pixels[row : row + 1], None)[0] if each is None else checked_objective(net, each)
+        for row, each in enumerate(of)
+    ]
+    return batched(settled)
+
+
+def run(entry: Entry, *inputs: Any, **options: Any) -> Any:
+    """Run a view, study or scan: prepare its pictures, check its options, and stamp what it draws with its recipe.
+
+    `inputs` are the network and what the entry takes besides it, in order. Raises OptionError when they do not fit.
+    """
+    net, sources = _bound(entry, inputs, options)
+    options = entry.check_options(options)
+    prepared = {
+        name: _prepared(net, source, annotation)
+        for (name, annotation), source in zip(entry.inputs.items(), sources, strict=True)
+    }
+    pictures = [picture for value in prepared.values() for picture in (value if isinstance(value, list) else [value])]
+    recipe = provenance.recipe(net, entry, pictures, options.get("of"), options)
+    with listen() as remarks, making(recipe):
+        drawing: Drawing = entry.function(net, *prepared.values(), **options)
+    draft = drawing.recipe
+    if draft.method:  # stamped by itself
+        return drawing
+    recipe = replace(
+        recipe,
+        objective=draft.objective,
+        settled={**recipe.settled, **draft.settled},
+        remarks=tuple(dict.fromkeys((*draft.remarks, *remarks))),
+    )
+    return drawing.with_recipe(recipe, footnote(net, entry, list(recipe.remarks)))
+
+
+def _bound(entry: Entry, inputs: Sequence[Any], options: dict[str, Any]) -> tuple[Net, list[Any]]:
+    """Return the network and the inputs of a call, given by position or by name."""
+    names = ["net", *entry.inputs]
+    call = f"convscope.{entry.name}({', '.join(names)}, ...)"
+    values = dict(zip(names, inputs, strict=False)) | {name: options.pop(name) for name in names if name in options}
+    if len(inputs) > len(names):
+        raise OptionError(f"{entry.name} was given {len(inputs) - len(names)} values too many: name options, as {call}")
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise OptionError(f"{entry.name} needs {' and '.join(missing)}: {call}")
+    _check_net(values["net"], entry.name)
+    return values["net"], [values[name] for name in entry.inputs]
+
+
+def _prepared(net: Net, source: Any, annotation: Any) -> Any:
+    """Return a picture, or several, as the network reads them where the function asks for that."""
+    if annotation is InputPicture:
+        _check_one_picture(source)
+        return net.prepare(source)
+    if annotation != list[InputPicture]:
+        return source
+    several = isinstance(source, (list, tuple)) or (isinstance(source, Tensor) and source.ndim == 4)
+    pictures = [net.prepare(picture) for picture in (source if several else [source])]
+    sizes = sorted({picture.pixels.shape[1:] for picture in pictures})
+    if len(sizes) != 1:
+        shown = " and ".join(f"{height} × {width}" for height, width in sizes) or "none"
+        raise PictureError(f"one sheet shows pictures of one size, not {shown}")
+    return pictures
+
+
+def heatmap(
+    net: Net, entry: Entry, picture: InputPicture, values: Tensor, objective: Objective, title: str, recipe: Recipe
+) -> Heatmap:
+    """Draw the map of one picture, with what a reader must know beneath it."""
     return Heatmap(
         values=values.detach(),
-        picture=view,
-        recipe=recipe(net, method, [view], str(objective), options | ({"size": size} if size else {}), remarks),
+        picture=picture,
+        recipe=replace(recipe, objective=str(objective)),
         title=title,
-        subtitle=f"{entry.title} · {net.name}" + (f" · {view.name}" if view.name else ""),
-        note=footnote(net, entry, remarks),
+        subtitle=f"{entry.title} · {net.name}" + (f" · {picture.name}" if picture.name else ""),
+        note=footnote(net, entry, list(recipe.remarks)),
         unit=_unit(entry, objective),
         signed=entry.signed,
         projects=entry.projects,
     )
 
 
-def _check_map(net: Net, values: Tensor, method: str) -> None:
+def check_map(net: Net, values: Tensor, method: str) -> None:
+    """Raise NetworkError when a map holds NaN or infinite values."""
     if not torch.isfinite(values).all():
         raise NetworkError(f"{method} gave NaN or infinite values on {net.name}: its weights or activations overflow")
 
 
-def _unit(entry: registry.Entry, objective: Objective) -> str:
-    asked = all(isinstance(term, Probability) for _, term in objective.terms)
-    return entry.unit.replace("score", "probability") if asked else entry.unit
+def _check_net(net: Any, caller: str) -> None:
+    if not isinstance(net, Net):
+        raise NetworkError(
+            f"{caller} needs a Net, not {type(net).__name__}: wrap it, as Net(module, mean=..., std=..., size=...)"
+        )
 
 
-def settle(net: Net, pixels: Tensor, of: ObjectiveLike) -> tuple[Objective, str]:
-    """Settle the objective, and say it in plain words with the network's answer.
-
-    Without one, the first choice is asked about; of a network that gives one number per picture, this number.
-    """
-    if of is None and not net.output.shape:
-        of = WHOLE_OUTPUT
-    if of is None:
-        probabilities = predict(net, pixels)[0]
-        first = int(probabilities.argmax())
-        return as_objective(net, first), _class_title(net, first, probabilities)
-    objective = as_objective(net, of).at("max")
-    for _, term in objective.terms:
-        if judges_making(term):
-            raise ObjectiveError(f"{term} judges a picture that is being made, not a given one: ask maximize or dream")
-    index = objective.class_index
-    if index is not None and len(net.output.shape) == 1:
-        return objective, _class_title(net, index, predict(net, pixels)[0])
-    with torch.inference_mode():
-        readings = tap(net, pixels, objective.layers)
-        value = float(objective.score(readings))
-    check_output(net, torch.tensor(value))
-    where = _strongest(objective, readings)
-    title = objective.title(net)
-    return objective, f"{title[:1].upper()}{title[1:]}{where}, {value:.3g}: what made it respond?"
-
-
-def _class_title(net: Net, index: int, probabilities: Tensor) -> str:
-    share, first = float(probabilities[index]), int(probabilities.argmax()) == index
-    shown = f"{share:.2f}" if share >= 0.01 else f"{share:.1g}"
-    return f"{net.class_name(index)}, {shown}: what {'made it say so' if first else 'speaks for it'}?"
-
-
-def _strongest(objective: Objective, readings: dict[str, Tensor]) -> str:
-    """Name the place of a single channel that was asked for at its strongest place."""
-    _, term = objective.terms[0]
-    if len(objective.terms) > 1 or not isinstance(term, Unit) or term.position != "max" or term.channel is None:
-        return ""
-    channel = readings[term.layer][0, term.channel]
-    if channel.ndim != 2:
-        return ""
-    y, x = divmod(int(channel.argmax()), channel.shape[1])
-    return f" at its strongest place (row {y}, column {x})"
-
-
-def footnote(net: Net, entry: registry.Entry, remarks: list[str]) -> str:
-    """Gather what a reader must know: remarks of this run, the network's note, the method's caveat."""
-    first, _, rest = net.note.partition("; ")
-    made_up = first.startswith("random")
-    lines = [f"{net.name} has {first}: this explains nothing it has learnt.", rest] if made_up else [net.note]
-    lines += ["; ".join(remarks)]
-    lines += [f"{entry.title}: {entry.caveat}." if entry.caveat else ""]
-    return "\n".join(line for line in lines if line)
+def _check_one_picture(picture: Any) -> None:
+    if isinstance(picture, (list, tuple)) and not isinstance(picture, Image.Image):
+        raise PictureError(
+            f"expected one picture, not a {type(picture).__name__} of {len(picture)}: for many, "
+            "explain_many(net, pictures, method)"
+        )
 
 
 def recipe(
-    net: Net, method: str, views: list[InputPicture], objective: str, options: dict[str, Any], remarks: list[str]
+    net: Net, method: str, pictures: list[InputPicture], objective: str, options: dict[str, Any], remarks: list[str]
 ) -> Recipe:
-    """Write down how a drawing is made."""
-    return Recipe(
-        method=method,
-        network=net.name + (f", {net.output_name}" if net.output_name else "") + (f" ({net.note})" if net.note else ""),
-        weights=net.digest,
-        pictures=tuple(f"{view.name or 'array'} {view.digest}" for view in views),
-        objective=objective,
-        options={key: value for key, value in options.items() if value is not None},
-        remarks=tuple(remarks),
-        convscope=version("convscope"),
-        torch=torch.__version__,
-    )
+    """Write down how a view that stamps its own drawing made it."""
+    entry = registry.load_all()[method]
+    kept = {name: value for name, value in options.items() if value is not None}
+    full = provenance.recipe(net, entry, pictures, objective or None, {})
+    return replace(full, options=kept, objective=objective, remarks=tuple(remarks))
+
+
+def _unit(entry: Entry, objective: Objective) -> str:
+    probability = all(isinstance(term, Probability) for _, term in objective.terms)
+    return entry.unit.replace("score", "probability") if probability else entry.unit

@@ -14,8 +14,8 @@ from ..drawing.drawings import Heatmap
 from ..errors import NetworkError
 from ..net import Net
 from ..objectives import Objective, as_objective
+from ..predictions import ObjectiveLike
 from ..registry import Entry, find
-from ..running import ObjectiveLike
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,16 @@ class Case:
         """
         recipe = heatmap.recipe
         if recipe.weights != net.digest:
+            maker = recipe.network.get("name")
             raise NetworkError(
-                f"this map was made by {recipe.network} with weights {recipe.weights}, not by {net.name} with "
-                f"{net.digest}: check it with the network that made it"
+                f"this map was made by {maker} with weights {recipe.weights}, not by {net.name} with {net.digest}: "
+                "check it with the network that made it"
             )
         objective = as_objective(net, recipe.objective if objective is None else objective).at("max")
-        options = {name: value for name, value in recipe.options.items() if name != "size"}
-        return cls(find(recipe.method), options, objective, net.pixels(heatmap.picture), heatmap.values)
+        entry = find(recipe.method)
+        return cls(
+            entry, entry.check_options(dict(recipe.options)), objective, net.pixels(heatmap.picture), heatmap.values
+        )
 
     def again(self, net: Net, pixels: Tensor) -> Tensor:
         """Make maps (n, c, h, w) of the same objective for pixels (n, c, h, w). Raises NetworkError when not finite."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
@@ -23,12 +22,14 @@ from ..batching import in_batches
 from ..context import listen, say, track
 from ..data.boxes import Boxed
 from ..data.images import InputPicture
-from ..drawing.drawings import Heatmap, Recipe
+from ..drawing.drawings import Heatmap
 from ..errors import DataError, NetworkError, OptionError
 from ..net import Net
 from ..objectives import as_objective
+from ..predictions import predict
+from ..provenance import network_record, pictures_record, versions
+from ..recipes import Recipe
 from ..registry import Entry, find
-from ..running import predict
 from ..views.graph_cut import segment_map
 from .box_scores import BoxScores, Criteria, iou, score_map
 from .localisation_table import Localisation, Row, summarised
@@ -138,13 +139,12 @@ def _table(
         threshold=criteria.threshold,
         recipe=Recipe(
             method="check",
-            network=net.name + (f" ({net.note})" if net.note else ""),
+            network=network_record(net),
             weights=net.digest,
-            pictures=(f"{count} pictures, {pictures[0].path.name} the first",),
+            pictures=(pictures_record([each.path for each in pictures]),),
             options={key: value for key, value in options.items() if value is not None},
             remarks=tuple(remarks),
-            convscope=version("convscope"),
-            torch=torch.__version__,
+            versions=versions(),
         ),
     )
 
@@ -245,7 +245,7 @@ def _score(map_: Tensor, sample: _Sample, criteria: Criteria) -> BoxScores:
     """Score a map (1, h, w) in the pixels of the original picture."""
     sigma = criteria.smooth * min(map_.shape[-2:])
     values = blurred(map_[None].double(), sigma)[0] if sigma else map_.double()
-    spread = Heatmap(values, sample.picture, Recipe("", "", "")).spread(sample.picture.original.size)
+    spread = Heatmap(values, sample.picture, Recipe()).spread(sample.picture.original.size)
     scores = score_map(spread, sample.boxed.boxes, criteria)
     return replace(scores, segment_iou=_segment_iou(spread, sample)) if criteria.segment else scores
 

@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from .. import outputs
-from ..drawing.drawings import Drawing, Recipe
+from ..drawing.drawings import Drawing
 from ..drawing.layout import Sheet, Tile
+from ..recipes import Recipe
 from .box_scores import BoxScores
 
 if TYPE_CHECKING:

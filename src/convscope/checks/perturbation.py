@@ -18,7 +18,7 @@ from ..context import say
 from ..drawing.drawings import Heatmap
 from ..errors import OptionError
 from ..net import Net
-from ..running import ObjectiveLike
+from ..predictions import ObjectiveLike
 from .cases import Case
 
 

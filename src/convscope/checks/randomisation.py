@@ -24,8 +24,8 @@ from ..context import say, track
 from ..drawing.drawings import Heatmap
 from ..errors import OptionError
 from ..net import Net
+from ..predictions import ObjectiveLike
 from ..ranks import rank_correlation
-from ..running import ObjectiveLike
 from .cases import Case
 from .random_weights import Initialisation, randomise, twin_of, weighted_layers
 from .similarity import strength, structural_similarity

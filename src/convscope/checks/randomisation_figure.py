@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,7 +15,7 @@ from ..drawing.drawings import Gallery, Heatmap, as_picture, robust_limit
 from ..drawing.layout import Sheet, Tile
 from ..errors import OptionError
 from ..net import Net
-from ..running import ObjectiveLike
+from ..predictions import ObjectiveLike
 from .random_weights import Initialisation
 from .randomisation import Cascade, cascade
 
@@ -37,7 +38,13 @@ def cascades(
     """
     if not heatmaps:
         raise OptionError("cascades draws one row per map: give at least one map")
-    options = {"stages": stages, "independent": independent, "weights": weights, "seed": seed, "of": of}
+    options: dict[str, Any] = {
+        "stages": stages,
+        "independent": independent,
+        "weights": weights,
+        "seed": seed,
+        "of": of,
+    }
     return draw_cascades(net, [cascade(net, heatmap, **options) for heatmap in heatmaps])
 
 

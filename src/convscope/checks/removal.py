@@ -22,7 +22,7 @@ from ..drawing.drawings import Heatmap
 from ..errors import OptionError
 from ..net import Net
 from ..objectives import Objective, Probability
-from ..running import ObjectiveLike
+from ..predictions import ObjectiveLike
 from .cases import Case
 
 First = Literal["most", "least"]

@@ -8,7 +8,7 @@ from ..drawing.drawings import Curve, Heatmap
 from ..errors import OptionError
 from ..net import Net
 from ..objectives import as_objective
-from ..running import ObjectiveLike
+from ..predictions import ObjectiveLike
 from .removal import Removal, deletion, insertion
 
 

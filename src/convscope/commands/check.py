@@ -147,7 +147,8 @@ def _check_picture(
 ) -> tuple[list[Row], list[Cascade]]:
     """Check every method on one picture; one that refuses the network is named and left out."""
     from ..context import track
-    from ..running import explain, predict
+    from ..predictions import predict
+    from ..running import explain
 
     # A class that is settled once costs one pass for all methods.
     single = not net.output.shape

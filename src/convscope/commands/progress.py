@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..context import Label, Steps, tracked_by
+from ..context import Label, Sized, running
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -21,7 +21,7 @@ def progress() -> Generator[None]:
     """Show the progress of everything inside the block on stderr, once it has taken two seconds."""
     bars = _Bars()
     try:
-        with tracked_by(bars.track):
+        with running(tracker=bars.track):
             yield
     finally:
         bars.stop()
@@ -32,7 +32,7 @@ class _Bars:
         self.start = time.monotonic()
         self.display: Progress | None = None
 
-    def track(self, items: Steps[Any], label: Label) -> Iterable[Any]:
+    def track(self, items: Sized[Any], label: Label) -> Iterable[Any]:
         task = None
         try:
             for done, item in enumerate(items):

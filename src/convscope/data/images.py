@@ -6,8 +6,7 @@ way back to the original.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import PictureError
+from .hashing import content_hash, where_of
 from .opening import open_picture
+
+PictureSource = str | Path | bytes | Image.Image | np.ndarray | Any
+"""What a picture can be given as: an address, a file's bytes, a PIL image, an array or a tensor."""
 
 _LARGEST = 200_000_000
 _RESAMPLE = {
@@ -68,11 +71,17 @@ class InputPicture:
     pixels: np.ndarray
     box: tuple[float, float, float, float]
     name: str = ""
+    source: Any = field(default=None, repr=False, compare=False)
 
     @property
-    def digest(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of the pixels that the network saw."""
-        return hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes()).hexdigest()[:16]
+    def where(self) -> str:
+        """Where the picture was, as it was named; what kind of object it was where it had no address."""
+        return where_of(self.source)
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the file's content, or of the values of what was no file."""
+        return content_hash(self.pixels if self.source is None else self.source)
 
 
 def prepare(source: Any, fit: Fit, *, channels: int = 3, name: str = "") -> InputPicture:
@@ -92,7 +101,7 @@ def prepare(source: Any, fit: Fit, *, channels: int = 3, name: str = "") -> Inpu
     pixels = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
     if not name and isinstance(source, (str, Path)):
         name = Path(source).name
-    return InputPicture(image, np.ascontiguousarray(pixels), box, name)
+    return InputPicture(image, np.ascontiguousarray(pixels), box, name, source)
 
 
 def to_image(pixels: np.ndarray) -> Image.Image:

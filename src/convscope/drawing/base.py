@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from .. import outputs
 from ..errors import OutputError
+from ..recipes import CHUNK, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from .drawings import Recipe
     from .layout import Sheet
-
-CHUNK = "convscope"
-"""The name under which a file holds the recipe."""
 
 
 class Drawing(ABC):
@@ -31,6 +29,12 @@ class Drawing(ABC):
     recipe: Recipe
     endings: ClassVar[tuple[str, ...]] = outputs.PICTURE_ENDINGS
     """The endings that `save` knows."""
+
+    def with_recipe(self, recipe: Recipe, footnote: str) -> Self:
+        """Return the drawing with the recipe it was made by, and what a reader must know above its own note."""
+        note = "\n".join(filter(None, (footnote, str(getattr(self, "note", "")))))
+        changes: dict[str, Any] = {"recipe": recipe, "note": note}
+        return replace(cast("Any", self), **changes)
 
     @abstractmethod
     def sheet(self) -> Sheet:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,10 @@ from torch.nn import functional as F
 from .. import outputs
 from ..data.images import InputPicture, to_image
 from ..data.opening import open_picture
-from ..errors import OptionError, OutputError, PictureError
+from ..errors import OptionError, OutputError
+from ..recipes import Recipe
 from . import colours, layout
-from .base import CHUNK, Drawing
+from .base import Drawing
 from .layout import Scale, Sheet, Tile
 
 if TYPE_CHECKING:
@@ -33,52 +33,7 @@ _ROBUST = 0.98
 _SHOWN = 12
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a drawing was made: everything needed to make it again, as JSON inside every PNG."""
-
-    method: str
-    network: str
-    weights: str
-    pictures: tuple[str, ...] = ()
-    objective: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    remarks: tuple[str, ...] = ()
-    convscope: str = ""
-    torch: str = ""
-
-    def to_json(self) -> str:
-        """Return the recipe as JSON, keys in a fixed order."""
-        content = vars(self) | {"options": dict(self.options)}
-        text = json.dumps(content, ensure_ascii=False, indent=2, default=str)
-        # File names of other encodings reach Python with surrogates, which no file can hold.
-        return text.encode("utf-8", "replace").decode("utf-8")
-
-    @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        """Read a recipe back from JSON; unknown keys are dropped."""
-        found: Any = json.loads(text)
-        if not isinstance(found, dict):
-            raise ValueError(f"it is {type(found).__name__}, not an object")
-        known = {key: value for key, value in found.items() if key in cls.__dataclass_fields__}
-        for key in ("pictures", "remarks"):
-            known[key] = tuple(known.get(key, ()))
-        return cls(**known)
-
-
-def read_recipe(path: str | Path) -> Recipe:
-    """Read the recipe inside a PNG that convscope wrote. Raises PictureError when there is none."""
-    open_picture(path)
-    with Image.open(path) as image:
-        text = image.info.get(CHUNK)
-    if not text:
-        raise PictureError(
-            f"{path} holds no recipe: it was not written by convscope, or was saved again by a program that drops it"
-        )
-    try:
-        return Recipe.from_json(text)
-    except (ValueError, TypeError) as error:
-        raise PictureError(f"the recipe inside {path} cannot be read: {error}") from None
+_NO_RECIPE = Recipe()
 
 
 def robust_limit(values: np.ndarray) -> float:
@@ -108,7 +63,7 @@ class Heatmap(Drawing):
 
     values: Tensor
     picture: InputPicture
-    recipe: Recipe
+    recipe: Recipe = _NO_RECIPE
     title: str = ""
     subtitle: str = ""
     note: str = ""
@@ -243,7 +198,7 @@ class Picture(Drawing):
     """
 
     values: Tensor
-    recipe: Recipe
+    recipe: Recipe = _NO_RECIPE
     title: str = ""
     subtitle: str = ""
     note: str = ""
@@ -272,7 +227,7 @@ class Film(Drawing):
     """
 
     frames: Sequence[Path]
-    recipe: Recipe
+    recipe: Recipe = _NO_RECIPE
     title: str = ""
     subtitle: str = ""
     note: str = ""
@@ -341,10 +296,14 @@ class Gallery(Drawing):
 
     content: Sheet
     values: Mapping[str, Tensor]
-    recipe: Recipe
+    recipe: Recipe = _NO_RECIPE
 
     def numbers(self) -> dict[str, np.ndarray]:
         return {name: value.detach().float().cpu().numpy() for name, value in self.values.items()}
+
+    def with_recipe(self, recipe: Recipe, footnote: str) -> Gallery:
+        note = "\n".join(filter(None, (footnote, self.content.note)))
+        return replace(self, recipe=recipe, content=replace(self.content, note=note))
 
     def sheet(self) -> Sheet:
         return self.content
@@ -356,7 +315,7 @@ class Curve(Drawing):
 
     x: Sequence[float]
     series: Mapping[str, Sequence[float]]
-    recipe: Recipe
+    recipe: Recipe = _NO_RECIPE
     title: str = ""
     subtitle: str = ""
     note: str = ""

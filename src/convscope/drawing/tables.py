@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from .drawings import Recipe
+    from ..recipes import Recipe
     from .layout import Sheet
     from .typesetting import Page
 

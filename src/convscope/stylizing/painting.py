@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..context import listen, say
+from ..data.hashing import content_hash
 from ..data.opening import open_picture
-from ..drawing.drawings import Picture, Recipe
+from ..drawing.drawings import Picture
 from ..errors import OptionError
+from ..provenance import picture_record, versions
+from ..recipes import Recipe
 from .network import STEP, read_style
 from .settings import KeepColour, Strength, Tile
 from .tiles import paint
@@ -66,13 +68,12 @@ def stylize(
     name = Path(picture).name if isinstance(picture, (str, Path)) else "array"
     recipe = Recipe(
         method="stylize",
-        network=f"{style.name}, {told.get('picture', 'a style')} by {told.get('through', 'a network')}",
-        weights=hashlib.sha256(style.read_bytes()).hexdigest()[:16],
-        pictures=(f"{name} {digest(image)}",),
+        network={"name": style.name, "picture": told.get("picture"), "through": told.get("through")},
+        weights=content_hash(style)[:16],
+        pictures=(picture_record(picture),),
         options={"tile": tile, "strength": strength, "keep_colour": keep_colour, "training": told},
         remarks=tuple(remarks),
-        convscope=version("convscope"),
-        torch=torch.__version__,
+        versions=versions(),
     )
     return Picture(painted, recipe, f"{name} as {told.get('picture', 'a style')}", f"painted by {style.name}")
 

@@ -35,8 +35,9 @@ from ..errors import ObjectiveError, RuleError, SynthesisError
 from ..layers import bottlenecks
 from ..net import Net
 from ..objectives import WHOLE_OUTPUT, Objective, Unit, as_objective
+from ..predictions import ObjectiveLike, predict
 from ..registry import view
-from ..running import ObjectiveLike, footnote, predict, recipe
+from ..running import footnote, recipe
 from ..tapping import tap
 from ..terms import judges_making
 from ..tracing import PIXELS

@@ -25,8 +25,9 @@ from ..drawing.layout import Sheet, Tile, enlarged, in_rows, number
 from ..errors import ObjectiveError, OptionError
 from ..net import Net
 from ..objectives import Objective, as_objective
+from ..predictions import predict
 from ..registry import view
-from ..running import footnote, predict, recipe
+from ..running import footnote, recipe
 from ..terms import Penalty
 from .ascent import Preview, PreviewEvery, Seed, Steps, Watch, ascend
 from .many import Settings, make_many, refuse_dead, settle_settings

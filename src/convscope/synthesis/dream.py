@@ -24,11 +24,12 @@ from .. import outputs, registry
 from ..context import listen, say, track
 from ..data.images import InputPicture
 from ..data.opening import open_picture
-from ..drawing.drawings import Film, Picture, Recipe, read_recipe
+from ..drawing.drawings import Film, Picture
 from ..errors import ObjectiveError, OptionError, OutputError, SynthesisError
 from ..layers import spatial_layer, trunk_layer
 from ..net import Net
 from ..objectives import Objective, Term, Unit, as_objective
+from ..recipes import Recipe, read_recipe
 from ..registry import view
 from ..running import footnote, recipe
 from ..tapping import tap
@@ -396,7 +397,7 @@ def _refuse_others(path: Path, own: Recipe) -> None:
     there, here = (found.pop("options") | found for found in (there, here))
     differing = [
         f"{key} was {there.get(key)!r} and is {here.get(key)!r}"
-        for key in sorted({*there, *here} - {"remarks", "convscope", "torch"})
+        for key in sorted({*there, *here} - {"remarks", "versions", "key"})
         if there.get(key) != here.get(key)
     ]
     if differing:

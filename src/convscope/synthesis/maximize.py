@@ -24,8 +24,9 @@ from ..errors import LayerError, ObjectiveError, OptionError
 from ..layers import channelled_layer
 from ..net import Net
 from ..objectives import Objective, Unit, as_objective
+from ..predictions import predict
 from ..registry import view
-from ..running import footnote, predict, recipe
+from ..running import footnote, recipe
 from ..terms import Diversity
 from ..tracing import OUTPUT, Layer
 from .ascent import Made, Preview, PreviewEvery, Seed, Watch

@@ -23,9 +23,10 @@ from ..drawing.drawings import Gallery, Heatmap, robust_limit
 from ..drawing.layout import Sheet, Tile, number
 from ..errors import ConvscopeError, OptionError, OutOfMemory
 from ..net import Net
+from ..predictions import ObjectiveLike
 from ..ranks import rank_correlation
 from ..registry import Entry, view
-from ..running import ObjectiveLike, explain, footnote, recipe
+from ..running import explain, footnote, recipe
 
 _USUAL = ("saliency", "guided_backprop", "integrated_gradients", "grad_cam", "occlusion")
 _PER_ROW = 6

@@ -25,8 +25,9 @@ from ..errors import OptionError
 from ..layers import between, channelled_layer, independent, telling_layers
 from ..net import Net
 from ..objectives import Objective
+from ..predictions import settle
 from ..registry import view
-from ..running import footnote, recipe, settle
+from ..running import footnote, recipe
 from ..tapping import tap
 from ..tracing import OUTPUT, Layer
 

@@ -29,8 +29,9 @@ from ..incremental.covering import Covered, Squares, report
 from ..layers import last_spatial_layer, spatial_layer
 from ..net import Net
 from ..objectives import Unit, as_objective, probabilities
+from ..predictions import ObjectiveLike, predict
 from ..registry import view
-from ..running import ObjectiveLike, footnote, predict, recipe
+from ..running import footnote, recipe
 from ..tapping import tap
 from ..tracing import OUTPUT, Layer
 

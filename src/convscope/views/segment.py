@@ -18,12 +18,14 @@ from PIL import Image, ImageDraw
 from .. import outputs, registry
 from ..context import listen
 from ..drawing import layout
-from ..drawing.drawings import Drawing, Heatmap, Recipe
+from ..drawing.drawings import Drawing, Heatmap
 from ..drawing.layout import Sheet, Tile
 from ..errors import OptionError, OutputError
 from ..net import Net
+from ..predictions import ObjectiveLike
+from ..recipes import Recipe
 from ..registry import view
-from ..running import ObjectiveLike, explain, footnote, recipe
+from ..running import explain, footnote, recipe
 from .graph_cut import Segment, check_cut, resized, segment_map
 from .opencv import opencv
 

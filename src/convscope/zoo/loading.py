@@ -15,6 +15,7 @@ from ..configuration import Network
 from ..data.opening import mode_and_size
 from ..errors import ConvscopeError, NetworkError, OptionError, WeightsError, nearest
 from ..net import Net
+from ..recipes import NetworkSource
 from . import runs, torchvision_models
 from .blueprints import BLUEPRINTS, Blueprint
 from .configured import configured, find_network
@@ -68,6 +69,15 @@ def load(
     Raises NetworkError for an unknown name, WeightsError when weights cannot be read, do not fit or are not finite,
     OptionError for an epoch without a snapshot, ConfigurationError for a configuration that cannot be.
     """
+    net = _loaded(name, weights, epoch, device, reading)
+    named = None if weights is None else str(weights)
+    net.source = NetworkSource(name, named, epoch, {key: value for key, value in reading.items() if value is not None})
+    return net
+
+
+def _loaded(
+    name: str, weights: str | Path | None, epoch: int | None, device: str | torch.device | None, reading: Reading
+) -> Net:
     network = find_network(name)
     if network is not None:
         return _configured(network, weights, epoch, device, reading)

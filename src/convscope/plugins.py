@@ -1,0 +1,95 @@
+"""Plugins: modules of other packages, or files, whose import registers methods and views.
+
+A package names them by the entry point group `convscope.plugins`, a user by `plugins = [...]` in convscope.toml.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from . import configuration
+from .errors import ConfigurationError
+
+GROUP = "convscope.plugins"
+
+_failures: dict[str, str] = {}
+_loaded: set[str] = set()
+
+
+def names() -> tuple[str, ...]:
+    """List the plugins: modules by name, files by path, those of installed packages first."""
+    return _names(Path.cwd())
+
+
+@functools.cache
+def _names(folder: Path) -> tuple[str, ...]:
+    installed = [point.value.partition(":")[0] for point in entry_points(group=GROUP)]
+    try:
+        own = configuration.read(folder).plugins
+    except ConfigurationError:  # said by whatever needs the configuration
+        own = ()
+    return tuple(dict.fromkeys([*installed, *own]))
+
+
+def load() -> dict[str, str]:
+    """Import every plugin that is not yet, and return why some cannot be, by name; each failure is returned once."""
+    failures: dict[str, str] = {}
+    for name in names():
+        if name in _loaded or name in _failures:
+            continue
+        try:
+            _import(name)
+            _loaded.add(name)
+        except Exception as error:  # whatever a plugin raises, the rest works
+            failures[name] = f"{type(error).__name__}: {error}"
+    _failures.update(failures)
+    return failures
+
+
+def sources() -> Iterator[Path]:
+    """Yield the source file of every plugin, without importing it."""
+    for name in names():
+        path = _source(name)
+        if path is not None and path.is_file():
+            yield path
+
+
+def _import(name: str) -> None:
+    if not name.endswith(".py"):
+        importlib.import_module(name)
+        return
+    module = f"convscope_plugin_{Path(name).stem}"
+    spec = importlib.util.spec_from_file_location(module, name)
+    if spec is None or spec.loader is None or not Path(name).is_file():
+        raise FileNotFoundError(f"there is no file {name}")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[module] = loaded
+    try:
+        spec.loader.exec_module(loaded)
+    except BaseException:
+        del sys.modules[module]
+        raise
+
+
+def _source(name: str) -> Path | None:
+    """Find a module's file; the packages around it are looked for and not imported."""
+    if name.endswith(".py"):
+        return Path(name)
+    top, *inner = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if not inner and spec.origin:
+        return Path(spec.origin)
+    folders = [Path(folder).joinpath(*inner) for folder in spec.submodule_search_locations or ()]
+    places = [place for folder in folders for place in (folder.with_suffix(".py"), folder / "__init__.py")]
+    return next((place for place in places if place.is_file()), None)

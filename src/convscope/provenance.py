@@ -1,0 +1,107 @@
+"""Provenance: what decides a drawing's numbers, written down before they are computed, and what a reader must know."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .data.hashing import content_hash, where_of
+from .data.images import InputPicture
+from .net import Net
+from .objectives import Objective
+from .options import Option
+from .recipes import PictureRecord, Recipe
+from .registry import Entry
+
+
+def recipe(
+    net: Net,
+    entry: Entry,
+    pictures: Sequence[Any],
+    of: Any,
+    options: Mapping[str, Any],
+    *,
+    size: int | None = None,
+) -> Recipe:
+    """Write down what decides a drawing: `options` are those of the entry, checked, defaults included."""
+    return Recipe(
+        method=entry.name,
+        network=network_record(net),
+        weights=net.digest,
+        pictures=tuple(map(picture_record, pictures)),
+        of=_objective(of),
+        size=size,
+        options={name: _option(entry.options[name], value) for name, value in options.items() if name != "of"},
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions on which rounding, and so the last digits, may depend."""
+    return {"convscope": version("convscope"), "torch": torch.__version__}
+
+
+def network_record(net: Net) -> dict[str, Any]:
+    """Say which network it is: by name, as `load` takes it, and how it reads pixels."""
+    return {
+        "name": net.name,
+        "note": net.note,
+        "output": net.output_name,
+        "source": asdict(net.source) if net.source is not None else None,
+        "reads": net.reads,
+    }
+
+
+def picture_record(picture: Any) -> PictureRecord:
+    """Say where a picture was, and what it holds."""
+    if isinstance(picture, InputPicture):
+        return PictureRecord(picture.where, picture.sha256)
+    return PictureRecord(where_of(picture), content_hash(picture))
+
+
+def pictures_record(paths: Sequence[Path]) -> PictureRecord:
+    """Say of many pictures together which they are: a data set's are too many to be listed."""
+    whole = hashlib.sha256()
+    for path in paths:
+        whole.update(bytes.fromhex(content_hash(path)))
+    return PictureRecord(f"{len(paths)} pictures, {paths[0].name} the first", whole.hexdigest())
+
+
+def _objective(of: Any) -> Any:
+    """Return an objective as it was given, as a file can hold it; of a function, its name alone."""
+    if isinstance(of, (list, tuple)):
+        return [_objective(each) for each in of]
+    if of is None or isinstance(of, (str, int)):
+        return of
+    if isinstance(of, Objective) or not callable(of):
+        return str(of)
+    return {"function": getattr(of, "__name__", type(of).__name__)}
+
+
+def _option(option: Option, value: Any) -> Any:
+    """Return an option's value as JSON can hold it: pictures by where they were and what they hold."""
+    if isinstance(value, (list, tuple)):
+        return [_option(option, item) for item in value]
+    if isinstance(value, (Image.Image, Tensor, bytes)) or hasattr(value, "__array__"):
+        return asdict(picture_record(value))
+    if option.is_picture and isinstance(value, (str, Path)):
+        return asdict(picture_record(value))
+    return str(value) if isinstance(value, (Path, Objective)) else value
+
+
+def footnote(net: Net, entry: Entry, remarks: Sequence[str]) -> str:
+    """Gather what a reader must know: remarks of this run, the network's note, the method's caveat."""
+    first, _, rest = net.note.partition("; ")
+    made_up = first.startswith("random")
+    lines = [f"{net.name} has {first}: this explains nothing it has learnt.", rest] if made_up else [net.note]
+    lines += ["; ".join(remarks)]
+    lines += [f"{entry.title}: {entry.caveat}." if entry.caveat else ""]
+    return "\n".join(line for line in lines if line)

@@ -1,0 +1,176 @@
+"""Recipes: how a drawing was made, written into every file, and the identity of a computation.
+
+A recipe holds everything that decides a drawing's numbers, and what the run then said. Its `key` covers only the
+former, so that it is known before anything is computed: caches, resumed runs and addresses of pages go by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import RecipeError
+
+SCHEMA = 1
+"""Counts up whenever a recipe of this version could be misread by an older one."""
+
+CHUNK = "convscope"
+"""The name under which a recipe is stored in a PNG or beside arrays."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NetworkSource:
+    """What `load` was called with, and the options that `Net.changed` put in their place afterwards."""
+
+    name: str
+    weights: str | None = "default"
+    epoch: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    changed: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """Where a picture was, as it was named, and the SHA-256 of its content."""
+
+    where: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a drawing was made.
+
+    Decides the numbers: `method`, `network` (name, `source` as `load` takes it, how it reads pixels), `weights` (hash),
+    `pictures`, `of` (the objective as it was given), `size`, `options` (the method's own, defaults included). Said by
+    the run: `objective` (settled), `settled` (what the method chose for itself), `remarks`. `versions` are those of
+    convscope and torch, `display` how the drawing is shown.
+    """
+
+    method: str = ""
+    network: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    weights: str = ""
+    pictures: tuple[PictureRecord, ...] = ()
+    of: Any = None
+    size: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    objective: str = ""
+    settled: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    remarks: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    display: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    schema: int = SCHEMA
+
+    @property
+    def key(self) -> str:
+        """The SHA-256 of what decides the numbers, as canonical JSON, in hexadecimal digits."""
+        content = {name: getattr(self, name) for name in ("schema", "method", "weights", "of", "size")}
+        content |= {
+            "network": {name: value for name, value in self.network.items() if name not in ("name", "note")},
+            "pictures": [picture.sha256 for picture in self.pictures],
+            "options": {name: _contents(value) for name, value in self.options.items()},
+            "convscope": self.versions.get("convscope", ""),
+        }
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def seed(self) -> int | None:
+        """The seed, of a method that draws random numbers."""
+        return self.options.get("seed")
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON, keys in a fixed order."""
+        text = json.dumps(asdict(self) | {"key": self.key}, ensure_ascii=False, indent=2, default=str)
+        # File names of other encodings reach Python with surrogates, which no file can hold.
+        return text.encode("utf-8", "replace").decode("utf-8")
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read a recipe back. Raises RecipeError for what is none, or of a newer schema."""
+        try:
+            content: Any = json.loads(text)
+        except ValueError as error:
+            raise RecipeError(f"it is no JSON ({error})") from None
+        if not isinstance(content, dict):
+            raise RecipeError(f"it is {type(content).__name__}, not an object")
+        schema = content.get("schema")
+        if not isinstance(schema, int):
+            raise RecipeError("it has no schema number: an older version of convscope, or another program, wrote it")
+        if schema > SCHEMA:
+            raise RecipeError(
+                f"it has schema {schema}, and this version of convscope reads up to {SCHEMA}: "
+                "pip install --upgrade convscope"
+            )
+        return cls(**_typed(cls, content))
+
+
+def _contents(value: Any) -> Any:
+    """Return an option with pictures as their content alone, wherever they were."""
+    if isinstance(value, PictureRecord):
+        return value.sha256
+    if isinstance(value, Mapping) and set(value) == {"where", "sha256"}:
+        return value["sha256"]
+    return [_contents(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _typed(cls: type[Recipe], content: Json) -> Json:
+    values = {entry.name: content[entry.name] for entry in fields(cls) if entry.name in content}
+    try:
+        values["pictures"] = tuple(PictureRecord(**picture) for picture in values.get("pictures", ()))
+        values["remarks"] = tuple(values.get("remarks", ()))
+        maps = [values[name] for name in ("network", "options", "settled", "versions", "display") if name in values]
+        if not all(isinstance(value, dict) for value in maps):
+            raise TypeError("a part that should be an object is none")
+    except TypeError as error:
+        raise RecipeError(str(error)) from None
+    return values
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read the recipe inside a PNG that convscope wrote.
+
+    Raises PictureError for what is no picture, RecipeError when there is no recipe in it or a newer one.
+    """
+    from PIL import Image
+
+    from .data.images import open_picture
+
+    open_picture(path)
+    with Image.open(path) as image:
+        text = image.info.get(CHUNK)
+    if not text:
+        raise RecipeError(
+            f"{path} holds no recipe: it was not written by convscope, or was saved again by a program that drops it"
+        )
+    try:
+        return Recipe.from_json(text)
+    except RecipeError as error:
+        raise RecipeError(f"the recipe inside {path} cannot be read: {error}") from None
+
+
+_in_use: ContextVar[Recipe | None] = ContextVar("recipe", default=None)
+
+
+@contextmanager
+def making(recipe: Recipe) -> Generator[None]:
+    """Let what runs inside the block know the recipe that it follows."""
+    token = _in_use.set(recipe)
+    try:
+        yield
+    finally:
+        _in_use.reset(token)
+
+
+def current_recipe(**settled: Any) -> Recipe:
+    """Return the recipe that is being followed, for files that a run writes on its way; empty outside a run."""
+    recipe = _in_use.get() or Recipe()
+    return replace(recipe, settled={**recipe.settled, **settled})
