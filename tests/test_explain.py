@@ -60,7 +60,7 @@ def test_a_function_of_the_output_is_named(net: cs.Net) -> None:
     drawing = explain(net, of=ant_rather_than_bee)
     assert drawing.title.startswith("Ant rather than bee") and drawing.recipe.objective == "ant_rather_than_bee"
     assert torch.allclose(drawing.values, explain(net, of="ant - bee").values, atol=1e-6)
-    assert explain(net, of=lambda output: output[:, 0]).title.startswith("A function of the answer, ")
+    assert explain(net, of=lambda output: output[:, 0]).title.startswith("A function of the output, ")
 
 
 def test_probabilities_are_not_softmaxed_twice() -> None:
