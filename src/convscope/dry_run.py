@@ -6,11 +6,8 @@ moves, strides and merges the two spatial axes.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +17,9 @@ from torch.overrides import TorchFunctionMode
 from .calls import in_place, name_of, tensors
 from .geometry import Field
 from .propagation import Call, Input, TensorField, by_proportions, everything, extent_of, output_field
+from .quiet import quiet
+from .sharing import frozen, hooked
+from .twins import twin
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,6 @@ class Execution:
     parts: int = 1
 
 
-_OF_EVERY_MODULE = vars(nn.Module()).keys()
-
-
 def trace(
     body: nn.Module, shape: tuple[int, int, int], call: Callable[[Callable[..., Any], Tensor], Any] | None = None
 ) -> list[Execution]:
@@ -53,42 +50,17 @@ def trace(
     when not given. Falls back to a run on real zeros where the module cannot run without data.
     """
     call = call or (lambda module, x: module(x))
-    tensors = dict(body.named_parameters()) | dict(body.named_buffers())
-    first = next((value for value in tensors.values() if value.is_floating_point()), torch.zeros(()))
-    on_meta = {name: value.detach().to("meta") for name, value in tensors.items()}
+    tensors = (*body.parameters(), *body.buffers())
+    first = next((value for value in tensors if value.is_floating_point()), torch.zeros(()))
     picture = torch.zeros(1, *shape, dtype=first.dtype, device="meta")
     try:
-        with _attributes_kept(body):
-            return _run(body, picture, lambda x: call(partial(_on_meta, body, on_meta), x))
-    except (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError):
+        copy = twin(body)
+        return _run(copy, picture, lambda x: call(copy, x))
+    except Exception:  # whatever a copy without data raises, the module itself may not
         if first.is_meta:
             raise
-        return _run(body, torch.zeros(1, *shape, dtype=first.dtype, device=first.device), lambda x: call(body, x))
-
-
-@contextmanager
-def _attributes_kept(body: nn.Module) -> Generator[None]:
-    """Undo what a run writes to modules' own attributes, such as a detector's anchors, which would be without data."""
-    own = [(vars(module), _own_attributes(module)) for module in body.modules()]
-    inside = [(value, value.copy()) for _, kept in own for value in kept.values() if type(value) in (dict, list, set)]
-    try:
-        yield
-    finally:
-        for attributes, kept in own:
-            for name in attributes.keys() - kept.keys() - _OF_EVERY_MODULE:
-                del attributes[name]
-            attributes.update(kept)
-        for value, kept in inside:
-            value.clear()
-            (value.extend if isinstance(value, list) else value.update)(kept)
-
-
-def _own_attributes(module: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
-
-
-def _on_meta(body: nn.Module, tensors: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
-    return torch.func.functional_call(body, tensors, args, kwargs)
+    with frozen(body):
+        return _run(body, picture.new_zeros(picture.shape, device=first.device), lambda x: call(body, x))
 
 
 def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> list[Execution]:
@@ -98,16 +70,10 @@ def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> 
         return lambda module, _, output: executions.add(name, module, output)
 
     # Scripted modules take no hooks: they are no layers. What the body itself returns may not be the output.
-    hooked = [(n, m) for n, m in body.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
-    handles = [module.register_forward_hook(hook(name)) for name, module in hooked]
-    try:
-        # Tensors of inference mode do not know what they are views of.
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _Fields():
-            warnings.simplefilter("ignore")
-            executions.add("", body, forward(picture))
-    finally:
-        for handle in handles:
-            handle.remove()
+    named = [(n, m) for n, m in body.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
+    # Tensors of inference mode do not know what they are views of.
+    with torch.inference_mode(False), torch.no_grad(), quiet(), hooked((m, hook(n)) for n, m in named), _Fields():
+        executions.add("", body, forward(picture))
     return executions.list
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from . import dry_run
 from .data import decoding, images
 from .errors import LayerError, NetworkError, PictureError, WeightsError, nearest
 from .recipes import NetworkSource
+from .sharing import frozen, no_inference_mode
 from .tracing import OUTPUT, Layer, traced_layers
 
 ORDERS = ("RGB", "BGR")
@@ -30,32 +31,7 @@ Extra = Sequence[Any] | Mapping[str, Any] | Callable[[Tensor], Sequence[Any] | M
 """What a body reads besides the picture: arguments by position or by name, or a function that makes them."""
 
 
-@contextmanager
-def frozen(module: nn.Module) -> Generator[None]:
-    """Put a module in eval mode without trainable parameters, and restore every flag afterwards."""
-    training = [part for part in module.modules() if getattr(part, "training", False)]
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    try:
-        for part in training:
-            part.training = False
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for part in training:
-            part.training = True
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
-def _no_inference_mode() -> Generator[None]:
-    """Compute plain tensors also in inference mode: what a body caches must serve a later backward pass."""
-    if not torch.is_inference_mode_enabled():
-        yield
-        return
-    with torch.inference_mode(False), torch.no_grad():
-        yield
+_tracing = threading.RLock()
 
 
 class Net(nn.Module):
@@ -116,7 +92,8 @@ class Net(nn.Module):
         self.note = note
         self._pick, self._extra = output, extra
         self.source: NetworkSource | None = None
-        self._held = False
+        self._layers: dict[str, Layer] | None = None
+        self._digest: tuple[Any, str] = (None, "")
         self.channels = channels or _first_channels(body)
         self.mean, self.std = (_per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
         if order not in ORDERS or (order == "BGR" and self.channels != 3):
@@ -214,7 +191,7 @@ class Net(nn.Module):
     def run(self, pixels: Tensor) -> Tensor:
         """Do what `forward` does, but let an error about the size be the network's own."""
         pixels = self._check(pixels)
-        with nullcontext() if self._held else frozen(self.body), _no_inference_mode():
+        with frozen(self.body), no_inference_mode():
             return self._called(self.body, self.normalise(pixels))
 
     def _called(self, body: Callable[..., Any], inputs: Tensor) -> Tensor:
@@ -240,16 +217,9 @@ class Net(nn.Module):
             raise NetworkError(self._no_tensor(picked))
         return picked
 
-    @contextmanager
-    def held(self) -> Generator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """Keep the body frozen for many passes, so that its modules are not looked through for each."""
-        already = self._held
-        with frozen(self.body):
-            self._held = True
-            try:
-                yield
-            finally:
-                self._held = already
+        return frozen(self.body)
 
     @contextmanager
     def blaming_the_size(self, pixels: Tensor) -> Generator[None]:
@@ -309,8 +279,7 @@ class Net(nn.Module):
 
     def _runs(self, height: int, width: int) -> bool:
         try:
-            with frozen(self.body):
-                dry_run.trace(self.body, (self.channels, height, width), self._called)
+            dry_run.trace(self.body, (self.channels, height, width), self._called)
         except Exception:  # whatever a model raises, it did not run
             return False
         return True
@@ -318,8 +287,7 @@ class Net(nn.Module):
     def _traced(self) -> list[dry_run.Execution]:
         height, width = self.size
         try:
-            with frozen(self.body):
-                return dry_run.trace(self.body, (self.channels, height, width), self._called)
+            return dry_run.trace(self.body, (self.channels, height, width), self._called)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, AssertionError, ValueError, TypeError) as error:
@@ -329,10 +297,14 @@ class Net(nn.Module):
                 "another size or more than a picture, say so, as in Net(..., size=64) or Net(..., extra=[...])"
             ) from error
 
-    @cached_property
+    @property
     def layers(self) -> Mapping[str, Layer]:
         """Every layer that runs, by name, in the order in which they finish."""
-        return traced_layers(self.body, self._traced())
+        if self._layers is None:
+            with _tracing:  # one thread looks, and the others wait for what it finds
+                if self._layers is None:
+                    self._layers = traced_layers(self.body, self._traced())
+        return self._layers
 
     @property
     def output(self) -> Layer:
@@ -388,13 +360,15 @@ class Net(nn.Module):
         state = self.body.state_dict()
         # A sum and a sample see changes that bypass autograd's version counter, such as `parameter.data += 1`.
         key = tuple((t.data_ptr(), t._version, float(t.sum()), bytes(_bytes(_sample(t)))) for t in state.values())
-        if getattr(self, "_digest_key", None) != key:
+        known, digest = self._digest
+        if known != key:
             whole = hashlib.sha256()
             for name, value in state.items():
                 whole.update(name.encode())
                 whole.update(_bytes(value))
-            self._digest, self._digest_key = whole.hexdigest()[:16], key
-        return self._digest
+            digest = whole.hexdigest()[:16]
+            self._digest = key, digest
+        return digest
 
     def class_name(self, index: int) -> str:
         """Return the name of a class, or "class 7" when the network has no names."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .errors import LayerError
 from .net import Net
+from .sharing import hooked
 from .tracing import OUTPUT, PIXELS
 
 
@@ -52,19 +53,14 @@ class _Reader:
         self.calls: dict[str, int] = {}
 
     def read(self, net: Net, pixels: Tensor) -> None:
-        handles = [
-            net.body.get_submodule(module).register_forward_hook(self._hook(module))
-            for module in sorted({name.partition("#")[0] for name in self.names})
-        ]
-        try:
-            output = net.run(pixels)
-            if self.whole:
-                self.kept[OUTPUT] = output
-        except _Enough:
-            pass
-        finally:
-            for handle in handles:
-                handle.remove()
+        modules = sorted({name.partition("#")[0] for name in self.names})
+        with hooked((net.body.get_submodule(module), self._hook(module)) for module in modules):
+            try:
+                output = net.run(pixels)
+            except _Enough:
+                return
+        if self.whole:
+            self.kept[OUTPUT] = output
 
     def _hook(self, module: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> Any:

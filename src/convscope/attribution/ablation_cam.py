@@ -26,6 +26,7 @@ from ..context import say
 from ..net import Net
 from ..objectives import Objective
 from ..registry import method
+from ..sharing import hooked
 from ..tapping import tap
 from ..tracing import Layer
 from .cam_layers import Align, Held, Layers, held, with_unread_alone
@@ -125,8 +126,5 @@ def _giving(net: Net, layer: Layer, activity: Tensor) -> Generator[None]:
         # A copy: what follows may work in place.
         return activity.clone() if not call or calls == int(call) else None
 
-    handle = net.body.get_submodule(module).register_forward_hook(hook)
-    try:
+    with hooked([(net.body.get_submodule(module), hook)]):
         yield
-    finally:
-        handle.remove()

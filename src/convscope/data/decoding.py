@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import PictureError
-
-_FILTERS = threading.Lock()
-"""Held while warnings are filtered: the filters are the whole process's."""
+from ..quiet import FILTERS
 
 
 def decode_file(file: Path | io.BytesIO, name: str, frame: int | None = None) -> Image.Image:
@@ -38,7 +35,7 @@ def decode_image(image: Image.Image, name: str) -> Image.Image:
 
 def _open(file: Path | io.BytesIO) -> Image.Image:
     """Read a picture's header, without Pillow's warning of pictures that are large but allowed."""
-    with _FILTERS, warnings.catch_warnings():
+    with FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return Image.open(file)
 
