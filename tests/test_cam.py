@@ -1,4 +1,4 @@
-"""Grad-CAM: right beside in-place operations, exact where a closed form exists, and laid over the right pixels."""
+"""Grad-CAM: right beside in-place operations, exact where a closed form exists, and fuse over the right pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchvision import models
 
 from convscope import Net, as_objective
 from convscope.attribution.cam import grad_cam
-from convscope.attribution.cam_layers import activities_and_gradients, lay_over
+from convscope.attribution.cam_layers import activities_and_gradients, upsample
 from convscope.attribution.gradient import gradient
 from convscope.context import listen
 from convscope.errors import LayerError, OptionError
@@ -52,8 +52,8 @@ def look_at(net: Net, count: int = 1) -> Tensor:
 
 
 def activity_and_slope(net: Net, pixels: Tensor, of: Objective, layer: Layer) -> tuple[Tensor, Tensor]:
-    (held,) = activities_and_gradients(net, pixels, of, [layer])
-    return held.activity, held.gradient
+    (cam_inputs,) = activities_and_gradients(net, pixels, of, [layer])
+    return cam_inputs.activity, cam_inputs.gradient
 
 
 def by_hand(net: Net, pixels: Tensor, layer: str, index: int) -> tuple[Tensor, Tensor]:
@@ -194,10 +194,10 @@ def test_a_map_without_anything_positive_says_so() -> None:
     with listen() as remarks:
         map_ = grad_cam(net, look_at(net), as_objective(net, INDEX), layer="3")
     assert map_.shape == (1, 1, 24, 30) and not map_.any() and torch.isfinite(map_).all()
-    assert any("nothing in this layer speaks for the objective" in remark for remark in remarks)
+    assert any("no positive evidence in this layer" in remark for remark in remarks)
     with listen() as remarks:
         assert grad_cam(net, look_at(net), -as_objective(net, INDEX), layer="3").any()
-    assert not any("nothing" in remark for remark in remarks)
+    assert not any("no positive evidence" in remark for remark in remarks)
 
 
 def test_layers_that_cannot_be_weighed_are_refused() -> None:
@@ -264,7 +264,7 @@ def test_each_unit_lies_at_the_middle_of_its_field(step: int, centre: int) -> No
     field = Field(Axis(step=step, centre=centre), Axis(step=2 * step, centre=centre + 1))
     grid = torch.rand(2, 1, 7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     pixels = torch.zeros(2, 3, 53, 61)
-    map_ = lay_over(grid, layer_of(field, (1, 7, 5)), pixels, "field")
+    map_ = upsample(grid, layer_of(field, (1, 7, 5)), pixels, "field")
     assert map_.shape == (2, 1, 53, 61)
     inside = 0
     for i in range(7):
@@ -281,7 +281,7 @@ def test_each_unit_lies_at_the_middle_of_its_field(step: int, centre: int) -> No
 def test_halfway_between_two_units_lies_their_mean() -> None:
     grid = torch.tensor([[[[1.0, 3.0, -2.0]]]], dtype=torch.float64)
     field = Field(Axis(), Axis(step=4, centre=1))
-    map_ = lay_over(grid, layer_of(field, (1, 1, 3)), torch.zeros(1, 3, 1, 12), "field")
+    map_ = upsample(grid, layer_of(field, (1, 1, 3)), torch.zeros(1, 3, 1, 12), "field")
     expected = torch.tensor([1, 1, 1.5, 2, 2.5, 3, 1.75, 0.5, -0.75, -2, -2, -2], dtype=torch.float64)
     torch.testing.assert_close(map_[0, 0, 0], expected)
 
@@ -289,7 +289,7 @@ def test_halfway_between_two_units_lies_their_mean() -> None:
 @pytest.mark.parametrize("extent", [(7, 5), (30, 41), (224, 199)])
 def test_stretched_as_torch_interpolates(extent: tuple[int, int]) -> None:
     grid = torch.randn(2, 1, 7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = lay_over(grid, layer_of(Field(), (1, 7, 5)), torch.zeros(2, 3, *extent), "stretch")
+    found = upsample(grid, layer_of(Field(), (1, 7, 5)), torch.zeros(2, 3, *extent), "stretch")
     torch.testing.assert_close(found, F.interpolate(grid, size=extent, mode="bilinear", align_corners=False))
 
 
@@ -360,5 +360,5 @@ def test_a_grid_of_unknown_fields_still_covers_the_picture() -> None:
     grid = torch.zeros(1, 1, 6, 6, dtype=torch.float64)
     for position in ((0, 0), (2, 4), (5, 5)):
         grid.zero_()[0, 0][position] = 1
-        y, x = divmod(int(lay_over(grid, layer, pixels, "field").argmax()), 24)
+        y, x = divmod(int(upsample(grid, layer, pixels, "field").argmax()), 24)
         assert abs(y - (4 * position[0] + 1.5)) < 2 and abs(x - (4 * position[1] + 1.5)) < 2

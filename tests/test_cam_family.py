@@ -19,12 +19,13 @@ import convscope
 from convscope import Net, as_objective
 from convscope.attribution.ablation_cam import ablation_cam
 from convscope.attribution.cam import cam, eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
-from convscope.attribution.cam_layers import activities_and_gradients, held, lay_over
+from convscope.attribution.cam_layers import activities_and_gradients, cam_inputs, upsample
 from convscope.attribution.score_cam import score_cam
 from convscope.baselines import baseline_pixels
 from convscope.context import listen
 from convscope.errors import LayerError, OptionError
 from convscope.layers import last_spatial_layers
+from convscope.objectives import ObjectiveBatch
 from convscope.registry import find
 from convscope.tapping import tap
 from networks import SIZE, pictures, tiny
@@ -43,7 +44,7 @@ def grid_of(net: Net, layer: str, pixels: Tensor = PIXELS, of: Any = INDEX) -> t
 
 
 def over(net: Net, layer: str, maps: list[Tensor], pixels: Tensor = PIXELS) -> Tensor:
-    return lay_over(torch.stack(maps)[:, None], net.layer(layer), pixels, "field")
+    return upsample(torch.stack(maps)[:, None], net.layer(layer), pixels, "field")
 
 
 def plus_plus(a: Tensor, g: Tensor) -> Tensor:
@@ -162,28 +163,28 @@ def test_cam_is_complete_for_every_linear_head(kind: str, layer: str) -> None:
     rest = net(PIXELS)[:, INDEX].detach() - torch.stack(grids).mean((1, 2))
     torch.testing.assert_close(rest, rest[:1].expand(2))
     assert any(f"plus {said:.3g}, which" in remark for remark in remarks)
-    assert any("weights of its own" in remark for remark in remarks)
+    assert any("its own weights" in remark for remark in remarks)
 
 
-def test_a_pooled_head_weighs_all_places_alike() -> None:
+def test_a_pooled_head_weighs_all_positions_alike() -> None:
     net = pooled()
     for layer in ("2", "3"):
         with listen() as remarks:
             cam(net, PIXELS, as_objective(net, INDEX), layer=layer)
-        assert not any("weights of its own" in remark for remark in remarks)
+        assert not any("its own weights" in remark for remark in remarks)
 
 
 def test_cam_of_class_maps_that_are_pooled_is_the_map_of_the_class(squeezenet: Net, chelsea: Any) -> None:
     pixels = squeezenet.read(chelsea)
     maps = tap(squeezenet, pixels, ["classifier.2"])["classifier.2"]
     found = cam(squeezenet, pixels, as_objective(squeezenet, 281))
-    torch.testing.assert_close(found, lay_over(maps[:, 281:282], squeezenet.layer("classifier.2"), pixels, "field"))
+    torch.testing.assert_close(found, upsample(maps[:, 281:282], squeezenet.layer("classifier.2"), pixels, "field"))
     assert found.max() > 0
 
 
 @pytest.mark.parametrize(
     ("name", "layer", "words"),
-    [("vgg11", None, "lies Relu"), ("squeezenet1_0", "features.12", "lies Relu"), ("convnext_tiny", None, "LayerNorm")],
+    [("vgg11", None, "is Relu"), ("squeezenet1_0", "features.12", "is Relu"), ("convnext_tiny", None, "LayerNorm")],
 )
 def test_cam_refuses_heads_that_are_not_linear(name: str, layer: str | None, words: str) -> None:
     net = Net(models.get_model(name, weights=None).eval(), size=64, name=name)
@@ -236,7 +237,7 @@ def masked(net: Net, picture: Tensor, layer: str, of: Any, baseline: str) -> dic
     increases = {}
     for k, channel in enumerate(activity[0]):
         if channel.max() > channel.min():
-            mask = lay_over(channel[None, None], net.layer(layer), picture, "field")
+            mask = upsample(channel[None, None], net.layer(layer), picture, "field")
             mask = (mask - mask.min()) / (mask.max() - mask.min())
             increases[k] = float(as_objective(net, of)(net, picture * mask + behind * (1 - mask))) - base
     return increases
@@ -298,11 +299,11 @@ def test_ablation_cam_channel_by_channel(kind: str, layer: str) -> None:
     with listen() as remarks:
         found = ablation_cam(net, PIXELS, as_objective(net, INDEX), layer=layer, batch=3)
     torch.testing.assert_close(found, over(net, layer, grids), rtol=1e-9, atol=1e-12)
-    assert any("does not let its batch grow" in remark for remark in remarks) == (kind == "concat")
+    assert any("the batch cannot grow" in remark for remark in remarks) == (kind == "concat")
 
 
 class Mixing(nn.Module):
-    """Reads its batch's size before the layer, so that a batch that grows is folded into the places."""
+    """Reads its batch's size before the layer, so that a batch that grows is folded into the positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -321,7 +322,7 @@ def test_a_network_that_folds_a_growing_batch_is_run_as_a_whole() -> None:
     a, g = grid_of(net, "conv")
     grids = (((a * g).sum((2, 3), keepdim=True)) * a).sum(1).clamp(min=0)
     torch.testing.assert_close(found, over(net, "conv", list(grids)), rtol=1e-9, atol=1e-12)
-    assert any("does not let its batch grow" in remark for remark in remarks)
+    assert any("the batch cannot grow" in remark for remark in remarks)
 
 
 def test_ablation_runs_what_lies_below_on_one_picture() -> None:
@@ -350,7 +351,7 @@ def test_several_layers_are_fused_by_the_largest_of_equal_peaks() -> None:
             with listen() as remarks:
                 found = method(net, PIXELS, of, layer=names)
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
-        assert remarks[:2] == ["layer 1, 9 x 9 places", "layer 4, 4 x 4 places"] and "fused" in remarks[2]
+        assert remarks[:2] == ["layer 1, 9 x 9 positions", "layer 4, 4 x 4 positions"] and "fused" in remarks[2]
 
 
 def test_one_pass_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,10 +359,10 @@ def test_one_pass_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     net, passes = tiny("concat"), []
     true = Net.run
     monkeypatch.setattr(Net, "run", lambda self, x: passes.append(1) or true(self, x))
-    found = held(net, PIXELS, as_objective(net, INDEX), ["a", "b", "stem"])
+    found = cam_inputs(net, PIXELS, as_objective(net, INDEX), ["a", "b", "stem"])
     assert len(passes) == 1
     for one in found:
-        alone = held(net, PIXELS, as_objective(net, INDEX), one.layer.name)[0]
+        alone = cam_inputs(net, PIXELS, as_objective(net, INDEX), one.layer.name)[0]
         torch.testing.assert_close(one.gradient, alone.gradient, rtol=1e-12, atol=1e-15)
 
 
@@ -449,8 +450,8 @@ def test_tokens_are_read_as_a_grid_where_patches_still_matter(options: Any, chos
         with listen() as remarks:
             map_ = method(net, pixels, as_objective(net, INDEX))
         assert map_.shape == (2, 1, 24, 32) and torch.isfinite(map_).all()
-        assert f"layer {chosen}, 6 x 8 places" in remarks
-    (one,) = held(net, pixels, as_objective(net, INDEX), None)
+        assert f"layer {chosen}, 6 x 8 positions" in remarks
+    (one,) = cam_inputs(net, pixels, as_objective(net, INDEX), None)
     raw = tap(net, pixels, [chosen])[chosen]
     for position in ((0, 0), (2, 5), (5, 7)):
         token = options.get("extra", 1) + 8 * position[0] + position[1]
@@ -469,8 +470,8 @@ def test_a_token_lies_over_its_patch(position: tuple[int, int]) -> None:
     assert (energy.nonzero() // 4 == torch.tensor(position)).all()
     grid = torch.zeros(1, 1, 6, 8, dtype=torch.float64)
     grid[0, 0, *position] = 1
-    laid = lay_over(grid, layer, pixels, "field")[0, 0]
-    y, x = divmod(int(laid.argmax()), 32)
+    fuse = upsample(grid, layer, pixels, "field")[0, 0]
+    y, x = divmod(int(fuse.argmax()), 32)
     assert (y // 4, x // 4) == position
 
 
@@ -486,7 +487,7 @@ def test_the_only_patch_that_matters_is_found() -> None:
     assert 8 <= y < 12 and 20 <= x < 24
 
 
-def test_rows_and_columns_with_channels_last_are_read_as_places() -> None:
+def test_rows_and_columns_with_channels_last_are_read_as_positions() -> None:
     torch.manual_seed(0)
     net = Net(models.swin_t(weights=None).eval(), size=64, name="swin_t")
     pixels = torch.rand(1, 3, 64, 64)
@@ -532,7 +533,7 @@ def test_swin_of_timm_reshapes_and_is_still_read_as_it_lies() -> None:
 
 def test_cam_says_that_a_class_token_alone_is_read() -> None:
     net = transformer()
-    with pytest.raises(LayerError, match=r"asks nothing of the patches in layer 'norm'.*grad_cam"):
+    with pytest.raises(LayerError, match=r"does not depend on the patch tokens of layer 'norm'.*grad_cam"):
         cam(net, wide(net), as_objective(net, INDEX))
     assert cam(transformer(pool=True), wide(net), as_objective(net, INDEX)).any()
 
@@ -560,7 +561,17 @@ def test_layers_and_options_that_make_no_map(method: Callable[..., Tensor]) -> N
         method(net, PIXELS, of, align="corner")
 
 
-def test_bad_options_of_the_perturbed_methods() -> None:
+@pytest.mark.parametrize("method", [*FAMILY, cam], ids=lambda method: method.__name__)
+def test_an_objective_that_does_not_depend_on_the_layer_is_refused_in_a_batch_too(
+    method: Callable[..., Tensor],
+) -> None:
+    net = pooled()
+    batch = ObjectiveBatch((as_objective(net, INDEX), as_objective(net, "0:2@3,4")))
+    with pytest.raises(LayerError, match=r"^0:2@3,4 does not depend on layer '3'"):
+        method(net, PIXELS, batch, layer="3")
+
+
+def test_bad_options_of_score_and_ablation_cam() -> None:
     net = pooled()
     bad = [({"channels": 0}, "at least 1"), ({"batch": 0}, "at least 1"), ({"baseline": "green"}, "baseline is")]
     for options, words in bad:
@@ -576,4 +587,4 @@ def test_a_dead_layer_gives_an_empty_map_and_says_so(method: Callable[..., Tenso
     nn.init.constant_(net.body[2].bias, -100)
     with listen() as remarks:
         map_ = method(net, PIXELS, as_objective(net, INDEX), layer="3")
-    assert not map_.any() and any("nothing in this layer" in remark for remark in remarks)
+    assert not map_.any() and any("no positive evidence in this layer" in remark for remark in remarks)

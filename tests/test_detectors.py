@@ -120,8 +120,8 @@ def test_a_layer_that_the_answer_does_not_read_is_not_chosen() -> None:
     """FCN's auxiliary head runs after the one that answers; Faster R-CNN's boxes after its scores."""
     fcn = Net(segmenter("fcn_resnet50"), size=SIDE, output="out")
     remarks = explain(fcn, picture(), "layer_cam", ":3@40,50").recipe.remarks
-    assert "layer classifier.4, 12 x 12 places" in remarks
-    assert "the objective reads 4 of 144 places of this layer: an earlier layer shows more" in remarks
+    assert "layer classifier.4, 12 x 12 positions" in remarks
+    assert "the objective depends on 4 of 144 positions of this layer: an earlier layer shows more" in remarks
     with pytest.raises(LayerError, match=r"does not depend on layer 'aux_classifier\.4': name a layer"):
         explain(fcn, picture(), "layer_cam", ":3@40,50", layer="aux_classifier.4")
     net, _ = asked(detector("fasterrcnn_resnet50_fpn"))

@@ -234,8 +234,8 @@ def test_terms_are_said_in_plain_words(net: Net, direction: str) -> None:
     [
         ("vt()", r"there is no vt\(\.\.\.\): known are .*'?tv"),
         ("pp(ant)", r"there is no pp\(\.\.\.\): known are 'p'"),
-        ("tv(3)", r"takes nothing: ask as '243 - 0.01\*tv\(\)'"),
-        ("direction(0)", r"as direction\(layer, file.npy\), one number per channel"),
+        ("tv(3)", r"takes no argument: write '243 - 0.01\*tv\(\)'"),
+        ("direction(0)", r"as direction\(layer, file.npy\), with one number per channel"),
         ("direction()", r"as direction\(layer, file.npy\)"),
         ("direction(0, )", r"as direction\(layer, file.npy\)"),
         ("direction(0, nothing.npy)", "cannot read a direction from nothing.npy"),
@@ -249,11 +249,9 @@ def test_what_is_no_term_is_refused(net: Net, text: str, says: str) -> None:
 
 @pytest.mark.parametrize("term", ["energy", "diversity"])
 def test_a_term_without_a_layer_is_corrected(net: Net, term: str) -> None:
-    with pytest.raises(
-        ObjectiveError, match=rf"{term}\(\) needs a layer: ask as {term}\(.+\), or of another"
-    ) as caught:
+    with pytest.raises(ObjectiveError, match=rf"{term}\(\) needs a layer: write {term}\(.+\), or another") as caught:
         as_objective(net, f"{term}()")
-    corrected = str(caught.value).split("ask as ")[1].split(", or")[0]
+    corrected = str(caught.value).split("write ")[1].split(", or")[0]
     assert str(as_objective(net, corrected)) == corrected
 
 

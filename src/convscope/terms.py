@@ -1,8 +1,8 @@
-"""Objective terms: what may be asked of a picture that is being made, beside what excites a unit.
+"""Objective terms beside classes and units: a layer's energy, a direction, and regularisers for synthesis.
 
 After Olah, Mordvintsev and Schubert, "Feature Visualization" (Distill 2017) and lucid: the energy of a layer
-(DeepDream), a direction in a layer's channels, and what a picture or a set of pictures should not be: noisy (tv, blur),
-bright or dark (l1, l2), alike (diversity). Penalties are positive: subtract them.
+(DeepDream), a direction in a layer's channels, and regularisers against noise (tv, blur), extreme values (l1, l2) and
+pictures that are all alike (diversity). Penalties are positive: subtract them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def total_variation(pixels: Tensor, beta: float = 2.0) -> Tensor:
 
 @dataclass(frozen=True)
 class Penalty:
-    """What a picture of values x around the network's mean m costs, summed over all values; always positive.
+    """A penalty on the values x of a picture around the network's mean m, summed over all values; never negative.
 
     tv: squared differences of neighbours. l1: |x - m|. l2: (x - m)^2. blur: (x - blurred x)^2, by a Gaussian of 1
     pixel.
@@ -55,7 +55,7 @@ class Penalty:
     layer: str = PIXELS
 
     def read(self, activity: Tensor) -> Tensor:
-        """Return the cost of every picture, (n, c, h, w) to (n,)."""
+        """Return the penalty of every picture, (n, c, h, w) to (n,)."""
         if self.name == "tv":
             return total_variation(activity)
         if self.name == "blur":
@@ -67,13 +67,13 @@ class Penalty:
         return f"{self.name}()"
 
     def title(self, net: Net) -> str:
-        """Say in plain words what is asked for."""
+        """Return the words that stand for it in titles and captions."""
         return {"tv": "total variation", "l1": "L1 norm", "l2": "squared L2 norm", "blur": "fine detail"}[self.name]
 
 
 @dataclass(frozen=True)
 class Energy:
-    """The mean square of a layer's activity: what DeepDream raises."""
+    """The mean square of a layer's activity, which DeepDream maximizes."""
 
     layer: str
 
@@ -85,13 +85,13 @@ class Energy:
         return f"energy({self.layer})"
 
     def title(self, net: Net) -> str:
-        """Say in plain words what is asked for."""
+        """Return the words that stand for it in titles and captions."""
         return f"energy of {self.layer or 'the output'}"
 
 
 @dataclass(frozen=True)
 class Diversity:
-    """How different the pictures made for one objective are in a layer: minus the mean cosine of their Gram matrices.
+    """Diversity of the pictures of one objective in a layer: minus the mean cosine of their Gram matrices.
 
     Its sign is that of an objective term: add it. Zero for a single picture.
     """
@@ -110,15 +110,15 @@ class Diversity:
         return f"diversity({self.layer})"
 
     def title(self, net: Net) -> str:
-        """Say in plain words what is asked for."""
+        """Return the words that stand for it in titles and captions."""
         return f"diversity in {self.layer}"
 
 
 @dataclass(frozen=True)
 class Direction:
-    """How far a layer's activity lies along a vector of its channels.
+    """The projection of a layer's activity on a vector of its channels.
 
-    The dot product times the cosine to `power`, as in lucid: the cosine alone is easily large where nothing is active.
+    The dot product times the cosine to `power`, as in lucid: the cosine alone may be large where nothing is active.
     """
 
     layer: str
@@ -127,7 +127,7 @@ class Direction:
 
     @cached_property
     def vector(self) -> Tensor:
-        """The unit vector, read from the file. Raises ObjectiveError when it is none."""
+        """The unit vector, read from the file. Raises ObjectiveError when the file holds none."""
         try:
             values = np.asarray(np.load(self.file, allow_pickle=False), dtype=np.float32)
         except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
@@ -138,7 +138,7 @@ class Direction:
         return vector / vector.norm()
 
     def read(self, activity: Tensor) -> Tensor:
-        """Return the mean over places, (n, c) or (n, c, h, w) to (n,)."""
+        """Return the mean over positions, (n, c) or (n, c, h, w) to (n,)."""
         positions = activity.flatten(2) if activity.ndim > 2 else activity[:, :, None]
         dots = torch.einsum("ncp,c->np", positions, self.vector.to(activity))
         cosines = (dots / (positions.norm(dim=1) + 1e-6)).clamp(min=0.1)
@@ -148,7 +148,7 @@ class Direction:
         return f"direction({self.layer}, {self.file})"
 
     def title(self, net: Net) -> str:
-        """Say in plain words what is asked for."""
+        """Return the words that stand for it in titles and captions."""
         return f"direction {Path(self.file).stem} of {self.layer or 'the output'}"
 
 
@@ -156,12 +156,12 @@ SynthesisTerm = Penalty | Energy | Diversity | Direction
 
 
 def judges_making(term: object) -> bool:
-    """Whether a term is about pictures that are being made, and says nothing of a given one."""
+    """Whether a term is a regulariser for synthesis, meaningless for a given picture."""
     return isinstance(term, (Penalty, Diversity))
 
 
 def parse_term(net: Net, name: str, inside: str) -> SynthesisTerm:
-    """Read `name(inside)` of an objective. Raises ObjectiveError, or LayerError for a layer that cannot be asked so."""
+    """Parse `name(inside)` of an objective. Raises ObjectiveError, or LayerError for a layer that does not suit it."""
     if name not in _READERS:
         raise ObjectiveError(f"there is no {name}(...): known are {nearest(name, ('p', *_READERS))}")
     return _READERS[name](net, name, inside)
@@ -169,15 +169,15 @@ def parse_term(net: Net, name: str, inside: str) -> SynthesisTerm:
 
 def _penalty(net: Net, name: str, inside: str) -> Penalty:
     if inside:
-        raise ObjectiveError(f"{name}() is about the picture and takes nothing: ask as '243 - 0.01*{name}()'")
+        raise ObjectiveError(f"{name}() is a penalty on the picture and takes no argument: write '243 - 0.01*{name}()'")
     return Penalty(name, net.mean)
 
 
 def _layer(net: Net, name: str, inside: str) -> Layer:
     if not inside:
-        some = spatial_names(net) or list(net.layers)
+        names = spatial_names(net) or list(net.layers)
         raise ObjectiveError(
-            f"{name}() needs a layer: ask as {name}({some[len(some) // 2]}), or of another of {nearest('', some)}"
+            f"{name}() needs a layer: write {name}({names[len(names) // 2]}), or another of {nearest('', names)}"
         )
     return net.layer(inside)
 
@@ -193,15 +193,15 @@ def _diversity(net: Net, name: str, inside: str) -> Diversity:
 def _direction(net: Net, name: str, inside: str) -> Direction:
     match = re.fullmatch(r"([^,]+?)\s*,\s*(.+)", inside)
     if match is None:
-        raise ObjectiveError("a direction is asked for as direction(layer, file.npy), one number per channel")
+        raise ObjectiveError("write a direction as direction(layer, file.npy), with one number per channel in the file")
     layer = _layer(net, name, match[1])
-    found = Direction(layer.name, match[2])
-    if not layer.channelled or len(found.vector) != layer.shape[0]:
+    direction = Direction(layer.name, match[2])
+    if not layer.channelled or len(direction.vector) != layer.shape[0]:
         raise ObjectiveError(
-            f"{match[2]} holds {len(found.vector)} numbers for layer {layer.name!r} of shape {layer.shape}: give one "
-            "per channel"
+            f"{match[2]} holds {len(direction.vector)} numbers for layer {layer.name!r} of shape {layer.shape}: "
+            "give one per channel"
         )
-    return found
+    return direction
 
 
 _READERS: dict[str, Callable[[Net, str, str], SynthesisTerm]] = {

@@ -1,14 +1,14 @@
-"""Ablation-CAM: what becomes of the score when a channel alone goes.
+"""Ablation-CAM: channels weighted by the drop of the score without them.
 
-Ablation-CAM (Desai & Ramaswamy, WACV 2020, sec. 3): set channel k of a layer to zero and weigh it by the drop of the
-score S:
+Desai and Ramaswamy, "Ablation-CAM" (WACV 2020, sec. 3): set channel k of a layer to zero and weigh it by the drop of
+the score S:
 
     max(0, sum_k (S - S_k) A^k)
 
-The paper divides the drop by S, one number per picture: that changes the scale of the map alone, and where S is
-negative it would turn the map around, so it is left out. What lies below the layer is the same for every k, and so it
-runs on one picture, whose activity is replaced at the layer by a batch of altered ones; where a network does not allow
-that, the whole of it runs on the whole batch.
+The paper divides the drop by S, one number per picture: that changes only the scale of the map, and would invert it
+where S is negative, so it is left out. Everything below the layer is the same for every k, and so it runs on one
+picture, whose activity is replaced at the layer by a batch of ablated ones; where a network does not allow that, the
+whole network runs on the whole batch.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ..registry import method
 from ..sharing import hooked
 from ..tapping import tap
 from ..tracing import Layer
-from .cam_layers import Align, Held, Layers, held, with_unread_alone
-from .channel_weights import Batch, weighed_by_channel
+from .cam_layers import Align, CamInput, Layers, cam_inputs, redo_unread
+from .channel_weights import Batch, weighted_maps
 
 
 @method(
@@ -47,21 +47,21 @@ def ablation_cam(
     align: Align = "field",
     batch: Batch = 128,
 ) -> Tensor:
-    """Weigh the channels of a late layer by how far the score drops without them.
+    """Ablation-CAM: channels of a layer weighted by the drop of the score without them, rectified.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score, never negative. Runs
     the network above the layer once per picture and channel; channels that are zero everywhere are left out. Raises
     as `grad_cam` does.
     """
-    found = held(net, pixels, objective, layer)
+    inputs = cam_inputs(net, pixels, objective, layer)
     with torch.inference_mode():
 
-        def weigh(position: int, one: Held) -> Tensor:
-            return _drops(net, pixels[position : position + 1], objective.rows(position), one.layer, batch)
+        def weigh(row: int, one: CamInput) -> Tensor:
+            return _drops(net, pixels[row : row + 1], objective.rows(row), one.layer, batch)
 
-        maps = weighed_by_channel(net, pixels, found, align, weigh)
+        maps = weighted_maps(pixels, inputs, align, weigh)
     again = partial(ablation_cam, net, layer=layer, align=align, batch=batch)
-    return with_unread_alone(maps.clone(), found, lambda row: again(pixels[row : row + 1], objective.rows(row)))
+    return redo_unread(maps.clone(), inputs, lambda row: again(pixels[row : row + 1], objective.rows(row)))
 
 
 def _drops(net: Net, picture: Tensor, objective: Objective, layer: Layer, batch: int) -> Tensor:
@@ -71,37 +71,36 @@ def _drops(net: Net, picture: Tensor, objective: Objective, layer: Layer, batch:
     active = layer.by_position(activity)[0].flatten(1).any(1).nonzero()[:, 0]
 
     def without(piece: slice) -> Tensor:
-        altered = activity.repeat(piece.stop - piece.start, *(1,) * (activity.ndim - 1))
-        layer.by_position(altered)[torch.arange(len(altered), device=altered.device), active[piece]] = 0
-        return altered
+        ablated = activity.repeat(piece.stop - piece.start, *(1,) * (activity.ndim - 1))
+        layer.by_position(ablated)[torch.arange(len(ablated), device=ablated.device), active[piece]] = 0
+        return ablated
 
     grows = len(active) > 1 and _grows(net, picture, objective, layer, without(slice(0, 2)))
     if not grows:
-        say("the network does not let its batch grow at this layer: all of it ran for every channel")
+        say("the batch cannot grow at this layer: the whole network ran for every channel")
 
     def scores(piece: slice) -> Tensor:
-        altered = without(piece)
-        return _scores_above(
-            net, picture if grows else picture.expand(len(altered), -1, -1, -1), objective, layer, altered
-        )
+        ablated = without(piece)
+        pictures = picture if grows else picture.expand(len(ablated), -1, -1, -1)
+        return _scores_above(net, pictures, objective, layer, ablated)
 
     drops = clean.new_zeros(layer.by_position(activity).shape[1])
-    found = list(in_batches(scores, len(active), batch, "Ablation-CAM"))
-    if found:
-        drops[active] = clean - torch.cat(found)
+    ablation_scores = list(in_batches(scores, len(active), batch, "Ablation-CAM"))
+    if ablation_scores:
+        drops[active] = clean - torch.cat(ablation_scores)
     return drops
 
 
 def _scores_above(net: Net, pixels: Tensor, objective: Objective, layer: Layer, activity: Tensor) -> Tensor:
-    """Return the scores of pictures when a layer gives `activity` instead of what it computes."""
+    """Return the scores of pictures when a layer's output is replaced by `activity`."""
     with _giving(net, layer, activity):
         return objective(net, pixels)
 
 
 def _grows(net: Net, picture: Tensor, objective: Objective, layer: Layer, activity: Tensor) -> bool:
-    """Whether a network that read one picture goes on rightly with two activities (2, ...) at a layer.
+    """Whether a pass over one picture continues correctly with two activities (2, ...) at a layer.
 
-    It does where what lies beside the layer broadcasts. Where it does not, there is an error or another number.
+    It does where parallel branches broadcast. Where they do not, there is an error or another number.
     """
     alone = torch.cat([_scores_above(net, picture, objective, layer, one[None]) for one in activity])
     try:

@@ -1,21 +1,21 @@
-"""Class activation maps: which places of a late layer speak for the objective.
+"""Class activation maps: the positions of a late layer that raise the score.
 
-A layer holds A^k_ij in channel k at place ij, of Z places; the objective is S, its gradient there g^k_ij = dS/dA^k_ij.
+A^k_ij is the activity of channel k at position ij of a layer, of Z positions; S is the score and g^k_ij = dS/dA^k_ij.
 
     CAM         sum_k w_k A^k, for S = b + sum_k w_k mean_ij A^k                Zhou et al., sec. 2
     Grad-CAM    max(0, sum_k (1/Z sum_ij g^k_ij) A^k)                           Selvaraju et al., sec. 3, eq. 1 and 2
     Grad-CAM++  max(0, sum_k (sum_ij a^k_ij max(0, g^k_ij)) A^k)                Chattopadhay et al., sec. 3
-    HiResCAM    sum_k g^k A^k, place by place                                   Draelos & Carin
-    LayerCAM    max(0, sum_k max(0, g^k) A^k), place by place                   Jiang et al., sec. III
+    HiResCAM    sum_k g^k A^k, position by position                             Draelos & Carin
+    LayerCAM    max(0, sum_k max(0, g^k) A^k), position by position             Jiang et al., sec. III
     XGrad-CAM   max(0, sum_k (sum_ij g^k_ij A^k_ij / sum_ij A^k_ij) A^k)        Fu et al., sec. 3
-    Eigen-CAM   A v_1, of A = U D V^T with a row per place, a column per channel; S is not asked    Muhammad & Yeasin
+    Eigen-CAM   A v_1, of A = U D V^T with a row per position, a column per channel; S is unused    Muhammad & Yeasin
 
 Behind global average pooling and a linear head, g^k_ij = w_k / Z: then Grad-CAM before its rectifier, XGrad-CAM before
 its rectifier and HiResCAM are CAM / Z, whose sum is the score without its bias.
 
-Grad-CAM++ takes exp(S) for the objective. Its derivatives are exp(S) times powers of g where S is piecewise linear, so
-that exp(S) cancels: a = g^2 / (2 g^2 + g^3 sum_ab A_ab) = 1 / (2 + g sum_ab A_ab), and a factor that all weights share
-is left out. The authors' code normalises a in addition; this is the paper's formula.
+Grad-CAM++ takes exp(S) as the score. Its derivatives are exp(S) times powers of g where S is piecewise linear, so
+that exp(S) cancels: a = g^2 / (2 g^2 + g^3 sum_ab A_ab) = 1 / (2 + g sum_ab A_ab), and a factor common to all weights
+is left out. The authors' code also normalises a; this is the paper's formula.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from torch import Tensor
 
 from ..context import say
 from ..errors import LayerError
-from ..layers import last_spatial_layer
+from ..layers import independent, last_spatial_layer
 from ..net import Net
 from ..objectives import Objective
 from ..registry import method
 from ..rules import graph_below, kind_of
 from ..tracing import Layer
-from .cam_layers import Align, Held, Layers, held, laid, scored, with_unread_alone
+from .cam_layers import Align, CamInput, Layers, cam_inputs, fuse, redo_unread, score_and_activities
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """From activity and gradient, both (n, c, h, w), to a map (n, 1, h, w)."""
@@ -50,24 +50,24 @@ def _weighed(
     *,
     rectify: bool = True,
 ) -> Tensor:
-    """Weigh the activity of layers, rectify the sum, and lay it over the picture."""
-    found = held(net, pixels, objective, layer)
-    weighed = [(one.layer, weigh(one.activity, one.gradient)) for one in found]
-    maps = laid([(one, map_.clamp(min=0) if rectify else map_) for one, map_ in weighed], pixels, align)
+    """Weigh the activity of layers, rectify the sum, and upsample it to the picture."""
+    inputs = cam_inputs(net, pixels, objective, layer)
+    grids = [(one.layer, weigh(one.activity, one.gradient)) for one in inputs]
+    maps = fuse([(one, grid.clamp(min=0) if rectify else grid) for one, grid in grids], pixels, align)
 
     def alone(row: int) -> Tensor:
         own = objective.rows(row)
         return _weighed(net, pixels[row : row + 1], own, layer, align, weigh, rectify=rectify)
 
-    return with_unread_alone(maps, found, alone)
+    return redo_unread(maps, inputs, alone)
 
 
 @method("Grad-CAM", paper="Selvaraju et al. 2017, arXiv:1610.02391, sec. 3", signed=False)
 def grad_cam(net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field") -> Tensor:
-    """Weigh the channels of a late layer by the objective's mean gradient and keep the places that speak for it.
+    """Gradient-weighted class activation map: channels of a layer weighted by their mean gradient, rectified.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score, never negative.
-    Raises LayerError when the layer has no places or the objective does not depend on it.
+    Raises LayerError when the layer has no spatial positions or the objective does not depend on it.
     """
 
     def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
@@ -87,16 +87,16 @@ def grad_cam(net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = 
 def grad_cam_plus_plus(
     net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
 ) -> Tensor:
-    """Weigh channels by their positive gradients, those of small and repeated objects no less than others.
+    """Grad-CAM++: channels weighted by their normalised positive gradients, for small and repeated objects.
 
-    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), never negative; its scale has no unit. Where a channel's activity
-    sums to less than nothing, for which the formula is not meant, the sum counts as zero. Raises as `grad_cam` does.
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), never negative; its scale has no unit. A channel whose activity
+    has a negative sum, which the formula does not allow, counts as of sum zero. Raises as `grad_cam` does.
     """
 
     def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
         total = activity.sum((2, 3), keepdim=True)
         if bool((total < 0).any()):
-            say("the layer is not rectified, as Grad-CAM++ assumes: channels of negative sum are taken as sum zero")
+            say("the layer is not rectified, as Grad-CAM++ assumes: negative channel sums count as zero")
         rising = gradient.clamp(min=0)
         weight = (rising / (2 + rising * total.clamp(min=0))).sum((2, 3), keepdim=True)
         return (weight * activity).sum(1, keepdim=True)
@@ -108,10 +108,10 @@ def grad_cam_plus_plus(
 def hires_cam(
     net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
 ) -> Tensor:
-    """Multiply activity by gradient place by place: what each place of a layer adds to the score.
+    """HiResCAM: gradient times activity, summed over the channels of a layer, with sign.
 
-    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score; negative where a place
-    is against the objective. On the grid it sums to the score without its bias where the head above the layer is
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score; negative where a
+    position lowers it. On the grid it sums to the score without its bias where the head above the layer is
     linear. Raises as `grad_cam` does.
     """
 
@@ -125,12 +125,12 @@ def hires_cam(
     "LayerCAM",
     paper="Jiang et al. 2021, IEEE TIP 30, doi:10.1109/TIP.2021.3089943",
     signed=False,
-    caveat="a layer that is pooled or strided right after shows its grid: prefer the layer behind",
+    caveat="a layer directly before pooling or a strided convolution shows a grid pattern: prefer the next layer",
 )
 def layer_cam(
     net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
 ) -> Tensor:
-    """Weigh every place of every channel by its own positive gradient, which works for early layers too.
+    """LayerCAM: activity weighted by its positive gradient at every position, also for early layers.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score, never negative. Raises
     as `grad_cam` does.
@@ -146,17 +146,17 @@ def layer_cam(
 def xgrad_cam(
     net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
 ) -> Tensor:
-    """Weigh channels by their mean gradient, places counting as much as they are active.
+    """XGrad-CAM: channels weighted by their mean gradient, itself weighted by activity.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score, never negative. Where
-    activity is negative, which the formula is not meant for, its magnitude counts. Raises as `grad_cam` does.
+    activity is negative, which the formula does not allow, its magnitude counts. Raises as `grad_cam` does.
     """
 
     def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
         # With sums that may cancel, a channel's weight would be whatever rounding leaves to divide by.
         size = activity.abs()
         if bool((activity < 0).any()):
-            say("the layer is not rectified, as XGrad-CAM assumes: its magnitudes are taken")
+            say("the layer is not rectified, as XGrad-CAM assumes: the magnitudes of its activity count")
         total = size.sum((2, 3), keepdim=True)
         weight = (gradient * size).sum((2, 3), keepdim=True) / total.where(total > 0, torch.ones_like(total))
         return (weight * activity).sum(1, keepdim=True)
@@ -170,12 +170,12 @@ def xgrad_cam(
     signed=False,
     linear=False,
     unit="activity",
-    caveat="does not depend on the objective: the map is the same for every class",
+    caveat="does not depend on the objective: the same map for every class",
 )
 def eigen_cam(
     net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field"
 ) -> Tensor:
-    """Show the first principal component of a layer, whatever the objective.
+    """Eigen-CAM: the first principal component of a layer's activity, whatever the objective.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in units of the layer's activity,
     never negative: of the component's two signs, the one that gives the larger sum. Raises as `grad_cam` does.
@@ -185,8 +185,8 @@ def eigen_cam(
 
 
 def _first_component(activity: Tensor) -> Tensor:
-    """Project every place on the first right singular vector, from the smaller of the two Gram matrices."""
-    # eigh knows no half precision, and a Gram matrix squares the range.
+    """Project every position on the first right singular vector, from the smaller of the two Gram matrices."""
+    # eigh does not support half precision, and a Gram matrix squares the range.
     flat = activity.flatten(2).to(torch.promote_types(activity.dtype, torch.float32))
     size = flat.abs().amax((1, 2), keepdim=True)
     flat = flat / size.where(size > 0, torch.ones_like(size))
@@ -206,39 +206,41 @@ def cam(
     pixels: Tensor,
     objective: Objective,
     *,
-    layer: Annotated[str | None, "the layer below the linear head; by default the last one with places"] = None,
+    layer: Annotated[str | None, "layer below the linear head; by default the last with spatial positions"] = None,
     align: Align = "field",
 ) -> Tensor:
-    """Show what each place of the last layer adds to the score, where the head above it is linear.
+    """Class activation map: each position's contribution to the score, for networks with a linear head.
 
-    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score; negative where a place
-    is against the objective. On the grid its mean plus the head's bias is the score. Where a linear head has weights
-    for each place instead of pooling all, these count, and the caption says so. Raises LayerError where the head is
-    not linear.
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score; negative where a
+    position lowers it. On the grid its mean plus the head's bias is the score. Where a linear head has separate weights
+    for every position instead of pooling, the map uses them, and the caption says so. Raises LayerError where the head
+    is not linear.
     """
     one = last_spatial_layer(net) if layer is None else net.layer(layer)
     with torch.inference_mode(False), torch.enable_grad():
-        score, (activity,) = scored(net, pixels, objective, [one])
+        score, (activity,) = score_and_activities(net, pixels, objective, [one])
+        if not score.requires_grad:
+            raise independent(objective, one)
         _check_head(net, one, score)
         (gradient,) = torch.autograd.grad(score.sum(), activity)
     gradient, activity = one.by_position(gradient), one.by_position(activity.detach())
     if one.tokens and not gradient.flatten(1).any(1).all():
         raise LayerError(
-            f"{objective} asks nothing of the patches in layer {one.name!r} of {net.name}, only of other tokens: "
-            "cam needs a head that pools the patches. grad_cam and layer_cam find a layer below"
+            f"{objective} does not depend on the patch tokens of layer {one.name!r} of {net.name}, only on others: cam "
+            "needs a head that pools the patches. grad_cam and layer_cam use an earlier layer"
         )
-    added = (gradient * activity).sum(1, keepdim=True) * one.positions
+    contributions = (gradient * activity).sum(1, keepdim=True) * one.positions
     if _uneven(gradient):
-        say("the head is linear but does not pool all places alike: every place has weights of its own")
+        say("the head is linear but does not pool evenly: every position has its own weights")
     if len(pixels) == 1:
-        rest = float(score.detach() - added.mean())
-        say(f"the mean over the layer's places plus {rest:.3g}, which they do not decide, is the score")
-    maps = laid([(one, added)], pixels, align)
+        rest = float(score.detach() - contributions.mean())
+        say(f"the mean over the layer's positions plus {rest:.3g}, the rest of the score, is the score")
+    maps = fuse([(one, contributions)], pixels, align)
 
     def alone(row: int) -> Tensor:
         return cam(net, pixels[row : row + 1], objective.rows(row), layer=layer, align=align)
 
-    return with_unread_alone(maps, [Held(one, activity, gradient)], alone)
+    return redo_unread(maps, [CamInput(one, activity, gradient)], alone)
 
 
 _LINEAR = frozenset(
@@ -250,17 +252,17 @@ _LINEAR = frozenset(
 
 
 def _check_head(net: Net, layer: Layer, score: Tensor) -> None:
-    """Raise LayerError unless all above a layer is linear; rectifiers may stand on the layer itself."""
+    """Raise LayerError unless everything above a layer is linear; the layer itself may be rectified."""
     curved = next(_curved(score.grad_fn), "")
     if curved:
         raise LayerError(
-            f"cam needs a head that is linear, as global average pooling and one linear layer: above {layer.name!r} "
-            f"of {net.name} lies {curved}. hires_cam, layer_cam and grad_cam work with any head"
+            f"cam needs a linear head, as global average pooling and one linear layer: above {layer.name!r} of "
+            f"{net.name} is {curved}. hires_cam, layer_cam and grad_cam work with any head"
         )
 
 
 def _curved(root: Any) -> Iterator[str]:
-    """Yield what is not linear on the way down from an autograd node."""
+    """Yield the kinds of the nonlinear nodes below an autograd node."""
     for node in graph_below([root]):
         kind, below = kind_of(node), [following for following, _ in node.next_functions]
         # Scaling by a constant is linear; a product of two activities is not.
@@ -270,7 +272,7 @@ def _curved(root: Any) -> Iterator[str]:
 
 
 def _on_the_layer(node: Any) -> bool:
-    """Whether a node rectifies or max-pools the layer itself: w max(0, A) is the gradient times A, place by place."""
+    """Whether a node rectifies or max-pools the layer itself: w max(0, A) is the gradient times A at every position."""
     while kind_of(node) in ("Relu", "Clone", "MaxPool2DWithIndices") or (
         kind_of(node) in ("Clamp", "ClampMin") and node._saved_min == 0 and getattr(node, "_saved_max", None) is None
     ):
@@ -279,8 +281,8 @@ def _on_the_layer(node: Any) -> bool:
 
 
 def _uneven(gradient: Tensor) -> bool:
-    """Whether a channel's gradients differ from place to place, where no rectifier makes them zero."""
+    """Whether a channel's gradients differ between positions, where no rectifier makes them zero."""
     values = gradient.flatten(2)
     most = values.abs().amax(2, keepdim=True)
-    # Of what lies within rounding of half precision it cannot be said.
+    # Smaller differences may be the rounding of half precision.
     return bool(((values != 0) & ((values - most).abs() > 0.02 * most) & ((values + most).abs() > 0.02 * most)).any())

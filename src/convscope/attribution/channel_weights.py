@@ -1,4 +1,4 @@
-"""Class activation maps that weigh the channels of one picture at a time by scores rather than by gradients."""
+"""Class activation maps whose channel weights come from scores, one picture at a time, and not from gradients."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ..net import Net
 from ..tracing import Layer
-from .cam_layers import Held, laid
+from .cam_layers import CamInput, fuse
 
-Batch = Annotated[int, "how many channels go through the network at once"]
-Weights = Callable[[int, Held], Tensor]
-"""From the place of a picture in the batch, and what a layer holds, to one weight per channel."""
+Batch = Annotated[int, "channels per forward pass; halved when memory runs out"]
+ChannelWeights = Callable[[int, CamInput], Tensor]
+"""From the index of a picture in the batch and a layer's activity to one weight per channel."""
 
 
-def weighed_by_channel(net: Net, pixels: Tensor, found: list[Held], align: str, weights: Weights) -> Tensor:
-    """Weigh the channels of layers picture by picture, rectify, and lay the sums over the pictures, (n, 1, h, w)."""
+def weighted_maps(pixels: Tensor, inputs: list[CamInput], align: str, weights: ChannelWeights) -> Tensor:
+    """Return the rectified weighted sums of the layers' channels, upsampled to the pictures, (n, 1, h, w)."""
     maps: list[tuple[Layer, Tensor]] = []
-    for one in found:
-        weight = torch.stack([weights(position, one) for position in range(len(pixels))]).to(one.activity)
+    for one in inputs:
+        weight = torch.stack([weights(row, one) for row in range(len(pixels))]).to(one.activity)
         maps.append((one.layer, (weight[:, :, None, None] * one.activity).sum(1, keepdim=True).clamp(min=0)))
-    return laid(maps, pixels, align)
+    return fuse(maps, pixels, align)

@@ -1,7 +1,7 @@
-"""Score-CAM: what becomes of the score when a channel alone stays.
+"""Score-CAM: channels weighted by the score of the picture masked with them.
 
-Score-CAM (Wang et al., arXiv:1910.01279, sec. 3): lay channel k of a layer over the picture X, scale it to [0, 1] as a
-mask H_k, and weigh the channel by the increase C_k = S(X H_k + X_b (1 - H_k)) - S(X_b) over the baseline picture X_b:
+Wang et al., "Score-CAM" (arXiv:1910.01279, sec. 3): upsample channel k of a layer to the picture X, scale it to [0, 1]
+as a mask H_k, and weigh the channel by the increase C_k = S(X H_k + X_b (1 - H_k)) - S(X_b) over the baseline X_b:
 
     max(0, sum_k softmax_k(C) A^k)
 """
@@ -21,8 +21,8 @@ from ..net import Net
 from ..objectives import Objective
 from ..registry import method
 from ..tracing import Layer
-from .cam_layers import Align, Held, Layers, held, lay_over, with_unread_alone
-from .channel_weights import Batch, weighed_by_channel
+from .cam_layers import Align, CamInput, Layers, cam_inputs, redo_unread, upsample
+from .channel_weights import Batch, weighted_maps
 
 
 @method("Score-CAM", paper="Wang et al. 2020, arXiv:1910.01279, sec. 3", signed=False, linear=False, unit="activity")
@@ -34,71 +34,71 @@ def score_cam(
     layer: Layers = None,
     align: Align = "field",
     softmax: Annotated[
-        bool, "weigh channels by the softmax over their increases, as in the paper, or by the increases themselves"
+        bool, "weigh channels by the softmax of the increases of the score, as in the paper; False: by the increases"
     ] = True,
-    channels: Annotated[int | None, "only the k channels that vary the most over the picture; by default all"] = None,
+    channels: Annotated[
+        int | None, "number of channels, those with the largest variance over the picture; by default all"
+    ] = None,
     baseline: Annotated[str, HELP] = "mean",
-    seed: Annotated[int, "of the noise that fills"] = 0,
+    seed: Annotated[int, "random seed of the baseline 'noise'"] = 0,
     batch: Batch = 16,
 ) -> Tensor:
-    """Weigh the channels of a late layer by the score that the picture keeps where they are active.
+    """Score-CAM: channels of a layer weighted by the score of the picture masked with them, rectified.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, never negative. One forward pass
-    per picture and channel; channels without contrast mask nothing and are left out. Raises as `grad_cam` does.
+    per picture and channel; constant channels mask nothing and are left out. Raises as `grad_cam` does.
     """
     if channels is not None and channels < 1:
         raise OptionError(f"channels is at least 1, not {channels}")
-    found = held(net, pixels, objective, layer)
+    inputs = cam_inputs(net, pixels, objective, layer)
     with torch.inference_mode():
-        behind = baseline_pixels(net, pixels, baseline, seed=seed)
-        clean = objective(net, behind)
+        hidden = baseline_pixels(net, pixels, baseline, seed=seed)
+        clean = objective(net, hidden)
 
-        def weigh(position: int, one: Held) -> Tensor:
-            activity = one.activity[position]
-            kept = _with_contrast(activity, channels)
-            own = objective.rows(position)
-            scores = _masked_scores(
-                net, pixels[position], behind[position], own, activity[kept], (one.layer, align), batch
-            )
+        def weigh(row: int, one: CamInput) -> Tensor:
+            activity = one.activity[row]
+            used = _with_contrast(activity, channels)
+            own = objective.rows(row)
+            scores = _masked_scores(net, pixels[row], hidden[row], own, activity[used], (one.layer, align), batch)
             weight = activity.new_zeros(len(activity), dtype=clean.dtype)
-            increase = scores - clean[position]
-            weight[kept] = increase.softmax(0) if softmax else increase
+            increase = scores - clean[row]
+            weight[used] = increase.softmax(0) if softmax else increase
             return weight
 
-        maps = weighed_by_channel(net, pixels, found, align, weigh)
+        maps = weighted_maps(pixels, inputs, align, weigh)
     options = {"layer": layer, "align": align, "softmax": softmax, "channels": channels, "baseline": baseline}
     again = partial(score_cam, net, seed=seed, batch=batch, **options)
-    return with_unread_alone(maps.clone(), found, lambda row: again(pixels[row : row + 1], objective.rows(row)))
+    return redo_unread(maps.clone(), inputs, lambda row: again(pixels[row : row + 1], objective.rows(row)))
 
 
 def _with_contrast(activity: Tensor, most: int | None) -> Tensor:
-    """Choose channels (c, rows, columns) that differ from place to place, at most so many, those that vary the most."""
+    """Return the channels (c, rows, columns) that are not constant, at most so many, those of the largest variance."""
     flat = activity.flatten(1)
-    kept = (flat.amax(1) > flat.amin(1)).nonzero()[:, 0]
-    if most is None or most >= len(kept):
-        return kept
-    return kept[flat[kept].float().var(1).topk(most).indices].sort().values
+    varying = (flat.amax(1) > flat.amin(1)).nonzero()[:, 0]
+    if most is None or most >= len(varying):
+        return varying
+    return varying[flat[varying].float().var(1).topk(most).indices].sort().values
 
 
 def _masked_scores(
     net: Net,
     picture: Tensor,
-    behind: Tensor,
+    hidden: Tensor,
     objective: Objective,
     activity: Tensor,
     where: tuple[Layer, str],
     batch: int,
 ) -> Tensor:
-    """Return the scores of a picture (c, h, w) seen through each channel of an activity (k, rows, columns) alone."""
+    """Return the scores of a picture (c, h, w) masked with each channel of an activity (k, rows, columns)."""
     layer, align = where
 
-    def seen(piece: slice) -> Tensor:
-        mask = lay_over(activity[piece, None], layer, picture[None], align)
+    def masked_scores(piece: slice) -> Tensor:
+        mask = upsample(activity[piece, None], layer, picture[None], align)
         low = mask.amin((2, 3), keepdim=True)
         mask = ((mask - low) / (mask.amax((2, 3), keepdim=True) - low)).to(picture)
-        # The layout in which convolutions are quickest on most machines.
-        masked = torch.lerp(behind, picture, mask).contiguous(memory_format=torch.channels_last)
+        # The memory layout in which convolutions are fastest on most machines.
+        masked = torch.lerp(hidden, picture, mask).contiguous(memory_format=torch.channels_last)
         return objective(net, masked)
 
-    found = list(in_batches(seen, len(activity), batch, "Score-CAM"))
-    return torch.cat(found) if found else activity.new_zeros(0)
+    scores = list(in_batches(masked_scores, len(activity), batch, "Score-CAM"))
+    return torch.cat(scores) if scores else activity.new_zeros(0)
