@@ -73,8 +73,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_network_by_its_name(home: Path) -> None:
     net = load("mine")
-    assert (net.name, net.size, net.mean, net.std) == ("mine", (24, 20), (0.5, 0.4, 0.3), (0.25,) * 3)
-    assert net.classes == ("ant", "bee", "cat") and net.note == ""
+    assert (net.name, net.size, net.mean, net.std) == (
+        "mine (file:my_model.py:build)", (24, 20), (0.5, 0.4, 0.3), (0.25,) * 3,
+    )  # fmt: skip
+    assert net.classes == ("ant", "bee", "cat") and net.note == "random weights, seed 0"
+    assert load("early").name == "early (zfnet64)"
     assert load("early").note == "epoch 1 of its training"
 
 
@@ -132,7 +135,7 @@ load = "file:m.py"
 [data]
 mnist = "torchvision:MNIST:sets"
 """)
-    told = read()
+    told = configured()
     assert told.networks["a"].load == f"onnx:{home / 'a/b.onnx'}"
     assert told.networks["d"].load == f"file:{home / 'm.py'}"
     b, c = told.networks["b"], told.networks["c"]
@@ -194,7 +197,7 @@ def test_names_of_data_stand_for_places(home: Path) -> None:
         ('[networks.a]\nload = "lenet5"\nclasses = [1]', "classes is a file, a list of names or 'imagenet', not [1]"),
         ('[networks.a]\nload = "lenet5"\nextra = [1]', "extra cannot be said here"),
         ('[networks.lenet5]\nload = "zfnet64"', "'lenet5' ships with convscope: choose another name"),
-        ('[networks.a]\nload = "b"\n[networks.b]\nload = "b"', "load = 'b' leads back to 'b': say what it is at last"),
+        ('[networks.a]\nload = "b"\n[networks.b]\nload = "b"', "load = 'b' leads back to 'b': circular reference; name a real source"),
         ('[networks."a:b"]\nload = "zfnet64"', "a name has no colon and no slash"),
         ("[data]\npets = 3", "[data]: pets is text in quotes, not 3"),
         ("[defaults.occlusion.deep]\nx = 1", "occlusion is a value, or a table of one command's values"),
@@ -221,7 +224,8 @@ def test_a_command_takes_network_data_and_defaults(home: Path, capsys: pytest.Ca
     assert err == "", "what the configuration names needs no remark"
     assert np.load(home / "numbers.npy").shape[-2:] == (24, 20)
     recipe = json.loads(Image.open("o.png").info["convscope"])
-    assert recipe["network"] == "mine" and (recipe["options"]["patch"], recipe["options"]["stride"]) == (6, 7)
+    assert recipe["network"].startswith("mine (file:my_model.py:build)")
+    assert (recipe["options"]["patch"], recipe["options"]["stride"]) == (6, 7)
     assert run(["occlusion", "pets/3.png", "--net", "lenet5", "--patch", "4", "-o", "o.png"]) == 0
     recipe = json.loads(Image.open("o.png").info["convscope"])
     assert recipe["network"] == "lenet5" and (recipe["options"]["patch"], recipe["options"]["stride"]) == (4, 7)

@@ -15,10 +15,11 @@ from torchvision import models
 
 from convscope import load
 from convscope.cli import run
-from convscope.commands.nets import Known, matching
-from convscope.zoo import names, published
+from convscope.zoo import published
 from convscope.zoo.blueprints import BLUEPRINTS
+from convscope.zoo.catalogue import find_infos, names
 from convscope.zoo.downloads import cache
+from convscope.zoo.info import NetworkInfo
 from convscope.zoo.published import Published
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
@@ -33,8 +34,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def found(pattern: str | None = None) -> dict[str, Known]:
-    return {known.name: known for known in matching(pattern)}
+def found(pattern: str | None = None) -> dict[str, NetworkInfo]:
+    return {info.name: info for info in find_infos(pattern)}
 
 
 def test_torchvision_is_read_from_its_source_as_it_describes_itself() -> None:
@@ -60,7 +61,7 @@ def test_a_source_written_otherwise_leaves_out_what_it_does_not_say(
     published.torchvision.cache_clear()
     try:
         assert published.torchvision() == {"new": Published(None, None, None)}
-        assert found()["torchvision:new"] == Known("torchvision:new", "torchvision", "not downloaded", classes=1000)
+        assert found()["torchvision:new"] == NetworkInfo("torchvision:new", "torchvision", "not downloaded", classes=1000)
     finally:
         published.torchvision.cache_clear()
 
@@ -69,8 +70,8 @@ def test_every_name_that_load_knows_is_listed_and_shipping_ones_have_their_file(
     listed = found()
     assert list(listed) == names()
     for name in BLUEPRINTS:
-        known = listed[name]
-        assert (known.weights == "ships") == (known.path is not None and Path(known.path).is_file())
+        info = listed[name]
+        assert (info.weights == "ships") == (info.path is not None and Path(info.path).is_file())
     small = listed["zfnet64"]
     assert (small.weights, small.side, small.classes) == ("ships", 64, 100)
     assert small.megabytes == pytest.approx(Path(str(small.path)).stat().st_size / 1e6, abs=0.06)
@@ -88,13 +89,13 @@ def test_the_cache_is_torchs_own_also_where_torch_is_not_imported(home: Path, mo
 
 
 def test_what_is_cached_is_told(home: Path, capsys: Capture) -> None:
-    assert found()["torchvision:alexnet"] == Known(
+    assert found()["torchvision:alexnet"] == NetworkInfo(
         "torchvision:alexnet", "torchvision", "not downloaded", None, 233.1, 224, 1000
     )
     cache().mkdir(parents=True)
     (cache() / ALEXNET).write_bytes(b"weights")
-    known = found()["torchvision:alexnet"]
-    assert (known.weights, known.path) == ("cached", str(cache() / ALEXNET))
+    info = found()["torchvision:alexnet"]
+    assert (info.weights, info.path) == ("cached", str(cache() / ALEXNET))
     assert run(["nets"]) == 0
     text = capsys.readouterr().out
     assert "torchvision: 80 networks, 1 cached (*)" in text and " alexnet* " in f" {text}".replace("\n", " ")
@@ -123,7 +124,7 @@ weights = "none"
 """)
     listed = found()
     where = str(home / "convscope.toml")
-    assert listed["mine"] == Known("mine", where, "here", str(home / "my_model.py"), 0.0, (32, 48), 2)
+    assert listed["mine"] == NetworkInfo("mine", where, "here", str(home / "my_model.py"), 0.0, (32, 48), 2)
     told = {name: (listed[name].weights, listed[name].path) for name in ("gone", "caffe", "bare", "alex", "random")}
     assert told == {
         "gone": ("missing", str(home / "gone.onnx")),
@@ -153,6 +154,7 @@ def test_timm_is_counted_and_named_where_asked_for(capsys: Capture) -> None:
 
 def test_without_timm_it_says_how_to_install_it(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "timm", lambda: ())
+    monkeypatch.setitem(sys.modules, "timm", None)
     assert run(["nets"]) == 0
     assert "timm is not installed: pip install 'convscope[timm]'" in capsys.readouterr().out
     assert run(["nets", "timm:convnext*"]) == 2
@@ -169,7 +171,7 @@ def test_json_for_scripts(capsys: Capture) -> None:
     assert run(["nets", "lenet5", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told[0] == asdict(found("lenet5")["lenet5"])
-    assert {tuple(entry) for entry in told} == {tuple(Known.__dataclass_fields__)}
+    assert {tuple(entry) for entry in told} == {tuple(NetworkInfo.__dataclass_fields__)}
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -187,7 +189,7 @@ def test_the_table_fits_the_terminal(
 
 
 def test_what_is_listed_as_here_can_be_loaded() -> None:
-    for name, known in found().items():
-        if known.weights == "ships":
+    for name, info in found().items():
+        if info.weights == "ships":
             net = load(name)
-            assert (net.size, net.output.shape) == ((known.side, known.side), (known.classes,))
+            assert (net.size, net.output.shape) == ((info.side, info.side), (info.classes,))

@@ -15,6 +15,7 @@ from convscope import load
 from convscope.errors import NetworkError, OptionError, WeightsError
 
 ROOT = Path(__file__).parent.parent
+RANDOM = "random weights, seed 0"
 
 NETWORK = """
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def grow(folder: Path, text: str, side: int = 3) -> Path:
 def test_a_function_that_returns_a_module(mine: str) -> None:
     net = load(f"file:{mine}:build", size=16)
     assert (net.name, net.size, net.output.shape) == ("my_model", (16, 16), (5,))
-    assert net.note == "reads pixels in [0, 1] as they are, since no mean and std were given"
+    assert net.note == f"reads pixels in [0, 1] as they are, since no mean and std were given; {RANDOM}"
     pixels = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(net(pixels), net.body(pixels))
     assert load(f"file:{mine}", size=16).name == "my_model", "build is the function that is meant"
@@ -89,7 +90,7 @@ def test_a_function_that_returns_a_module(mine: str) -> None:
 
 def test_what_is_said_of_pixels_and_classes(mine: str) -> None:
     net = load(f"file:{mine}", mean="imagenet", size=24, classes=list("abcde"))
-    assert (net.std, net.classes, net.note) == ((0.229, 0.224, 0.225), tuple("abcde"), "")
+    assert (net.std, net.classes, net.note) == ((0.229, 0.224, 0.225), tuple("abcde"), RANDOM)
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_random_numbers(mine: str) -> None:
@@ -127,8 +128,68 @@ def test_weights_replace_those_that_the_function_gave(mine: str, tmp_path: Path)
         load(f"file:{mine}:build", weights=tmp_path / "x.safetensors")
 
 
-def test_no_weights_are_what_the_function_makes_which_alone_knows_what_they_are(mine: str) -> None:
-    assert load(f"file:{mine}", weights=None, mean=0.5).note == "weights as build in my_model.py makes them with seed 0"
+GIVEN = """
+import torch
+from torch import nn
+
+def build(kept=2, assign=False):
+    torch.manual_seed(3)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    state = torch.load(FILE)
+    network.load_state_dict({k: v for k, v in state.items() if int(k[0]) < kept * 4}, strict=False, assign=assign)
+    return network
+
+def assigned():
+    return build(assign=True)
+
+def half():
+    return build(1)
+
+def constant():
+    network = build(0)
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.5)
+    return network
+
+def fresh():
+    network = nn.Conv2d(3, 5, 3)
+    network.weight = nn.Parameter(torch.randn(5, 3, 3, 3))
+    return network
+
+def orthogonal():
+    network = build()
+    nn.init.xavier_normal_(network[0].weight)
+    network[4].weight.data.normal_(0, 0.01)
+    return network
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "note"),
+    [
+        ("build", ""),
+        ("assigned", ""),
+        ("half", "random weights in 1 of 2 layers, seed 0"),
+        ("constant", ""),
+        ("fresh", RANDOM),
+        ("orthogonal", RANDOM),
+    ],
+)
+def test_captions_say_which_weights_are_random(function: str, note: str, mine: str, tmp_path: Path) -> None:
+    """A function may read weights of its own; what it leaves as torch drew it is random."""
+    torch.save(load(f"file:{mine}").body.state_dict(), tmp_path / "w.pth")
+    (tmp_path / "given.py").write_text(GIVEN.replace("FILE", repr(str(tmp_path / "w.pth"))))
+    assert load(f"file:{tmp_path / 'given.py'}:{function}", mean=0.5).note == note
+
+
+def test_no_weights_are_what_the_function_makes(mine: str, tmp_path: Path) -> None:
+    assert load(f"file:{mine}", weights=None, mean=0.5).note == RANDOM
+    (tmp_path / "zeros.py").write_text(
+        "from torch import nn\ndef build():\n    layer = nn.Linear(3, 2)\n    nn.init.zeros_(layer.weight)\n"
+        "    return nn.Sequential(nn.Flatten(), layer)\n"
+    )
+    net = load(f"file:{tmp_path / 'zeros.py'}", weights=None, mean=0.5, size=1, channels=3)
+    assert net.note == "weights as build in zeros.py makes them"
 
 
 def test_a_function_that_returns_a_net(tmp_path: Path) -> None:

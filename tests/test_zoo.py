@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from convscope import Net, explain, load, predict
 from convscope.data.samples import digits, photographs
 from convscope.errors import NetworkError, OptionError, WeightsError
-from convscope.zoo import default_for, names, shipping
+from convscope.zoo import default_for, list_networks, shipping
 from convscope.zoo.blueprints import BLUEPRINTS, VARIANTS
 from convscope.zoo.lenet import lenet5_1998
 from convscope.zoo.runs import read_history, shipped
@@ -271,7 +271,7 @@ def test_a_shipped_network_has_history_snapshots_and_card(name: str) -> None:
 def test_zfnet_does_not_ship_and_says_how_to_get_it() -> None:
     with pytest.raises(WeightsError, match="convscope train zfnet --data FOLDER"):
         load("zfnet")
-    assert set(shipping()) == {"zfnet64", "lenet5", "lenet5-1998"} < set(names())
+    assert set(shipping()) == {"zfnet64", "lenet5", "lenet5-1998"} < set(list_networks())
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .views.project import project as project
     from .views.reconstruct import reconstruct as reconstruct
     from .views.segment import segment as segment
+    from .zoo.catalogue import list_networks as list_networks
     from .zoo.detections import box_score as box_score
     from .zoo.loading import load as load
 
@@ -73,6 +74,7 @@ _HOMES = {
     "filters_by_ascent": "synthesis.maximize",
     "hidden_gradients": "views.hidden",
     "invert": "synthesis.invert",
+    "list_networks": "zoo.catalogue",
     "load": "zoo.loading",
     "maps": "views.maps",
     "maximize": "synthesis.maximize",

@@ -13,13 +13,10 @@ from .errors import ConfigurationError, nearest
 
 FILE, PROJECT = "convscope.toml", "pyproject.toml"
 
-_FILES = ("caffe", "onnx", "pt2", "file")
-"""Sources of networks whose prefix is followed by a path."""
-
 
 @dataclass(frozen=True)
 class Network:
-    """A network that a user has named: what `load` is given, its paths absolute. `reading` is as `load` takes it."""
+    """A network that a user has named: what `load` is given. `reading` is as `load` takes it."""
 
     name: str
     where: str
@@ -33,8 +30,10 @@ class Network:
 class Configuration:
     """What a configuration file says, its paths absolute; empty where there is no file.
 
-    `net` is the network of commands that name none, `data` are places of pictures by name, `defaults` are values of
-    commands' options as they were written: those of one command in a mapping of its own.
+    `net` is the network of commands that name none; what it and `networks` load is as it was written, because sources
+    say what is a path (`zoo.configured`). `data` are locations of pictures by name; `defaults` are values of commands'
+    options as they were written, those of one command in a mapping of its own; `plugins` are modules by name, or paths
+    of Python files, which register what they add.
     """
 
     path: Path | None = None
@@ -71,10 +70,11 @@ def read(folder: Path | None = None) -> Configuration:
     _check(f"{path}, [data]", data, dict.fromkeys(data, _TEXT))
     return Configuration(
         path,
-        base.placed("load", told.get("net")),
+        told.get("net"),
         {name: _network(base, name, table) for name, table in told.get("networks", {}).items()},
         {name: base.placed("data", value) for name, value in data.items()},
         base.defaults,
+        tuple(_plugin(base, name) for name in told.get("plugins", [])),
     )
 
 
@@ -134,6 +134,21 @@ def _network(base: Configuration, name: str, table: Any) -> Network:
     return Network(name, where, **own, reading=told)
 
 
+def _plugin(base: Configuration, name: str) -> str:
+    """Return the name of a module, or the path of a Python file. Raises ConfigurationError for what is neither."""
+    if not name.endswith(".py"):
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ConfigurationError(
+                f"{base.path}: plugins names {name!r}, which is neither a module, as in 'my_package.plugin', nor a "
+                "Python file, as in 'tools/plugin.py'"
+            )
+        return name
+    path = base.placed("path", name)
+    if not Path(path).is_file():
+        raise ConfigurationError(f"{base.path}: plugins names {name!r}, and there is no file {path}")
+    return path
+
+
 _Kind = tuple[str, Callable[[Any], bool]]
 
 
@@ -166,13 +181,19 @@ _TEXT: _Kind = ("text in quotes", _is_text)
 _WHOLE: _Kind = ("a whole number", _is_whole)
 _SIDE: _Kind = ("a whole number or [height, width]", _is_side)
 _TABLE: _Kind = ("a table", lambda value: isinstance(value, dict))
-_TOP = {"net": _TEXT, "networks": _TABLE, "data": _TABLE, "defaults": _TABLE}
+_TOP = {
+    "net": _TEXT,
+    "networks": _TABLE,
+    "data": _TABLE,
+    "defaults": _TABLE,
+    "plugins": ("a list of modules or Python files in quotes", _is_texts),
+}
 _NETWORK: dict[str, _Kind] = {
     "load": _TEXT,
     "weights": _TEXT,
     "epoch": _WHOLE,
     "mean": ("a number, one per channel, 'imagenet' or a file", lambda value: _is_numbers(value) or _is_text(value)),
-    "std": ("a number or one per channel", _is_numbers),
+    "std": ("a number, one per channel or 'imagenet'", lambda value: _is_numbers(value) or value == "imagenet"),
     "size": _SIDE,
     "resize": _SIDE,
     "interpolation": _TEXT,
@@ -196,11 +217,6 @@ def _path(folder: Path, text: str) -> str:
     return str(folder / Path(text).expanduser())
 
 
-def _source(folder: Path, text: str) -> str:
-    prefix, _, rest = text.partition(":")
-    return f"{prefix}:{_path(folder, rest)}" if prefix in _FILES and rest else text
-
-
 def _weights(folder: Path, text: str) -> str:
     return text if text.lower() in ("default", "none") else _path(folder, text)
 
@@ -215,8 +231,6 @@ def _data(folder: Path, text: str) -> str:
 
 
 _PLACED: dict[str, Callable[[Path, str], str]] = {
-    "load": _source,
-    "net": _source,
     "weights": _weights,
     "mean": _path_or_imagenet,
     "classes": _path_or_imagenet,

@@ -1,4 +1,4 @@
-"""Plugins: modules of other packages, or files, whose import registers methods and views.
+"""Plugins: modules of other packages, or files, whose import registers methods, views and sources of networks.
 
 A package names them by the entry point group `convscope.plugins`, a user by `plugins = [...]` in convscope.toml.
 """
@@ -9,6 +9,7 @@ import functools
 import importlib
 import importlib.util
 import sys
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -43,13 +44,20 @@ def load() -> dict[str, str]:
     for name in names():
         if name in _loaded or name in _failures:
             continue
+        _loaded.add(name)  # before it is imported, for it may itself ask what is registered
         try:
             _import(name)
-            _loaded.add(name)
         except Exception as error:  # whatever a plugin raises, the rest works
+            _loaded.discard(name)
             failures[name] = f"{type(error).__name__}: {error}"
     _failures.update(failures)
     return failures
+
+
+def load_or_warn() -> None:
+    """Import every plugin that is not yet; one that cannot be imported is named in a warning, and the rest works."""
+    for plugin, error in load().items():
+        warnings.warn(f"the plugin {plugin} cannot be used: {error}", stacklevel=3)
 
 
 def sources() -> Iterator[Path]:

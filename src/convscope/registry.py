@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -175,8 +174,7 @@ def load_all() -> dict[str, Entry]:
     """
     for module in modules():
         importlib.import_module(module)
-    for plugin, error in plugins.load().items():
-        warnings.warn(f"the plugin {plugin} cannot be used: {error}", stacklevel=2)
+    plugins.load_or_warn()
     return {**METHODS, **VIEWS}
 
 

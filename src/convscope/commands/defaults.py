@@ -12,6 +12,7 @@ from typer.models import OptionInfo
 
 from ..configuration import Configuration
 from ..errors import ConfigurationError, nearest
+from ..zoo.sources import anchored
 
 _WORDS: dict[type, str] = {
     int: "a whole number",
@@ -86,5 +87,7 @@ def _checked(told: Configuration, where: str, kind: type, key: str, value: Any) 
         raise ConfigurationError(f"{told.path}, {where}: {key} is {_WORDS.get(kind, kind.__name__)}, not {value!r}")
     if kind is bool:
         return value
+    if key == "net" and told.path is not None:
+        return anchored(told.path.parent, value)
     named = key == "data" and value in told.data
     return str(value if named else told.placed("path" if kind is Path else key, value))

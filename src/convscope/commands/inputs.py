@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..configuration import located
-from ..errors import OptionError
 from ..outputs import NUMBER_ENDINGS, PICTURE_ENDINGS
+from ..zoo.sources import forms
+from .nets import complete_network
 
 if TYPE_CHECKING:
     from ..net import Net
@@ -26,9 +27,9 @@ _PANEL = "Network"
 NetName = Annotated[
     str | None,
     typer.Option(
-        help="zfnet64 (the default), lenet5 (for small grey pictures), zfnet, torchvision:NAME, timm:NAME, "
-        "hf:ORG/NAME, caffe:FILE.prototxt, onnx:FILE, pt2:FILE, file:FILE.py:FUNCTION, or a name of your "
+        help=f"zfnet64 (the default), lenet5 (for small grey pictures), zfnet, {forms()}, or a name of your "
         "configuration: convscope nets",
+        autocompletion=complete_network,
         rich_help_panel=_PANEL,
     ),
 ]
@@ -57,7 +58,8 @@ Mean = Annotated[
 Std = Annotated[
     str | None,
     typer.Option(
-        help="what they are divided by then: 0.229,0.224,0.225; the network's own by default", rich_help_panel=_PANEL
+        help="per-channel standard deviation: 0.229,0.224,0.225 or imagenet; the network's own by default",
+        rich_help_panel=_PANEL,
     ),
 ]
 Classes = Annotated[
@@ -134,8 +136,6 @@ def load_named(
 
     told = {"mean": _numbers(mean), "std": _numbers(std), "classes": classes}
     reading: Any = {key: value for key, value in told.items() if value is not None}
-    if isinstance(reading.get("std"), str):
-        raise OptionError(f"std is one number, or one per channel as in --std 0.229,0.224,0.225, not {std!r}")
     chosen = configured().net if name is None else name
     given = default_for(pictures) if chosen is None else chosen
     net = load(given, weights=weights, epoch=epoch, device=find_device(device), **reading)

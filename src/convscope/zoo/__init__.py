@@ -6,20 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .loading import DEFAULT as DEFAULT
-    from .loading import default_for as default_for
-    from .loading import find_device as find_device
+    from .catalogue import list_networks as list_networks
+    from .choosing import DEFAULT as DEFAULT
+    from .choosing import default_for as default_for
+    from .devices import find_device as find_device
     from .loading import load as load
-    from .loading import names as names
     from .runs import shipping as shipping
 
 # Loaded on first use: `convscope nets` reads its lists without torch.
 _HOMES = {
-    "DEFAULT": "loading",
-    "default_for": "loading",
-    "find_device": "loading",
+    "DEFAULT": "choosing",
+    "default_for": "choosing",
+    "find_device": "devices",
+    "list_networks": "catalogue",
     "load": "loading",
-    "names": "loading",
     "shipping": "runs",
 }
 

@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .. import configuration
 from ..configuration import Configuration, Network
 from ..errors import ConfigurationError, nearest
 from .blueprints import BLUEPRINTS
 from .runs import shipping
+from .sources import anchored, split
 
 
 def configured() -> Configuration:
-    """Read the configuration that holds here.
+    """Read the configuration that holds here; paths of networks are taken from its folder.
 
     Raises ConfigurationError where it gives a network the name of one that ships, or names one that there is not.
     """
-    told = configuration.read()
-    for name in told.networks:
+    settings = _anchored(configuration.read())
+    for name in settings.networks:
         if name in BLUEPRINTS:
-            raise ConfigurationError(f"{told.networks[name].where}: {name!r} ships with convscope: choose another name")
-        _check_ends(told, name)
-    known = [*told.networks, *BLUEPRINTS]
-    if told.net is not None and ":" not in told.net and told.net not in known:
-        near = nearest(told.net, known)
-        raise ConfigurationError(f"{told.path}: net names {told.net!r}, and there is no such network; nearest: {near}")
-    return told
+            where = settings.networks[name].where
+            raise ConfigurationError(f"{where}: {name!r} ships with convscope: choose another name")
+        _check_ends(settings, name)
+    names = [*settings.networks, *BLUEPRINTS]
+    if settings.net is not None and ":" not in settings.net and settings.net not in names:
+        near = nearest(settings.net, names)
+        raise ConfigurationError(
+            f"{settings.path}: net names {settings.net!r}, and there is no such network; nearest: {near}"
+        )
+    return settings
 
 
-def _check_ends(told: Configuration, name: str) -> None:
+def _anchored(settings: Configuration) -> Configuration:
+    if settings.path is None:
+        return settings
+    folder = settings.path.parent
+    networks = {
+        name: replace(network, load=anchored(folder, network.load)) for name, network in settings.networks.items()
+    }
+    return replace(settings, net=settings.net and anchored(folder, settings.net), networks=networks)
+
+
+def _check_ends(settings: Configuration, name: str) -> None:
     """Refuse a network that is, by way of others of the configuration, itself."""
-    seen: list[str] = []
-    while name in told.networks:
-        if name in seen:
-            where, load = told.networks[name].where, told.networks[name].load
-            raise ConfigurationError(f"{where}: load = {load!r} leads back to {name!r}: say what it is at last")
-        seen.append(name)
-        name = told.networks[name].load
+    passed: list[str] = []
+    while name in settings.networks:
+        if name in passed:
+            where, load = settings.networks[name].where, settings.networks[name].load
+            raise ConfigurationError(
+                f"{where}: load = {load!r} leads back to {name!r}: circular reference; name a real source"
+            )
+        passed.append(name)
+        name = settings.networks[name].load
 
 
 def find_network(name: str) -> Network | None:
@@ -47,4 +65,5 @@ def at_hand(name: str) -> bool:
     network = find_network(name)
     if network is not None:
         return network.weights != "default" or at_hand(network.load)
-    return name in shipping() or name.partition(":")[0] in ("onnx", "pt2", "file")
+    source, _ = split(name)
+    return name in shipping() if source is None else source.holds_weights

@@ -37,7 +37,18 @@ from .graphs import (
     refuse_weights,
     said,
 )
+from .sources import Source
 from .weights import scripted
+
+SOURCE = Source(
+    "pt2",
+    ".exported_programs:build",
+    "programs of torch.export.save",
+    follows="FILE.pt2",
+    path=True,
+    holds_weights=True,
+    endings=(".pt2",),
+)
 
 _SCHEMA = 8
 _LARGEST_TEXT = 2**28

@@ -13,7 +13,19 @@ from typing import Any
 from ..errors import NetworkError, nearest
 from ..net import Net
 from . import hub, timm_models
+from .info import ABSENT, CACHED, NetworkInfo, path_and_size
+from .sources import Source
 from .timm_models import Plan
+
+SOURCE = Source(
+    "hf",
+    ".hub_models:build",
+    "timm's networks on the Hugging Face hub",
+    follows="ORG/NAME",
+    needs=("timm",),
+    extra="timm",
+    inspect=".hub_models:describe",
+)
 
 _CONFIG = "config.json"
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[^@]+)?")
@@ -52,13 +64,20 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
         raise NetworkError(
             f"'hf:{model}' names no repository of the hub: write hf:ORG/NAME, as in hf:timm/resnet18.a1_in1k"
         )
-    timm_models.require(f"hf:{model}")
     repository = hub.Repository(name, revision or hub.MAIN)
     plan = _plan(model, _read(repository, model))
     path = None if weights is None else Path(weights)
     if weights == "default":
         path = _weights(repository, model)
     return timm_models.assemble(plan, path, seed=seed, reading=reading)
+
+
+def describe(model: str) -> NetworkInfo:
+    """Say whether the weights of a repository are on this machine; downloads nothing."""
+    name, _, revision = model.partition("@")
+    repository = hub.Repository(name, revision or hub.MAIN)
+    path = hub.find(repository, {file: _kept(repository, file) for file in hub.WEIGHTS})
+    return NetworkInfo(f"hf:{model}", "hf", CACHED if path else ABSENT, *path_and_size(path))
 
 
 def _kept(repository: hub.Repository, file: str) -> str:
@@ -113,7 +132,9 @@ def _plan(model: str, told: dict[str, Any]) -> Plan:
 
 def _arguments(model: str, told: Any) -> dict[str, Any]:
     """Return the arguments of a network, which may not be those with which timm finds and reads files."""
-    create: Any = timm_models.require(f"hf:{model}").create_model
+    import timm
+
+    create: Any = timm.create_model
     own = {name for name, p in inspect.signature(create).parameters.items() if p.kind is not p.VAR_KEYWORD}
     refused = sorted(own & set(told)) if isinstance(told, dict) else ["model_args"]
     if refused:

@@ -33,6 +33,19 @@ from .graphs import (
     refuse_weights,
     said,
 )
+from .sources import Source
+
+SOURCE = Source(
+    "onnx",
+    ".onnx_files:build",
+    "ONNX files",
+    follows="FILE.onnx",
+    path=True,
+    holds_weights=True,
+    endings=(".onnx",),
+    needs=("onnx", "onnx2torch"),
+    extra="onnx",
+)
 
 _OLDEST = 7
 _FLOATS = {1: torch.float32, 10: torch.float16, 11: torch.float64}
@@ -74,11 +87,8 @@ class _Picture:
 
 def _read(path: Path) -> Any:
     """Read and check a model, and write it in the fewest terms."""
-    try:
-        import onnx
-        import onnx2torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    except ImportError:
-        raise NetworkError(f"onnx:{path} needs onnx and onnx2torch: pip install 'convscope[onnx]'") from None
+    import onnx
+
     if not path.is_file():
         raise NetworkError(f"there is no ONNX file {path}" + (" (it is a folder)" if path.is_dir() else ""))
     try:

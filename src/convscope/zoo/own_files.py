@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib.util import module_from_spec, spec_from_file_location
@@ -18,7 +18,19 @@ from torch import nn
 
 from ..errors import NetworkError, nearest
 from ..net import Net
+from .drawn_weights import WatchDraws
+from .sources import Source
 from .weights import fit_weights, read_weights
+
+SOURCE = Source(
+    "file",
+    ".own_files:build",
+    "what a function of your own Python file makes",
+    follows="FILE.py:build",
+    path=True,
+    holds_weights=True,
+    endings=(".py",),
+)
 
 BUILD = "build"
 """The function that is called where none is named."""
@@ -30,55 +42,65 @@ _RANDOM = "random weights"
 def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:
     """Run a Python file, call its function without arguments, and return what it makes as a Net.
 
-    The function returns a module or a Net, with whatever weights it gives it; a weights file replaces them. Raises
-    NetworkError for a file that cannot be run, and for a function that is not there, fails, or makes something else.
+    The function returns a module or a Net, with whatever weights it gives it; a weights file replaces them. Captions
+    say where they are random. Raises NetworkError for a file that cannot be run, and for a function that is not there,
+    fails, or makes something else.
     """
     path, function = _parts(model)
-    made = _made(path, function)
-    if isinstance(made, Net):
-        net = made.changed(**reading) if reading else made
+    with WatchDraws() as draws:
+        body = _result(path, function)
+    if isinstance(body, Net):
+        net = body.changed(**reading) if reading else body
     else:
         known = "mean" in reading or "std" in reading
         name = path.stem if function == BUILD else f"{path.stem}:{function}"
         own: dict[str, Any] = {"name": name, "note": "" if known else _AS_THEY_ARE}
-        net = Net(made, **own | reading)
+        net = Net(body, **own | reading)
     notes = net.note.split("; ") if net.note else []
-    if weights is None:
-        # Whether these are random is for the user's function to say.
-        notes.append(f"weights as {function} in {path.name} makes them with seed {seed}")
-    elif weights != "default":
+    if weights is None or weights == "default":
+        notes += _of_weights(draws.says(net.body, seed), weights, notes, f"{function} in {path.name}")
+    else:
         fit_weights(net.body, read_weights(Path(weights)), network=f"file:{model}")
         notes = [note for note in notes if not note.startswith(_RANDOM)]
     note = "; ".join(notes)
     return net if note == net.note else net.changed(note=note)
 
 
+def _of_weights(random: str, weights: str | None, notes: Sequence[str], function: str) -> list[str]:
+    """Say what the weights are that a function gave its network, unless the network says so itself."""
+    if any(note.startswith(_RANDOM) for note in notes):
+        return []
+    if random:
+        return [random]
+    return [] if weights else [f"weights as {function} makes them"]
+
+
 def _parts(model: str) -> tuple[Path, str]:
     """Take "my_model.py:build" apart; a drive's colon stays with the path."""
-    found = re.fullmatch(r"(.+\.py)(?::(\w*))?", model)
-    if not found:
+    parts = re.fullmatch(r"(.+\.py)(?::(\w*))?", model)
+    if not parts:
         raise NetworkError(f"'file:{model}' names no function of a Python file: write file:my_model.py:{BUILD}")
-    path = Path(found[1])
+    path = Path(parts[1])
     if not path.is_file():
         raise NetworkError(f"there is no file {path}{' (it is a folder)' if path.is_dir() else ''}")
-    return path, found[2] or BUILD
+    return path, parts[2] or BUILD
 
 
-def _made(path: Path, name: str) -> nn.Module:
+def _result(path: Path, name: str) -> nn.Module:
     code, module = _compiled(path), _module(path)
     with _beside(path.parent.resolve()):
         sys.modules[module.__name__] = module  # dataclasses and pickle look there
         with _blaming(path, "while it was imported"):
             exec(code, module.__dict__)
-        function = _found(module, path, name)
+        function = _function(module, path, name)
         if isinstance(function, nn.Module):
             return function
         _check_arguments(function, path, name)
         with _blaming(path, f"in {name}()"):
-            made = function()
-    if not isinstance(made, nn.Module):
-        raise NetworkError(f"{name} in {path} returns {_what(made)}; it has to return a torch.nn.Module or a Net")
-    return made
+            body = function()
+    if not isinstance(body, nn.Module):
+        raise NetworkError(f"{name} in {path} returns {_what(body)}; it has to return a torch.nn.Module or a Net")
+    return body
 
 
 def _compiled(path: Path) -> CodeType:
@@ -158,12 +180,12 @@ def _place(path: Path, error: BaseException) -> str:
     return position
 
 
-def _found(module: ModuleType, path: Path, name: str) -> Callable[[], Any]:
-    found = module.__dict__.get(name)
-    if callable(found):
-        return found
-    if found is not None:
-        raise NetworkError(f"{name} in {path} is {_what(found)}, not a function: name one, as in def {name}(): ...")
+def _function(module: ModuleType, path: Path, name: str) -> Callable[[], Any]:
+    value = module.__dict__.get(name)
+    if callable(value):
+        return value
+    if value is not None:
+        raise NetworkError(f"{name} in {path} is {_what(value)}, not a function: name one, as in def {name}(): ...")
     own = [
         key
         for key, value in module.__dict__.items()

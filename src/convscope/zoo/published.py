@@ -10,6 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .downloads import cache as downloads
+from .info import ABSENT, CACHED, NetworkInfo
+
 CLASSES = 1000
 """How many classes torchvision's classification networks tell apart: ImageNet's."""
 
@@ -38,6 +41,21 @@ def torchvision() -> dict[str, Published]:
                 kind = re.search(r"\w+_Weights", ast.unparse(node.args))
                 found[node.name] = _published(weights.get(kind[0])) if kind else Published()
     return dict(sorted(found.items()))
+
+
+def torchvision_names() -> list[str]:
+    """List torchvision's classification networks by name."""
+    return list(torchvision())
+
+
+def torchvision_info(model: str) -> NetworkInfo:
+    """Say what torchvision publishes of a network, and whether its weights are in torch's cache."""
+    weights = torchvision().get(model, Published())
+    path = downloads() / weights.file if weights.file else None
+    cached = path is not None and path.is_file()
+    where, kept = (CACHED, str(path)) if cached else (ABSENT, None)
+    size = weights.megabytes and round(weights.megabytes, 1)
+    return NetworkInfo(f"torchvision:{model}", "torchvision", where, kept, size, weights.side, CLASSES)
 
 
 @cache

@@ -20,14 +20,15 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Reading(TypedDict, total=False):
     """What `load` takes besides a network's name and weights; each overrides what the network's source says.
 
-    mean, std: per channel, of pixels in [0, 1] in RGB; mean="imagenet" for ImageNet's both. For Caffe's networks in
-        Caffe's own units and order (0 to 255, BGR), or a .binaryproto or .npy file.
+    mean, std: per channel, of pixels in [0, 1] in RGB, or "imagenet" for ImageNet's; mean="imagenet" stands for both.
+        For Caffe's networks in Caffe's own units and order (0 to 255, BGR), the mean also as a .binaryproto or .npy
+        file.
     size, resize, interpolation, channels, order, output, extra: as `Net` has them.
     classes: the names of the outputs, or a file: one name per line, or JSON; "imagenet" for ImageNet's 1,000.
     """
 
     mean: float | Sequence[float] | str | Path
-    std: float | Sequence[float]
+    std: float | Sequence[float] | str
     size: int | tuple[int, int]
     resize: int | tuple[int, int]
     interpolation: str
@@ -38,11 +39,11 @@ class Reading(TypedDict, total=False):
     extra: Extra
 
 
-def settled(reading: Reading, *, caffe: bool = False) -> dict[str, Any]:
+def settled(reading: Reading, *, own_units: bool = False) -> dict[str, Any]:
     """Return options of `Net`: classes read from their file, ImageNet's mean by name.
 
-    Raises OptionError for an unknown option, a file of class names that cannot be read, or a mean that is a file where
-    the network is not Caffe's.
+    With `own_units` the source takes the mean as it is: in its own units, or a file. Raises OptionError for an unknown
+    option, a file of class names that cannot be read, or a mean or std that is neither numbers nor "imagenet".
     """
     options: dict[str, Any] = dict(reading)
     known = Reading.__optional_keys__
@@ -51,18 +52,30 @@ def settled(reading: Reading, *, caffe: bool = False) -> dict[str, Any]:
             raise OptionError(f"load has no option {key!r}; nearest: {nearest(key, sorted(known))}")
     if isinstance(options.get("classes"), (str, Path)):
         options["classes"] = read_classes(options["classes"])
-    mean = options.get("mean")
-    if mean == IMAGENET and not caffe:
-        return {"std": IMAGENET_STD} | options | {"mean": IMAGENET_MEAN}
-    if isinstance(mean, (str, Path)) and not caffe:
-        raise OptionError(
-            f"mean is one number per channel, of pixels in [0, 1], or 'imagenet'; not {str(mean)!r}"
-            " (a file is read for Caffe's networks only)"
-        )
+    if not own_units:
+        options |= _of_pixels(options)
+    elif isinstance(options.get("std"), str):
+        raise OptionError(f"std is one number or one per channel, in the source's own units; not {options['std']!r}")
     for key in ("size", "resize"):
         if isinstance(options.get(key), list):
             options[key] = tuple(options[key])
     return options
+
+
+def _of_pixels(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the mean and std of pixels in [0, 1]; the name of a data set stands for its numbers."""
+    told = {key: options[key] for key in ("mean", "std") if key in options}
+    if told.get("mean") == IMAGENET:
+        told = {"std": IMAGENET} | told
+    for key, numbers in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+        if told.get(key) == IMAGENET:
+            told[key] = numbers
+        elif isinstance(told.get(key), (str, Path)):
+            file = " (a file is read for Caffe's networks only)" if key == "mean" else ""
+            raise OptionError(
+                f"{key} is one number per channel, of pixels in [0, 1], or 'imagenet'; not {str(told[key])!r}{file}"
+            )
+    return told
 
 
 def read_classes(source: str | Path) -> tuple[str, ...]:

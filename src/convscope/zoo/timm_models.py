@@ -15,7 +15,20 @@ from ..errors import NetworkError, WeightsError, nearest
 from ..net import Net
 from . import hub, published
 from .downloads import cache, fetch
+from .info import ABSENT, CACHED, NetworkInfo, path_and_size
+from .sources import Source
 from .weights import State, fit_weights, read_weights
+
+SOURCE = Source(
+    "timm",
+    ".timm_models:build",
+    "timm's networks, with or without a tag",
+    needs=("timm",),
+    extra="timm",
+    names=".published:timm",
+    inspect=".timm_models:describe",
+    counted=True,
+)
 
 _PREFIX = "timm-"
 
@@ -46,13 +59,22 @@ def cached(model: str) -> Path | None:
     begins = model if "." in model else f"{model}."
     if not hub.any_of(f"timm/{begins}", f"{_PREFIX}{begins}"):
         return None
-    config = require(f"timm:{model}").models.get_pretrained_cfg(model).to_dict()
+    import timm
+
+    config = timm.models.get_pretrained_cfg(model).to_dict()
     return hub.find(*_hub_files(config)) if config.get("hf_hub_id") else _at_its_address(config)
+
+
+def describe(model: str) -> NetworkInfo:
+    """Say whether a network's weights are on this machine; downloads nothing."""
+    path = cached(model)
+    return NetworkInfo(f"timm:{model}", "timm", CACHED if path else ABSENT, *path_and_size(path))
 
 
 def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:
     """Build a network of timm as a Net."""
-    timm = require(f"timm:{model}")
+    import timm
+
     architecture, _, tag = model.partition(".")
     if architecture not in names():
         raise NetworkError(f"timm has no network {model!r}; nearest: {nearest(architecture, names(), prefix='timm:')}")
@@ -65,15 +87,6 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
         path = _downloaded(model, config, tagged)
     name = _full_name(config) if weights == "default" else model
     return assemble(Plan(name, f"timm:{model}", model, {}), path, seed=seed, reading=reading)
-
-
-def require(name: str) -> Any:
-    """Return the library timm. Raises NetworkError when it is not installed."""
-    try:
-        import timm
-    except ImportError:
-        raise NetworkError(f"{name} needs timm: pip install 'convscope[timm]'") from None
-    return timm
 
 
 def _full_name(config: dict[str, Any]) -> str:
@@ -117,8 +130,10 @@ def assemble(plan: Plan, path: Path | None, *, seed: int, reading: dict[str, Any
 
     Raises NetworkError where timm cannot build it, WeightsError where the weights do not fit.
     """
+    import timm
+
     state = None if path is None else read_weights(path)
-    own = require(plan.source).models.get_pretrained_cfg(plan.architecture)
+    own = timm.models.get_pretrained_cfg(plan.architecture)
     config = (own.to_dict() if own else {}) | plan.config
     config |= _asked(config, reading, plan.source)
     if state is not None:
@@ -183,7 +198,9 @@ def _body(plan: Plan, config: dict[str, Any], state: State | None) -> nn.Module:
 
 
 def _create(plan: Plan, options: dict[str, Any], config: dict[str, Any]) -> nn.Module:
-    body = require(plan.source).create_model(plan.architecture, pretrained_cfg_overlay=config, **options)
+    import timm
+
+    body = timm.create_model(plan.architecture, pretrained_cfg_overlay=config, **options)
     body.pretrained_cfg.pop("state_dict", None)
     return body
 

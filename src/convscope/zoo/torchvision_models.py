@@ -13,7 +13,16 @@ from ..errors import NetworkError, nearest
 from ..net import Net
 from . import published
 from .downloads import fetch
+from .sources import Source
 from .weights import fit_weights, read_weights
+
+SOURCE = Source(
+    "torchvision",
+    ".torchvision_models:build",
+    "torchvision's classification networks",
+    names=".published:torchvision_names",
+    inspect=".published:torchvision_info",
+)
 
 _AUXILIARY = r"(^|\.)(aux1|AuxLogits)\."
 _OLD_DENSENET = r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$"

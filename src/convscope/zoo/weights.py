@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..net import check_finite
+from .sources import split
 
 _STATE = ("state_dict", "model", "model_state_dict")
 """Where checkpoints keep the network's state dict, beside that of its optimizer and averaged ones."""
@@ -27,9 +28,6 @@ _DEEPEST = 4
 _LONGEST_LIST = 2 * 2**20
 
 _PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
-
-_FIXED = ("torchvision", "timm", "hf")
-"""Sources whose networks are as their library has them."""
 
 _CHANGED = ". If its layers were changed, build it by a function of your own: file:my_model.py:build"
 
@@ -169,7 +167,8 @@ def fit_weights(body: nn.Module, state: State, *, network: str) -> None:
         *_count("of another shape", shapes),
     ]
     if problems:
-        changed = "" if network.partition(":")[0] not in _FIXED else _CHANGED
+        source, _ = split(network)
+        changed = _CHANGED if source is not None and not source.path else ""
         raise WeightsError(f"{state.path} does not fit {network}: {'; '.join(problems)}{changed}")
     # Some modules (MNASNet, batch norm) ask which version wrote the file; a file that does not say is taken as current.
     prepared = OrderedDict(tensors)

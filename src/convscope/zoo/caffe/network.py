@@ -13,11 +13,24 @@ from torch import Tensor, nn
 
 from ...errors import NetworkError, WeightsError, nearest
 from ...net import Net, check_finite
+from ..sources import Source
 from ..weights import fit_weights, read_weights
 from .definition import Definition, Spec, read_definition
 from .layers import FACTOR, LAYERS, plan
 from .plans import Plan, Shape, refusal, shown
 from .weights import Blob, read_blobs, read_mean
+
+SOURCE = Source(
+    "caffe",
+    ".caffe.network:build",
+    "Caffe's definitions, with weights from a .caffemodel",
+    follows="FILE.prototxt",
+    path=True,
+    endings=(".prototxt", ".caffemodel"),
+    own_units=True,
+    needs=("google.protobuf",),
+    extra="caffe",
+)
 
 MOST_PARAMETERS = 150_000_000
 """How many parameters a definition without a weights file may have: the largest of Caffe's day had 144 million."""

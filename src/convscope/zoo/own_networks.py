@@ -1,0 +1,62 @@
+"""The project's own networks, with the weights that ship, those of a training run, or random ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import OptionError, WeightsError
+from ..net import Net
+from . import runs
+from .blueprints import BLUEPRINTS, Blueprint
+from .weights import fit_weights, read_weights
+
+
+def build(name: str, weights: str | Path | None, epoch: int | None, *, seed: int, reading: dict[str, Any]) -> Net:
+    """Build a network of the project's own as a Net.
+
+    Raises OptionError for an epoch without a snapshot, WeightsError for weights that are not there or do not fit.
+    """
+    blueprint = BLUEPRINTS[name]
+    net = _random(blueprint, epoch, seed) if weights is None else _trained(blueprint, weights, epoch)
+    return net.changed(**reading) if reading else net
+
+
+def _random(blueprint: Blueprint, epoch: int | None, seed: int) -> Net:
+    if epoch is not None:
+        raise OptionError(f"random weights have no epoch {epoch}: leave out weights or epoch")
+    body = blueprint.body(blueprint.classes)
+    return blueprint.net(body, _digits(blueprint), note=f"random weights, seed {seed}")
+
+
+def _trained(blueprint: Blueprint, weights: str | Path, epoch: int | None) -> Net:
+    path = _file(blueprint.name, weights, epoch)
+    facts, state = runs.facts(path), read_weights(path)
+    if facts.get("network", blueprint.name) != blueprint.name:
+        raise WeightsError(f"{path} holds weights of {facts['network']}, not of {blueprint.name}")
+    classes = [str(name) for name in facts.get("classes", [])] or _digits(blueprint)
+    body = blueprint.body(len(classes) or blueprint.classes)
+    fit_weights(body, state, network=blueprint.name)
+    return blueprint.net(body, classes, note=f"epoch {epoch} of its training" if epoch is not None else "")
+
+
+def _digits(blueprint: Blueprint) -> list[str]:
+    """Name the classes of a network of handwritten digits, where its weights do not."""
+    return [str(digit) for digit in range(10)] if blueprint.channels == 1 else []
+
+
+def _file(name: str, weights: str | Path, epoch: int | None) -> Path:
+    """Find the file of the weights."""
+    if weights == "default":
+        if not (runs.shipped(name) / runs.HISTORY).is_file():
+            raise WeightsError(
+                f"{name} ships without weights: train it (convscope train {name} --data FOLDER), give weights=FILE, "
+                f"or weights=None for random ones (--weights none)"
+            )
+        return runs.snapshot(runs.shipped(name), epoch)
+    weights = Path(weights)
+    if weights.is_dir():
+        return runs.snapshot(weights, epoch)
+    if epoch is not None:
+        raise OptionError(f"{weights} is one file without other epochs: leave out epoch, or give the run's folder")
+    return weights
