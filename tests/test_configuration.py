@@ -197,8 +197,13 @@ def test_names_of_data_stand_for_places(home: Path) -> None:
         ('[networks.a]\nload = "lenet5"\nclasses = [1]', "classes is a file, a list of names or 'imagenet', not [1]"),
         ('[networks.a]\nload = "lenet5"\nextra = [1]', "extra cannot be said here"),
         ('[networks.lenet5]\nload = "zfnet64"', "'lenet5' ships with convscope: choose another name"),
-        ('[networks.a]\nload = "b"\n[networks.b]\nload = "b"', "load = 'b' leads back to 'b': circular reference; name a real source"),
+        (
+            '[networks.a]\nload = "b"\n[networks.b]\nload = "b"',
+            "load = 'b' leads back to 'b': circular reference; name a real source",
+        ),
         ('[networks."a:b"]\nload = "zfnet64"', "a name has no colon and no slash"),
+        ("plugins = 'x.py'", "plugins is a list of modules or Python files in quotes, not 'x.py'"),
+        ("plugins = ['no module']", "plugins names 'no module', which is neither a module, as in 'my_package.plugin'"),
         ("[data]\npets = 3", "[data]: pets is text in quotes, not 3"),
         ("[defaults.occlusion.deep]\nx = 1", "occlusion is a value, or a table of one command's values"),
     ],
@@ -209,6 +214,15 @@ def test_what_a_configuration_cannot_say(text: str, words: str, home: Path) -> N
     with pytest.raises(ConfigurationError, match=re.escape(words.replace("PATH", str(path)))) as caught:
         configured()
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_plugins_are_modules_or_files(home: Path) -> None:
+    (home / "convscope.toml").write_text('plugins = ["my_package.plugin", "tools/plugin.py"]')
+    with pytest.raises(ConfigurationError, match=r"plugins names 'tools/plugin\.py', and there is no file"):
+        read()
+    (home / "tools").mkdir()
+    (home / "tools" / "plugin.py").write_text("")
+    assert read().plugins == ("my_package.plugin", str(home / "tools" / "plugin.py"))
 
 
 def test_bytes_that_are_no_text(home: Path) -> None:

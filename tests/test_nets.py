@@ -61,7 +61,9 @@ def test_a_source_written_otherwise_leaves_out_what_it_does_not_say(
     published.torchvision.cache_clear()
     try:
         assert published.torchvision() == {"new": Published(None, None, None)}
-        assert found()["torchvision:new"] == NetworkInfo("torchvision:new", "torchvision", "not downloaded", classes=1000)
+        assert found()["torchvision:new"] == NetworkInfo(
+            "torchvision:new", "torchvision", "not downloaded", classes=1000
+        )
     finally:
         published.torchvision.cache_clear()
 

@@ -45,11 +45,12 @@ def nets(
 def complete_network(incomplete: str) -> list[str]:
     """Complete a network's name for the shell: the names at hand, those of files, and the prefixes of sources."""
     from ..zoo.catalogue import list_networks
-    from ..zoo.sources import sources, split
+    from ..zoo.sources import sources
 
-    source, beginning = split(incomplete)
+    prefix, _, beginning = incomplete.partition(":")
+    source = sources().get(prefix)
     if source is not None and source.path:
-        folder = Path(beginning).parent
+        folder = Path(beginning) if beginning.endswith("/") else Path(beginning).parent
         files = (path for path in folder.glob("*") if path.is_dir() or path.suffix.lower() in source.endings)
         return [name for name in sorted(f"{source.prefix}:{path}" for path in files) if name.startswith(incomplete)]
     every = [*list_networks(), *(f"{prefix}:" for prefix in sources())]

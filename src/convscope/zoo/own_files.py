@@ -66,7 +66,7 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
     return net if note == net.note else net.changed(note=note)
 
 
-def _of_weights(random: str, weights: str | None, notes: Sequence[str], function: str) -> list[str]:
+def _of_weights(random: str, weights: str | Path | None, notes: Sequence[str], function: str) -> list[str]:
     """Say what the weights are that a function gave its network, unless the network says so itself."""
     if any(note.startswith(_RANDOM) for note in notes):
         return []

@@ -59,9 +59,7 @@ def cached(model: str) -> Path | None:
     begins = model if "." in model else f"{model}."
     if not hub.any_of(f"timm/{begins}", f"{_PREFIX}{begins}"):
         return None
-    import timm
-
-    config = timm.models.get_pretrained_cfg(model).to_dict()
+    config = _library().models.get_pretrained_cfg(model).to_dict()
     return hub.find(*_hub_files(config)) if config.get("hf_hub_id") else _at_its_address(config)
 
 
@@ -73,8 +71,7 @@ def describe(model: str) -> NetworkInfo:
 
 def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:
     """Build a network of timm as a Net."""
-    import timm
-
+    timm = _library()
     architecture, _, tag = model.partition(".")
     if architecture not in names():
         raise NetworkError(f"timm has no network {model!r}; nearest: {nearest(architecture, names(), prefix='timm:')}")
@@ -87,6 +84,13 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
         path = _downloaded(model, config, tagged)
     name = _full_name(config) if weights == "default" else model
     return assemble(Plan(name, f"timm:{model}", model, {}), path, seed=seed, reading=reading)
+
+
+def _library() -> Any:
+    """Return timm, of whose types little is said."""
+    import timm
+
+    return timm
 
 
 def _full_name(config: dict[str, Any]) -> str:
@@ -130,10 +134,8 @@ def assemble(plan: Plan, path: Path | None, *, seed: int, reading: dict[str, Any
 
     Raises NetworkError where timm cannot build it, WeightsError where the weights do not fit.
     """
-    import timm
-
     state = None if path is None else read_weights(path)
-    own = timm.models.get_pretrained_cfg(plan.architecture)
+    own = _library().models.get_pretrained_cfg(plan.architecture)
     config = (own.to_dict() if own else {}) | plan.config
     config |= _asked(config, reading, plan.source)
     if state is not None:
@@ -198,9 +200,7 @@ def _body(plan: Plan, config: dict[str, Any], state: State | None) -> nn.Module:
 
 
 def _create(plan: Plan, options: dict[str, Any], config: dict[str, Any]) -> nn.Module:
-    import timm
-
-    body = timm.create_model(plan.architecture, pretrained_cfg_overlay=config, **options)
+    body = _library().create_model(plan.architecture, pretrained_cfg_overlay=config, **options)
     body.pretrained_cfg.pop("state_dict", None)
     return body
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import NetworkError
 from . import inputs, prototxt
-from .inputs import Source
+from .inputs import InputSource
 from .specs import DATA, Spec, layers_at_test, listed, only_trains
 
 __all__ = ["Definition", "Spec", "read_definition"]
@@ -57,7 +57,7 @@ def read_definition(path: Path, *, known: Collection[str] | None = None) -> Defi
     )
 
 
-def _without_training(path: Path, specs: list[Spec], sources: list[Source]) -> tuple[list[Spec], list[Spec]]:
+def _without_training(path: Path, specs: list[Spec], sources: list[InputSource]) -> tuple[list[Spec], list[Spec]]:
     """Part the layers that run from those that only serve training: losses, measures, what prepares labels for them."""
     gone = {source.name for source in sources if source.label}
     labels = set(gone)
@@ -104,7 +104,7 @@ def _check_names(path: Path, layers: list[Spec]) -> None:
         first[spec.name] = spec
 
 
-def _check_blobs(path: Path, outside: list[Source], layers: list[Spec]) -> None:
+def _check_blobs(path: Path, outside: list[InputSource], layers: list[Spec]) -> None:
     """Refuse layers that read what no layer before them makes, or make what another has made."""
     made = {source.name: f"the input {source.name!r}" for source in outside if not source.label}
     missing: list[str] = []

@@ -21,7 +21,7 @@ _EXAMPLE = "dim: 1 dim: 3 dim: 227 dim: 227"
 
 
 @dataclass(frozen=True)
-class Source:
+class InputSource:
     """A blob that comes from outside: its shape with the batch, empty where the definition does not tell it."""
 
     name: str
@@ -37,7 +37,7 @@ class Source:
         return (images.new_height, images.new_width) if images and images.new_height and images.new_width else None
 
 
-def sources(path: Path, message: Any, layers: list[Spec]) -> list[Source]:
+def sources(path: Path, message: Any, layers: list[Spec]) -> list[InputSource]:
     """Return what comes into the network from outside, labels too. Raises NetworkError for a header that is amiss."""
     found = _declared(path, message) + [source for spec in layers for source in _made_by(spec)]
     if all(source.label for source in found):
@@ -52,7 +52,7 @@ def sources(path: Path, message: Any, layers: list[Spec]) -> list[Source]:
     return found
 
 
-def _declared(path: Path, message: Any) -> list[Source]:
+def _declared(path: Path, message: Any) -> list[InputSource]:
     """Return the inputs that the definition's header declares."""
     names, dims, shapes = list(message.input), list(message.input_dim), message.input_shape
     if dims and shapes:
@@ -63,19 +63,19 @@ def _declared(path: Path, message: Any) -> list[Source]:
             f'input_dim or one input_shape, such as input: "data" input_shape {{ {_EXAMPLE} }}'
         )
     told = [tuple(shape.dim) for shape in shapes] or [tuple(dims[4 * i : 4 * i + 4]) for i in range(len(names))]
-    return [Source(name, shape) for name, shape in zip(names, told, strict=True)]
+    return [InputSource(name, shape) for name, shape in zip(names, told, strict=True)]
 
 
-def _made_by(spec: Spec) -> list[Source]:
+def _made_by(spec: Spec) -> list[InputSource]:
     """Return the blobs that a data layer makes: the picture first, then its labels."""
     if spec.type not in DATA:
         return []
     if spec.type in ("Input", "DummyData"):
         shapes = _given_shapes(spec)
         shapes = shapes * len(spec.tops) if len(shapes) == 1 else shapes + [()] * len(spec.tops)
-        return [Source(top, shape, spec) for top, shape in zip(spec.tops, shapes, strict=False)]
+        return [InputSource(top, shape, spec) for top, shape in zip(spec.tops, shapes, strict=False)]
     return [
-        Source(top, () if position else _picture_shape(spec), spec, _transform(spec), label=position > 0)
+        InputSource(top, () if position else _picture_shape(spec), spec, _transform(spec), label=position > 0)
         for position, top in enumerate(spec.tops)
     ]
 
@@ -116,7 +116,7 @@ def _picture_shape(spec: Spec) -> tuple[int, ...]:
     return (1, 1 if grey else 3, height, width) if height and width else ()
 
 
-def the_input(path: Path, sources: list[Source], layers: list[Spec]) -> Source:
+def the_input(path: Path, sources: list[InputSource], layers: list[Spec]) -> InputSource:
     """Return the one input that is read."""
     if not layers:
         raise NetworkError(f"{path} has no layers that run at test time: it needs more than data and losses")
@@ -134,7 +134,7 @@ def the_input(path: Path, sources: list[Source], layers: list[Spec]) -> Source:
     return used[0]
 
 
-def shape_of(path: Path, source: Source) -> tuple[int, ...]:
+def shape_of(path: Path, source: InputSource) -> tuple[int, ...]:
     """Return the input's shape without the batch."""
     where = f" (layer {source.spec})" if source.spec else ""
     wanted = f'input: "{source.name}" input_shape {{ {_EXAMPLE} }}, with the network\'s own numbers'
@@ -158,7 +158,7 @@ def shape_of(path: Path, source: Source) -> tuple[int, ...]:
     return source.shape[1:]
 
 
-def _size_of(source: Source, wanted: str) -> str:
+def _size_of(source: InputSource, wanted: str) -> str:
     """Say how a definition would tell the size of its input: in its header as `wanted`, or in its data layer."""
     if source.spec is None:
         return wanted
