@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -235,20 +235,40 @@ def test_amounts_that_cannot_be_are_refused(text: str) -> None:
         bytes_of(text)
 
 
+@dataclass
+class Clock:
+    """A clock that goes by what it is told, however busy the machine is."""
+
+    now: float = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("convscope.batching.time", clock)
+    return clock
+
+
 @pytest.mark.parametrize(
     ("cost", "best"),
     [(lambda size: 0.01, 16), (lambda size: 0.004 * size, 1), (lambda size: 0.01 if size <= 4 else 0.1, 4)],
     ids=["one price", "by the piece", "four together"],
 )
-def test_the_quickest_batch_is_found(cost: Callable[[int], float], best: int) -> None:
-    assert quickest(lambda size: time.sleep(cost(size)), (1, 4, 16)) == best
+def test_the_quickest_batch_is_found(cost: Callable[[int], float], best: int, clock: Clock) -> None:
+    assert quickest(lambda size: clock.pass_by(cost(size)), (1, 4, 16)) == best
 
 
-def test_a_batch_that_memory_does_not_hold_is_not_taken() -> None:
+def test_a_batch_that_memory_does_not_hold_is_not_taken(clock: Clock) -> None:
     def work(size: int) -> None:
         if size > 4:
             raise torch.OutOfMemoryError("out of memory")
-        time.sleep(0.005)
+        clock.pass_by(0.005)
 
     assert quickest(work, (1, 4, 16)) == 4
     with pytest.raises(RuntimeError, match="broken"):

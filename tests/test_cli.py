@@ -22,6 +22,7 @@ from convscope.cli import run
 from convscope.commands.inputs import distinct_names
 from convscope.data.samples import digits
 from convscope.registry import METHODS, VIEWS, load_all
+from watching import HANG, ended_when_it_hangs
 
 load_all()
 Capture = pytest.CaptureFixture[str]
@@ -42,7 +43,8 @@ def fails(capsys: Capture, *arguments: str) -> str:
     """Run a command that must fail with one line on stderr, nothing on stdout, and exit code 2."""
     assert run(arguments) == 2
     out, err = capsys.readouterr()
-    lines = [line for line in err.splitlines() if "no --net given" not in line]
+    # A bar of progress, shown where a machine takes more than two seconds, leaves an empty line.
+    lines = [line for line in err.splitlines() if line and "no --net given" not in line]
     assert len(lines) == 1 and lines[0].startswith("convscope: "), err
     assert "Traceback" not in err and out == ""
     return lines[0]
@@ -338,13 +340,17 @@ def test_rule_that_is_not_defined_is_refused(digit: str, capsys: Capture) -> Non
     assert "SiLU" in message and "saliency" in message
 
 
+def terminal() -> dict[str, str]:
+    """Return surroundings in which rich takes stderr for a terminal, on which progress is shown."""
+    return {**os.environ, "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "COLUMNS": "100"}
+
+
 def test_progress_appears_after_two_seconds(data: Callable[[str], Path], tmp_path: Path) -> None:
     """A real terminal is not at hand: rich is told that stderr is one."""
     weights = data("weights/squeezenet1_0.safetensors")
     command = [sys.executable, "-m", "convscope", "occlusion", str(data("pictures/cat.jpg")), "-o", "o.png"]
     command += ["--net", "torchvision:squeezenet1_0", "--weights", str(weights), "--stride", "20"]
-    environment = {**os.environ, "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "COLUMNS": "100"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=terminal())
     assert "occlusion" in done.stderr and done.stdout.strip() == "o.png"
 
 
@@ -352,10 +358,13 @@ def test_interrupting_leaves_no_half_written_file(data: Callable[[str], Path], t
     weights = data("weights/squeezenet1_0.safetensors")
     command = [sys.executable, "-m", "convscope", "occlusion", str(data("pictures/cat.jpg")), "-o", "o.png"]
     command += ["--net", "torchvision:squeezenet1_0", "--weights", str(weights), "--stride", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    time.sleep(8)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=terminal()) as process, ended_when_it_hangs():
+        assert process.stderr is not None
+        shown = ""
+        while "occlusion" not in shown and process.poll() is None:
+            shown += process.stderr.read(1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
     assert process.returncode == 130 and "Traceback" not in errors and "interrupted" in errors
     assert list(tmp_path.iterdir()) == []
 
@@ -401,7 +410,7 @@ def test_an_interruption_on_the_command_line_keeps_the_best(elsewhere: Path) -> 
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANG)
     assert out.split() == ["best.png"] and "the best so far was kept" in err and "Traceback" not in err, err
     recipe = json.loads(Image.open("best.png").info["convscope"])
     assert recipe["options"]["seed"] == 0 and recipe["options"]["steps"] == 100000

@@ -25,10 +25,11 @@ from safetensors.torch import save as to_safetensors
 
 from convscope import Net, load
 from convscope.errors import ConvscopeError
+from watching import HANG
 
 KINDS = ("onnx", "pt2", "safetensors", "pth", "prototxt", "caffemodel")
 COUNT, AT_ONCE = 400, 100
-SECONDS, GIGABYTE = 10, 2**20  # ru_maxrss is in KiB
+GIGABYTE = 2**20  # ru_maxrss is in KiB
 LARGEST = 10**6  # numbers of a layer, for a damaged network to be run
 HUGE = (2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1)
 
@@ -280,7 +281,7 @@ def work(kind: str, folder: Path, first: int) -> None:
         seed = [KINDS.index(kind), first + i]
         path.write_bytes(made[i].read_bytes() if made else mutated(data, np.random.default_rng(seed)))
         print(f"at {seed}", flush=True)
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of its own time, however busy the machine is
+        signal.setitimer(signal.ITIMER_PROF, HANG / 5)  # of its own time; most take milliseconds
         problem = attempt(kind, path)
         signal.setitimer(signal.ITIMER_PROF, 0)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -311,7 +312,7 @@ def examine(kind: str, first: int, tmp_path: Path) -> None:
         pytest.importorskip("onnx2torch")
     (tmp_path / "original").write_bytes(original(kind))
     command = [sys.executable, str(Path(__file__)), kind, str(tmp_path), str(first)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=6 * HANG, check=False)
     last = (done.stdout.splitlines() or [""])[-1]
     assert done.returncode == 0, f"ended by {done.returncode} {last}: {done.stderr[-2000:]}"
     assert "PROBLEM" not in done.stdout, "\n".join(line for line in done.stdout.splitlines() if "PROBLEM" in line)

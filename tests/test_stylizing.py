@@ -41,6 +41,7 @@ from convscope.stylizing.network import KIND, StyleNet, read_style, whole
 from convscope.stylizing.settings import Settings
 from convscope.stylizing.training import Judge, open_style
 from convscope.zoo.runs import facts, metadata
+from watching import HANG, ended_when_it_hangs
 
 QUICK: dict[str, Any] = {"size": 32, "width": 2, "blocks": 1, "batch": 2, "workers": 0}
 """A training of milliseconds per step."""
@@ -509,11 +510,11 @@ def test_ctrl_c_leaves_a_style_file(folder: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
-    end = time.monotonic() + 60
-    while not (folder / "p.png").exists() and time.monotonic() < end:
-        time.sleep(0.1)
+    with ended_when_it_hangs():
+        while not (folder / "p.png").exists() and job.poll() is None:
+            time.sleep(0.1)
     job.send_signal(signal.SIGINT)
-    _, said = job.communicate(timeout=60)
+    _, said = job.communicate(timeout=HANG)
     assert job.returncode == 130, said
     assert "interrupted after" in said and "the same command goes on" in said and "Traceback" not in said
     assert facts(folder / "s.safetensors")["steps"] >= 1 and (folder / "s.checkpoint").exists()

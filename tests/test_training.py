@@ -34,6 +34,7 @@ from convscope.training.recipes import Recipe, recipe
 from convscope.training.trainer import CHECKPOINT, SNAPSHOTS, Run, export, precision_of, train
 from convscope.zoo.blueprints import BLUEPRINTS
 from convscope.zoo.runs import facts, metadata, read_history
+from watching import HANG, ended_when_it_hangs
 
 LENET, ZFNET64 = BLUEPRINTS["lenet5"], BLUEPRINTS["zfnet64"]
 CLASSES = ("across", "down", "slanted")
@@ -172,10 +173,10 @@ def test_a_killed_process_that_is_started_again_ends_with_the_same_bytes(digits:
     more = ("--epochs", "25", "--precision", "auto", "--snapshots", "1,2,3,10")
     words = shell(digits, tmp_path / "killed", *more)
     process = subprocess.Popen([sys.executable, "-m", "convscope", *words], env=environment())
-    until = time.monotonic() + 120
-    while not (tmp_path / "killed" / "epoch-001.safetensors").exists():
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.002)
+    with ended_when_it_hangs():
+        while not (tmp_path / "killed" / "epoch-001.safetensors").exists():
+            assert process.poll() is None
+            time.sleep(0.002)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "epoch-025.safetensors").exists()
@@ -1040,7 +1041,7 @@ class Together:
     unreadable: list[str]
 
 
-def in_two_processes(words: list[str], seconds: float = 120) -> subprocess.CompletedProcess[str]:
+def in_two_processes(words: list[str], seconds: float = HANG) -> subprocess.CompletedProcess[str]:
     """Run a command in two processes that share the work; when they hang, end them and fail."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "convscope"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
