@@ -19,7 +19,10 @@ from torchvision import models
 from convscope import Net, explain, load
 from convscope.errors import ConvscopeError, NetworkError, OptionError, PictureError
 from convscope.zoo import onnx_files
-from convscope.zoo.graphs import Each, Reshape, layer_names
+from convscope.zoo.graph_batches import Each
+from convscope.zoo.graph_names import layer_names
+from convscope.zoo.graphs import Reshape
+from convscope.zoo.onnx_graphs import graph_of
 from networks import SIZE, TINY, cifar_resnet, pictures, tiny_body
 
 onnx = pytest.importorskip("onnx")
@@ -310,7 +313,7 @@ def _means_what_it_says(case: Any, folder: Path) -> bool:
         onnx_files._simplify(proto)
         names = [output.name for output in proto.graph.output]
         proto = onnx.shape_inference.infer_shapes(proto)
-        got = onnx_files._graph(proto, picture.name, names, folder).eval()(torch.from_numpy(given[0].copy()))
+        got = graph_of(proto, picture.name, names, folder).eval()(torch.from_numpy(given[0].copy()))
     except Exception:  # refused, or raised: in either case not taken for something else
         return False
     for name, expected in zip(names, results, strict=True):
