@@ -81,6 +81,24 @@ def test_a_network_by_its_name(home: Path) -> None:
     assert load("early").note == "epoch 1 of its training"
 
 
+def test_a_recipe_outlives_the_configuration(home: Path) -> None:
+    """What a recipe holds of a configured network is what it stands for, with all that was said of it."""
+    source = load("mine", size=30).source
+    assert source is not None and (source.name, source.weights) == (
+        f"file:{home / 'models/my_model.py:build'}",
+        "default",
+    )
+    assert source.options == {
+        "mean": [0.5, 0.4, 0.3], "std": 0.25, "size": 30, "classes": str(home / "names.txt"),
+    }  # fmt: skip
+    assert source.changed == {"name": "mine (file:my_model.py:build)"}
+    early = load("early").source
+    assert early is not None and (early.name, early.weights, early.epoch) == ("zfnet64", "default", 1)
+    shipped = load("lenet5", weights=None).source
+    assert shipped is not None and (shipped.name, shipped.weights, shipped.changed) == ("lenet5", None, {})
+    assert load("lenet5", output=lambda result: result).source is None, "a function is nothing that a file can hold"
+
+
 def test_what_is_given_in_the_call_comes_first(home: Path) -> None:
     net = load("mine", mean="imagenet", size=30)
     assert (net.mean, net.std, net.size) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (30, 30))
@@ -149,7 +167,7 @@ def test_the_default_network_may_be_a_file(home: Path) -> None:
     (home / "convscope.toml").write_text('net = "file:models/my_model.py:build"')
     assert configured().net == f"file:{home / 'models/my_model.py:build'}"
     assert run(["gradient", str(digits()[3]), "-o", "g.png"]) == 0
-    assert json.loads(Image.open("g.png").info["convscope"])["network"].startswith("my_model")
+    assert json.loads(Image.open("g.png").info["convscope"])["network"]["name"].startswith("my_model")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +221,7 @@ def test_names_of_data_stand_for_places(home: Path) -> None:
         ),
         ('[networks."a:b"]\nload = "zfnet64"', "a name has no colon and no slash"),
         ("plugins = 'x.py'", "plugins is a list of modules or Python files in quotes, not 'x.py'"),
-        ("plugins = ['no module']", "plugins names 'no module', which is neither a module, as in 'my_package.plugin'"),
+        ("plugins = ['no module']", "plugins names 'no module', which is neither a module, as in 'my_package"),
         ("[data]\npets = 3", "[data]: pets is text in quotes, not 3"),
         ("[defaults.occlusion.deep]\nx = 1", "occlusion is a value, or a table of one command's values"),
     ],
@@ -238,11 +256,11 @@ def test_a_command_takes_network_data_and_defaults(home: Path, capsys: pytest.Ca
     assert err == "", "what the configuration names needs no remark"
     assert np.load(home / "numbers.npy").shape[-2:] == (24, 20)
     recipe = json.loads(Image.open("o.png").info["convscope"])
-    assert recipe["network"].startswith("mine (file:my_model.py:build)")
+    assert recipe["network"]["name"].startswith("mine (file:my_model.py:build)")
     assert (recipe["options"]["patch"], recipe["options"]["stride"]) == (6, 7)
     assert run(["occlusion", "pets/3.png", "--net", "lenet5", "--patch", "4", "-o", "o.png"]) == 0
     recipe = json.loads(Image.open("o.png").info["convscope"])
-    assert recipe["network"] == "lenet5" and (recipe["options"]["patch"], recipe["options"]["stride"]) == (4, 7)
+    assert recipe["network"]["name"] == "lenet5" and (recipe["options"]["patch"], recipe["options"]["stride"]) == (4, 7)
 
 
 def test_a_folder_of_data_and_an_option_that_must_be_given(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -309,4 +327,4 @@ weights = "{caffe / "squeezenet_v1.0.caffemodel"}"
 mean = [104, 117, 123]
 """)
     assert run(["saliency", str(data("pictures/cat.jpg")), "--net", "squeeze", "-o", "s.png"]) == 0
-    assert json.loads(Image.open("s.png").info["convscope"])["network"].startswith("squeeze")
+    assert json.loads(Image.open("s.png").info["convscope"])["network"]["name"].startswith("squeeze")

@@ -110,6 +110,27 @@ def test_a_plugin_registers_a_source(toy: Source, tmp_path: Path, monkeypatch: p
     assert describe("six") == NetworkInfo("six", str(tmp_path / "convscope.toml"), "here", str(tmp_path / "a.toy"), 0.0)
 
 
+PLUGIN = """
+from torch import nn
+from convscope import Net
+from convscope.zoo.sources import Source, register
+
+def build(model, weights, *, seed, reading):
+    return Net(nn.Conv2d(3, 4, 3), name=model, **{"size": 16} | reading)
+
+register(Source("toy", build, "toys", names=lambda: ["tiny"]))
+"""
+
+
+def test_a_plugin_of_the_configuration_reaches_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "toys.py").write_text(PLUGIN)
+    (tmp_path / "convscope.toml").write_text('plugins = ["toys.py"]\n[networks.mine]\nload = "toy:tiny"\n')
+    for words, said in ((["layers", "mine"], "mine (toy:tiny)"), (["nets", "toy"], "toy:tiny")):
+        command = [sys.executable, "-m", "convscope", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0 and said in done.stdout, done.stderr
+
+
 def test_a_prefix_is_one_sources(toy: Source) -> None:
     assert register(toy) is toy, "a module that is imported twice registers the same"
     for prefix in ("timm", "toy"):
