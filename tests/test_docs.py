@@ -84,6 +84,15 @@ def test_the_page_of_networks_is_true(newcomer: Path) -> None:
     assert read.data["pets"] == str(newcomer / "pictures" / "pets")
 
 
+def test_the_page_of_data_is_true(newcomer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (newcomer / "pets" / "cats" / "broken.jpg").write_bytes(b"no picture")
+    (block,) = blocks("docs/data.md", "python")
+    exec(compile(block, "docs/data.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("22 pets/cats/0.jpg") and "sample:chelsea (451, 300)" in printed
+    assert printed.count("skipped:") == 1 and "broken.jpg is not a picture" in printed
+
+
 def test_the_example_of_contributing_is_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     from convscope import explain, load
 
@@ -117,7 +126,7 @@ def test_the_tables_of_the_readme_are_complete() -> None:
     "document",
     [
         *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checks.md", "docs/gallery.md"),
-        "docs/networks.md",
+        *("docs/networks.md", "docs/data.md"),
         *("benchmarks/README.md", "training/README.md"),
     ],
 )
