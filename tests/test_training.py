@@ -30,8 +30,12 @@ from convscope.data.datasets import open_data
 from convscope.data.pictures import Picture
 from convscope.errors import ConvscopeError, DataError, OptionError, OutputError, TrainingError, WeightsError
 from convscope.training.card import write_card
+from convscope.training.checkpoint import CHECKPOINT
+from convscope.training.exporting import export
+from convscope.training.machines import precision_of
 from convscope.training.recipes import Recipe, recipe
-from convscope.training.trainer import CHECKPOINT, SNAPSHOTS, Run, export, precision_of, train
+from convscope.training.run import SNAPSHOTS, Run
+from convscope.training.trainer import train
 from convscope.zoo.blueprints import BLUEPRINTS
 from convscope.zoo.runs import facts, metadata, read_history
 from watching import HANG, ended_when_it_hangs
@@ -749,12 +753,12 @@ def test_the_recipe_of_the_paper_has_its_numbers() -> None:
 
 @pytest.mark.parametrize("chosen", [recipe(ZFNET64, "paper"), recipe(LENET), recipe(LENET, momentum=0.5)])
 def test_the_momentum_is_that_of_the_recipe_at_every_step(chosen: Recipe) -> None:
-    optimiser = chosen.optimiser(nn.Linear(2, 2))
-    scheduler = chosen.scheduler(optimiser, 50)
+    optimizer = chosen.optimizer(nn.Linear(2, 2))
+    scheduler = chosen.scheduler(optimizer, 50)
     seen = set()
     for _ in range(50):
-        seen.add(optimiser.param_groups[0]["momentum"])
-        optimiser.step()
+        seen.add(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
         scheduler.step(0.5) if chosen.schedule == "plateau" else scheduler.step()
     if chosen.schedule == "plateau":
         assert seen == {chosen.momentum}
@@ -765,23 +769,23 @@ def test_the_momentum_is_that_of_the_recipe_at_every_step(chosen: Recipe) -> Non
 
 def test_the_plateau_lowers_the_rate_to_a_tenth_when_three_epochs_brought_nothing() -> None:
     chosen = recipe(ZFNET64, "paper")
-    optimiser = chosen.optimiser(nn.Linear(2, 2))
-    scheduler = chosen.scheduler(optimiser, 1000)
+    optimizer = chosen.optimizer(nn.Linear(2, 2))
+    scheduler = chosen.scheduler(optimizer, 1000)
     rates = []
     for accuracy in (0.1, 0.2, 0.3, 0.3, 0.25, 0.4, 0.4, 0.4, 0.4, 0.3, 0.3, 0.3):
         scheduler.step(accuracy)
-        rates.append(optimiser.param_groups[0]["lr"])
+        rates.append(optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.01] * 8 + [0.001] * 3 + [0.0001])
 
 
 def test_the_rate_of_one_cycle_goes_up_and_ends_near_zero(digits: Path, tmp_path: Path) -> None:
     chosen = recipe(ZFNET64)
-    optimiser = chosen.optimiser(nn.Linear(2, 2))
-    scheduler = chosen.scheduler(optimiser, 100)
+    optimizer = chosen.optimizer(nn.Linear(2, 2))
+    scheduler = chosen.scheduler(optimizer, 100)
     rates = []
     for _ in range(100):
-        rates.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         scheduler.step()
     assert max(rates) == pytest.approx(0.1, rel=0.01) and 15 <= int(np.argmax(rates)) <= 25
     assert rates[0] == pytest.approx(0.004) and rates[-1] < 1e-4

@@ -15,7 +15,7 @@ from ..errors import NetworkError, OptionError, nearest
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..training.trainer import Run
+    from ..training.run import Run
 
 
 def train(
@@ -52,7 +52,7 @@ def train(
     The folder of the run holds snapshots (epoch-001.safetensors, ...) that --weights reads, history.json, a model card
     and a checkpoint. A run that was interrupted or killed goes on when the same command is given again.
     """
-    from ..training.trainer import precision_of, processes
+    from ..training.machines import precision_of, processes
 
     first = os.environ.get("RANK", "0") == "0"
     with progress() if first else nullcontext(), processes(_device(device)) as position:
@@ -75,7 +75,7 @@ def _run(
 ) -> Run:
     from ..data.datasets import open_data
     from ..training.recipes import recipe
-    from ..training.trainer import Run
+    from ..training.run import Run
     from ..zoo.blueprints import BLUEPRINTS
 
     if network not in BLUEPRINTS:

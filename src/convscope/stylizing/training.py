@@ -43,7 +43,7 @@ from ..synthesis.likeness import Content, Style, gram
 from ..tapping import tap
 from ..terms import total_variation
 from ..tracing import PIXELS
-from ..training.trainer import refuse_other_settings
+from ..training.run import refuse_other_settings
 from ..zoo.runs import metadata
 from .network import KIND, StyleNet
 from .painting import digest, painted_at_own_size, to_tensor

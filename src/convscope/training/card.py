@@ -13,7 +13,8 @@ from ..net import Net
 from ..outputs import write
 from ..tapping import tap
 from ..zoo.runs import History
-from .trainer import Run, held_out
+from .evaluation import held_out
+from .run import Run
 
 CARD = "card.md"
 _LARGER = (1.0, 1.5, 2.0, 2.5)

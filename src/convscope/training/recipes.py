@@ -81,18 +81,18 @@ class Recipe:
             _initialise(body, self.gaussian, _unit(blueprint))
         return body
 
-    def optimiser(self, body: nn.Module) -> Optimizer:
-        """Build the optimiser."""
+    def optimizer(self, body: nn.Module) -> Optimizer:
+        """Build the optimizer."""
         return torch.optim.SGD(
             body.parameters(), self.rate, self.momentum, nesterov=self.nesterov, weight_decay=self.decay
         )
 
-    def scheduler(self, optimiser: Optimizer, steps: int) -> Any:
+    def scheduler(self, optimizer: Optimizer, steps: int) -> Any:
         """Build the schedule of the learning rate, for a number of steps in all."""
         if self.schedule == "plateau":
-            return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", factor=0.1, patience=2)
+            return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=2)
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
+            optimizer,
             self.rate,
             total_steps=steps + 1,
             pct_start=max(0.2, 1.5 / (steps + 1)),  # below two steps upwards it divides by zero

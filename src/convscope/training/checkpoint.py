@@ -1,0 +1,117 @@
+"""The state of a run, and its checkpoint: everything that a killed run needs to end with the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data.datasets import LabelledPictures
+from ..errors import DataError, OptionError, WeightsError
+from ..outputs import write
+from ..zoo.runs import HISTORY, Epoch, History, read_history
+from .machines import machine, share_of_work
+from .run import Run, refuse_other_settings
+
+CHECKPOINT = "checkpoint.pt"
+_UNREADABLE = 0.05
+
+
+class State:
+    """What changes while a run goes on, and how it is kept."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.share = run, share_of_work()
+        recipe, classes = run.recipe, run.learn.classes
+        torch.manual_seed(run.seed)
+        self.batch = max(1, min(recipe.batch, len(run.learn)) // self.share.world)
+        self.steps = max(1, len(run.learn) // self.share.world // self.batch)
+        self.body = recipe.training_body(run.blueprint, len(classes)).to(run.device)
+        self.body.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.optimizer = recipe.optimizer(self.body)
+        self.scheduler = recipe.scheduler(self.optimizer, recipe.epochs * self.steps)
+        self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.precision == "fp16")  # type: ignore[attr-defined]
+        self.net = run.blueprint.net(run.blueprint.body(len(classes)), classes).to(run.device)
+        self.history = History(
+            run.blueprint.name, classes, run.settings(), machine(run.device, run.precision), run.about
+        )
+        self.epoch, self.step, self.seconds = 1, 0, 0.0
+        self.losses, self.unreadable = list[float](), dict[str, None]()
+        self.begun = False
+        self.resume()
+        replicas = nn.parallel.DistributedDataParallel(self.body) if self.share.world > 1 else self.body
+        self.forward: Callable[[Tensor], Tensor] = replicas
+
+    def _parts(self) -> dict[str, Any]:
+        return {"body": self.body, "optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
+
+    def save(self) -> None:
+        """Write the checkpoint: everything that a killed run needs to go on."""
+        kept = {name: part.state_dict() for name, part in self._parts().items()}
+        kept |= {"epoch": self.epoch, "step": self.step, "seconds": self.seconds, "losses": self.losses}
+        kept |= {"settings": self.run.settings(), "unreadable": list(self.unreadable)}
+        kept["past"] = [vars(epoch) for epoch in self.history.epochs]
+        if self.share.rank == 0:
+            content = BytesIO()  # torch.save to a full disk raises RuntimeError, not OSError
+            torch.save(kept, content)
+            write(self.run.folder / CHECKPOINT, lambda to: to.write_bytes(content.getbuffer()))
+
+    def resume(self) -> None:
+        """Go on where the checkpoint in the run's folder stopped, if there is one."""
+        path = self.run.folder / CHECKPOINT
+        if not path.exists():
+            self._refuse_foreign_folder()
+            return
+        try:
+            kept: dict[str, Any] = torch.load(path, map_location=self.run.device, weights_only=True)
+            refuse_other_settings(kept["settings"], self.run.settings(), self.run.folder)
+            for name, part in self._parts().items():
+                part.load_state_dict(kept[name])
+            past = tuple(Epoch(**epoch) for epoch in kept["past"])
+            self.epoch, self.step, self.seconds = kept["epoch"], kept["step"], kept["seconds"]
+            self.losses, self.unreadable = kept["losses"], dict.fromkeys(kept["unreadable"])
+        except OptionError:
+            raise
+        except Exception as error:  # torch raises anything on a damaged file
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise WeightsError(
+                f"{path} is damaged ({reason}): remove it to begin anew, or name another folder"
+            ) from None
+        self.history = replace(self.history, epochs=past, unreadable=tuple(sorted(self.unreadable)))
+        self.begun = True
+        if past and self.share.rank == 0 and not self._history_is_written():
+            self.history.save(self.run.folder)
+
+    def _history_is_written(self) -> bool:
+        try:
+            return read_history(self.run.folder).epochs == self.history.epochs
+        except WeightsError:
+            return False
+
+    def _refuse_foreign_folder(self) -> None:
+        """Refuse a folder that holds a run without a checkpoint: its snapshots would be overwritten."""
+        if (self.run.folder / HISTORY).exists():
+            raise OptionError(
+                f"{self.run.folder} holds the results of a run but no {CHECKPOINT}: name another folder with -o"
+            )
+
+    def tell(self, line: str) -> None:
+        """Tell a line, once for all processes."""
+        if self.share.rank == 0:
+            self.run.tell(line)
+
+    def note_unreadable(self, pictures: LabelledPictures, indices: Iterable[int]) -> None:
+        """Remember pictures that cannot be read. Raises DataError above 5 % of all."""
+        where = " (held out)" if pictures is self.run.hold else ""
+        self.unreadable |= dict.fromkeys(f"{pictures.name(index)}{where}" for index in indices)
+        known, everything = len(self.unreadable), len(self.run.learn) + len(self.run.hold)
+        if known > _UNREADABLE * everything:
+            shown = ", ".join(list(self.unreadable)[:5])
+            raise DataError(
+                f"{known} of {everything} pictures cannot be read, more than 5 %: {shown}"
+                f"{', ...' if known > 5 else ''}; replace or remove them"
+            )
