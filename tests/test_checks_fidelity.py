@@ -47,8 +47,8 @@ def test_deletion_and_insertion_of_a_linear_model_are_sums_of_its_contributions(
     parts = heatmap.values.double().flatten().sort(descending=True)[0]
     gone = torch.cat([torch.zeros(1), parts.cumsum(0)])[:: SIZE * SIZE // steps]
     whole = float(as_objective(net, 1)(net, picture()[None].double()))
-    found = deletion(net, heatmap, of=1, steps=steps)
-    np.testing.assert_allclose(found.scores, whole - gone.numpy(), rtol=1e-5, atol=1e-5)
+    result = deletion(net, heatmap, of=1, steps=steps)
+    np.testing.assert_allclose(result.scores, whole - gone.numpy(), rtol=1e-5, atol=1e-5)
     back = insertion(net, heatmap, of=1, steps=steps, baseline="mean")
     np.testing.assert_allclose(back.scores, (whole - parts.sum() + gone).numpy(), rtol=1e-5, atol=1e-5)
 
@@ -91,9 +91,9 @@ def test_a_constant_model_has_a_flat_curve_and_no_drop() -> None:
     """I30."""
     net = linear()
     net.body[1].weight.data.zero_()
-    found = deletion(net, shown(net), steps=5)
-    assert found.aopc == pytest.approx(0, abs=1e-7)
-    assert found.auc == pytest.approx(found.scores[0]) and 0 <= found.auc <= 1
+    result = deletion(net, shown(net), steps=5)
+    assert result.aopc == pytest.approx(0, abs=1e-7)
+    assert result.auc == pytest.approx(result.scores[0]) and 0 <= result.auc <= 1
 
 
 def test_random_orders_lose_as_much_from_either_end() -> None:
@@ -117,14 +117,14 @@ def test_areas_of_probabilities_are_in_the_unit_interval(kind: str) -> None:
     for method in ("gradient", "grad_cam", "occlusion"):
         heatmap = explain(net, picture(), method)
         for way in (deletion, insertion):
-            found = way(net, heatmap, steps=7)
-            assert found.objective.startswith("p(") and 0 <= found.auc <= 1
-            assert found.shares[0] == 0 and found.shares[-1] == 1 and len(found.scores) == 8
+            result = way(net, heatmap, steps=7)
+            assert result.objective.startswith("p(") and 0 <= result.auc <= 1
+            assert result.shares[0] == 0 and result.shares[-1] == 1 and len(result.scores) == 8
 
 
 def test_area_and_mean_drop_by_hand() -> None:
-    found = Removal("deletion", "p(1)", (0, 0.5, 1), (1.0, 0.5, 0.0))
-    assert found.auc == pytest.approx((1 + 2 * 0.5 + 0) / 4) and found.aopc == pytest.approx(0.5)
+    result = Removal("deletion", "p(1)", (0, 0.5, 1), (1.0, 0.5, 0.0))
+    assert result.auc == pytest.approx((1 + 2 * 0.5 + 0) / 4) and result.aopc == pytest.approx(0.5)
 
 
 def test_ties_are_ordered_at_random_and_the_same_each_time() -> None:
@@ -148,8 +148,8 @@ def test_importance_is_the_magnitude_of_maps_that_are_pictures() -> None:
 def test_infidelity_of_the_exact_answer_is_zero() -> None:
     net = linear()
     for method in ("gradient", "gradient_x_input"):
-        found = infidelity(net, shown(net, method))
-        assert found.mean_square < 1e-9 and found.unexplained < 1e-6 and found.factor == pytest.approx(1, abs=1e-4)
+        result = infidelity(net, shown(net, method))
+        assert result.mean_square < 1e-9 and result.unexplained < 1e-6 and result.factor == pytest.approx(1, abs=1e-4)
     assert infidelity(net, shown(net, "gradient"), baseline="0.2").mean_square < 1e-9
     assert infidelity(net, shown(net, "gradient", of=2), of=1).unexplained > 0.1
 
@@ -175,8 +175,8 @@ def test_infidelity_is_captums() -> None:
 
     values = heatmap.values[None]
     expected = peer(lambda x: net(x)[:, 2], perturb, pixels, values, n_perturb_samples=40)
-    found = infidelity(net, heatmap, samples=40)
-    assert found.mean_square == pytest.approx(float(expected), rel=1e-5)
+    result = infidelity(net, heatmap, samples=40)
+    assert result.mean_square == pytest.approx(float(expected), rel=1e-5)
     scaled = peer(lambda x: net(x)[:, 2], perturb, pixels, values, n_perturb_samples=40, normalize=True)
     said = torch.stack([(one[0] * heatmap.values).sum() for one in squares]).double()
     with torch.no_grad():
@@ -208,8 +208,8 @@ def test_sensitivity_is_captums() -> None:
         explanation, case.pixels, perturb_func=lambda x: (x[0] if isinstance(x, tuple) else x) + noise,
         n_perturb_samples=6,
     )  # fmt: skip
-    found = sensitivity(net, heatmap, radius=0.05, samples=6, seed=5)
-    assert found == pytest.approx(float(expected), rel=1e-5)
+    result = sensitivity(net, heatmap, radius=0.05, samples=6, seed=5)
+    assert result == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_sensitivity_of_a_linear_model_and_of_no_movement_is_nothing() -> None:

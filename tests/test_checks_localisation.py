@@ -86,8 +86,8 @@ def test_the_default_tolerance_is_a_share_of_the_picture() -> None:
 def test_energy_is_the_share_inside_and_a_flat_map_has_the_boxes_share() -> None:
     map_ = np.zeros((40, 40), dtype=np.float32)
     map_[:10, :10], map_[30:, 30:] = 3, 1
-    found = score_map(map_, [(0, 0, 10, 10)])
-    assert found.energy == pytest.approx(0.75) and found.area == pytest.approx(1 / 16)
+    scores = score_map(map_, [(0, 0, 10, 10)])
+    assert scores.energy == pytest.approx(0.75) and scores.area == pytest.approx(1 / 16)
     flat = score_map(np.ones((40, 40), np.float32), [(0, 0, 20, 20), (10, 10, 30, 30)])
     assert flat.energy == pytest.approx(flat.area) == pytest.approx(700 / 1600)
 
@@ -95,8 +95,8 @@ def test_energy_is_the_share_inside_and_a_flat_map_has_the_boxes_share() -> None
 def test_what_the_network_did_not_see_does_not_count() -> None:
     map_ = np.ones((40, 40), dtype=np.float32)
     map_[:, :20] = np.nan
-    found = score_map(map_, [(0, 0, 30, 40)], Criteria(tolerance=0))
-    assert found.energy == pytest.approx(0.5) == found.area
+    scores = score_map(map_, [(0, 0, 30, 40)], Criteria(tolerance=0))
+    assert scores.energy == pytest.approx(0.5) == scores.area
     # The centroid of what was seen is at 30.
     assert not score_map(map_, [(0, 0, 29, 40)], Criteria(tolerance=0)).hit
     assert score_map(map_, [(29, 0, 31, 40)], Criteria(tolerance=0)).hit
@@ -128,8 +128,8 @@ def test_overlap_is_that_of_counted_pixels(edges: list[int]) -> None:
 def test_the_threshold_cuts_the_box() -> None:
     map_ = np.zeros((40, 40), dtype=np.float32)
     map_[10:30, 10:30], map_[15:20, 15:20] = 0.2, 1.0
-    found = score_map(map_, [(10, 10, 30, 30)])
-    assert found.ious[0.15] == 1 and found.ious[0.4] == pytest.approx(25 / 400)
+    scores = score_map(map_, [(10, 10, 30, 30)])
+    assert scores.ious[0.15] == 1 and scores.ious[0.4] == pytest.approx(25 / 400)
 
 
 def test_means_have_standard_errors() -> None:
@@ -170,14 +170,14 @@ def test_baselines_do_not_depend_on_the_network(folder: Path) -> None:
     """I31: they can be made again without one."""
     pictures = read_boxes(folder / "boxes.csv")
     one, other = (localise(tiny(kind), pictures, []) for kind in ("sequential", "concat"))
-    assert one.cells() == other.cells()
+    assert one.table.cells() == other.table.cells()
 
 
 def test_batches_do_not_matter(folder: Path) -> None:
     pictures = read_boxes(folder / "boxes.csv")
     net = tiny("residual")
-    expected = localise(net, pictures, ["gradient", "grad_cam"]).cells()
-    assert localise(net, pictures, ["gradient", "grad_cam"], batch=1).cells() == expected
+    expected = localise(net, pictures, ["gradient", "grad_cam"]).table.cells()
+    assert localise(net, pictures, ["gradient", "grad_cam"], batch=1).table.cells() == expected
 
 
 def test_the_labelled_class_is_explained_or_the_top_1(folder: Path) -> None:
@@ -212,32 +212,34 @@ def test_maps_are_scored_in_the_pixels_of_the_original(tmp_path: Path) -> None:
 
 def test_pictures_whose_boxes_are_not_seen_are_left_out(tmp_path: Path) -> None:
     Image.new("RGB", (80, 40), "grey").save(tmp_path / "wide.png")
-    seen, unseen = (Boxed(tmp_path / "wide.png", (box,)) for box in ((30, 10, 40, 20), (0, 0, 10, 10)))
-    table = localise(tiny("sequential"), [seen, unseen], [])
+    inside, outside = (Boxed(tmp_path / "wide.png", (box,)) for box in ((30, 10, 40, 20), (0, 0, 10, 10)))
+    table = localise(tiny("sequential"), [inside, outside], [])
     assert table.rows[0].pictures == 1 and "1 pictures left out" in table.note
     with pytest.raises(DataError, match="no box lies in the part"):
-        localise(tiny("sequential"), [unseen], [])
+        localise(tiny("sequential"), [outside], [])
 
 
 def test_tables_are_written(folder: Path) -> None:
-    table = localise(tiny("sequential"), read_boxes(folder / "boxes.csv"), ["gradient"])
-    lines = table.save(folder / "t.csv").read_text().splitlines()
-    assert lines[0].startswith("name,pictures,by_class") and len(lines) == 5
+    result = localise(tiny("sequential"), read_boxes(folder / "boxes.csv"), ["gradient"])
+    lines = result.save(folder / "t.csv").read_text().splitlines()
+    assert lines[0].startswith("name,map,pictures,by_class") and len(lines) == 5
     assert all(len(line.split(",")) == len(lines[0].split(",")) for line in lines)
-    text = table.save(folder / "t.md").read_text()
-    assert "| Gradient | 4 |" in text and "centre (no network)" in text
-    assert Image.open(table.save(folder / "t.png")).width > 600
-    assert set(table.numbers()) >= {"pointing", "lift"}
+    text = result.save(folder / "t.md").read_text()
+    assert "| gradient | Gradient | 4 |" in text and "centre (no network)" in text
+    rows = json.loads(result.save(folder / "t.json").read_text())
+    assert [row["name"] for row in rows] == ["gradient", "centre", "edges", "random"]
+    assert rows[0]["pointing"] == result.rows[0].pointing.value
+    assert Image.open(result.save(folder / "t.png")).width > 600
+    assert set(result.numbers()) >= {"pointing", "lift"}
 
 
 def test_the_box_of_a_segment(folder: Path) -> None:
     pytest.importorskip("cv2")
-    pytest.importorskip("convscope.views.segment")
     pictures = read_boxes(folder / "boxes.csv")
-    table = localise(tiny("sequential"), pictures, ["gradient"], criteria=Criteria(segment=True))
-    assert table.heads[-1] == "segment error" and all(len(cells) == len(table.heads) for cells in table.cells())
-    assert {row.name: row for row in table.rows}["edges"].segment_error is not None
-    assert "segment_error_se" in table.csv() and "segment_error" in table.numbers()
+    result = localise(tiny("sequential"), pictures, ["gradient"], criteria=Criteria(segment=True))
+    assert [column.name for column in result.table.columns][-2:] == ["segment_error", "segment_error_se"]
+    assert {row.name: row for row in result.rows}["edges"].segment_error is not None
+    assert "segment_error" in result.numbers()
 
 
 def test_coco_and_voc_and_other_heads(folder: Path) -> None:
@@ -353,6 +355,18 @@ def test_check_prints_a_table_and_writes_the_figure(capsys: Capture) -> None:
     ):
         assert word in text
     assert Image.open("3-check.png").width > 360
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_check_prints_json_for_scripts(folder: Path, capsys: Capture) -> None:
+    command = ["check", DIGIT, "--net", "lenet5", "--methods", "gradient,occlusion", "--stages", "2", "--json"]
+    assert run(command) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["gradient", "occlusion"] and 0 <= rows[0]["randomisation"] <= 1
+    assert not Path("3-check.png").exists()
+    boxes = ["--boxes", str(folder / "boxes.csv"), "--methods", "saliency", "--limit", "2"]
+    assert run(["check", str(folder), "--net", "zfnet64", *boxes, "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["saliency", "centre", "edges", "random"]
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -20,7 +20,7 @@ from convscope.checks import cascade, cascades, checked, randomised
 from convscope.checks.random_weights import weighted_layers
 from convscope.checks.randomisation import verdict
 from convscope.checks.similarity import structural_similarity
-from convscope.errors import LayerError, NetworkError, OptionError
+from convscope.errors import LayerError, NetworkError, ObjectiveError, OptionError
 from convscope.ranks import rank_correlation
 from convscope.registry import METHODS, load_all
 from networks import SIZE, TINY, pictures, tiny
@@ -120,24 +120,24 @@ def test_cascade_ends_with_the_map_of_a_network_that_is_random_altogether(kind: 
     net, pixels = tiny(kind), pictures(1, dtype=torch.float32)[0]
     heatmap = explain(net, pixels, "gradient", 2)
     before = state_of(net.body)
-    found = cascade(net, heatmap, stages=99, independent=independent)
+    result = cascade(net, heatmap, stages=99, independent=independent)
     assert_same(before, state_of(net.body))
     layers = weighted_layers(net)
-    assert found.stages == layers and len(found.maps) == len(layers) + 1
-    assert torch.equal(found.maps[0], heatmap.values)
+    assert result.stages == layers and len(result.maps) == len(layers) + 1
+    assert torch.equal(result.maps[0], heatmap.values)
     last = randomised(net, layers[-1:] if independent else None)
     expected = explain(last, pixels, "gradient", 2).values
-    torch.testing.assert_close(found.maps[-1], expected)
-    for each in (found.magnitude, found.signed, found.ssim):
+    torch.testing.assert_close(result.maps[-1], expected)
+    for each in (result.magnitude, result.signed, result.ssim):
         assert all(-1 <= value <= 1 for value in each) and len(each) == len(layers)
-    assert 0 <= found.score <= 1
+    assert 0 <= result.score <= 1
 
 
 def test_stages_begin_with_the_output_and_end_with_all_layers() -> None:
     net = tiny("residual")
-    found = cascade(net, explain(net, pictures(1)[0].float(), "gradient", 1), stages=3)
+    result = cascade(net, explain(net, pictures(1)[0].float(), "gradient", 1), stages=3)
     layers = weighted_layers(net)
-    assert len(found.stages) == 3 and (found.stages[0], found.stages[-1]) == (layers[0], layers[-1])
+    assert len(result.stages) == 3 and (result.stages[0], result.stages[-1]) == (layers[0], layers[-1])
 
 
 def test_a_map_that_ignores_the_network_scores_one_and_noise_scores_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ def test_options_of_the_method_are_kept() -> None:
     torch.testing.assert_close(cascade(net, heatmap, stages=1).maps[1], expected)
 
 
-def test_a_function_as_the_question_is_given_again() -> None:
+def test_a_function_as_the_objective_is_given_again() -> None:
     net, pixels = tiny("sequential"), pictures(1, dtype=torch.float32)[0]
 
     def spread(output: Tensor) -> Tensor:
@@ -187,6 +187,8 @@ def test_a_function_as_the_question_is_given_again() -> None:
 
     heatmap = explain(net, pixels, "gradient", spread)
     assert cascade(net, heatmap, of=spread).score >= 0
+    with pytest.raises(ObjectiveError, match="was a function, spread: give it again, as of=spread"):
+        cascade(net, heatmap)
 
 
 def test_checked_says_it_in_the_note_and_in_the_recipe() -> None:
@@ -254,17 +256,17 @@ def test_gradient_and_cam_follow_squeezenet_and_guided_backpropagation_does_not(
 ) -> None:
     """Adebayo et al., Fig. 2, with the authors' erratum: the upper layers hardly matter to guided backpropagation."""
     names = ("gradient", "grad_cam", "guided_backprop", "gradient_x_input")
-    found = {
+    results = {
         name: [
             cascade(squeezenet, explain(squeezenet, data(f"pictures/{picture}"), name), stages=4)
             for picture in ("cat_dog.png", "fish-bike.jpg", "cat.jpg")
         ]
         for name in names
     }
-    scores = {name: float(np.mean([one.score for one in each])) for name, each in found.items()}
+    scores = {name: float(np.mean([one.score for one in each])) for name, each in results.items()}
     assert scores["grad_cam"] < 0.25 and scores["gradient"] < 0.4
     assert scores["guided_backprop"] > scores["gradient"] + 0.2
-    guided = np.mean([one.similarity for one in found["guided_backprop"]], axis=0)
+    guided = np.mean([one.similarity for one in results["guided_backprop"]], axis=0)
     assert guided[0] > 0.85 and guided[-1] < guided[0] - 0.2
-    looks = {name: np.mean([one.magnitude for one in each]) for name, each in found.items()}
+    looks = {name: np.mean([one.magnitude for one in each]) for name, each in results.items()}
     assert looks["gradient_x_input"] > looks["gradient"]

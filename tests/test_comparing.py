@@ -46,7 +46,7 @@ def test_one_tile_per_method_and_its_values_are_those_of_explain(lenet: cs.Net) 
             assert np.array_equal(np.asarray(tile.image), np.asarray(expected.overlay(tile.image.size)))
             assert tile.scale == expected.scale
     assert drawing.recipe.objective == "5" and drawing.recipe.options["methods"] == NAMES
-    assert "Mean activation: layer relu2" in drawing.sheet().note, "what each method said"
+    assert "Mean activation: layer relu2" in drawing.sheet().note, "the methods' remarks"
     assert "does not depend on the objective" in drawing.sheet().note, "the caveats"
 
 
@@ -75,21 +75,21 @@ def test_layers_are_rows(lenet: cs.Net) -> None:
     assert [[tile is not None for tile in row] for row in sheet.rows] == [[True] * 4, [False, False, True, True]]
     expected = ["saliency", "grad_cam@conv2", "activation@conv2", "grad_cam@relu3", "activation@relu3"]
     assert list(drawing.numbers()) == expected
-    found = drawing.numbers()["activation@conv2"]
-    assert np.array_equal(found, cs.explain(lenet, digits()[3], "activation", layer="conv2").numbers()["map"])
+    map_ = drawing.numbers()["activation@conv2"]
+    assert np.array_equal(map_, cs.explain(lenet, digits()[3], "activation", layer="conv2").numbers()["map"])
     assert "no layer" in sheet.rows[0][1].caption  # type: ignore[union-attr]
 
 
-def test_check_adds_how_like_each_map_is_to_maps_of_random_weights(lenet: cs.Net) -> None:
+def test_check_adds_the_rank_correlation_with_maps_of_randomised_weights(lenet: cs.Net) -> None:
     from convscope.checks import cascade
 
     methods = ["gradient", "activation"]
     drawing = compare(lenet, digits()[3], methods=methods, of=5, check=True)
     for tile, name in zip(drawing.sheet().tiles[1:], methods, strict=True):
         score = cascade(lenet, cs.explain(lenet, digits()[3], name, 5), stages=3).score
-        assert tile.caption.endswith(f"with random weights {score:.2f}")
-    assert "0 follows the weights" in drawing.sheet().subtitle and drawing.recipe.options["check"] is True
-    assert "random weights" not in compare(lenet, digits()[3], methods=methods, of=5).sheet().subtitle
+        assert tile.caption.endswith(f"randomised {score:.2f}")
+    assert "0 depends on the weights" in drawing.sheet().subtitle and drawing.recipe.options["check"] is True
+    assert "randomised" not in compare(lenet, digits()[3], methods=methods, of=5).sheet().subtitle
 
 
 def test_a_shared_scale_is_one_per_method(lenet: cs.Net) -> None:
@@ -179,9 +179,9 @@ def test_rank_correlation_is_scipys(values: list[int], seed: int) -> None:
 @given(maps)
 def test_concentration_is_a_share(values: list[int]) -> None:
     one = np.array(values, float)
-    found = concentration(one, 0.25)
+    share = concentration(one, 0.25)
     count = max(1, round(0.25 * len(values)))
-    assert found == pytest.approx(sum(sorted(values)[-count:]) / sum(values) if sum(values) else 0)
+    assert share == pytest.approx(sum(sorted(values)[-count:]) / sum(values) if sum(values) else 0)
     dot = np.zeros((10, 10))
     dot[3, 4] = 2
     assert concentration(dot) == 1 and concentration(np.ones((10, 10))) == pytest.approx(0.05)

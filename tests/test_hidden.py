@@ -40,9 +40,9 @@ def test_every_layer_has_the_gradient_of_the_score_at_it(kind: str) -> None:
     """In-place rectifiers, branches, layers that run twice."""
     net, pixels = tiny(kind), pictures(2)
     layers = [layer for layer in net.layers.values() if layer.name and layer.leaf]
-    found = gradients_at(net, pixels, cs.as_objective(net, CLASS), layers)
+    gradients = gradients_at(net, pixels, cs.as_objective(net, CLASS), layers)
     assert len(layers) > 4
-    for layer, grad in zip(layers, found, strict=True):
+    for layer, grad in zip(layers, gradients, strict=True):
         assert grad.shape == (2, *layer.shape)
         torch.testing.assert_close(grad, one_at_a_time(net, pixels, layer.name), rtol=1e-10, atol=1e-14)
 
@@ -89,7 +89,7 @@ def test_a_layer_without_a_gradient_is_refused(layers: list[str], of: Any, said:
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(OptionError, match=r"top is .* at least 1, not 0"):
+    with pytest.raises(OptionError, match=r"top is a whole number, at least 1, not 0"):
         hidden_gradients(tiny("sequential"), pictures(1), top=0)
     with pytest.raises(OptionError, match="layers is empty"):
         hidden_gradients(tiny("sequential"), pictures(1), layers=[])
@@ -107,7 +107,7 @@ def test_the_layers_chosen_run_before_the_question() -> None:
 def test_the_sheet_shows_the_strongest_channels() -> None:
     net, pixels = tiny("sequential"), pictures(1)
     drawing = hidden_gradients(net, pixels, layers=["0", "3", "5.2"], top=4, of="dog")
-    assert list(drawing.values) == ["5.2", "3", "0"], "from the answer down"
+    assert list(drawing.values) == ["5.2", "3", "0"], "from the output down"
     expected = gradients_at(net, pixels, cs.as_objective(net, "dog"), [net.layer("3")])[0][0]
     assert torch.equal(drawing.values["3"], expected)
     rows = drawing.sheet().rows
@@ -115,7 +115,7 @@ def test_the_sheet_shows_the_strongest_channels() -> None:
     for (where, channels), name in zip(rows[1:], drawing.values, strict=True):
         assert where is not None and channels is not None
         assert where.caption.startswith(f"{name}, ") and where.scale is not None
-    assert rows[1][1].caption == "the only one of 5 units whose gradient is not zero"  # type: ignore[union-attr]
+    assert rows[1][1].caption == "the only one of 5 units with a gradient other than zero"  # type: ignore[union-attr]
     assert rows[3][1].caption == "the 4 channels with the strongest gradient, of 6"  # type: ignore[union-attr]
     scale = rows[2][1].scale  # type: ignore[union-attr]
     assert scale is not None and scale.low == -scale.high and scale.colours == "polar"

@@ -23,11 +23,11 @@ def test_equals_full_passes(squeezenet: Net, chelsea: Any, unit: str | None) -> 
     net = squeezenet.sized(95)
     drawing = occlusion_study(net, chelsea, of="Egyptian cat", unit=unit, patch=30, stride=13)
     assert "recomputed only" in drawing.recipe.remarks[0]
-    layer, channel = drawing.recipe.options["unit"].rsplit(":", 1)
+    layer, channel = drawing.recipe.settled["unit"].rsplit(":", 1)
     assert unit is None or layer == unit.partition(":")[0]
     pixels = net.read(chelsea)
     squares = squares_over(pixels, 30, 13)
-    found = {name: value.flatten() for name, value in drawing.numbers().items()}
+    maps = {name: value.flatten() for name, value in drawing.numbers().items()}
     assert drawing.numbers()["activity"].shape == squares.grid
     for number in range(squares.grid[0] * squares.grid[1]):
         covered = pixels.clone()
@@ -35,16 +35,16 @@ def test_equals_full_passes(squeezenet: Net, chelsea: Any, unit: str | None) -> 
         with torch.no_grad():
             read = tap(net, covered, [layer, ""])
         shares = read[""].softmax(1)[0]
-        assert found["activity"][number] == pytest.approx(float(read[layer][0, int(channel)].sum()), rel=1e-4, abs=1e-3)
-        assert found["probability"][number] == pytest.approx(float(shares[285]), rel=1e-3, abs=1e-6)
+        assert maps["activity"][number] == pytest.approx(float(read[layer][0, int(channel)].sum()), rel=1e-4, abs=1e-3)
+        assert maps["probability"][number] == pytest.approx(float(shares[285]), rel=1e-3, abs=1e-6)
         top = shares.topk(2).values
-        assert found["first"][number] == int(shares.argmax()) or float(top[0] - top[1]) < 1e-4
-    assert np.ptp(found["activity"]) > 0 and np.ptp(found["probability"]) > 0
+        assert maps["first"][number] == int(shares.argmax()) or float(top[0] - top[1]) < 1e-4
+    assert np.ptp(maps["activity"]) > 0 and np.ptp(maps["probability"]) > 0
 
 
 def test_the_channel_is_the_strongest_of_the_last_layer(squeezenet: Net, chelsea: Any) -> None:
     drawing = occlusion_study(squeezenet, chelsea, patch=100, stride=124)
-    layer, channel = drawing.recipe.options["unit"].rsplit(":", 1)
+    layer, channel = drawing.recipe.settled["unit"].rsplit(":", 1)
     activity = tap(squeezenet, squeezenet.read(chelsea), [layer])[layer]
     assert int(activity.sum((2, 3)).argmax()) == int(channel)
 

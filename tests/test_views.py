@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ import convscope as cs
 from convscope.attribution.deconvnet import deconvnet
 from convscope.data.samples import digits
 from convscope.errors import LayerError, OptionError, RuleError
+from convscope.registry import load_all
 from networks import SIZE, pictures, tiny
 
 
@@ -43,6 +46,8 @@ def test_top_maps_are_the_strongest(lenet: cs.Net) -> None:
     strongest = activity.sum((1, 2)).argsort(descending=True)[:3].tolist()
     assert [tile.caption for tile in drawing.sheet().tiles[1:]] == [str(k) for k in strongest]
     with pytest.raises(OptionError, match="1 to 16"):
+        cs.maps(lenet, digits()[3], layer="relu2", top=17)
+    with pytest.raises(OptionError, match="at least 1, not 0"):
         cs.maps(lenet, digits()[3], layer="relu2", top=0)
 
 
@@ -51,26 +56,26 @@ def test_projections_are_single_activations_through_the_deconvnet(lenet: cs.Net,
     drawing = cs.project(lenet, digits()[5], layer=layer, top=4)
     pixels = lenet.read(digits()[5])
     activity = cs.tap(lenet, pixels, [layer])[layer][0]
-    found = drawing.numbers()["projections"]
+    projections = drawing.numbers()["projections"]
     units = drawing.numbers()["units"].astype(int)
     peaks = activity.flatten(1).amax(1)
     assert units[:, 0].tolist() == peaks.argsort(descending=True)[: len(units)].tolist()
-    for projection, (k, y, x) in zip(found, units, strict=True):
+    for projection, (k, y, x) in zip(projections, units, strict=True):
         assert activity[k, y, x] == peaks[k]
         unit = deconvnet(lenet, pixels, cs.as_objective(lenet, f"{layer}:{k}@{y},{x}"))[0] * activity[k, y, x]
         np.testing.assert_allclose(projection, unit, rtol=1e-4, atol=1e-5)
 
 
-def test_project_shows_the_piece_that_the_unit_saw(lenet: cs.Net) -> None:
+def test_project_shows_the_receptive_field_of_the_unit(lenet: cs.Net) -> None:
     drawing = cs.project(lenet, digits()[8], layer="conv2", top=9)
     tiles, units = drawing.sheet().tiles, drawing.numbers()["units"].astype(int)
-    seen = np.full((48, 48), 225)
-    seen[10:38, 10:38] = np.asarray(Image.open(digits()[8]))
+    padded = np.full((48, 48), 225)
+    padded[10:38, 10:38] = np.asarray(Image.open(digits()[8]))
     assert len(tiles) == 2 * len(units) and len({tile.image.size for tile in tiles}) == 1
-    for piece, (_, y, x) in zip(tiles[::2], units, strict=True):
+    for part, (_, y, x) in zip(tiles[::2], units, strict=True):
         # conv1 is 5x5 with padding 2, pool1 2x2, conv2 5x5: 14 pixels from 2 i - 2 on.
-        expected = seen[8 + 2 * y :, 8 + 2 * x :][:14, :14]
-        shrunk = piece.image.convert("L").resize((14, 14), Image.Resampling.BOX)
+        expected = padded[8 + 2 * y :, 8 + 2 * x :][:14, :14]
+        shrunk = part.image.convert("L").resize((14, 14), Image.Resampling.BOX)
         assert np.abs(np.asarray(shrunk, int) - expected).max() <= 40
 
 
@@ -84,14 +89,14 @@ def test_nothing_active_is_said(lenet: cs.Net) -> None:
 
 def test_reconstruct_projects_rectified_layers(lenet: cs.Net) -> None:
     drawing = cs.reconstruct(lenet, digits()[:3])
-    found = drawing.numbers()["projections"]
-    assert found.shape == (3, 3, 1, 28, 28)
+    projections = drawing.numbers()["projections"]
+    assert projections.shape == (3, 3, 1, 28, 28)
     sheet = drawing.sheet()
     assert sheet.columns == ("picture", "1: conv1", "2: conv2", "3: conv3") and sheet.labels == ("0", "1", "2")
     pixels = lenet.read(digits()[1]).requires_grad_()
     activity = cs.tap(lenet, pixels, ["conv1"])["conv1"]
     (expected,) = torch.autograd.grad(activity, pixels, activity.detach().clamp(min=0))
-    np.testing.assert_allclose(found[1, 0], expected[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(projections[1, 0], expected[0], rtol=1e-5, atol=1e-6)
 
 
 def test_views_refuse_where_the_rule_is_not_defined() -> None:
@@ -115,7 +120,7 @@ def test_filters_are_the_weights(lenet: cs.Net) -> None:
 
 def test_filters_of_a_network_whose_modules_have_numbers_for_names() -> None:
     net = tiny("sequential", dtype=torch.float32)
-    assert cs.filters(net).recipe.options["layer"] == "0"
+    assert cs.filters(net).recipe.settled["layer"] == "0"
 
 
 def test_alexnet_layers_one_to_five() -> None:
@@ -124,3 +129,48 @@ def test_alexnet_layers_one_to_five() -> None:
     names = ["features.0", "features.3", "features.6", "features.8", "features.10"]
     assert drawing.sheet().columns == ("picture", *(f"{i}: {name}" for i, name in enumerate(names, 1)))
     assert "random weights" in drawing.sheet().note
+
+
+# Every view's recipe makes the same drawing again.
+
+REMADE: dict[str, tuple[int, dict[str, Any]]] = {
+    "maps": (2, {"layer": "relu2", "top": 3}),
+    "project": (1, {"layer": "conv2", "top": 2}),
+    "reconstruct": (2, {"layers": ["conv1", "conv2"]}),
+    "filters": (0, {"own_scale": True}),
+    "hidden_gradients": (1, {"layers": ["conv1..conv3"], "of": "5"}),
+    "occlusion_study": (1, {"patch": 9, "stride": 6, "unit": "conv2:3"}),
+    "compare": (1, {"methods": ["grad_cam", "saliency"], "layers": ["conv2"], "of": 5}),
+    "segment": (1, {"method": "grad_cam", "layer": "conv2", "rounds": 2}),
+}
+
+
+def remade(net: cs.Net, recipe: cs.Recipe) -> cs.Drawing:
+    """Call what the recipe names with nothing but what it holds."""
+    entry = load_all()[recipe.method]
+    pictures = [picture.where for picture in recipe.pictures]
+    inputs = {"": [], "picture": pictures, "pictures": [pictures]}[entry.takes]
+    objective = {"of": recipe.of} if "of" in entry.options else {}
+    return getattr(cs, recipe.method)(net, *inputs, **recipe.options, **objective)
+
+
+def test_every_view_is_remade() -> None:
+    views = {name for name, entry in load_all().items() if entry.function.__module__.startswith("convscope.views.")}
+    assert views == set(REMADE)
+
+
+@pytest.mark.parametrize("name", REMADE)
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_recipe_makes_the_same_bytes(lenet: cs.Net, name: str, plain: bool) -> None:
+    """With options, and with the defaults; through JSON, as a file holds it."""
+    if name == "segment":
+        pytest.importorskip("cv2")
+    count, options = REMADE[name]
+    if plain:
+        options = {"layer": options["layer"]} if name in ("maps", "project") else {}
+    inputs = [digits()[3:5] if count == 2 else digits()[3]] if count else []
+    drawing = getattr(cs, name)(lenet, *inputs, **options)
+    recipe = cs.Recipe.from_json(drawing.recipe.to_json())
+    again = remade(lenet, recipe)
+    assert again._repr_png_() == drawing._repr_png_()
+    assert again.recipe.key == recipe.key

@@ -1,4 +1,4 @@
-"""A map with what is needed to make it again, on another network or of another picture: where every check starts."""
+"""A map with what is needed to compute it again, with another network or another picture: where every check starts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from torch import Tensor
 
 from ..context import listen
 from ..drawing.drawings import Heatmap
-from ..errors import NetworkError
+from ..errors import NetworkError, ObjectiveError
 from ..net import Net
 from ..objectives import Objective, as_objective
 from ..predictions import ObjectiveLike
+from ..recipes import Recipe
 from ..registry import Entry, find
 
 
 @dataclass(frozen=True)
 class Case:
-    """A method, its options, an objective and pixels (1, c, h, w); `values` (c, h, w) is the map they gave."""
+    """A method, its options, an objective and pixels (1, c, h, w), with the map `values` (c, h, w) that they give."""
 
     entry: Entry
     options: Mapping[str, Any]
@@ -30,10 +31,10 @@ class Case:
 
     @classmethod
     def of(cls, net: Net, heatmap: Heatmap, objective: ObjectiveLike = None) -> Case:
-        """Read back how a map of this network was made.
+        """Read a map's recipe back.
 
-        `objective` is needed where the map's was a function, which no recipe can hold. Raises NetworkError when other
-        weights made the map.
+        `objective` is needed where the map's was a function, which no recipe can hold. Raises ObjectiveError
+        without it, NetworkError for a map by other weights.
         """
         recipe = heatmap.recipe
         if recipe.weights != net.digest:
@@ -42,17 +43,30 @@ class Case:
                 f"this map was made by {maker} with weights {recipe.weights}, not by {net.name} with {net.digest}: "
                 "check it with the network that made it"
             )
-        objective = as_objective(net, recipe.objective if objective is None else objective).at("max")
+        if objective is None:
+            objective = _recorded(recipe)
         entry = find(recipe.method)
         return cls(
-            entry, entry.check_options(dict(recipe.options)), objective, net.pixels(heatmap.picture), heatmap.values
+            entry=entry,
+            options=entry.check_options(dict(recipe.options)),
+            objective=as_objective(net, objective).at("max"),
+            pixels=net.pixels(heatmap.picture),
+            values=heatmap.values,
         )
 
     def again(self, net: Net, pixels: Tensor) -> Tensor:
-        """Make maps (n, c, h, w) of the same objective for pixels (n, c, h, w). Raises NetworkError when not finite."""
+        """Compute maps (n, c, h, w) of the objective for pixels (n, c, h, w). Raises NetworkError where not finite."""
         # What the method remarks about these maps is not about the one that is shown.
         with listen():
             maps = self.entry.function(net, pixels, self.objective, **self.options).detach()
         if not torch.isfinite(maps).all():
             raise NetworkError(f"{self.entry.name} gave NaN or infinite values on {net.name} ({net.note})")
         return maps
+
+
+def _recorded(recipe: Recipe) -> str:
+    """Return the objective that a recipe holds. Raises ObjectiveError where it was a function."""
+    if isinstance(recipe.of, Mapping):
+        name = recipe.of.get("function", "a function")
+        raise ObjectiveError(f"the objective of this map was a function, {name}: give it again, as of={name}")
+    return recipe.objective

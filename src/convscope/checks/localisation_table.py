@@ -7,14 +7,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from .. import outputs
 from ..drawing.drawings import Drawing
 from ..drawing.layout import Sheet, Tile
+from ..drawing.tables import Column, Table
+from ..outputs import TABLE_ENDINGS
 from ..recipes import Recipe
 from .box_scores import BoxScores
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _OVERLAP = 0.5
 """The intersection over union below which a box is an error."""
-_TABLES = (".csv", ".md")
 _PANELS = (("pointing", "pointing accuracy"), ("best_box_error", "best box error"), ("lift", "energy lift"))
 
 
@@ -40,11 +40,7 @@ class Mean:
         return cls(float(np.mean(values)), deviation / math.sqrt(len(values)))
 
     def __str__(self) -> str:
-        return self.to_text(3)
-
-    def to_text(self, digits: int) -> str:
-        """Write the mean and its error with that many decimals."""
-        return f"{self.value:.{digits}f}" + ("" if math.isnan(self.error) else f" ± {self.error:.{digits}f}")
+        return f"{self.value:.3f}" + ("" if math.isnan(self.error) else f" ± {self.error:.3f}")
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ def _mean_over_classes(hits: Sequence[float], labels: Sequence[str]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Localisation(Drawing):
-    """How well methods localise, as a table: methods first, maps without a network last."""
+    """How well methods localise, as a table and a chart: methods first, maps without a network last."""
 
     rows: tuple[Row, ...]
     recipe: Recipe
@@ -107,67 +103,50 @@ class Localisation(Drawing):
     note: str = ""
     threshold: float = 0.15
 
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """The heads of the columns."""
-        error = f"box error at {self.threshold:.0%}"
-        last = ("segment error",) if self._segments else ()
-        return "map", "pictures", "pointing", "by class", error, "best box error", "at", "energy", "lift", *last
-
-    @property
-    def _segments(self) -> bool:
-        return any(row.segment_error is not None for row in self.rows)
+    endings: ClassVar[tuple[str, ...]] = Table.endings
 
     @property
     def _means(self) -> tuple[str, ...]:
-        last = ("segment_error",) if self._segments else ()
-        return "pointing", "box_error", "best_box_error", "energy", "lift", *last
+        segments = any(row.segment_error is not None for row in self.rows)
+        return "pointing", "box_error", "best_box_error", "energy", "lift", *(("segment_error",) if segments else ())
 
-    def cells(self) -> list[tuple[str, ...]]:
-        """Return the table's rows as texts."""
-        return [
-            (
-                row.title,
-                str(row.pictures),
-                str(row.pointing),
-                f"{row.by_class:.3f}",
-                str(row.box_error),
-                str(row.best_box_error),
-                f"{row.best_threshold:.0%}",
-                str(row.energy),
-                row.lift.to_text(2),
-                *([str(row.segment_error)] if self._segments else []),
+    @property
+    def table(self) -> Table:
+        """The figures, a standard error beside every mean."""
+        heads = {"box_error": f"box error at {self.threshold:.0%}"}
+        means = [
+            column
+            for name in self._means
+            for column in (
+                Column(name, "number", heads.get(name, ""), format=".3f"),
+                Column(f"{name}_se", "number", "±", format=".3f"),
             )
-            for row in self.rows
         ]
-
-    def markdown(self) -> str:
-        """Write the table in Markdown."""
-        lines = [self.heads, tuple("---" for _ in self.heads), *self.cells()]
-        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        return f"{self.title}. {self.subtitle}\n\n{table}\n\n{self.note}\n"
-
-    def csv(self) -> str:
-        """Write the raw figures as comma-separated values, a standard error beside every mean."""
-        heads = ("name", "pictures", "by_class", "best_threshold", *(h for m in self._means for h in (m, f"{m}_se")))
-        lines = [",".join(heads)]
-        for row in self.rows:
-            lines.append(",".join(f"{x:.6g}" if isinstance(x, float) else str(x) for x in self._figures(row)))
-        return "\n".join(lines) + "\n"
+        columns = (
+            Column("name", unbroken=True),
+            Column("map", unbroken=True),
+            Column("pictures", "whole"),
+            Column("by_class", "number", "pointing by class", format=".3f"),
+            Column("best_threshold", "number", format=".0%"),
+            *means,
+        )
+        rows = tuple(tuple(self._figures(row)) for row in self.rows)
+        return Table(columns, rows, self.recipe, self.title, self.subtitle, self.note)
 
     def _figures(self, row: Row) -> Iterator[str | int | float]:
-        yield from (row.name, row.pictures, row.by_class, row.best_threshold)
+        yield from (row.name, row.title, row.pictures, row.by_class, row.best_threshold)
         for name in self._means:
             mean: Mean = getattr(row, name)
             yield from (mean.value, mean.error)
 
-    def save(self, path: str | Path, *, image: Image.Image | None = None) -> Path:
-        """Write the table: .csv, .md, or a chart in any ending of a picture. Raises OutputError."""
-        path = Path(path)
-        if path.suffix.lower() not in _TABLES:
-            return super().save(path, image=image)
-        text = self.csv() if path.suffix.lower() == ".csv" else self.markdown()
-        return outputs.write(path, lambda to: to.write_text(text, encoding="utf-8"))
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Write the table (.csv, .json, .md, .html, .txt, .parquet), or a chart in any ending of a picture.
+
+        Raises OutputError when it cannot be written.
+        """
+        if Path(path).suffix.lower() in TABLE_ENDINGS:
+            return self.table.save(path)
+        return super().save(path, **options)
 
     def numbers(self) -> dict[str, np.ndarray]:
         return {name: np.array([vars(getattr(row, name))["value"] for row in self.rows]) for name in self._means}

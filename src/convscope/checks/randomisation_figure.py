@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from PIL import Image
@@ -38,14 +37,11 @@ def cascades(
     """
     if not heatmaps:
         raise OptionError("cascades draws one row per map: give at least one map")
-    options: dict[str, Any] = {
-        "stages": stages,
-        "independent": independent,
-        "weights": weights,
-        "seed": seed,
-        "of": of,
-    }
-    return draw_cascades(net, [cascade(net, heatmap, **options) for heatmap in heatmaps])
+    rows = [
+        cascade(net, heatmap, stages=stages, independent=independent, weights=weights, seed=seed, of=of)
+        for heatmap in heatmaps
+    ]
+    return draw_cascades(net, rows)
 
 
 def draw_cascades(net: Net, rows: Sequence[Cascade]) -> Gallery:

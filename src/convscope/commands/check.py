@@ -11,19 +11,17 @@ import typer
 
 from ..configuration import located
 from ..errors import ConvscopeError, DataError, OptionError, OutputError
-from ..outputs import PICTURE_ENDINGS, check_folder
+from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_folder
 from . import inputs
 from .progress import progress
 
 if TYPE_CHECKING:
     from ..checks import Cascade, Criteria, Localisation
-    from ..drawing.drawings import Heatmap
+    from ..drawing.drawings import Drawing, Heatmap
+    from ..drawing.tables import Table
     from ..net import Net
 
-_TABLES = (".csv", ".md")
-_HEADS = ("map", "randomisation", "SSIM", "deletion", "insertion", "infidelity", "sensitivity")
-
-Row = list[str]
+_FIGURES = ("randomisation", "SSIM", "deletion", "insertion", "infidelity", "sensitivity")
 
 Picture = Annotated[str, typer.Argument(metavar="PICTURE", help="a picture; with --boxes a folder of pictures")]
 Methods = Annotated[str | None, typer.Option(help="names of methods, with commas between; all of them by default")]
@@ -54,8 +52,13 @@ Segment = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help=f"the figure ({', '.join(PICTURE_ENDINGS)}); with --boxes .csv or .md too"),
+    typer.Option(
+        "--out",
+        "-o",
+        help=f"the figure ({', '.join(PICTURE_ENDINGS)}); with --boxes also the table ({', '.join(TABLE_ENDINGS)})",
+    ),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="print the table as JSON, for scripts")]
 
 
 def check(
@@ -80,6 +83,7 @@ def check(
     threshold: Threshold = 0.15,
     segment: Segment = False,
     out: Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check methods: dependence on the weights, faithfulness to the score and, with boxes, localisation.
 
@@ -94,16 +98,19 @@ def check(
     if boxes is None:
         with progress():
             loaded = inputs.load_named(net, weights, epoch, device, [place], **reading)
-            rows, cascades = _check_picture(loaded, place, _methods(methods), of, size, stages, steps)
-        _show(f"{place.name} · {loaded.name}", _HEADS, rows)
-        _write_cascades(loaded, cascades, out or Path(f"{place.stem}-check.png"))
+            table, cascades = _check_picture(loaded, place, _methods(methods), of, size, stages, steps)
+        _show(table, as_json=as_json)
+        if out is not None or not as_json:
+            _write(_drawn(loaded, cascades), out or Path(f"{place.stem}-check.png"), as_json=as_json)
         return
     with progress():
         loaded = inputs.load_named(net, weights, epoch, device, [], **reading)
         criteria = _criteria(tolerance, threshold, segment)
         chosen = _methods(methods)
-        table = _localise(loaded, place, boxes, chosen, limit, names, size, top_1=top_1, criteria=criteria)
-    _show_table(table, out)
+        result = _localise(loaded, place, boxes, chosen, limit, names, size, top_1=top_1, criteria=criteria)
+    _show(result.table, as_json=as_json)
+    if out is not None:
+        _write(result, out, as_json=as_json)
 
 
 def _check_request(place: Path, boxes: Path | None, of: str | None, out: Path | None) -> None:
@@ -122,12 +129,12 @@ def _check_request(place: Path, boxes: Path | None, of: str | None, out: Path | 
 
 def _check_output(out: Path, boxes: Path | None) -> None:
     suffix = out.suffix.lower()
-    if boxes is None and suffix in _TABLES:
+    if boxes is None and suffix in TABLE_ENDINGS:
         raise OutputError(
             f"cannot write {out}: a table of localisation needs bounding boxes, --boxes FILE.csv; without them the "
             f"output is a figure ({', '.join(PICTURE_ENDINGS)})"
         )
-    endings = PICTURE_ENDINGS if boxes is None else (*_TABLES, *PICTURE_ENDINGS)
+    endings = PICTURE_ENDINGS if boxes is None else (*TABLE_ENDINGS, *PICTURE_ENDINGS)
     if suffix not in endings:
         raise OutputError(f"cannot write {out}: endings are {', '.join(endings)}")
     check_folder(out.parent)
@@ -144,7 +151,7 @@ def _methods(names: str | None) -> list[str]:
 
 def _check_picture(
     net: Net, picture: Path, methods: Sequence[str], of: str | None, size: int | None, stages: int, steps: int
-) -> tuple[list[Row], list[Cascade]]:
+) -> tuple[Table, list[Cascade]]:
     """Check every method on one picture; one that refuses the network is named and left out."""
     from ..context import track
     from ..predictions import predict
@@ -153,38 +160,48 @@ def _check_picture(
     # A class that is settled once costs one pass for all methods.
     single = not net.output.shape
     objective = of if of is not None or single else int(predict(net, net.read(picture, size=size))[0].argmax())
-    rows: list[Row] = []
+    rows: list[tuple[str | float, ...]] = []
     cascades: list[Cascade] = []
     refusal: ConvscopeError | None = None
     for name in track(methods, "methods"):
         try:
-            row, cascade = _figures(net, explain(net, picture, name, objective, size=size), stages, steps)
+            figures, cascade = _figures(net, explain(net, picture, name, objective, size=size), stages, steps)
         except ConvscopeError as error:
             refusal = error
             print(f"convscope: {name}: {error}", file=sys.stderr)
             continue
-        rows.append(row)
+        rows.append((name, cascade.heatmap.subtitle.partition(" · ")[0], *figures))
         cascades.append(cascade)
     if not rows and refusal is not None:
         raise refusal
-    return rows, cascades
+    return _table(f"{picture.name} · {net.name}", rows, cascades), cascades
 
 
-def _figures(net: Net, heatmap: Heatmap, stages: int, steps: int) -> tuple[Row, Cascade]:
+def _table(title: str, rows: Sequence[tuple[str | float, ...]], cascades: Sequence[Cascade]) -> Table:
+    from ..drawing.tables import Column, Table
+
+    columns = (
+        Column("name", unbroken=True),
+        Column("map", unbroken=True),
+        *(Column(name, "number", format=".2f") for name in _FIGURES),
+    )
+    return Table(columns, tuple(rows), cascades[0].heatmap.recipe, title)
+
+
+def _figures(net: Net, heatmap: Heatmap, stages: int, steps: int) -> tuple[tuple[float, ...], Cascade]:
     from .. import checks
 
     cascade = checks.cascade(net, heatmap, stages=stages)
     similarity = sum(cascade.ssim) / len(cascade.ssim)
     areas = [way(net, heatmap, steps=steps).auc for way in (checks.deletion, checks.insertion)]
     unexplained, moved = checks.infidelity(net, heatmap).unexplained, checks.sensitivity(net, heatmap)
-    numbers = (cascade.score, similarity, *areas, unexplained, moved)
-    return [heatmap.subtitle.partition(" · ")[0], *(f"{number:.2f}" for number in numbers)], cascade
+    return (cascade.score, similarity, *areas, unexplained, moved), cascade
 
 
-def _write_cascades(net: Net, cascades: list[Cascade], out: Path) -> None:
+def _drawn(net: Net, cascades: list[Cascade]) -> Drawing:
     from ..checks.randomisation_figure import draw_cascades
 
-    print(draw_cascades(net, cascades).save(out))
+    return draw_cascades(net, cascades)
 
 
 def _criteria(tolerance: float | None, threshold: float, segment: bool) -> Criteria:
@@ -214,21 +231,13 @@ def _localise(
     return localise(net, pictures, methods, size=size, target="top-1" if top_1 else "label", criteria=criteria)
 
 
-def _show_table(table: Localisation, out: Path | None) -> None:
-    _show(table.title, table.heads, [list(cells) for cells in table.cells()])
-    print(f"{table.subtitle}\n{table.note}")
-    if out is not None:
-        print(table.save(out))
+def _show(table: Table, *, as_json: bool) -> None:
+    if as_json:
+        print(table.json())
+    else:
+        table.print()
 
 
-def _show(title: str, heads: Sequence[str], rows: Sequence[Row]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+def _write(drawing: Drawing, out: Path, *, as_json: bool) -> None:
+    """Write a file and name it, beside JSON on stderr."""
+    print(drawing.save(out), file=sys.stderr if as_json else sys.stdout)

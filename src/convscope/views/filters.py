@@ -10,15 +10,14 @@ from typing import Annotated
 import numpy as np
 from torch import Tensor, nn
 
-from .. import registry
 from ..data.images import to_image
 from ..drawing.drawings import Gallery, robust_limit
 from ..drawing.layout import Sheet, Tile
 from ..drawing.tiles import fitted
 from ..errors import LayerError
 from ..net import Net
+from ..recipes import Recipe
 from ..registry import view
-from ..running import footnote, recipe
 from ..tracing import Layer
 
 
@@ -46,10 +45,8 @@ def filters(
         f"First-layer filters of {net.name}",
         _rows(weights.numpy(), own_scale=own_scale),
         f"{len(weights)} filters of {size} in {chosen.name} · channel · RMS · {scale}",
-        footnote(net, registry.VIEWS["filters"], []),
     )
-    options = {"layer": chosen.name, "own_scale": own_scale or None}
-    return Gallery(sheet, {"filters": weights}, recipe(net, "filters", [], "", options, []))
+    return Gallery(sheet, {"filters": weights}, Recipe(settled={"layer": chosen.name}))
 
 
 def _weights(net: Net, layer: Layer) -> Tensor:

@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Any
-
-from torch import Tensor
 
 from ..data.images import InputPicture, to_image
 from ..drawing.layout import Tile
 from ..drawing.tiles import fitted
-from ..errors import PictureError
-from ..net import Net
-
-
-def same_size(net: Net, pictures: Any) -> list[InputPicture]:
-    """Prepare one picture or several. Raises PictureError when the network reads them at different sizes."""
-    many = isinstance(pictures, (list, tuple)) or (isinstance(pictures, Tensor) and pictures.ndim == 4)
-    inputs = [net.prepare(picture) for picture in (pictures if many else [pictures])]
-    sizes = sorted({picture.pixels.shape[1:] for picture in inputs})
-    if len(sizes) != 1:
-        raise PictureError(f"one sheet shows pictures of one size, not {' and '.join(map(str, sizes)) or 'none'}")
-    return inputs
 
 
 def stem(picture: InputPicture) -> str:

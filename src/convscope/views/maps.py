@@ -6,13 +6,12 @@ After Yosinski et al. (arXiv:1506.06579, sec. 2): the channels of a layer side b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .. import registry
 from ..data.images import InputPicture
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Scale, Sheet, Tile, number
@@ -20,11 +19,11 @@ from ..drawing.tiles import magnitude_scale, painted, signed_scale, tile_side
 from ..errors import OptionError
 from ..layers import channelled_layer
 from ..net import Net
+from ..options import Range
 from ..registry import view
-from ..running import footnote, recipe
 from ..tapping import tap
 from ..tracing import Layer
-from .inputs import input_tile, same_size, stem
+from .inputs import input_tile, stem
 
 _MOST = 256
 """Channels of a layer that are shown without `top`."""
@@ -36,23 +35,23 @@ _PER_ROW = 16
 @view("Feature maps", paper="Yosinski et al. 2015, arXiv:1506.06579, sec. 2")
 def maps(
     net: Net,
-    pictures: Any,
+    pictures: list[InputPicture],
     *,
     layer: Annotated[str, "the layer to show"],
-    top: Annotated[int | None, "show only the k channels with the largest total activity, strongest first"] = None,
+    top: Annotated[
+        int | None, "show only the k channels with the largest total activity, strongest first", Range(1)
+    ] = None,
 ) -> Gallery:
     """Show the activity of every channel of a layer for a picture, or for several, each in rows of its own.
 
     All tiles share one colour scale. A layer of more than 256 channels shows the 256 with the largest total activity.
     Raises LayerError for a layer without channels, OptionError for `top` beyond the layer's channels.
     """
-    chosen, inputs = channelled_layer(net, layer), same_size(net, pictures)
+    chosen = channelled_layer(net, layer)
     with torch.inference_mode():
-        readings = [tap(net, net.pixels(picture), [chosen.name])[chosen.name] for picture in inputs]
+        readings = [tap(net, net.pixels(picture), [chosen.name])[chosen.name] for picture in pictures]
     activity = torch.cat(readings).float().cpu()
-    channels = _channels(activity, top)
-    sheet = _sheet(net, chosen, activity, channels, inputs)
-    return Gallery(sheet, {"maps": activity}, recipe(net, "maps", inputs, "", {"layer": chosen.name, "top": top}, []))
+    return Gallery(_sheet(net, chosen, activity, _channels(activity, top), pictures), {"maps": activity})
 
 
 def _channels(activity: Tensor, top: int | None) -> list[int]:
@@ -76,7 +75,7 @@ def _sheet(net: Net, layer: Layer, activity: Tensor, channels: list[int], pictur
         f"Feature maps of {layer.name}, {net.name}",
         rows,
         f"{activity.shape[1]} channels{count} · {_grid(layer)} · one colour scale, activity {extent}",
-        footnote(net, registry.VIEWS["maps"], []),
+        "",
         columns,
         labels,
         scale,

@@ -1,26 +1,27 @@
-"""Zeiler and Fergus' occlusion figure: what a sliding square does to a feature map, to a probability, to the answer.
+"""Zeiler and Fergus' occlusion figure: a sliding square's effect on a feature map, a probability and the top-1 class.
 
-arXiv:1311.2901v3, sec. 4.2, Fig. 7: (a) the picture; for every position of the square (b) the total activity of the one
-map of a late layer that is strongest in the uncovered picture, (d) the probability of the class, (e) the most probable
-class; and (c) the map's projection down to pixels. If the map is really excited by the parts that its projection
-shows, covering those parts makes its activity fall.
+arXiv:1311.2901v3, sec. 4.2, Fig. 7: (a) the picture; for every position of the square (b) the total activity of the
+feature map of a late layer that is strongest without occlusion, (d) the probability of the class, (e) the top-1 class;
+and (c) the feature map's projection down to pixels. If the feature map is really excited by the parts that its
+projection shows, occluding them makes its activity fall.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import baselines, registry
+from .. import baselines
 from ..attribution.deconvnet import deconvnet
 from ..attribution.occlusion import BaselineOption, Memory, Patch, Stride, squares_over
 from ..batching import budget
 from ..context import listen, say
-from ..data.images import to_image
+from ..data.images import InputPicture, to_image
 from ..drawing import colours
 from ..drawing.drawings import Gallery, as_picture
 from ..drawing.layout import Scale, Sheet, Tile, legend, number
@@ -30,22 +31,40 @@ from ..layers import last_spatial_layer, spatial_layer
 from ..net import Net
 from ..objectives import Unit, as_objective, probabilities
 from ..predictions import ObjectiveLike, predict
+from ..recipes import Recipe
 from ..registry import view
-from ..running import footnote, recipe
 from ..tapping import tap
 from ..tracing import OUTPUT, Layer
 
 _SIDE = 230
 _NAMED = 8
-_NOWHERE = 225
+_OUTSIDE = 225
+_OTHER = (150, 150, 150)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What is watched while a square slides over pixels (1, c, h, w)."""
+
+    net: Net
+    pixels: Tensor
+    target: int
+    layer: Layer
+    channel: int
+    squares: Squares
+    baseline: str
+
+    @property
+    def unit(self) -> str:
+        return f"{self.layer.name}:{self.channel}"
 
 
 @view("Occlusion study", paper="Zeiler & Fergus 2013, arXiv:1311.2901v3, sec. 4.2, Fig. 7")
 def occlusion_study(
     net: Net,
-    picture: Any,
+    picture: InputPicture,
     *,
-    of: Annotated[str | None, "the class whose probability is shown; the network's first choice by default"] = None,
+    of: Annotated[ObjectiveLike, "the class whose probability is shown; the top-1 class by default"] = None,
     unit: Annotated[
         str | None, "layer:channel whose activity is shown, or a layer; by default the strongest of the last layer"
     ] = None,
@@ -54,38 +73,28 @@ def occlusion_study(
     baseline: BaselineOption = "grey",
     memory: Memory = None,
 ) -> Gallery:
-    """Show for every position of a sliding square a channel's activity, the class's probability, and the answer.
+    """Show a channel's activity, the class's probability and the top-1 class for every position of a sliding square.
 
-    The values are (rows, columns) of positions: `activity` is summed over the channel's places, `probability` that of
-    the class, `first` the index of the most probable class. Raises LayerError for a layer without places, OptionError
-    for a patch that does not fit.
+    The values are (rows, columns) of positions: `activity` is summed over the channel's spatial positions,
+    `probability` that of the class, `first` the index of the top-1 class. Raises LayerError for a layer without spatial
+    positions, OptionError for a patch that does not fit.
     """
-    seen = net.prepare(picture)
-    pixels = net.pixels(seen)
-    class_ = _class(net, pixels, of)
-    layer, channel = _unit(net, pixels, unit)
+    pixels = net.pixels(picture)
+    target = _target(net, pixels, of)
     squares = squares_over(pixels, patch, stride)
-    with listen() as remarks:
-        found = _slide(net, pixels, layer, channel, class_, squares, baseline, memory)
-        tiles = _tiles(net, pixels, layer, channel, class_, squares, baseline, found)
-    options = {
-        "of": of,
-        "unit": f"{layer.name}:{channel}",
-        "patch": squares.patch,
-        "stride": squares.stride,
-        "baseline": baseline,
-    }
+    study = _Study(net, pixels, target, *_unit(net, pixels, unit), squares, baseline)
+    maps = _slide(study, memory)
     sheet = Sheet(
-        f"{net.class_name(class_)}: what happens when a square covers it?",
-        tiles,
-        f"Occlusion study · {net.name} · {squares.patch} px squares, {squares.stride} px apart, filled with {baseline}"
-        + (f" · {seen.name}" if seen.name else ""),
-        footnote(net, registry.VIEWS["occlusion_study"], remarks),
+        f"{net.class_name(target)} under occlusion",
+        _tiles(study, maps),
+        f"Occlusion study · {net.name} · {squares.patch} px squares, stride {squares.stride} px, baseline {baseline}"
+        + (f" · {picture.name}" if picture.name else ""),
     )
-    return Gallery(sheet, found, recipe(net, "occlusion_study", [seen], str(class_), options, remarks))
+    settled = {"unit": study.unit, "patch": squares.patch, "stride": squares.stride}
+    return Gallery(sheet, maps, Recipe(objective=str(target), settled=settled))
 
 
-def _class(net: Net, pixels: Tensor, of: ObjectiveLike) -> int:
+def _target(net: Net, pixels: Tensor, of: ObjectiveLike) -> int:
     if len(net.output.shape) != 1:
         raise NetworkError(
             f"{net.name} has outputs of shape {net.output.shape}, not classes: use occlusion with of=..."
@@ -106,87 +115,70 @@ def _unit(net: Net, pixels: Tensor, unit: str | None) -> tuple[Layer, int]:
             raise LayerError(f"unit is layer:channel of a layer with spatial positions, or a layer, not {unit!r}")
         return net.layer(term.layer), term.channel
     layer = spatial_layer(net, last_spatial_layer(net).name if unit is None else unit)
-    activity = _read(net, pixels, layer)
-    return layer, int(activity.sum((1, 2)).argmax())
+    return layer, int(_activity(net, pixels, layer).sum((1, 2)).argmax())
 
 
-def _read(net: Net, pixels: Tensor, layer: Layer) -> Tensor:
+def _activity(net: Net, pixels: Tensor, layer: Layer) -> Tensor:
     with torch.inference_mode():
         return tap(net, pixels, [layer.name])[layer.name][0].float()
 
 
-def _slide(
-    net: Net,
-    pixels: Tensor,
-    layer: Layer,
-    channel: int,
-    class_: int,
-    squares: Squares,
-    baseline: str,
-    memory: str | None,
-) -> dict[str, Tensor]:
-    """Compute the three maps, one number per position."""
-    covering = baselines.baseline_pixels(net, pixels, baseline)
+def _slide(study: _Study, memory: str | None) -> dict[str, Tensor]:
+    """Compute the three maps, one number per position of the square."""
+    net, pixels, layer = study.net, study.pixels, study.layer.name
+    replacement = baselines.baseline_pixels(net, pixels, study.baseline)
     with torch.inference_mode(False):
-        covered = Covered(net, pixels, [layer.name, OUTPUT], squares, covering, budget(memory, pixels.device))
+        covered = Covered(net, pixels, [layer, OUTPUT], study.squares, replacement, budget(memory, pixels.device))
         report(covered)
-        found = {name: torch.zeros(covered.count) for name in ("activity", "probability", "first")}
+        maps = {name: torch.zeros(covered.count) for name in ("activity", "probability", "first")}
         for numbers, readings in covered.read("occlusion study"):
-            shares = probabilities(readings[OUTPUT].float())
-            at = torch.from_numpy(numbers)
-            found["activity"][at] = readings[layer.name][:, channel].float().sum((1, 2)).cpu()
-            found["probability"][at] = shares[:, class_].cpu()
-            found["first"][at] = shares.argmax(1).float().cpu()
-    return {name: values.view(squares.grid) for name, values in found.items()}
+            shares, at = probabilities(readings[OUTPUT].float()), torch.from_numpy(numbers)
+            maps["activity"][at] = readings[layer][:, study.channel].float().sum((1, 2)).cpu()
+            maps["probability"][at] = shares[:, study.target].cpu()
+            maps["first"][at] = shares.argmax(1).float().cpu()
+    return {name: values.view(study.squares.grid) for name, values in maps.items()}
 
 
-def _tiles(
-    net: Net,
-    pixels: Tensor,
-    layer: Layer,
-    channel: int,
-    class_: int,
-    squares: Squares,
-    baseline: str,
-    found: dict[str, Tensor],
-) -> tuple[tuple[Tile, ...], ...]:
-    name = net.class_name(class_)
-    clean = float(_read(net, pixels, layer)[channel].sum())
-    before = float(predict(net, pixels)[0, class_])
-    tiles = [
-        Tile(_picture(net, pixels, squares, baseline), "(a) the picture, with one square to scale"),
-        _map(found["activity"], squares, f"(b) activity of {layer.name}:{channel}, {number(clean)} when uncovered"),
-        _projection(net, pixels, layer, channel),
-        _map(found["probability"], squares, f"(d) probability of {name}, {number(before)} when uncovered"),
-    ]
-    tiles += _answers(net, found["first"].long(), squares)
-    return tuple(tiles[:3]), tuple(tiles[3:])
+def _tiles(study: _Study, maps: dict[str, Tensor]) -> tuple[tuple[Tile, ...], ...]:
+    net, pixels, squares = study.net, study.pixels, study.squares
+    activity = float(_activity(net, pixels, study.layer)[study.channel].sum())
+    share = float(predict(net, pixels)[0, study.target])
+    above = (
+        Tile(_picture(study), "(a) the picture, with one square to scale"),
+        _map(maps["activity"], squares, f"(b) activity of {study.unit}, {number(activity)} without occlusion"),
+        _projection(study),
+    )
+    title = f"(d) probability of {net.class_name(study.target)}, {number(share)} without occlusion"
+    return above, (_map(maps["probability"], squares, title), *_top_1(net, maps["first"].long(), squares))
 
 
-def _picture(net: Net, pixels: Tensor, squares: Squares, baseline: str) -> Image.Image:
-    shown = pixels.clone()
+def _picture(study: _Study) -> Image.Image:
+    pixels, squares = study.pixels.clone(), study.squares
     rows, columns = squares.box((squares.grid[0] // 2) * squares.grid[1] + squares.grid[1] // 2)
-    shown[:, :, rows, columns] = baselines.baseline_pixels(net, pixels, baseline)[:, :, rows, columns]
-    return _fitted(to_image(shown[0].float().cpu().numpy()))
+    replacement = baselines.baseline_pixels(study.net, study.pixels, study.baseline)
+    pixels[:, :, rows, columns] = replacement[:, :, rows, columns]
+    return _fitted(to_image(pixels[0].float().cpu().numpy()))
 
 
 def _fitted(image: Image.Image) -> Image.Image:
+    """Bring an image to the size of a tile; pixels become visible squares from twice their size on."""
     ratio = _SIDE / max(image.size)
     method = Image.Resampling.NEAREST if ratio >= 2 else Image.Resampling.LANCZOS
     return image.resize((round(image.width * ratio), round(image.height * ratio)), method)
 
 
-def _projection(net: Net, pixels: Tensor, layer: Layer, channel: int) -> Tile:
+def _projection(study: _Study) -> Tile:
+    pixels = study.pixels
     try:
         with listen() as remarks:
-            projected = deconvnet(net, pixels, as_objective(net, f"{layer.name}:{channel}@max"))
+            projection = deconvnet(study.net, pixels, as_objective(study.net, f"{study.unit}@max"))
     except RuleError as error:
-        grey = Image.new("RGB", (pixels.shape[3], pixels.shape[2]), (_NOWHERE,) * 3)
+        grey = Image.new("RGB", (pixels.shape[3], pixels.shape[2]), (_OUTSIDE,) * 3)
         return Tile(_fitted(grey), f"(c) no projection: {error}")
     for remark in remarks:
         say(remark)
-    picture, limit = as_picture(projected[0].float().cpu().numpy())
-    return Tile(_fitted(picture), f"(c) the channel's strongest place projected down: white is {number(limit)}")
+    picture, limit = as_picture(projection[0].float().cpu().numpy())
+    return Tile(_fitted(picture), f"(c) projection of the channel's strongest activation: white is {number(limit)}")
 
 
 def _map(values: Tensor, squares: Squares, caption: str) -> Tile:
@@ -194,44 +186,45 @@ def _map(values: Tensor, squares: Squares, caption: str) -> Tile:
     array = values.numpy()
     low, high = float(array.min()), float(array.max())
     scale = Scale("fire", low, high if high > low else low + 1.0)
-    where, outside = _nearest(squares)
-    painted = colours.paint(array.reshape(-1)[where], scale.low, scale.high, scale.colours)
-    painted[outside] = _NOWHERE
+    nearest, outside = _nearest(squares)
+    painted = colours.paint(array.reshape(-1)[nearest], scale.low, scale.high, scale.colours)
+    painted[outside] = _OUTSIDE
     return Tile(_fitted(Image.fromarray(painted)), caption, scale)
 
 
 def _nearest(squares: Squares) -> tuple[np.ndarray, np.ndarray]:
-    """Return for every pixel the number of the square whose middle is nearest, and where that is none's business."""
-    lines = []
+    """Return for every pixel the number of the square with the nearest middle, and whether that is too far away."""
+    axes = []
     for spans, extent in ((squares.rows, squares.height), (squares.columns, squares.width)):
         distance = np.abs(np.arange(extent)[:, None] - (spans.mean(0) - 0.5))
-        lines.append((distance.argmin(1), distance.min(1) > max(squares.stride, 2) / 2 + 1))
-    (rows, above), (columns, beside) = lines
+        axes.append((distance.argmin(1), distance.min(1) > max(squares.stride, 2) / 2 + 1))
+    (rows, above), (columns, beside) = axes
     return rows[:, None] * squares.grid[1] + columns, above[:, None] | beside
 
 
-def _answers(net: Net, first: Tensor, squares: Squares) -> tuple[Tile, ...]:
-    """Draw the most probable class at every position, and its legend."""
+def _top_1(net: Net, first: Tensor, squares: Squares) -> tuple[Tile, Tile]:
+    """Draw the top-1 class at every position, and its legend."""
     classes, counts = first.unique(return_counts=True)
     order = counts.argsort(descending=True, stable=True)[:_NAMED]
-    shown, palette = classes[order], colours.distinct(min(len(order), _NAMED))
-    painted = np.full((*first.shape, 3), 150, dtype=np.uint8)
-    for colour, class_ in zip(palette, shown.tolist(), strict=True):
-        painted[(first == class_).numpy()] = colour
-    where, outside = _nearest(squares)
-    whole = painted.reshape(-1, 3)[where]
-    whole[outside] = _NOWHERE
-    share = (counts[order] / first.numel()).tolist()
+    named, palette = classes[order].tolist(), colours.distinct(min(len(order), _NAMED))
+    painted = np.full((*first.shape, 3), _OTHER, dtype=np.uint8)
+    for colour, index in zip(palette, named, strict=True):
+        painted[(first == index).numpy()] = colour
+    nearest, outside = _nearest(squares)
+    whole = painted.reshape(-1, 3)[nearest]
+    whole[outside] = _OUTSIDE
+    shares = [_share(share) for share in (counts[order] / first.numel()).tolist()]
     entries = [
-        (
-            tuple(colour.tolist()),
-            f"{net.class_name(class_)}, {part:.0%}" if part >= 0.005 else f"{net.class_name(class_)}, under 1%",
-        )
-        for colour, class_, part in zip(palette, shown.tolist(), share, strict=True)
+        (tuple(colour.tolist()), f"{net.class_name(index)}, {share}")
+        for colour, index, share in zip(palette, named, shares, strict=True)
     ]
-    if len(classes) > len(shown):
-        entries.append(((150, 150, 150), f"{len(classes) - len(shown)} other classes"))
+    if len(classes) > len(named):
+        entries.append((_OTHER, f"{len(classes) - len(named)} other classes"))
     return (
-        Tile(_fitted(Image.fromarray(whole)), "(e) the most probable class at each position"),
-        Tile(legend(entries, (_SIDE, _SIDE)), "its classes, and at how many of the positions"),
+        Tile(_fitted(Image.fromarray(whole)), "(e) the top-1 class at each position"),
+        Tile(legend(entries, (_SIDE, _SIDE)), "its classes, with their share of the positions"),
     )
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.005 else "under 1%"

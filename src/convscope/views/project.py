@@ -6,24 +6,24 @@ part of the picture inside its receptive field.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import registry
 from ..attribution.deconvnet import project_down
+from ..context import say
 from ..data.images import InputPicture, to_image
 from ..drawing.drawings import Gallery, as_picture
 from ..drawing.layout import Sheet, Tile, number
 from ..drawing.tiles import fitted
-from ..errors import LayerError, OptionError
+from ..errors import LayerError
 from ..layers import spatial_layer
 from ..net import Net
+from ..options import Range
 from ..registry import view
-from ..running import footnote, recipe
 from ..tapping import tap
 from ..tracing import Layer
 
@@ -41,34 +41,30 @@ Position = tuple[int, int, int]
 )
 def project(
     net: Net,
-    picture: Any,
+    picture: InputPicture,
     *,
     layer: Annotated[str, "the layer whose strongest channels are projected"],
-    top: Annotated[int, "maximum number of channels"] = 9,
+    top: Annotated[int, "maximum number of channels", Range(1)] = 9,
 ) -> Gallery:
     """Project the strongest activation of each of a layer's k strongest channels down to pixels by the deconvnet.
 
     Each projection stands beside the part of the picture inside the unit's receptive field. Raises LayerError for a
     layer without spatial positions or without an active unit.
     """
-    chosen, shown = spatial_layer(net, layer), net.prepare(picture)
-    if top < 1:
-        raise OptionError(f"top is the number of channels to show, at least 1, not {top}")
-    pixels = net.pixels(shown)
+    chosen, pixels = spatial_layer(net, layer), net.pixels(picture)
     with torch.inference_mode():
         activity = tap(net, pixels, [chosen.name])[chosen.name][0].float()
     units = _strongest(activity, min(top, chosen.shape[0]), chosen)
     projections, report = project_down(net, pixels, chosen, lambda a: [_isolated(a, unit) for unit in units])
     inactive = f" (of {top}: the others are not active)" if len(units) < min(top, chosen.shape[0]) else ""
+    say(report)
     sheet = Sheet(
         f"Strongest activations of {chosen.name}",
-        _rows(activity, projections.float().cpu().numpy(), units, chosen, shown),
+        _rows(activity, projections.float().cpu().numpy(), units, chosen, picture),
         f"{len(units)} strongest channels{inactive} · left: receptive field, right: deconvnet projection, "
-        f"grey is 0 · {net.name}" + (f" · {shown.name}" if shown.name else ""),
-        footnote(net, registry.VIEWS["project"], [report]),
+        f"grey is 0 · {net.name}" + (f" · {picture.name}" if picture.name else ""),
     )
-    values = {"projections": projections, "units": torch.tensor(units)}
-    return Gallery(sheet, values, recipe(net, "project", [shown], "", {"layer": chosen.name, "top": top}, []))
+    return Gallery(sheet, {"projections": projections, "units": torch.tensor(units)})
 
 
 def _strongest(activity: Tensor, count: int, layer: Layer) -> list[Position]:

@@ -6,13 +6,12 @@ After Zeiler and Fergus (arXiv:1311.2901v3, sec. 2.1): the deconvnet started fro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .. import registry
 from ..attribution.deconvnet import project_down
 from ..context import track
 from ..data.images import InputPicture
@@ -21,10 +20,10 @@ from ..drawing.layout import Sheet, Tile
 from ..drawing.tiles import fitted, tile_side
 from ..layers import default_convolutions, spatial_layer
 from ..net import Net
+from ..recipes import Recipe
 from ..registry import view
-from ..running import footnote, recipe
 from ..tracing import Layer
-from .inputs import input_tile, same_size, stem
+from .inputs import input_tile, stem
 
 
 @view(
@@ -34,7 +33,7 @@ from .inputs import input_tile, same_size, stem
 )
 def reconstruct(
     net: Net,
-    pictures: Any,
+    pictures: list[InputPicture],
     *,
     layers: Annotated[list[str] | None, "the layers, one column each; by default up to five convolutions"] = None,
 ) -> Gallery:
@@ -44,15 +43,10 @@ def reconstruct(
     for a layer without spatial positions.
     """
     chosen = [spatial_layer(net, name) for name in layers] if layers else default_convolutions(net)
-    inputs = same_size(net, pictures)
-    projections = [_projections(net, picture, chosen) for picture in track(inputs, "reconstructing")]
-    rows = tuple(_row(picture, maps) for picture, maps in zip(inputs, projections, strict=True))
-    options = {"layers": [layer.name for layer in chosen]}
-    return Gallery(
-        _sheet(net, rows, chosen, inputs),
-        {"projections": torch.stack(projections)},
-        recipe(net, "reconstruct", inputs, "", options, []),
-    )
+    projections = [_projections(net, picture, chosen) for picture in track(pictures, "reconstructing")]
+    rows = tuple(_row(picture, maps) for picture, maps in zip(pictures, projections, strict=True))
+    draft = Recipe(settled={"layers": [layer.name for layer in chosen]})
+    return Gallery(_sheet(net, rows, chosen, pictures), {"projections": torch.stack(projections)}, draft)
 
 
 def _projections(net: Net, picture: InputPicture, layers: Sequence[Layer]) -> Tensor:
@@ -80,7 +74,7 @@ def _sheet(
         f"Layers of {net.name} projected down",
         rows,
         "deconvnet projection of each layer's rectified activity · each on its own scale, grey is 0",
-        footnote(net, registry.VIEWS["reconstruct"], []),
+        "",
         ("picture", *(f"{layer.number}: {layer.name}" if layer.number else layer.name for layer in layers)),
         names if len(pictures) > 1 and any(names) else (),
     )

@@ -7,25 +7,27 @@ seeds it and the drawing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
 from .. import outputs, registry
-from ..context import listen
+from ..context import say
+from ..data.images import PictureSource
 from ..drawing import layout
 from ..drawing.drawings import Drawing, Heatmap
 from ..drawing.layout import Sheet, Tile
-from ..errors import OptionError, OutputError
+from ..errors import OutputError
 from ..net import Net
+from ..options import Range
 from ..predictions import ObjectiveLike
 from ..recipes import Recipe
 from ..registry import view
-from ..running import explain, footnote, recipe
+from ..running import explain
 from .graph_cut import Segment, check_cut, resized, segment_map
 from .opencv import opencv
 
@@ -43,7 +45,7 @@ class Segmentation(Drawing):
 
     segment: Segment
     heatmap: Heatmap
-    recipe: Recipe
+    recipe: Recipe = field(default_factory=Recipe)
     title: str = ""
     subtitle: str = ""
     note: str = ""
@@ -115,18 +117,22 @@ def _on_squares(cut: Image.Image, size: tuple[int, int]) -> Image.Image:
 )
 def segment(
     net: Net,
-    picture: Any,
+    picture: PictureSource,
     *,
     of: Annotated[ObjectiveLike, "the objective; the top-1 class by default"] = None,
     method: Annotated[str, "the method whose map marks the object"] = "saliency",
     layer: Annotated[str | None, "the layer that the method reads, where it has the option"] = None,
     foreground: Annotated[float, "quantile of the map above which pixels are foreground seeds"] = 0.95,
     background: Annotated[float, "quantile of the map below which pixels are background seeds"] = 0.3,
-    rounds: Annotated[int, "number of graph cuts; after the first, each refits the colour models to the last one"] = 1,
+    rounds: Annotated[
+        int, "number of graph cuts; after the first, each refits the colour models to the last one", Range(1)
+    ] = 1,
     smooth: Annotated[
-        float, "blur of the map before its quantiles are taken, as a fraction of its side; the paper's 0 leaves specks"
+        float,
+        "blur of the map before its quantiles are taken, as a fraction of its side; the paper's 0 leaves specks",
+        Range(0, 1),
     ] = 0.02,
-    size: Annotated[int | None, "side of the network's input in pixels, where it takes more than one"] = None,
+    size: Annotated[int | None, "side of the network's input in pixels, where it takes more than one", Range(1)] = None,
     seed: Annotated[int, "seed of the colour models"] = 0,
     cutout: Annotated[Path | None, "also write the object with alpha: a .png or .webp file, or a folder"] = None,
     cartoon: Annotated[Path | None, "also write the object as a cartoon: a .png or .webp file, or a folder"] = None,
@@ -137,29 +143,24 @@ def segment(
     Raises OptionError when the map marks nothing, ConvscopeError without OpenCV.
     """
     check_cut(foreground, background, rounds)
-    if not 0 <= smooth < 1:
-        raise OptionError(f"smooth is a fraction of the map's side, from 0 to below 1, not {smooth:g}")
     files = {"cutout": cutout, "cartoon": cartoon}
     _check_files(files)
     opencv()
     layers = {"layer": layer} if layer else {}
     heatmap = _by_magnitude(explain(net, picture, method, of, size=size, **layers))
+    for remark in heatmap.recipe.remarks:
+        say(remark)
     original = heatmap.picture.original
-    with listen() as remarks:
-        values = _smoothed(heatmap, smooth).spread(original.size)
-        cut = segment_map(values, original, foreground=foreground, background=background, seed=seed, rounds=rounds)
-    remarks = [*heatmap.recipe.remarks, *remarks]
-    options = {"method": method, "foreground": foreground, "background": background, "rounds": rounds, "seed": seed}
-    options |= layers | {"smooth": smooth, "size": size}
-    marker = registry.METHODS[method]
+    values = _smoothed(heatmap, smooth).spread(original.size)
+    cut = segment_map(values, original, foreground=foreground, background=background, seed=seed, rounds=rounds)
+    marker = registry.find(method)
     drawing = Segmentation(
         cut,
         heatmap,
-        recipe(net, "segment", [heatmap.picture], heatmap.recipe.objective, options, remarks),
+        Recipe(objective=heatmap.recipe.objective),
         f"{heatmap.title.rpartition(': ')[0]}: cut out",
         f"Segmentation by {heatmap.subtitle}",
-        footnote(net, registry.VIEWS["segment"], remarks)
-        + (f"\n{marker.title}: {marker.caveat}." if marker.caveat else ""),
+        f"{marker.title}: {marker.caveat}." if marker.caveat else "",
     )
     _write(drawing, files)
     return drawing
