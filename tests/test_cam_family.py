@@ -576,7 +576,7 @@ def test_bad_options_of_score_and_ablation_cam() -> None:
     bad = [({"channels": 0}, "at least 1"), ({"batch": 0}, "at least 1"), ({"baseline": "green"}, "baseline is")]
     for options, words in bad:
         with pytest.raises(OptionError, match=words):
-            score_cam(net, PIXELS, as_objective(net, INDEX), **options)  # type: ignore[arg-type]
+            convscope.explain(net, PIXELS[0], "score_cam", INDEX, **options)
     with pytest.raises(OptionError, match="at least 1"):
         ablation_cam(net, PIXELS, as_objective(net, INDEX), batch=0)
 

@@ -206,22 +206,22 @@ def test_every_step_is_one_pass_forward_and_back() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"area": 0}, r"area is a fraction of the picture, between 0 and 1, not 0: extremal\(..., area=0.1\)"),
-        ({"area": 1}, "not 1"),
+        ({"area": 0}, "area is a number, above 0 to 1, not 0"),
+        ({"area": 1}, r"area is a fraction of the picture, between 0 and 1, not 1.0: extremal\(..., area=0.1\)"),
         ({"area": 10}, "not 10"),
         ({"area": -0.1}, "not -0.1"),
         ({"area": float("nan")}, "not nan"),
-        ({"game": "keep"}, "game is 'preserve' or 'delete', not 'keep'"),
-        ({"steps": 0}, r"steps is at least 1, not 0: extremal\(..., steps=100\)"),
-        ({"step": 0}, "step is in pixels, 1 to 20 for a picture of 20x20, not 0"),
-        ({"step": 21}, "not 21"),
+        ({"game": "keep"}, "game is one of 'preserve', 'delete', not 'keep'"),
+        ({"steps": 0}, "steps is a whole number, at least 1, not 0"),
+        ({"step": 0}, "step is a whole number, at least 1, not 0"),
+        ({"step": 21}, "step is in pixels, 1 to 20 for a picture of 20x20, not 21"),
         ({"baseline": "pink"}, "baseline is 'mean', 'grey', 'blur', 'noise' or a value in .0, 1., not 'pink'"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     net = tiny("sequential")
     with pytest.raises(OptionError, match=message):
-        extremal(net, pictures(1), as_objective(net, INDEX), **options)
+        explain(net, pictures(1)[0], "extremal", INDEX, **options)
 
 
 @pytest.mark.slow

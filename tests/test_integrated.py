@@ -197,12 +197,12 @@ def test_nothing_to_see_is_said() -> None:
 def test_bad_options_are_refused() -> None:
     net, pixels = tiny("sequential"), pictures(1)
     for options, said in (
-        ({"steps": 0}, "steps is at least 1"),
+        ({"steps": 0}, "steps is .*, at least 1, not 0"),
         ({"steps": 1, "rule": "trapezoid"}, "steps is at least 2"),
-        ({"rule": "simpson"}, "rule is 'gauss-legendre'.*not 'simpson'"),
+        ({"rule": "simpson"}, "rule is .*'gauss-legendre'.*not 'simpson'"),
         ({"baseline": "black"}, "baseline is .*not 'black'"),
         ({"baseline": "2"}, r"\[0, 1\]"),
-        ({"batch": 0}, "batch is at least 1"),
+        ({"batch": 0}, "batch is .*, at least 1"),
     ):
         with pytest.raises(OptionError, match=said):
-            integrated_gradients(net, pixels, as_objective(net, CLASS), **options)
+            explain(net, pixels[0], "integrated_gradients", CLASS, **options)

@@ -12,7 +12,7 @@ from captum.attr import Occlusion
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convscope import Net, as_objective
+from convscope import Net, as_objective, explain
 from convscope.attribution.occlusion import mean_over_squares, occlusion, squares_over
 from convscope.context import listen
 from convscope.errors import OptionError
@@ -224,9 +224,9 @@ def test_defaults_are_a_seventh_and_half_of_that(side: int, patch: int, stride: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"patch": 0}, "patch of 0 px does not fit a picture of 20x20: give 1 to 20"),
-        ({"patch": 21}, "patch of 21 px does not fit"),
-        ({"patch": -3}, "patch of -3 px does not fit"),
+        ({"patch": 0}, "patch is a whole number, at least 1, not 0"),
+        ({"patch": 21}, "patch of 21 px does not fit a picture of 20x20: give 1 to 20"),
+        ({"patch": -3}, "patch is .*, not -3"),
         ({"stride": 0}, "at least 1, not 0"),
         ({"stride": -1}, "at least 1, not -1"),
         ({"memory": "0"}, "memory is an amount such as '2 GiB'"),
@@ -241,7 +241,7 @@ def test_defaults_are_a_seventh_and_half_of_that(side: int, patch: int, stride: 
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     net = tiny("sequential")
     with pytest.raises(OptionError, match=message):
-        occlusion(net, pictures(1), as_objective(net, INDEX), **options)
+        explain(net, pictures(1)[0], "occlusion", INDEX, **options)
 
 
 def test_the_places_that_are_reported_are_those_that_cover_something() -> None:

@@ -276,22 +276,22 @@ def test_fills(baseline: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"masks": 0}, r"masks is at least 2, not 0: rise\(..., masks=2000\)"),
+        ({"masks": 0}, "masks is a whole number, at least 2, not 0"),
         ({"masks": 1}, "at least 2, not 1"),
         ({"masks": -5}, "at least 2, not -5"),
-        ({"cells": 0}, r"0 cells do not fit a picture of 20x20: rise\(..., cells=7\)"),
-        ({"cells": 21}, "21 cells do not fit"),
-        ({"keep": 0}, r"keep is a probability between 0 and 1, not 0: rise\(..., keep=0.5\)"),
+        ({"cells": 0}, "cells is a whole number, at least 1, not 0"),
+        ({"cells": 21}, r"21 cells do not fit a picture of 20x20: rise\(..., cells=7\)"),
+        ({"keep": 0}, r"keep is a probability between 0 and 1, not 0.0: rise\(..., keep=0.5\)"),
         ({"keep": 1}, "not 1"),
         ({"keep": float("nan")}, "not nan"),
-        ({"batch": 0}, "batch is at least 1, not 0"),
+        ({"batch": 0}, "batch is .*, at least 1, not 0"),
         ({"baseline": "pink"}, "baseline is 'mean', 'grey', 'blur', 'noise' or a value in .0, 1., not 'pink'"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     net = tiny("sequential")
     with pytest.raises(OptionError, match=message):
-        rise(net, pictures(1), as_objective(net, INDEX), **options)
+        explain(net, pictures(1)[0], "rise", INDEX, **options)
 
 
 def test_one_cell_says_the_same_everywhere() -> None:

@@ -8,10 +8,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from ..options import Range
 from ..tracing import Layer
 from .cam_layers import CamInput, fuse
 
-Batch = Annotated[int, "channels per forward pass; halved when memory runs out"]
+Batch = Annotated[int, "channels per forward pass; halved when memory runs out", Range(1)]
 ChannelWeights = Callable[[int, CamInput], Tensor]
 """From the index of a picture in the batch and a layer's activity to one weight per channel."""
 

@@ -40,6 +40,7 @@ from ..context import say, track
 from ..errors import ObjectiveError, OptionError
 from ..net import Net
 from ..objectives import Objective
+from ..options import Range
 from ..registry import method
 
 Game = Literal["preserve", "delete"]
@@ -73,27 +74,28 @@ def extremal(
     pixels: Tensor,
     objective: Objective,
     *,
-    area: Annotated[float, "area of the region, as a fraction of the picture"] = 0.1,
+    area: Annotated[float, "area of the region, as a fraction of the picture", Range(0, 1, open=True)] = 0.1,
     game: Annotated[
         Game,
         "'preserve': the region that alone keeps the score highest; 'delete': the one whose removal lowers it most",
     ] = "preserve",
-    steps: Annotated[int, "gradient ascent steps, each a forward and backward pass"] = 100,
+    steps: Annotated[int, "gradient ascent steps, each a forward and backward pass", Range(1)] = 100,
     step: Annotated[
         int | None,
         "spacing of the mask's grid points, in pixels; by default a 32nd of the shorter side, at least 2",
+        Range(1),
     ] = None,
     baseline: Annotated[str, HELP] = "blur",
     seed: Annotated[int, "random seed of the baseline 'noise'"] = 0,
 ) -> Tensor:
     """Extremal perturbation: the smooth region of a given area that alone keeps the score highest.
 
-    Pixels (n, c, h, w) in [0, 1] to a mask (n, 1, h, w) in [0, 1]. Raises OptionError for an area outside (0, 1), an
-    unknown game, no steps, or a grid step larger than the picture.
+    Pixels (n, c, h, w) in [0, 1] to a mask (n, 1, h, w) in [0, 1]. Raises OptionError for an area of 1, or
+    a grid step larger than the picture.
     """
     side = min(pixels.shape[-2:])
     step = step if step is not None else min(side, max(2, round(side / 32)))
-    _check(area, game, steps, step, pixels)
+    _check(area, step, pixels)
     with torch.inference_mode(False), torch.enable_grad():
         pixels = pixels.detach().clone()
         hidden = baseline_pixels(net, pixels, baseline, seed=seed).clone()
@@ -172,13 +174,9 @@ def _span(values: Tensor) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _check(area: float, game: str, steps: int, step: int, pixels: Tensor) -> None:
+def _check(area: float, step: int, pixels: Tensor) -> None:
     height, width = pixels.shape[-2:]
-    if not 0 < area < 1:
+    if area >= 1:
         raise OptionError(f"area is a fraction of the picture, between 0 and 1, not {area}: extremal(..., area=0.1)")
-    if game not in ("preserve", "delete"):
-        raise OptionError(f"game is 'preserve' or 'delete', not {game!r}")
-    if steps < 1:
-        raise OptionError(f"steps is at least 1, not {steps}: extremal(..., steps=100)")
     if not 1 <= step <= min(height, width):
         raise OptionError(f"step is in pixels, 1 to {min(height, width)} for a picture of {height}x{width}, not {step}")

@@ -13,7 +13,6 @@ has no sign, and fluctuations add up instead of averaging out.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Annotated
 
@@ -27,9 +26,10 @@ from ..context import say
 from ..errors import ObjectiveError, OptionError
 from ..net import Net
 from ..objectives import Objective, Unit
+from ..options import Range
 from ..registry import method
 
-BATCH = "pictures per forward and backward pass; halved when memory runs out"
+Batch = Annotated[int, "pictures per forward and backward pass; halved when memory runs out", Range(1)]
 
 
 @method(
@@ -166,22 +166,20 @@ def smooth_grad(
     pixels: Tensor,
     objective: Objective,
     *,
-    noise: Annotated[float, "standard deviation of the noise, as a fraction of the picture's value range"] = 0.15,
-    samples: Annotated[int, "number of noisy copies"] = 25,
+    noise: Annotated[
+        float, "standard deviation of the noise, as a fraction of the picture's value range", Range(0)
+    ] = 0.15,
+    samples: Annotated[int, "number of noisy copies", Range(1)] = 25,
     squared: Annotated[bool, "average squared gradients, which have no sign, instead of gradients"] = False,
-    seed: Annotated[int, "random seed of the noise"] = 0,
-    batch: Annotated[int, BATCH] = 10,
+    seed: Annotated[int, "random seed of the noise", Range(0)] = 0,
+    batch: Batch = 10,
 ) -> Tensor:
     """SmoothGrad: mean gradient over noisy copies of the picture.
 
     Pixels (n, c, h, w) in [0, 1] to a map of the same shape, in score per unit of pixel (its square with `squared`).
     Every picture of a batch gets the same noise, in proportion to its range; noisy pixels are not cut to [0, 1], which
-    would shift their mean. Raises OptionError for negative noise or seeds, or fewer than one sample.
+    would shift their mean.
     """
-    if noise < 0 or not math.isfinite(noise):
-        raise OptionError(f"noise is a fraction of the picture's value range, at least 0, not {noise}")
-    if samples < 1 or seed < 0:
-        raise OptionError(f"samples is at least 1 and seed at least 0, not {samples} and {seed}")
     deviations = noise * (pixels.amax((1, 2, 3)) - pixels.amin((1, 2, 3)))
     spans = " and ".join(dict.fromkeys(f"{value:.2g}" for value in deviations.tolist()))
     say(f"{'mean of squares' if squared else 'mean'} over {samples} noisy copies, standard deviation {spans}")

@@ -25,8 +25,9 @@ from ..context import say
 from ..errors import OptionError
 from ..net import Net
 from ..objectives import Objective
+from ..options import Range
 from ..registry import method
-from .gradient import BATCH, weighted_gradient
+from .gradient import Batch, weighted_gradient
 
 Rule = Literal["gauss-legendre", "midpoint", "left", "right", "trapezoid"]
 
@@ -48,17 +49,17 @@ def integrated_gradients(
         "the picture at which the path begins: 'mean' (the network's mean colour, zero after normalisation), 'grey', "
         "'blur', 'noise', or a value in [0, 1]; 0 is the paper's black",
     ] = "mean",
-    steps: Annotated[int, "number of points on the path at which the gradient is computed"] = 50,
+    steps: Annotated[int, "number of points on the path at which the gradient is computed", Range(1)] = 50,
     rule: Annotated[
         Rule, "quadrature rule: 'gauss-legendre', 'midpoint', 'left', 'right' or 'trapezoid'"
     ] = "gauss-legendre",
     seed: Annotated[int, "random seed of the baseline 'noise'"] = 0,
-    batch: Annotated[int, BATCH] = 10,
+    batch: Batch = 10,
 ) -> Tensor:
     """Integrated gradients: the gradient integrated along the straight path from a baseline, times the difference.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), summed over colour channels, in score. The caption says how far the
-    map's sum is from F(x) - F(x'). Raises OptionError for an unknown rule or baseline, or too few steps.
+    map's sum is from F(x) - F(x'). Raises OptionError for an unknown baseline, or a single step of the trapezoid rule.
     """
     points, weights = path_points(rule, steps)
     pixels = pixels.detach()

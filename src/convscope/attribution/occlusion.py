@@ -23,10 +23,13 @@ from ..errors import OptionError
 from ..incremental.covering import Covered, Squares, covered_scores, report
 from ..net import Net
 from ..objectives import Objective
+from ..options import Range
 from ..registry import method
 
-Patch = Annotated[int | None, "side of the square, in pixels; by default a seventh of the picture's shorter side"]
-Stride = Annotated[int | None, "step between squares, in pixels; by default half the patch"]
+Patch = Annotated[
+    int | None, "side of the square, in pixels; by default a seventh of the picture's shorter side", Range(1)
+]
+Stride = Annotated[int | None, "step between squares, in pixels; by default half the patch", Range(1)]
 Memory = Annotated[
     str | None,
     "memory for batches, such as '500 MB' or '2 GiB'; by default 32 MiB on a CPU, where more is no faster, and a "
@@ -57,8 +60,8 @@ def occlusion(
 ) -> Tensor:
     """Drop of the score when a square occludes each part of the picture.
 
-    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), in score: positive where occlusion lowers it. Raises OptionError for
-    a patch larger than the picture, a stride below 1 or an unknown baseline.
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), in score: positive where occlusion lowers it. Raises OptionError
+    for a patch larger than the picture or an unknown baseline.
     """
     squares = squares_over(pixels, patch, stride)
     amount, occluders = budget(memory, pixels.device), baselines.baseline_pixels(net, pixels, baseline)
@@ -84,7 +87,7 @@ def occlusion(
 
 
 def squares_over(pixels: Tensor, patch: int | None, stride: int | None) -> Squares:
-    """Return the squares that cover pixels (n, c, h, w). Raises OptionError when patch or stride do not fit."""
+    """Return the squares that cover pixels (n, c, h, w). Raises OptionError when the patch does not fit."""
     height, width = pixels.shape[-2:]
     patch = patch if patch is not None else max(1, round(min(height, width) / 7))
     stride = stride if stride is not None else max(1, patch // 2)
@@ -92,8 +95,6 @@ def squares_over(pixels: Tensor, patch: int | None, stride: int | None) -> Squar
         raise OptionError(
             f"a patch of {patch} px does not fit a picture of {height}x{width}: give 1 to {min(height, width)}"
         )
-    if stride < 1:
-        raise OptionError(f"stride is the step between squares in pixels, at least 1, not {stride}")
     return Squares(height, width, patch, stride)
 
 

@@ -36,6 +36,7 @@ from ..context import say
 from ..errors import OptionError
 from ..net import Net
 from ..objectives import Objective
+from ..options import Range
 from ..registry import method
 
 
@@ -45,25 +46,23 @@ def rise(
     pixels: Tensor,
     objective: Objective,
     *,
-    masks: Annotated[int, "number of random masks (the paper: 4000 for VGG-16, 8000 for ResNet-50)"] = 2000,
-    cells: Annotated[int, "number of mask cells along each side of the picture"] = 7,
-    keep: Annotated[float, "probability that a cell is shown"] = 0.5,
+    masks: Annotated[int, "number of random masks (the paper: 4000 for VGG-16, 8000 for ResNet-50)", Range(2)] = 2000,
+    cells: Annotated[int, "number of mask cells along each side of the picture", Range(1)] = 7,
+    keep: Annotated[float, "probability that a cell is shown", Range(0, 1)] = 0.5,
     centred: Annotated[
         bool, "regress the score on the masks, which gives a sign; False: the paper's mean of score times mask"
     ] = True,
     baseline: Annotated[str, HELP] = "mean",
     seed: Annotated[int, "random seed of the masks"] = 0,
-    batch: Annotated[int, "masked pictures per forward pass; halved when memory runs out"] = 64,
+    batch: Annotated[int, "masked pictures per forward pass; halved when memory runs out", Range(1)] = 64,
 ) -> Tensor:
     """RISE: the effect on the score of showing each pixel, estimated from randomly masked pictures.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), in score: positive where showing raises it. Needs no gradient, and
-    no more memory for more masks. The paper asks for a probability, p(class). Raises OptionError for masks below 2,
-    keep outside (0, 1), or more cells than pixels.
+    no more memory for more masks. The paper asks for a probability, p(class). Raises OptionError where keep is
+    0 or 1, or for more cells than pixels.
     """
     samples = Masks(tuple(pixels.shape[-2:]), cells, keep, seed, pixels)
-    if masks < 2:
-        raise OptionError(f"masks is at least 2, not {masks}: rise(..., masks=2000)")
     with torch.inference_mode():
         behind = baseline_pixels(net, pixels, baseline, seed=seed)
         apart = pixels - behind

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ..baselines import HELP, baseline_pixels
 from ..batching import in_batches
-from ..errors import OptionError
 from ..net import Net
 from ..objectives import Objective
+from ..options import Range
 from ..registry import method
 from ..tracing import Layer
 from .cam_layers import Align, CamInput, Layers, cam_inputs, redo_unread, upsample
@@ -37,7 +37,7 @@ def score_cam(
         bool, "weigh channels by the softmax of the increases of the score, as in the paper; False: by the increases"
     ] = True,
     channels: Annotated[
-        int | None, "number of channels, those with the largest variance over the picture; by default all"
+        int | None, "number of channels, those with the largest variance over the picture; by default all", Range(1)
     ] = None,
     baseline: Annotated[str, HELP] = "mean",
     seed: Annotated[int, "random seed of the baseline 'noise'"] = 0,
@@ -48,8 +48,6 @@ def score_cam(
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, never negative. One forward pass
     per picture and channel; constant channels mask nothing and are left out. Raises as `grad_cam` does.
     """
-    if channels is not None and channels < 1:
-        raise OptionError(f"channels is at least 1, not {channels}")
     inputs = cam_inputs(net, pixels, objective, layer)
     with torch.inference_mode():
         hidden = baseline_pixels(net, pixels, baseline, seed=seed)
