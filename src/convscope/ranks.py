@@ -11,7 +11,7 @@ def rank_correlation(one: Tensor, other: Tensor) -> float:
 
     A constant map is like another constant one (1) and unlike all others (0).
     """
-    ranks = [_ranks(map_.double().flatten()) for map_ in (one, other)]
+    ranks = [_ranks(map_.cpu().double().flatten()) for map_ in (one, other)]
     ranks = [rank - rank.mean() for rank in ranks]
     lengths = [float(rank.norm()) for rank in ranks]
     if min(lengths) == 0:

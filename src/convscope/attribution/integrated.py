@@ -107,8 +107,8 @@ def _say_completeness(net: Net, pixels: Tensor, start: Tensor, objective: Object
     if not maps.any():
         say("the map is zero everywhere: the score does not change along the path, or the picture is its baseline")
     with torch.inference_mode():
-        ends = objective.rows([*range(len(pixels))] * 2)(net, torch.cat([pixels, start])).double()
-    changes, sums = (ends[: len(pixels)] - ends[len(pixels) :]).tolist(), maps.double().sum((1, 2, 3)).tolist()
+        ends = objective.rows([*range(len(pixels))] * 2)(net, torch.cat([pixels, start])).cpu().double()
+    changes, sums = (ends[: len(pixels)] - ends[len(pixels) :]).tolist(), maps.cpu().double().sum((1, 2, 3)).tolist()
     for change, total in zip(changes, sums, strict=True):
         error = abs(total - change)
         share = f", {100 * error / abs(change):.2g} %" if change else ""

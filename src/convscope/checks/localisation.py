@@ -244,7 +244,8 @@ def _maps(
 def _score(map_: Tensor, sample: _Sample, criteria: Criteria) -> BoxScores:
     """Score a map (1, h, w) in the pixels of the original picture."""
     sigma = criteria.smooth * min(map_.shape[-2:])
-    values = blurred(map_[None].double(), sigma)[0] if sigma else map_.double()
+    exact = map_.cpu().double()
+    values = blurred(exact[None], sigma)[0] if sigma else exact
     spread = Heatmap(values, sample.picture, Recipe()).spread(sample.picture.original.size)
     scores = score_map(spread, sample.boxed.boxes, criteria)
     return replace(scores, segment_iou=_segment_iou(spread, sample)) if criteria.segment else scores

@@ -65,14 +65,14 @@ def infidelity(
     change = case.pixels - baseline_pixels(net, case.pixels, baseline, seed=seed)
     weights = change if case.entry.projects else torch.ones_like(case.pixels[:, :1])
     importance = (weights[0].to(case.values) * case.values).sum(0).flatten()
-    predicted = (squares.flatten(1).to(case.values) @ importance).double()
+    predicted = (squares.flatten(1).to(case.values) @ importance).cpu().double()
 
     def score(piece: slice) -> Tensor:
         return case.objective(net, case.pixels - squares[piece, None].to(change) * change)
 
     with torch.inference_mode():
-        before = case.objective(net, case.pixels).double()
-        after = torch.cat(list(in_batches(score, samples, batch, "infidelity"))).double()
+        before = case.objective(net, case.pixels).cpu().double()
+        after = torch.cat(list(in_batches(score, samples, batch, "infidelity"))).cpu().double()
     return compare_drops(predicted, (before - after).clone())
 
 

@@ -160,4 +160,4 @@ def _follow(
     counts = [round(step * len(order) / steps) for step in range(steps + 1)]
     scores = path_scores(net, objective, start, end, order, counts, batch)
     shares = tuple(count / len(order) for count in counts)
-    return Removal(kind, str(objective), shares, tuple(scores.double().tolist()))
+    return Removal(kind, str(objective), shares, tuple(scores.cpu().double().tolist()))

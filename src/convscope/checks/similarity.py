@@ -9,7 +9,7 @@ from torch import Tensor
 
 def strength(map_: Tensor) -> Tensor:
     """Return the magnitude of a map (c, h, w), summed over its channels, as (h, w) in float64."""
-    return map_.double().abs().sum(0)
+    return map_.cpu().double().abs().sum(0)
 
 
 def structural_similarity(one: Tensor, other: Tensor) -> float:

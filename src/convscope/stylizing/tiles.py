@@ -177,7 +177,7 @@ class _Statistics:
     def add(self, part: Tensor) -> None:
         """Take a part of a layer into account, (1, c, h, w)."""
         count = part[0, 0].numel()
-        variance, mean = (value.double() for value in torch.var_mean(part, (2, 3), correction=0, keepdim=True))
+        variance, mean = (value.cpu().double() for value in torch.var_mean(part, (2, 3), correction=0, keepdim=True))
         away, everything = mean - self.mean, self.count + count
         self.squares = self.squares + variance * count + away.square() * (self.count * count / everything)
         self.mean = self.mean + away * (count / everything)
@@ -187,7 +187,7 @@ class _Statistics:
         """Return what the layer's normalisation does; None where it has none."""
         if layer.norm is None or not isinstance(self.squares, Tensor) or not isinstance(self.mean, Tensor):
             return None
-        weight, bias = (value.double()[:, None, None] for value in (layer.norm.weight, layer.norm.bias))
+        weight, bias = (value.cpu().double()[:, None, None] for value in (layer.norm.weight, layer.norm.bias))
         factor = weight / (self.squares / self.count + layer.norm.eps).sqrt()
-        kind = layer.conv.weight.dtype
-        return factor.to(kind), (bias - self.mean * factor).to(kind)
+        like = layer.conv.weight
+        return factor.to(like), (bias - self.mean * factor).to(like)

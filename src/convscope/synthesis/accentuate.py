@@ -216,7 +216,7 @@ def _unit(net: Net, objective: Objective, pixels: Tensor, strength: float) -> fl
         except RuleError:
             # Only rectifiers can be redirected.
             pass
-    magnitude = gradient.double().abs()
+    magnitude = gradient.cpu().double().abs()
     if not magnitude.any():
         raise SynthesisError(
             f"{objective} is silent for this picture and nothing moves it: ask for another unit, or for the layer "
@@ -233,8 +233,8 @@ def _content(net: Net, pixels: Tensor, layer: str) -> Content:
 def _values(net: Net, objective: Objective, before: Tensor, after: Tensor, window: Tensor) -> dict[str, Tensor]:
     shares = _shares(net, objective, before, after)
     with torch.no_grad():
-        ends = objective(net, torch.cat([before, after])).double()
-    change, total = float(ends[1] - ends[0]), float(shares.double().sum())
+        ends = objective(net, torch.cat([before, after])).cpu().double()
+    change, total = float(ends[1] - ends[0]), float(shares.cpu().double().sum())
     if not change:
         say("the score has not changed: more strength may move it")
     elif abs(total - change) > _INCOMPLETE * abs(change):

@@ -49,12 +49,12 @@ def measure(run: Run, net: Net) -> Measured:
     fired: dict[str, Tensor] = {}
     for side in track(sides, "card"):
         ranks, labels = _ranks(run, net, side, fired if side == sides[0] else None)
-        accuracy[side] = float((ranks == 0).double().mean())
-        top5[side] = float((ranks < 5).double().mean())
+        accuracy[side] = float((ranks == 0).cpu().double().mean())
+        top5[side] = float((ranks < 5).cpu().double().mean())
         if side == sides[0]:
             right = [(name, ranks[labels == label] == 0) for label, name in enumerate(net.classes)]
-            per_class = {name: float(hits.double().mean()) for name, hits in right if len(hits)}
-    dead = {name: 1 - float(seen.double().mean()) for name, seen in fired.items()}
+            per_class = {name: float(hits.cpu().double().mean()) for name, hits in right if len(hits)}
+    dead = {name: 1 - float(seen.cpu().double().mean()) for name, seen in fired.items()}
     return Measured(accuracy, top5, per_class, dead)
 
 
