@@ -94,7 +94,7 @@ def test_the_device_of_this_test_has_no_doubles_and_is_not_numpys() -> None:
         assert pixels.device == ELSEWHERE and (pixels * 2).device == ELSEWHERE
         assert torch.zeros(2, device=pixels.device).device == ELSEWHERE
         assert pixels.cpu().double().dtype == torch.float64
-        for double in (lambda: pixels.double(), lambda: (pixels + 1).to(torch.float64), lambda: pixels.numpy()):
+        for double in (pixels.double, lambda: (pixels + 1).to(torch.float64), pixels.numpy):
             with pytest.raises(TypeError):
                 double()
 

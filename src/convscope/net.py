@@ -370,6 +370,13 @@ class Net(nn.Module):
             self._digest = key, digest
         return digest
 
+    def __repr__(self) -> str:
+        height, width = self.size
+        classes = f"{len(self.classes)} named classes" if self.classes else ""
+        weights = f"weights {self._digest[1]}" if self._digest[1] else ""  # as far as known: it takes a while
+        parts = (f"{self.channels} x {height} x {width} pixels", classes, weights, self.note)
+        return f"<Net {self.name}: {', '.join(filter(None, parts))}>"
+
     def class_name(self, index: int) -> str:
         """Return the name of a class, or "class 7" when the network has no names."""
         return self.classes[index] if index < len(self.classes) else f"class {index}"

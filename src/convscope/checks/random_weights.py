@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..errors import LayerError, NetworkError, OptionError, nearest
 from ..net import Net
@@ -93,11 +94,29 @@ def randomise(net: Net, layers: Sequence[tuple[int, str]], weights: Initialisati
 def _reset(module: nn.Module, generator: torch.Generator) -> None:
     """Call a module's own initialisation, on the CPU so that every device gets the same numbers."""
     device = next(module.parameters(recurse=False)).device
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.default_generator.set_state(generator.get_state())
+    with torch.no_grad(), _Drawing(generator):
         module.cpu()
         module.reset_parameters()  # type: ignore[operator]
         module.to(device)
+
+
+class _Drawing(TorchFunctionMode):
+    """Take the random numbers of this thread from a generator: torch's own is the whole process's."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if getattr(func, "__name__", "") in _DRAW or "generator" in kwargs:
+            kwargs["generator"] = self.generator
+        return func(*args, **kwargs)
+
+
+_DRAW = frozenset(
+    "rand randn randint randperm normal bernoulli uniform_ normal_ bernoulli_ exponential_ random_".split()
+)
 
 
 def _rescale(module: nn.Module) -> None:
