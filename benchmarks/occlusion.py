@@ -22,7 +22,7 @@ import torch
 
 from convscope import Net, as_objective, load
 from convscope.attribution.occlusion import occlusion
-from convscope.incremental.covering import Squares
+from convscope.incremental.occlusions import Occluder
 
 NETS = ("alexnet", "squeezenet1_0", "resnet18", "googlenet", "vgg16")
 SIDE = 224
@@ -58,7 +58,7 @@ def captum(net: Net, pixels: torch.Tensor, patch: int, stride: int, batch: int) 
 
 
 def full(net: Net, pixels: torch.Tensor, patch: int, stride: int, batch: int) -> None:
-    squares = Squares(SIDE, SIDE, patch, stride)
+    squares = Occluder(SIDE, SIDE, patch, stride)
     count = squares.grid[0] * squares.grid[1]
     with torch.inference_mode():
         for start in range(0, count, batch):

@@ -22,9 +22,9 @@ from networks import pictures, tiny
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_one_colour_everywhere(baseline: str, colour: tuple[float, ...], dtype: torch.dtype) -> None:
     pixels = pictures(2, dtype=dtype)
-    found = baseline_pixels(tiny("sequential"), pixels, baseline)
-    assert found.shape == pixels.shape and found.dtype == dtype
-    assert torch.equal(found, torch.tensor(colour, dtype=dtype)[None, :, None, None].expand_as(pixels))
+    result = baseline_pixels(tiny("sequential"), pixels, baseline)
+    assert result.shape == pixels.shape and result.dtype == dtype
+    assert torch.equal(result, torch.tensor(colour, dtype=dtype)[None, :, None, None].expand_as(pixels))
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 2.5])
@@ -44,9 +44,9 @@ def test_the_fill_blur_is_a_twentieth_of_the_shorter_side() -> None:
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0, 20), st.integers(0, 1000))
 def test_blur_keeps_the_range_and_constants_at_any_size(height: int, width: int, sigma: float, seed: int) -> None:
     pixels = torch.rand(1, 2, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    found = blurred(pixels, sigma)
-    assert found.shape == pixels.shape
-    assert found.min() >= pixels.min() - 1e-12 and found.max() <= pixels.max() + 1e-12
+    result = blurred(pixels, sigma)
+    assert result.shape == pixels.shape
+    assert result.min() >= pixels.min() - 1e-12 and result.max() <= pixels.max() + 1e-12
     torch.testing.assert_close(blurred(torch.full_like(pixels, 0.7), sigma), torch.full_like(pixels, 0.7))
 
 
@@ -64,22 +64,22 @@ def test_every_picture_is_blurred_on_its_own() -> None:
 
 def test_noise_is_uniform_seeded_and_the_same_for_every_picture() -> None:
     net, before = tiny("sequential"), torch.get_rng_state()
-    one = baseline_pixels(net, pictures(2, side=100), "noise", seed=3)
+    noise = baseline_pixels(net, pictures(2, side=100), "noise", seed=3)
     assert torch.equal(before, torch.get_rng_state())
-    assert torch.equal(one[0], one[1]) and torch.equal(
-        one[:1], baseline_pixels(net, pictures(1, side=100), "noise", seed=3)
+    assert torch.equal(noise[0], noise[1]) and torch.equal(
+        noise[:1], baseline_pixels(net, pictures(1, side=100), "noise", seed=3)
     )
-    assert not torch.equal(one, baseline_pixels(net, pictures(2, side=100), "noise", seed=4))
-    assert one.min() >= 0 and one.max() <= 1
-    assert float(one[0].mean()) == pytest.approx(0.5, abs=0.01) and float(one[0].var()) == pytest.approx(
+    assert not torch.equal(noise, baseline_pixels(net, pictures(2, side=100), "noise", seed=4))
+    assert noise.min() >= 0 and noise.max() <= 1
+    assert float(noise[0].mean()) == pytest.approx(0.5, abs=0.01) and float(noise[0].var()) == pytest.approx(
         1 / 12, abs=2e-3
     )
     single = baseline_pixels(net, pictures(2, side=100, dtype=torch.float32), "noise", seed=3)
-    assert torch.equal(single, one.float())
+    assert torch.equal(single, noise.float())
 
 
 @pytest.mark.parametrize("baseline", ["pink", "", "1.5", "-0.1", "nan", "inf", "Mean", None, "0,5"])
-def test_fills_that_do_not_exist_are_refused(baseline: Any) -> None:
+def test_baselines_that_do_not_exist_are_refused(baseline: Any) -> None:
     with pytest.raises(OptionError, match=r"baseline is 'mean', 'grey', 'blur', 'noise' or a value in \[0, 1\], not "):
         baseline_pixels(tiny("sequential"), pictures(1), baseline)
 

@@ -39,10 +39,10 @@ class Small(nn.Module):
     def __init__(self, body: nn.Module, most: int, failure: Exception) -> None:
         super().__init__()
         self.body, self.most, self.failure = body, most, failure
-        self.taken: list[int] = []
+        self.batches: list[int] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        self.taken.append(len(x))
+        self.batches.append(len(x))
         if len(x) > self.most:
             raise self.failure
         return self.body(x)
@@ -78,7 +78,7 @@ def test_batches_are_halved_when_memory_runs_out(failure: Exception) -> None:
         done, lengths = numbers(40, 16, 5, failure)
     assert done == list(range(40))
     assert lengths == [16, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4]
-    assert remarks == ["memory ran out with 16 at once: went on with 4"]
+    assert remarks == ["out of memory at batch 16; continued with 4"]
 
 
 def test_nothing_is_said_when_everything_fits() -> None:
@@ -89,9 +89,7 @@ def test_nothing_is_said_when_everything_fits() -> None:
 
 @each_failure
 def test_not_even_one_at_a_time(failure: Exception) -> None:
-    with pytest.raises(
-        OutOfMemory, match=r"counting: memory ran out with one at a time: use a smaller input \(size=\)"
-    ):
+    with pytest.raises(OutOfMemory, match=r"counting: out of memory at batch 1: use a smaller input \(size=\)"):
         numbers(10, 4, 0, failure)
 
 
@@ -110,26 +108,26 @@ def test_a_batch_below_one_is_refused() -> None:
 
 
 def test_progress_is_shown_in_batches() -> None:
-    seen: list[tuple[int, str]] = []
+    shown: list[tuple[int, str]] = []
 
     def tracker(items: object, label: str) -> object:
-        seen.append((len(items), label))
+        shown.append((len(items), label))
         return items
 
     with running(tracker=tracker):
         numbers(10, 4, 1, FAILURES["GPU"])
-    assert seen == [(3, "counting")]
+    assert shown == [(3, "counting")]
 
 
-def test_what_did_not_fit_is_let_go_before_the_next_try() -> None:
+def test_tensors_that_did_not_fit_are_freed_before_the_next_try() -> None:
     """An error's traceback holds the tensors of the frames it left; they must be gone when less is tried."""
-    held: list[weakref.ref[Tensor]] = []
+    tensors: list[weakref.ref[Tensor]] = []
     alive: list[int] = []
 
     def work(piece: slice) -> int:
-        alive.append(sum(ref() is not None for ref in held))
+        alive.append(sum(ref() is not None for ref in tensors))
         large = torch.zeros(piece.stop - piece.start, 10)
-        held.append(weakref.ref(large))
+        tensors.append(weakref.ref(large))
         ring: list[object] = [large]
         ring.append(ring)  # as frames and errors that know each other
         if len(large) > 2:
@@ -141,30 +139,30 @@ def test_what_did_not_fit_is_let_go_before_the_next_try() -> None:
 
 
 @each_failure
-def test_a_method_goes_on_with_smaller_batches_and_finds_the_same(failure: Exception) -> None:
+def test_a_method_continues_with_smaller_batches_and_the_same_result(failure: Exception) -> None:
     pixels = pictures(2)
     plain = Net(tiny_body("sequential"), size=SIZE)
     small = Small(tiny_body("sequential"), 6, failure)
     net = Net(small, size=SIZE)
     objective = as_objective(net, 2)
-    small.taken.clear()
+    small.batches.clear()
     with listen() as remarks:
-        found = rise(net, pixels, objective, masks=100, batch=48)
-    torch.testing.assert_close(found, rise(plain, pixels, as_objective(plain, 2), masks=100), rtol=1e-9, atol=1e-12)
-    assert [taken for taken in small.taken if taken > 6] == [48, 24, 12]
-    assert "memory ran out with 48 at once: went on with 6" in remarks
+        result = rise(net, pixels, objective, masks=100, batch=48)
+    torch.testing.assert_close(result, rise(plain, pixels, as_objective(plain, 2), masks=100), rtol=1e-9, atol=1e-12)
+    assert [size for size in small.batches if size > 6] == [48, 24, 12]
+    assert "out of memory at batch 48; continued with 6" in remarks
 
 
 def test_a_method_says_when_not_even_one_fits() -> None:
     class Full(Small):
         def forward(self, x: Tensor) -> Tensor:
-            if len(self.taken) >= 1:
+            if len(self.batches) >= 1:
                 raise self.failure
             return super().forward(x)
 
     net = Net(Full(tiny_body("sequential"), 5, FAILURES["CPU"]), size=SIZE, channels=3)
     objective = as_objective(Net(tiny_body("sequential"), size=SIZE), 2)
-    with pytest.raises(OutOfMemory, match="rise: memory ran out with one at a time"):
+    with pytest.raises(OutOfMemory, match="rise: out of memory at batch 1"):
         rise(net, pictures(1), objective, masks=100, batch=16)
 
 
@@ -172,22 +170,22 @@ REAL = """
 import resource
 import torch
 torch.set_num_threads(1)
-from convscope import Net, ask
+from convscope import Net, as_objective
 from convscope.attribution.rise import rise
 from convscope.context import listen
 from torch import nn
 torch.manual_seed(0)
 body = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)).eval()
 net, pixels = Net(body, size=64), torch.rand(1, 3, 64, 64)
-objective = ask(net, 2)
+objective = as_objective(net, 2)
 expected = rise(net, pixels, objective, masks=1000, batch=20)
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 used = int(status["VmSize"].split()[0]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + 150 * 2**20, resource.RLIM_INFINITY))
 with listen() as remarks:
-    found = rise(net, pixels, objective, masks=1000, batch=1000)
-torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-print([remark for remark in remarks if "memory ran out" in remark])
+    result = rise(net, pixels, objective, masks=1000, batch=1000)
+torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-6)
+print([remark for remark in remarks if "out of memory" in remark])
 """
 
 
@@ -195,7 +193,7 @@ print([remark for remark in remarks if "memory ran out" in remark])
 def test_memory_that_really_runs_out() -> None:
     done = subprocess.run([sys.executable, "-c", REAL], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "memory ran out with 1000 at once: went on with " in done.stdout
+    assert "out of memory at batch 1000; continued with " in done.stdout
 
 
 @given(
@@ -220,7 +218,7 @@ def test_a_unit_s_first_letter_is_enough_and_parts_count(amount: float, letter: 
 
 
 @given(st.text(max_size=12))
-def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
+def test_text_that_is_not_an_amount_of_memory_is_refused(text: str) -> None:
     try:
         assert bytes_of(text) >= 1
     except OptionError as error:

@@ -50,13 +50,13 @@ def last(body: nn.Module, shape: Shape) -> Execution:
 
 def outside(body: nn.Module, shape: Shape, field: Field, *, inputs: int = 3) -> list[str]:
     """List the units that depend on pixels outside their box."""
-    found, wrong = supports(body, shape, inputs=inputs), []
-    for position in np.ndindex(*found.shape[:2]):
+    support, wrong = supports(body, shape, inputs=inputs), []
+    for position in np.ndindex(*support.shape[:2]):
         top, left, bottom, right = field.box(position, shape[1:])
-        rest = found[position].clone()
+        rest = support[position].clone()
         rest[top:bottom, left:right] = False
         if rest.any():
-            wrong.append(f"unit {position}: box {(top, left, bottom, right)}, support {extent(found[position])}")
+            wrong.append(f"unit {position}: box {(top, left, bottom, right)}, support {extent(support[position])}")
     return wrong
 
 
@@ -150,7 +150,7 @@ def test_no_unit_of_a_random_network_sees_outside_its_box(
     shape = (CHANNELS, *size)
     kept = fitting([*parts, *([tail] if tail else [])], shape)
     body = positive(nn.Sequential(*kept))
-    fields = {seen.module: seen.field for seen in trace(body, shape)}
+    fields = {execution.module: execution.field for execution in trace(body, shape)}
     for index in range(len(kept)):
         assert outside(body[: index + 1], shape, fields[str(index)]) == []
 
@@ -171,18 +171,18 @@ def test_boxes_of_convolutions_and_average_pools_are_exact(parts: list[nn.Module
     shape = (CHANNELS, *size)
     body = positive(nn.Sequential(*fitting(parts, shape)))
     field = last(body, shape).field
-    found = supports(body, shape, inputs=1)
-    for position in np.ndindex(*found.shape[:2]):
-        box, seen = field.box(position, size), extent(found[position])
+    support = supports(body, shape, inputs=1)
+    for position in np.ndindex(*support.shape[:2]):
+        box, visible = field.box(position, size), extent(support[position])
         starts = [offset + i * step for i, offset, step in zip(position, field.offset, field.step, strict=True)]
-        if seen is None:  # a dilated window that reads nothing but padding
+        if visible is None:  # a dilated window that reads nothing but padding
             assert any(start < 0 or start + field.size[axis] > size[axis] for axis, start in enumerate(starts))
             continue
         for axis, (start, end) in enumerate(zip(starts, size, strict=True)):
             stop = start + field.size[axis]
             assert box[axis] == max(start, 0) and box[axis + 2] == min(stop, end)
-            assert seen[axis] == start if start >= 0 else seen[axis] >= 0
-            assert seen[axis + 2] == stop if stop <= end else seen[axis + 2] <= end
+            assert visible[axis] == start if start >= 0 else visible[axis] >= 0
+            assert visible[axis + 2] == stop if stop <= end else visible[axis + 2] <= end
 
 
 dense_convolutions = st.builds(lambda k, p: conv(k, 1, within(k, (1, 1), p)), pairs(1, 4), pairs(0, 3))
@@ -195,9 +195,9 @@ def test_boxes_of_dense_convolutions_are_exact_also_at_the_border(
 ) -> None:
     shape = (CHANNELS, *size)
     body = positive(nn.Sequential(*fitting(parts, shape)))
-    field, found = last(body, shape).field, supports(body, shape, inputs=1)
-    for position in np.ndindex(*found.shape[:2]):
-        assert extent(found[position]) == field.box(position, size)
+    field, support = last(body, shape).field, supports(body, shape, inputs=1)
+    for position in np.ndindex(*support.shape[:2]):
+        assert extent(support[position]) == field.box(position, size)
 
 
 TIGHT: dict[str, nn.Module] = {
@@ -230,15 +230,15 @@ def test_boxes_of_other_local_operations_are_exact_inside(name: str) -> None:
     shape = (CHANNELS, 12, 12)
     body = positive(TIGHT[name])
     field = last(body, shape).field
-    found = supports(body, shape, inputs=40)
-    for position in np.ndindex(*found.shape[:2]):
-        box, seen = field.box(position, shape[1:]), extent(found[position])
-        if seen is None:  # nothing but padding
+    support = supports(body, shape, inputs=40)
+    for position in np.ndindex(*support.shape[:2]):
+        box, visible = field.box(position, shape[1:]), extent(support[position])
+        if visible is None:  # nothing but padding
             continue
         for low, high in ((0, 2), (1, 3)):
-            assert seen[low] == box[low] or box[low] == 0
-            assert seen[high] == box[high] or box[high] == 12
-            assert box[low] <= seen[low] and seen[high] <= box[high]
+            assert visible[low] == box[low] or box[low] == 0
+            assert visible[high] == box[high] or box[high] == 12
+            assert box[low] <= visible[low] and visible[high] <= box[high]
 
 
 class Swish(torch.autograd.Function):
@@ -343,7 +343,7 @@ UNKNOWN: dict[str, nn.Module] = {
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_unknown_operations_see_everything(name: str) -> None:
+def test_units_of_unknown_operations_see_everything(name: str) -> None:
     shape = (CHANNELS, 8, 10) if name != "matmul" else (CHANNELS, 9, 9)
     field = last(positive(UNKNOWN[name]), shape).field
     assert field.y.shared and field.x.shared
@@ -359,7 +359,7 @@ def test_operations_that_keep_the_size_keep_step_and_centre(name: str) -> None:
 
 
 @pytest.mark.parametrize("then", [nn.Identity(), conv()], ids=["itself", "and after it"])
-def test_operations_that_lose_the_places_spread_their_units_evenly(then: nn.Module) -> None:
+def test_operations_that_lose_the_positions_lay_their_units_out_evenly(then: nn.Module) -> None:
     body = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * CHANNELS, CHANNELS, 1), then)
     axis = trace(body, (CHANNELS, 12, 12))[2].field.y
     assert (axis.step, axis.centre, axis.start, axis.size, axis.shared) == (2, 0.5, 0, 12, True)
@@ -495,4 +495,4 @@ def test_nothing_is_left_behind_by_a_failure() -> None:
 def test_half_precision_and_shared_parameters_are_followed() -> None:
     body = nn.Sequential(conv(), conv()).bfloat16()
     body[1].weight = body[0].weight
-    assert [seen.field.size for seen in trace(body, (CHANNELS, 8, 8))][:2] == [(3, 3), (5, 5)]
+    assert [execution.field.size for execution in trace(body, (CHANNELS, 8, 8))][:2] == [(3, 3), (5, 5)]

@@ -21,32 +21,32 @@ from convscope import Net, as_objective, load
 from convscope.attribution.occlusion import occlusion
 from convscope.context import listen
 from convscope.incremental import regions
-from convscope.incremental.covering import Covered, Squares, covered_scores
+from convscope.incremental.occlusions import Occluder, Occlusions, occluded_scores
 from convscope.incremental.sweep import Sweep
 from convscope.incremental.tape import record
 
 LAYERS = ("",)
 
 
-def in_full(net: Net, pixels: Tensor, squares: Squares, covering: Tensor) -> Tensor:
-    """The oracle: every square is a picture of its own."""
+def in_full(net: Net, pixels: Tensor, occluder: Occluder, baseline: Tensor) -> Tensor:
+    """The oracle: every position is a picture of its own."""
     outputs = []
-    for number in range(squares.grid[0] * squares.grid[1]):
+    for number in range(occluder.grid[0] * occluder.grid[1]):
         picture = pixels.clone()
-        rows, columns = squares.box(number)
-        picture[:, :, rows, columns] = covering[:, :, rows, columns]
+        rows, columns = occluder.box(number)
+        picture[:, :, rows, columns] = baseline[:, :, rows, columns]
         with torch.no_grad():
             outputs.append(net(picture))
     return torch.cat(outputs)
 
 
-def in_parts(net: Net, pixels: Tensor, squares: Squares, covering: Tensor, memory: int = 2**28) -> Tensor:
-    sweep = Sweep(record(net, pixels, LAYERS), (squares.rows, squares.columns), memory)
-    found = torch.full((squares.grid[0] * squares.grid[1], net.output.shape[0]), torch.nan, dtype=pixels.dtype)
+def in_parts(net: Net, pixels: Tensor, occluder: Occluder, baseline: Tensor, memory: int = 2**28) -> Tensor:
+    sweep = Sweep(record(net, pixels, LAYERS), (occluder.rows, occluder.columns), memory)
+    result = torch.full((occluder.grid[0] * occluder.grid[1], net.output.shape[0]), torch.nan, dtype=pixels.dtype)
     with torch.no_grad():
-        for numbers, readings in sweep.run(covering, ""):
-            found[torch.from_numpy(numbers)] = readings[""]
-    return found
+        for numbers, readings in sweep.run(baseline, ""):
+            result[torch.from_numpy(numbers)] = readings[""]
+    return result
 
 
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
@@ -54,18 +54,18 @@ def in_parts(net: Net, pixels: Tensor, squares: Squares, covering: Tensor, memor
 def test_equals_full_passes_on_any_architecture(
     drawn: tuple[nn.Module, tuple[int, int]], patch: int, stride: int, memory: int
 ) -> None:
-    """Squares over every border, odd sizes, little memory: the same to 1e-9."""
+    """Occluders over every border, odd sizes, little memory: the same to 1e-9."""
     body, size = drawn
     net = Net(body, mean=0.4, std=0.3, size=size, channels=3)
-    pixels, covering = torch.rand(1, 3, *size, dtype=torch.float64), torch.rand(1, 3, *size, dtype=torch.float64)
-    squares = Squares(*size, patch, max(stride, min(size) // 5))
-    expected = in_full(net, pixels, squares, covering)
-    found = in_parts(net, pixels, squares, covering, memory)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * max(1.0, float(expected.abs().max())))
+    pixels, baseline = torch.rand(1, 3, *size, dtype=torch.float64), torch.rand(1, 3, *size, dtype=torch.float64)
+    occluder = Occluder(*size, patch, max(stride, min(size) // 5))
+    expected = in_full(net, pixels, occluder, baseline)
+    result = in_parts(net, pixels, occluder, baseline, memory)
+    torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9 * max(1.0, float(expected.abs().max())))
 
 
 class Accumulated(nn.Module):
-    """A sum in place into the branch that a square changes least: what it was before must be remembered."""
+    """A sum in place into the branch that an occluder changes least: what it was before must be remembered."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,10 +81,10 @@ class Accumulated(nn.Module):
 def test_what_was_there_before_a_sum_in_place_is_remembered() -> None:
     torch.manual_seed(0)
     net = Net(Accumulated().double(), size=24, channels=3)
-    pixels, covering = torch.rand(2, 1, 3, 24, 24, dtype=torch.float64)
-    squares = Squares(24, 24, 4, 3)
-    found, expected = (way(net, pixels, squares, covering) for way in (in_parts, in_full))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+    pixels, baseline = torch.rand(2, 1, 3, 24, 24, dtype=torch.float64)
+    occluder = Occluder(24, 24, 4, 3)
+    result, expected = (way(net, pixels, occluder, baseline) for way in (in_parts, in_full))
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-9)
 
 
 NETWORKS = ("alexnet", "vgg16", "resnet18", "googlenet", "squeezenet1_0", "densenet121", "mobilenet_v2")
@@ -108,16 +108,16 @@ def lively(name: str, side: int) -> Net:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_equals_full_passes_on_torchvision(name: str) -> None:
-    """float32: to 1e-4 of the range of the score, for squares in the middle and over every border."""
+    """float32: to 1e-4 of the range of the score, for occluders in the middle and over every border."""
     net = lively(name, 224)
     pixels = torch.rand(1, 3, 224, 224)
-    covering = torch.full_like(pixels, 0.5)
-    squares = Squares(224, 224, 50, 58)
-    found = in_parts(net, pixels, squares, covering)
-    expected = in_full(net, pixels, squares, covering)
-    spread = (expected.amax(0) - expected.amin(0)).median()
-    assert spread > 1e-3 * expected.abs().max(), "a network that answers the same to every square tests nothing"
-    assert float((found - expected).abs().max()) <= 1e-4 * float(spread)
+    baseline = torch.full_like(pixels, 0.5)
+    occluder = Occluder(224, 224, 50, 58)
+    result = in_parts(net, pixels, occluder, baseline)
+    expected = in_full(net, pixels, occluder, baseline)
+    extent = (expected.amax(0) - expected.amin(0)).median()
+    assert extent > 1e-3 * expected.abs().max(), "a network that gives the same scores at every position tests nothing"
+    assert float((result - expected).abs().max()) <= 1e-4 * float(extent)
 
 
 @pytest.mark.slow
@@ -128,38 +128,38 @@ def test_occlusion_equals_captum_on_torchvision(name: str) -> None:
     pixels = torch.rand(1, 3, 96, 96, dtype=torch.float64)
     target = int(net(pixels).argmax())
     with listen() as remarks:
-        found = occlusion(net, pixels, as_objective(net, target), patch=24, stride=12, baseline="0.3")
+        result = occlusion(net, pixels, as_objective(net, target), patch=24, stride=12, baseline="0.3")
     assert "recomputed only" in remarks[1]
     peer = Occlusion(net).attribute(
         pixels, sliding_window_shapes=(3, 24, 24), strides=(3, 12, 12), baselines=0.3, target=target
     )
-    torch.testing.assert_close(found.float().expand_as(peer), peer, rtol=0, atol=1e-5 * float(peer.abs().max()))
+    torch.testing.assert_close(result.float().expand_as(peer), peer, rtol=0, atol=1e-5 * float(peer.abs().max()))
     assert peer.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("layer", ["features.3", "features.7.expand3x3", "features.12", "classifier.1", ""])
 def test_any_layer_can_be_read(squeezenet: Net, layer: str) -> None:
     net, pixels = squeezenet.sized(95), torch.rand(1, 3, 95, 95)
-    squares, covering = Squares(95, 95, 20, 31), torch.zeros(1, 3, 95, 95)
-    covered = Covered(net, pixels, [layer, "features.0"], squares, covering, 2**26)
-    assert covered.how.startswith("recomputed only")
-    for numbers, readings in covered.read(""):
+    occluder, baseline = Occluder(95, 95, 20, 31), torch.zeros(1, 3, 95, 95)
+    occlusions = Occlusions(net, pixels, [layer, "features.0"], occluder, baseline, 2**26)
+    assert occlusions.how.startswith("recomputed only")
+    for numbers, readings in occlusions.read(""):
         for number, value in zip(numbers, readings[layer], strict=True):
-            rows, columns = squares.box(int(number))
+            rows, columns = occluder.box(int(number))
             picture = pixels.clone()
             picture[:, :, rows, columns] = 0
-            expected = covered._full(np.array([number]))[layer][0]
+            expected = occlusions._full(np.array([number]))[layer][0]
             torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
         assert readings["features.0"].shape[1:] == net.layers["features.0"].shape
 
 
-def score_net(body: nn.Module, side: int = 48) -> tuple[Net, Covered, Squares, Tensor]:
+def score_net(body: nn.Module, side: int = 48) -> tuple[Net, Occlusions, Occluder, Tensor]:
     torch.manual_seed(0)
     net = Net(body.double(), size=side, channels=3)
     pixels = torch.rand(1, 3, side, side, dtype=torch.float64)
-    squares = Squares(side, side, 6, 4)
+    occluder = Occluder(side, side, 6, 4)
     # So little memory that full passes are of one picture: some of these networks mix those of a batch.
-    return net, Covered(net, pixels, [""], squares, torch.zeros_like(pixels), 2**10), squares, pixels
+    return net, Occlusions(net, pixels, [""], occluder, torch.zeros_like(pixels), 2**10), occluder, pixels
 
 
 def trunk() -> nn.Sequential:
@@ -221,74 +221,80 @@ class Head(nn.Module):
     ["branch", "number", "numpy", "scripted", "assigned", "view", "written", "flat in place", "into a constant", "out"],
 )
 def test_what_cannot_be_followed_is_computed_in_full(kind: str) -> None:
-    net, covered, squares, pixels = score_net(Head(kind))
-    assert covered.how.startswith("computed in full: the network cannot be followed"), covered.how
-    found = covered_scores(covered, as_objective(net, 1).score, "")
-    torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)
+    net, occlusions, occluder, pixels = score_net(Head(kind))
+    assert occlusions.how.startswith("computed in full: the network cannot be followed"), occlusions.how
+    result = occluded_scores(occlusions, as_objective(net, 1).score, "")
+    torch.testing.assert_close(
+        result, in_full(net, pixels, occluder, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("kind", ["", "attribute", "gate, then in place", "gate, then in place on a view"])
 def test_what_can_be_followed_is_followed(kind: str) -> None:
-    net, covered, squares, pixels = score_net(Head(kind))
-    assert covered.how.startswith("recomputed only"), covered.how
-    found = covered_scores(covered, as_objective(net, 1).score, "")
-    torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)
+    net, occlusions, occluder, pixels = score_net(Head(kind))
+    assert occlusions.how.startswith("recomputed only"), occlusions.how
+    result = occluded_scores(occlusions, as_objective(net, 1).score, "")
+    torch.testing.assert_close(
+        result, in_full(net, pixels, occluder, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", ["vit_b_32", "swin_t"])
 def test_transformers_are_computed_in_full_and_it_is_said_why(name: str) -> None:
     net = load(f"torchvision:{name}", weights=None)
     pixels = torch.rand(1, 3, 224, 224)
-    covered = Covered(net, pixels, [""], Squares(224, 224, 60, 60), torch.zeros_like(pixels), 2**26)
-    assert covered.how.startswith("computed in full: the network cannot be followed, it makes a call that is not")
+    occlusions = Occlusions(net, pixels, [""], Occluder(224, 224, 60, 60), torch.zeros_like(pixels), 2**26)
+    assert occlusions.how.startswith("computed in full: the network cannot be followed, it makes a call that is not")
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v2_x1_0", "efficientnet_b0", "resnext50_32x4d"])
 def test_shuffles_gates_and_groups_are_followed(name: str) -> None:
     net = lively(name, 96)
     pixels = torch.rand(1, 3, 96, 96)
-    covering = torch.full_like(pixels, 0.5)
-    squares = Squares(96, 96, 24, 24)
-    found, expected = (way(net, pixels, squares, covering) for way in (in_parts, in_full))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    baseline = torch.full_like(pixels, 0.5)
+    occluder = Occluder(96, 96, 24, 24)
+    result, expected = (way(net, pixels, occluder, baseline) for way in (in_parts, in_full))
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_a_network_whose_every_layer_is_global_gains_nothing() -> None:
     torch.manual_seed(0)
     net = Net(nn.Sequential(nn.Flatten(), nn.Linear(3 * 400, 5)).double(), size=20, channels=3)
     pixels = torch.rand(1, 3, 20, 20, dtype=torch.float64)
-    covered = Covered(net, pixels, [""], Squares(20, 20, 4, 2), torch.zeros_like(pixels), 2**26)
-    assert covered.how == "computed in full: nothing to be gained by recomputing parts"
+    occlusions = Occlusions(net, pixels, [""], Occluder(20, 20, 4, 2), torch.zeros_like(pixels), 2**26)
+    assert occlusions.how == "computed in full: recomputing parts would save nothing"
 
 
 def test_what_is_computed_wrongly_is_found_and_computed_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last guard: three squares are computed both ways before any result is given out."""
+    """The last guard: three positions are computed both ways before any result is given out."""
     right = regions._WINDOWS["max_pool2d"]
 
     def wrong(step: Any, x: Tensor, out: Tensor) -> Any:
         return replace(right(step, x, out), apply=lambda parts: 2 * F.max_pool2d(parts[0], 2))
 
     monkeypatch.setitem(regions._WINDOWS, "max_pool2d", wrong)
-    net, covered, squares, pixels = score_net(Head(""))
-    assert covered.how.endswith("parts give other results than whole pictures")
-    found = covered_scores(covered, as_objective(net, 1).score, "")
-    torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)
+    net, occlusions, occluder, pixels = score_net(Head(""))
+    assert occlusions.how.endswith("parts give other results than full passes")
+    result = occluded_scores(occlusions, as_objective(net, 1).score, "")
+    torch.testing.assert_close(
+        result, in_full(net, pixels, occluder, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9
+    )
 
 
 CRAMPED = """
 import resource, torch
 torch.set_num_threads(1)
-from convscope import ask, load
+from convscope import as_objective, load
 from convscope.attribution.occlusion import occlusion
 from convscope.context import listen
 net = load("torchvision:squeezenet1_0", weights=None)
 pixels = torch.rand(1, 3, 224, 224)
-expected = occlusion(net, pixels, ask(net, 3), patch=64, stride=8)
+expected = occlusion(net, pixels, as_objective(net, 3), patch=64, stride=8)
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 350 * 2**20, resource.RLIM_INFINITY))
 with listen() as remarks:
-    found = occlusion(net, pixels, ask(net, 3), patch=64, stride=8, memory="8 GiB")
-assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()) + 1e-7)
+    result = occlusion(net, pixels, as_objective(net, 3), patch=64, stride=8, memory="8 GiB")
+assert torch.allclose(result, expected, atol=1e-4 * float(expected.abs().max()) + 1e-7)
 print(remarks)
 """
 
@@ -299,11 +305,11 @@ def test_memory_that_runs_out_is_halved_and_said() -> None:
     """A process that may take little more than it has, asked for batches that take much more."""
     done = subprocess.run([sys.executable, "-c", CRAMPED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "memory ran out with" in done.stdout
+    assert "out of memory at batch" in done.stdout
 
 
 class Later(nn.Module):
-    """A trunk, and after it layers that mix all places in ways of their own."""
+    """A trunk, and after it layers that mix all positions in ways of their own."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -345,6 +351,8 @@ class Later(nn.Module):
 )
 def test_layers_that_mix_all_places(kind: str) -> None:
     """Whether they are followed or not, the numbers are those of full passes."""
-    net, covered, squares, pixels = score_net(Later(kind))
-    found = covered_scores(covered, as_objective(net, 1).score, "")
-    torch.testing.assert_close(found, in_full(net, pixels, squares, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9)
+    net, occlusions, occluder, pixels = score_net(Later(kind))
+    result = occluded_scores(occlusions, as_objective(net, 1).score, "")
+    torch.testing.assert_close(
+        result, in_full(net, pixels, occluder, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9
+    )

@@ -150,7 +150,7 @@ def test_the_path_is_halved_where_memory_runs_out(monkeypatch: pytest.MonkeyPatc
     with listen() as remarks:
         found = integrated_gradients(net, pixels, as_objective(net, CLASS), steps=9, batch=8)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
-    assert any("memory ran out with 8 at once" in remark for remark in remarks)
+    assert any("out of memory at batch 8" in remark for remark in remarks)
 
 
 def test_no_more_passes_than_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,7 @@ def test_equals_loops_where_only_parts_are_recomputed(squeezenet: Net, patch: in
     first = int(net(pixels).argmax())
     with listen() as remarks:
         found = occlusion(net, pixels, as_objective(net, first), patch=patch, stride=stride, baseline=baseline)
-    assert remarks[1].startswith("recomputed only what a square can change"), remarks
+    assert remarks[1].startswith("recomputed only what the occluder can reach"), remarks
     squares = squares_over(pixels, patch, stride)
     covering = baselines.baseline_pixels(net, pixels, baseline)
     drops = []

@@ -27,7 +27,7 @@ from oracles.deconvnet import ExplicitDeconvnet, walk_gradient
 
 METHODS: dict[str, Callable[..., Tensor]] = {"deconvnet": deconvnet, "guided": guided_backprop}
 INDEX = 2
-QUESTION = Objective(((1.0, Unit(OUTPUT, INDEX)),))
+OBJECTIVE = Objective(((1.0, Unit(OUTPUT, INDEX)),))
 ZERO = torch.zeros((), dtype=torch.float64)
 Activation = Callable[[Tensor], Tensor]
 
@@ -75,9 +75,9 @@ def by_hand(net: Net, pixels: Tensor, rule: str, cap: float = torch.inf) -> Tens
     return signal
 
 
-def assert_same(found: Tensor, expected: Tensor) -> None:
+def assert_same(actual: Tensor, expected: Tensor) -> None:
     assert expected.any()
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12 * float(expected.abs().max()))
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12 * float(expected.abs().max()))
 
 
 def assert_right_or_refused(net: Net, expected: Callable[[str], Tensor], times: int = 1) -> set[str]:
@@ -86,12 +86,12 @@ def assert_right_or_refused(net: Net, expected: Callable[[str], Tensor], times: 
     for rule, method in METHODS.items():
         for _ in range(times):
             try:
-                found = method(net, look(), QUESTION)
+                signal = method(net, look(), OBJECTIVE)
             except RuleError:
                 happened.add("refused")
                 continue
             happened.add("right")
-            assert_same(found, expected(rule))
+            assert_same(signal, expected(rule))
     return happened
 
 
@@ -152,10 +152,10 @@ def test_every_spelling_of_a_rectifier_is_rewritten(spelling: str, rule: str) ->
     activation, cap = (SPELLINGS | CAPPED)[spelling], 6 if spelling in CAPPED else torch.inf
     net = two(activation, activation)
     with listen() as remarks:
-        found = METHODS[rule](net, look(), QUESTION)
-    assert_same(found, by_hand(net, look(), rule, cap))
+        signal = METHODS[rule](net, look(), OBJECTIVE)
+    assert_same(signal, by_hand(net, look(), rule, cap))
     assert any(remark in remarks for remark in ("2 of 2 rectifiers rewritten", "4 of 4 rectifiers rewritten"))
-    assert not torch.allclose(found, gradient(net, look(), QUESTION))
+    assert not torch.allclose(signal, gradient(net, look(), OBJECTIVE))
 
 
 @pytest.mark.parametrize("activation", [lambda x: x.clamp(min=0.5), nn.Hardtanh(-1, 6), nn.Threshold(0.5, 0)])
@@ -179,7 +179,7 @@ def test_a_threshold_that_does_not_return_zero_is_no_rectifier() -> None:
     net = two(F.relu, nn.Threshold(0, -3))
     for method in METHODS.values():
         try:
-            assert method(net, look(), QUESTION).isfinite().all()
+            assert method(net, look(), OBJECTIVE).isfinite().all()
         except RuleError:
             continue
 
@@ -217,8 +217,8 @@ VARIANTS: list[tuple[str, Activation]] = [
 def test_an_activation_without_a_rule_is_named(name: str, activation: Activation, method: Any) -> None:
     for net in (two(activation, activation), two(F.relu, activation), two(activation, F.relu)):
         with pytest.raises(RuleError, match=name):
-            method(net, look(), QUESTION)
-        assert gradient(net, look(), QUESTION).any()
+            method(net, look(), OBJECTIVE)
+        assert gradient(net, look(), OBJECTIVE).any()
 
 
 @pytest.mark.parametrize("method", METHODS.values())
@@ -227,7 +227,7 @@ def test_an_activation_without_a_rule_is_named(name: str, activation: Activation
 )
 def test_a_curved_network_without_rectifiers_is_refused(activation: Activation, method: Any) -> None:
     with pytest.raises(RuleError, match=r"(no ReLU lies between|uses|compares).*gradient"):
-        method(two(activation, activation), look(), QUESTION)
+        method(two(activation, activation), look(), OBJECTIVE)
 
 
 class Straight(nn.Module):
@@ -248,8 +248,8 @@ class Straight(nn.Module):
 def test_in_a_linear_network_a_rule_is_the_gradient(method: Any) -> None:
     net = Net(Straight().double().eval(), size=12)
     with listen() as remarks:
-        found = method(net, look(), QUESTION)
-    assert_same(found, gradient(net, look(), QUESTION))
+        signal = method(net, look(), OBJECTIVE)
+    assert_same(signal, gradient(net, look(), OBJECTIVE))
     assert "no rectifier on the way down" in remarks
 
 
@@ -426,7 +426,7 @@ def test_a_compiled_module_is_right_or_refused(backend: str, first: str) -> None
                 net.body.compile(backend=backend)
             if first == "plain":
                 for _ in range(3):
-                    gradient(net, look(), QUESTION)
+                    gradient(net, look(), OBJECTIVE)
             assert_right_or_refused(net, lambda rule, net=net: by_hand(net, look(), rule), times=2)
     torch._dynamo.reset()
 
@@ -462,7 +462,7 @@ def test_a_scripted_network_is_right_or_refused(how: str) -> None:
 
 
 class Encoder(nn.Module):
-    """Attention over places, with a rectifier in its feed-forward part."""
+    """Attention over positions, with a rectifier in its feed-forward part."""
 
     def __init__(self, activation: Any) -> None:
         super().__init__()
@@ -481,10 +481,10 @@ def test_a_transformer_layer_has_no_path_of_its_own(rule: Any) -> None:
         net(look())
     expected, count = walk_gradient(net, look(), lambda output: output[:, INDEX], rule)
     with listen() as remarks:
-        assert_same(METHODS[rule](net, look(), QUESTION), expected)
+        assert_same(METHODS[rule](net, look(), OBJECTIVE), expected)
     assert f"{count} of {count} rectifiers rewritten" in remarks and count == 2
     with pytest.raises(RuleError, match="GELU"):
-        METHODS[rule](Net(Encoder("gelu").double().eval(), size=12), look(), QUESTION)
+        METHODS[rule](Net(Encoder("gelu").double().eval(), size=12), look(), OBJECTIVE)
 
 
 class Recurrent(nn.Module):
@@ -503,17 +503,17 @@ def test_rectifiers_inside_one_call_are_refused() -> None:
     net = Net(Recurrent().double().eval(), size=12)
     for method in METHODS.values():
         with pytest.raises(RuleError, match="only 1 of 10 rectifiers"):
-            method(net, look(), QUESTION)
+            method(net, look(), OBJECTIVE)
 
 
 def test_an_in_place_rectifier_on_a_view_is_refused() -> None:
     for activation in (on_a_view, on_halves(lambda x: F.relu(x, inplace=True)), on_halves(lambda x: x.clip_(min=0))):
         for method in METHODS.values():
             with pytest.raises(RuleError, match=r"view|CopySlices"):
-                method(two(F.relu, activation), look(), QUESTION)
+                method(two(F.relu, activation), look(), OBJECTIVE)
 
 
-def slope_inside(net: Net, pixels: Tensor, backward: Callable[[Tensor, Tensor], Tensor | None]) -> Tensor | None:
+def gradient_inside(net: Net, pixels: Tensor, backward: Callable[[Tensor, Tensor], Tensor | None]) -> Tensor | None:
     with relu_rule(rules.deconvnet) as rule:
         leaf = pixels.clone().requires_grad_()
         grad = backward(net(leaf)[:, INDEX].sum(), leaf)
@@ -530,11 +530,11 @@ def test_every_way_of_going_back_is_checked() -> None:
         lambda score, _: score.backward(),
     ]
     for way in ways:
-        found = slope_inside(right, look(), way)
-        assert found is not None
-        assert_same(found, by_hand(right, look(), "deconvnet"))
+        signal = gradient_inside(right, look(), way)
+        assert signal is not None
+        assert_same(signal, by_hand(right, look(), "deconvnet"))
         with pytest.raises(RuleError, match="SiLU"):
-            slope_inside(wrong, look(), way)
+            gradient_inside(wrong, look(), way)
 
 
 def test_a_forward_pass_outside_the_block_is_refused() -> None:
@@ -546,15 +546,15 @@ def test_a_forward_pass_outside_the_block_is_refused() -> None:
 
 def test_nothing_is_left_behind() -> None:
     net = two(F.relu, F.relu)
-    plain = gradient(net, look(), QUESTION)
+    plain = gradient(net, look(), OBJECTIVE)
     for method in METHODS.values():
-        assert not torch.allclose(method(net, look(), QUESTION), plain)
-        torch.testing.assert_close(gradient(net, look(), QUESTION), plain, rtol=0, atol=0)
+        assert not torch.allclose(method(net, look(), OBJECTIVE), plain)
+        torch.testing.assert_close(gradient(net, look(), OBJECTIVE), plain, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("where", ["forward pass", "backward pass", "block"])
 def test_nothing_is_left_behind_after_an_exception(where: str) -> None:
-    plain = gradient(two(F.relu, F.relu), look(), QUESTION)
+    plain = gradient(two(F.relu, F.relu), look(), OBJECTIVE)
 
     def fail(x: Tensor) -> Tensor:
         if where == "forward pass":
@@ -566,19 +566,19 @@ def test_nothing_is_left_behind_after_an_exception(where: str) -> None:
     net = two(F.relu, fail)
     for rule in (rules.deconvnet, rules.guided):
         with pytest.raises(KeyError, match=where), relu_rule(rule):
-            gradient(net, look(), QUESTION)
+            gradient(net, look(), OBJECTIVE)
             raise KeyError(where)
-        torch.testing.assert_close(gradient(two(F.relu, F.relu), look(), QUESTION), plain, rtol=0, atol=0)
+        torch.testing.assert_close(gradient(two(F.relu, F.relu), look(), OBJECTIVE), plain, rtol=0, atol=0)
 
 
 def test_another_thread_stays_plain() -> None:
     net = two(F.relu, F.relu)
-    plain, entered, done = gradient(net, look(), QUESTION), threading.Event(), threading.Event()
-    found: list[Tensor] = []
+    plain, entered, done = gradient(net, look(), OBJECTIVE), threading.Event(), threading.Event()
+    gradients: list[Tensor] = []
 
     def other() -> None:
         entered.wait(10)
-        found.append(gradient(net, look(), QUESTION))
+        gradients.append(gradient(net, look(), OBJECTIVE))
         done.set()
 
     thread = threading.Thread(target=other)
@@ -590,7 +590,7 @@ def test_another_thread_stays_plain() -> None:
         assert done.wait(10)
         (own,) = torch.autograd.grad(score, leaf)
     thread.join()
-    torch.testing.assert_close(found[0], plain, rtol=0, atol=0)
+    torch.testing.assert_close(gradients[0], plain, rtol=0, atol=0)
     assert_same(own, by_hand(net, look(), "deconvnet"))
 
 
@@ -598,7 +598,7 @@ def test_many_threads_with_different_rules() -> None:
     net = two(F.relu, F.relu)
     expected = {rule: by_hand(net, look(), rule) for rule in METHODS}
     with ThreadPoolExecutor(4) as pool:
-        jobs = [(rule, pool.submit(METHODS[rule], net, look(), QUESTION)) for rule in list(METHODS) * 10]
+        jobs = [(rule, pool.submit(METHODS[rule], net, look(), OBJECTIVE)) for rule in list(METHODS) * 10]
     for rule, job in jobs:
         assert_same(job.result(), expected[rule])
 
@@ -620,7 +620,7 @@ class ByFunction(Normalised):
 
 
 @pytest.mark.parametrize("kind", [Normalised, ByFunction])
-def test_normalisation_is_skipped_only_when_asked(kind: type[Normalised]) -> None:
+def test_normalisation_is_skipped_only_on_request(kind: type[Normalised]) -> None:
     torch.manual_seed(0)
     net, pixels = Net(kind().double().eval(), size=12), look()
     with torch.no_grad():
@@ -631,12 +631,12 @@ def test_normalisation_is_skipped_only_when_asked(kind: type[Normalised]) -> Non
     seed[:, INDEX] = 1
     skipped = stack.down(seed)
     assert (skipped - true).abs().max() > 0.05 * skipped.abs().max()
-    assert_same(deconvnet(net, pixels, QUESTION), skipped)
-    way = slope_inside(net, pixels, lambda score, leaf: torch.autograd.grad(score, leaf)[0])
+    assert_same(deconvnet(net, pixels, OBJECTIVE), skipped)
+    way = gradient_inside(net, pixels, lambda score, leaf: torch.autograd.grad(score, leaf)[0])
     assert way is not None
     assert_same(way, true)
     guided, _ = walk_gradient(net, pixels, lambda output: output[:, INDEX], "guided")
-    assert_same(guided_backprop(net, pixels, QUESTION), guided)
+    assert_same(guided_backprop(net, pixels, OBJECTIVE), guided)
 
 
 def test_skipping_normalisation_leaves_the_score_alone() -> None:

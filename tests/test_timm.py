@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from conftest import ROOT
 from convscope import Net, as_objective, load
 from convscope.errors import NetworkError, WeightsError
-from convscope.incremental.covering import Covered, Squares
+from convscope.incremental.occlusions import Occluder, Occlusions
 from convscope.zoo import timm_models
 from convscope.zoo.timm_models import Plan, assemble
 
@@ -204,9 +204,9 @@ def test_occlusion_in_parts_holds_with_a_class_token() -> None:
     """The token is of one picture where the tape was recorded, and of many where it is played."""
     net = load("timm:test_vit", weights=None)
     pixels, covering = torch.rand(1, 3, 160, 160), torch.full((1, 3, 160, 160), 0.5)
-    squares = Squares(160, 160, 32, 32)
-    covered = Covered(net, pixels, [""], squares, covering, 2**26)
-    assert covered.how.startswith("recomputed only what a square can change")
+    squares = Occluder(160, 160, 32, 32)
+    covered = Occlusions(net, pixels, [""], squares, covering, 2**26)
+    assert covered.how.startswith("recomputed only what the occluder can reach")
     objective, found = as_objective(net, 281), torch.empty(25)
     for numbers, readings in covered.read(""):
         found[torch.from_numpy(numbers)] = objective.score(readings)
@@ -217,8 +217,8 @@ def test_occlusion_in_parts_holds_with_a_class_token() -> None:
 def test_transformers_are_occluded_in_full_because_that_is_quicker() -> None:
     net = load("timm:vit_tiny_patch16_224", weights=None)
     pixels = torch.rand(1, 3, 224, 224)
-    covered = Covered(net, pixels, [""], Squares(224, 224, 60, 60), torch.zeros_like(pixels), 2**26)
-    assert covered.how == "computed in full: nothing to be gained by recomputing parts"
+    covered = Occlusions(net, pixels, [""], Occluder(224, 224, 60, 60), torch.zeros_like(pixels), 2**26)
+    assert covered.how == "computed in full: recomputing parts would save nothing"
 
 
 class Beside(nn.Module):
@@ -238,7 +238,7 @@ class Beside(nn.Module):
 def test_occlusion_in_parts_holds_with_constants_beside_places() -> None:
     net = Net(Beside(), size=64)
     pixels, covering = torch.rand(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
-    covered = Covered(net, pixels, [""], Squares(64, 64, 8, 8), covering, 2**26)
+    covered = Occlusions(net, pixels, [""], Occluder(64, 64, 8, 8), covering, 2**26)
     assert covered.how.startswith("recomputed only"), covered.how
     for numbers, readings in covered.read(""):
         torch.testing.assert_close(readings[""], covered._full(numbers)[""], rtol=1e-4, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Fills: what stands where a part of a picture is taken away."""
+"""Baselines: the pixels that replace removed ones."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from .errors import OptionError
 from .net import Net
 
 HELP = (
-    "what stands where the picture is taken away: 'mean' (the network's mean colour: what it calls zero), 'grey' "
-    "(0.5), 'blur' (the picture itself, blurred), 'noise' (uniform, seeded), or a value in [0, 1]"
+    "what replaces removed pixels (the baseline): 'mean' (the network's mean colour, zero after normalisation), 'grey' "
+    "(0.5), 'blur' (the picture, blurred), 'noise' (uniform, seeded), or a value in [0, 1]"
 )
 
 _BLUR = 0.05
-"""Standard deviation of the blur, as a share of the picture's shorter side."""
+"""Standard deviation of the blur, as a fraction of the picture's shorter side."""
 
 
 def baseline_pixels(net: Net, pixels: Tensor, baseline: str, *, seed: int = 0) -> Tensor:
-    """Return what stands in the place of pixels (n, c, h, w) when they are taken away, of the same shape, in [0, 1].
+    """Return the pixels that replace `pixels` (n, c, h, w) where they are removed, of the same shape, in [0, 1].
 
-    Noise is the same for every picture of a batch. Raises OptionError for an unknown baseline.
+    `baseline` is "mean" (the network's mean colour), "grey" (0.5), "blur" (the picture, blurred), "noise" (uniform,
+    drawn from `seed`, the same for every picture), or a value in [0, 1]. Raises OptionError for any other.
     """
     if baseline == "mean":
         colour = torch.tensor(net.mean, dtype=pixels.dtype, device=pixels.device)
@@ -31,8 +32,8 @@ def baseline_pixels(net: Net, pixels: Tensor, baseline: str, *, seed: int = 0) -
     if baseline == "blur":
         return blurred(pixels, _BLUR * min(pixels.shape[-2:]))
     if baseline == "noise":
-        drawn = torch.rand(pixels.shape[1:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        return drawn.to(pixels).expand_as(pixels)
+        noise = torch.rand(pixels.shape[1:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return noise.to(pixels).expand_as(pixels)
     value = 0.5 if baseline == "grey" else _number(baseline)
     if not 0 <= value <= 1:
         raise OptionError(f"baseline is 'mean', 'grey', 'blur', 'noise' or a value in [0, 1], not {baseline!r}")
@@ -49,8 +50,8 @@ def blurred(pixels: Tensor, sigma: float) -> Tensor:
 def _blur_along(pixels: Tensor, sigma: float, dim: int) -> Tensor:
     # A picture narrower than the Gaussian cannot be mirrored further than its own width.
     reach = min(math.ceil(3 * sigma), pixels.shape[dim] - 1)
-    at = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    weight = torch.exp(-(at**2) / (2 * max(sigma, 1e-6) ** 2))
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    weight = torch.exp(-(offsets**2) / (2 * max(sigma, 1e-6) ** 2))
     weight = (weight / weight.sum()).to(pixels)
     pads = (0, 0, reach, reach) if dim == 2 else (reach, reach, 0, 0)
     shape = (1, 1, -1, 1) if dim == 2 else (1, 1, 1, -1)

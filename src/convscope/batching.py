@@ -1,4 +1,4 @@
-"""Batches: as much at once as fits, halved where it does not."""
+"""Batches: as large as memory allows, halved when it runs out."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 
 
 def in_batches(work: Callable[[slice], T], count: int, batch: int, label: str) -> Iterator[T]:
-    """Do `work` on consecutive slices of range(count), at most `batch` long, showing progress as `label`.
+    """Yield `work(slice)` for consecutive slices of range(count), at most `batch` long, showing progress as `label`.
 
     When memory runs out the slices are halved, and the caption says so. Raises OptionError for a batch below 1,
-    OutOfMemory when not even one at a time fits.
+    OutOfMemory when memory does not hold a batch of 1.
     """
     if batch < 1:
         raise OptionError(f"batch is at least 1, not {batch}")
@@ -35,15 +35,15 @@ def in_batches(work: Callable[[slice], T], count: int, batch: int, label: str) -
 
 
 class Halving:
-    """Do work on slices, on shorter and shorter ones when memory runs out."""
+    """Do work on slices, and on shorter ones once memory has run out."""
 
     def __init__(self, label: str) -> None:
         self.label = label
         self.limit = sys.maxsize
-        self.refused = 0
+        self.failed = 0
 
     def over(self, work: Callable[[slice], T], whole: slice) -> Iterator[T]:
-        """Do `work` on `whole`, in as many pieces as memory asks for."""
+        """Yield `work(piece)` for as many pieces of `whole` as memory requires."""
         start = whole.start
         while start < whole.stop:
             piece = slice(start, min(start + self.limit, whole.stop))
@@ -63,36 +63,36 @@ class Halving:
     def _halve(self, length: int, error: BaseException) -> None:
         if length == 1:
             raise OutOfMemory(
-                f"{self.label}: memory ran out with one at a time: use a smaller input (size=) or another device"
+                f"{self.label}: out of memory at batch 1: use a smaller input (size=) or another device"
             ) from error
-        self.refused = self.refused or length
+        self.failed = self.failed or length
         self.limit = length // 2
 
     def report(self) -> None:
-        """Say in the caption that memory ran out, if it did."""
-        if self.refused:
-            say(f"memory ran out with {self.refused} at once: went on with {self.limit}")
+        """Say in the caption at which batch memory ran out, if it did."""
+        if self.failed:
+            say(f"out of memory at batch {self.failed}; continued with {self.limit}")
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    # oneDNN, the library of convolutions on a CPU, only says that it could not create something.
-    words = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    words += ("could not create a primitive", "could not create a memory")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
+    # oneDNN, which convolves on a CPU, says only that it could not create something.
+    phrases = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    phrases += ("could not create a primitive", "could not create a memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(phrase in str(error) for phrase in phrases)
 
 
 def release_memory() -> None:
-    """Give back what a failed attempt still holds."""
+    """Free what a failed attempt still holds."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def budget(memory: str | None, device: torch.device) -> int:
-    """Return how many bytes batches may take: what was asked for, 32 MiB on a CPU, a quarter of what a GPU has free.
+    """Return how many bytes batches may take: `memory`, or 32 MiB on a CPU, a quarter of the free memory of a GPU.
 
-    On a CPU more is not quicker. Raises OptionError when `memory` is no amount.
+    On a CPU larger batches are not quicker. Raises OptionError when `memory` is not an amount.
     """
     if memory is not None:
         return bytes_of(memory)
@@ -112,10 +112,10 @@ def bytes_of(memory: str | int) -> int:
 
 
 def quickest(work: Callable[[int], object], sizes: Sequence[int], *, least: float = 1.05) -> int:
-    """Return which batch size takes least time per item, by doing `work(size)` twice for each, smallest first.
+    """Return the batch size with the least time per item, from two runs of `work(size)` each, smallest first.
 
-    A larger batch must be quicker than the best smaller one by the factor `least`; the search ends at the first that is
-    slower, or that memory does not hold.
+    A larger batch must be quicker than the best smaller one by the factor `least`; the search ends at the first that
+    is slower or runs out of memory.
     """
     best, shortest = sizes[0], math.inf
     for size in sizes:

@@ -25,11 +25,11 @@ def supports(forward: Callable[[Tensor], Tensor], shape: tuple[int, int, int], *
     Returns (h, w, height, width) for an output (n, c, h, w); an output of another rank counts as one unit.
     """
     generator = torch.Generator().manual_seed(1)
-    found = torch.zeros(())
+    total = torch.zeros(())
     for _ in range(inputs):
         picture = torch.rand(1, *shape, generator=generator, dtype=torch.float64) + 0.1
-        found = found + _gradients(forward, picture)
-    return found > 0
+        total = total + _gradients(forward, picture)
+    return total > 0
 
 
 def _gradients(forward: Callable[[Tensor], Tensor], picture: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from .. import baselines
 from ..batching import budget
 from ..context import say
 from ..errors import OptionError
-from ..incremental.covering import Covered, Squares, covered_scores, report
+from ..incremental.occlusions import Occluder, Occlusions, occluded_scores, report
 from ..net import Net
 from ..objectives import Objective
 from ..options import Range
@@ -72,11 +72,11 @@ def occlusion(
         base = objective(net, pixels)
         for row, (picture, occluder, clean) in enumerate(zip(pixels, occluders, base, strict=True)):
             own = objective.rows(row)
-            covered = Covered(net, picture[None], own.layers, squares, occluder[None], amount)
+            covered = Occlusions(net, picture[None], own.layers, squares, occluder[None], amount)
             report(covered)
 
-            def scores(only: np.ndarray | None = None, covered: Covered = covered, own: Objective = own) -> Tensor:
-                return covered_scores(covered, own.score, "occlusion", only)
+            def scores(only: np.ndarray | None = None, covered: Occlusions = covered, own: Objective = own) -> Tensor:
+                return occluded_scores(covered, own.score, "occlusion", only)
 
             maps.append(
                 mean_over_squares(
@@ -86,7 +86,7 @@ def occlusion(
     return torch.stack(maps)[:, None]
 
 
-def squares_over(pixels: Tensor, patch: int | None, stride: int | None) -> Squares:
+def squares_over(pixels: Tensor, patch: int | None, stride: int | None) -> Occluder:
     """Return the squares that cover pixels (n, c, h, w). Raises OptionError when the patch does not fit."""
     height, width = pixels.shape[-2:]
     patch = patch if patch is not None else max(1, round(min(height, width) / 7))
@@ -95,10 +95,10 @@ def squares_over(pixels: Tensor, patch: int | None, stride: int | None) -> Squar
         raise OptionError(
             f"a patch of {patch} px does not fit a picture of {height}x{width}: give 1 to {min(height, width)}"
         )
-    return Squares(height, width, patch, stride)
+    return Occluder(height, width, patch, stride)
 
 
-def mean_over_squares(drops: Tensor, squares: Squares) -> Tensor:
+def mean_over_squares(drops: Tensor, squares: Occluder) -> Tensor:
     """Return the mean over the squares that cover a pixel, (squares,) to (h, w); 0 where none does."""
     total = drops.new_zeros(squares.height, squares.width)
     count = torch.zeros_like(total)
@@ -109,7 +109,7 @@ def mean_over_squares(drops: Tensor, squares: Squares) -> Tensor:
     return total / count.clamp(min=1)
 
 
-def _coarse_to_fine(scores: Callable[[np.ndarray], Tensor], squares: Squares, clean: Tensor) -> Tensor:
+def _coarse_to_fine(scores: Callable[[np.ndarray], Tensor], squares: Occluder, clean: Tensor) -> Tensor:
     """Compute a coarse grid, then where the drop is largest; interpolate the rest and state the error."""
     rows, columns = (np.unique(np.r_[0:n:_COARSE, n - 1]) for n in squares.grid)
     first = (rows[:, None] * squares.grid[1] + columns).reshape(-1)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 CALL = 3e6
-"""What a call costs beside its work, in multiplications; measured roughly, and only ever a matter of speed."""
+"""Overhead of a call, in multiplications. A rough measurement: it affects speed only."""
 
 
 @dataclass(frozen=True)
-class Axis:
-    """The reach of every position along one axis: [low, high) in every layer, (layers, positions)."""
+class AxisReach:
+    """What every position can reach along one axis: [low, high) in every layer, (layers, positions)."""
 
     order: dict[int, int]
     low: np.ndarray
@@ -36,10 +36,10 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A cluster of rows with a cluster of columns: positions that are computed together."""
+class Cluster:
+    """Positions that are computed together: some rows of them, crossed with some columns."""
 
-    axes: Sequence[Axis]
+    axes: Sequence[AxisReach]
     members: tuple[np.ndarray, np.ndarray]
     sizes: list[np.ndarray] = field(init=False)
     offsets: list[np.ndarray] = field(init=False)
@@ -60,7 +60,7 @@ class Pair:
             object.__setattr__(self, name, value)
 
     def positions(self) -> np.ndarray:
-        """Return all positions as (place among the rows, place among the columns)."""
+        """Return all positions as (index among the cluster's rows, index among its columns)."""
         rows, columns = (np.arange(len(members)) for members in self.members)
         return np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
 
@@ -70,27 +70,27 @@ class Pair:
 
     def work(self, works: np.ndarray) -> float:
         """Return the multiplications that these positions take."""
-        each = float((works * self.sizes[0] * self.sizes[1]).sum())
-        return each * len(self.members[0]) * len(self.members[1])
+        area = float((works * self.sizes[0] * self.sizes[1]).sum())
+        return area * len(self.members[0]) * len(self.members[1])
 
 
-def clustered(axes: Sequence[Axis], works: np.ndarray, calls: int) -> list[Pair]:
+def clusters_of(axes: Sequence[AxisReach], works: np.ndarray, calls: int) -> list[Cluster]:
     """Divide all positions into clusters, weighing larger regions against more calls."""
-    lines = [_Line.of(axis) for axis in axes]
+    sides = [_AxisClusters.of(axis) for axis in axes]
     while True:
         merges = [
-            line.best_merge(works * other.total, CALL * calls * len(other.counts))
-            for line, other in zip(lines, lines[::-1], strict=True)
+            side.best_merge(works * other.total, CALL * calls * len(other.counts))
+            for side, other in zip(sides, sides[::-1], strict=True)
         ]
         gain, which = max((merge[0], which) for which, merge in enumerate(merges))
         if gain <= 0:
             break
-        lines[which] = lines[which].merged(*merges[which][1:])
-    return [Pair(axes, (rows, columns)) for rows in lines[0].members for columns in lines[1].members]
+        sides[which] = sides[which].with_merged(*merges[which][1:])
+    return [Cluster(axes, (rows, columns)) for rows in sides[0].members for columns in sides[1].members]
 
 
 @dataclass(frozen=True)
-class _Line:
+class _AxisClusters:
     """The clusters along one axis: their members, how many, and their regions' sizes (clusters, layers)."""
 
     members: list[np.ndarray]
@@ -98,32 +98,32 @@ class _Line:
     sizes: np.ndarray
 
     @staticmethod
-    def of(axis: Axis) -> _Line:
+    def of(axis: AxisReach) -> _AxisClusters:
         """Begin with one cluster for every combination of sizes."""
         sizes, inverse = np.unique(np.maximum(axis.high - axis.low, 1), axis=1, return_inverse=True)
         members = [np.flatnonzero(inverse.reshape(-1) == n) for n in range(sizes.shape[1])]
-        return _Line(members, np.array([len(m) for m in members]), sizes.T.astype(float))
+        return _AxisClusters(members, np.array([len(m) for m in members]), sizes.T.astype(float))
 
     @property
     def total(self) -> np.ndarray:
-        """The regions' sizes summed over all positions, per layer."""
+        """The sum of the regions' sizes over all positions, per layer."""
         return self.counts @ self.sizes
 
     def best_merge(self, weights: np.ndarray, saved: float) -> tuple[float, int, int]:
         """Return what the best merge of two clusters gains, and which; `weights` are the work per unit of size."""
         if len(self.counts) == 1:
             return -1.0, 0, 0
-        alone = self.counts * (self.sizes @ weights)
-        joined = np.maximum(self.sizes[:, None], self.sizes) @ weights * (self.counts[:, None] + self.counts)
-        gains = saved - (joined - alone[:, None] - alone)
+        separate = self.counts * (self.sizes @ weights)
+        together = np.maximum(self.sizes[:, None], self.sizes) @ weights * (self.counts[:, None] + self.counts)
+        gains = saved - (together - separate[:, None] - separate)
         np.fill_diagonal(gains, -np.inf)
         a, b = np.unravel_index(int(gains.argmax()), gains.shape)
         return float(gains[a, b]), int(a), int(b)
 
-    def merged(self, a: int, b: int) -> _Line:
-        """Return the clusters with two of them merged."""
+    def with_merged(self, a: int, b: int) -> _AxisClusters:
+        """Return the clusters with clusters `a` and `b` as one."""
         rest = [n for n in range(len(self.counts)) if n not in (a, b)]
-        return _Line(
+        return _AxisClusters(
             [*(self.members[n] for n in rest), np.sort(np.concatenate([self.members[a], self.members[b]]))],
             np.append(self.counts[rest], self.counts[a] + self.counts[b]),
             np.vstack([self.sizes[rest], np.maximum(self.sizes[a], self.sizes[b])]),

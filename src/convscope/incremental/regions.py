@@ -5,8 +5,8 @@ o. So inputs [lo, hi) reach outputs
 
     [ceil((lo + p - (k - 1) d) / s),  floor((hi - 1 + p) / s) + 1)      clipped to the layer,
 
-and outputs [o, o + n) read inputs [o s - p, o s - p + (n - 1) s + (k - 1) d + 1). Anything that works place by place
-keeps a region; what joins several tensors unites theirs.
+and outputs [o, o + n) read inputs [o s - p, o s - p + (n - 1) s + (k - 1) d + 1). A pointwise operation
+keeps a region; one that joins several tensors has the union of theirs.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Taps:
     def reach(self) -> int:
         return (self.size - 1) * self.dilation
 
-    def reached(self, low: Bounds, high: Bounds, extent: int) -> tuple[Bounds, Bounds]:
+    def outputs(self, low: Bounds, high: Bounds, extent: int) -> tuple[Bounds, Bounds]:
         """Return the outputs that inputs [low, high) reach, of `extent` outputs; empty where there are none."""
         first = -((self.reach - low - self.padding) // self.stride)
         last = (high - 1 + self.padding) // self.stride + 1
         first = np.clip(first, 0, extent)
         return first, np.where(high > low, np.clip(last, first, extent), first)
 
-    def read(self, count: int) -> int:
+    def inputs(self, count: int) -> int:
         """Return how many inputs `count` neighbouring outputs read."""
         return (count - 1) * self.stride + self.reach + 1
 
@@ -179,14 +179,14 @@ def _avg_pool(step: Step, x: Tensor, out: Tensor) -> Local | None:
     kernel = _pair(step.argument(1, "kernel_size", None))
     stride = _pair(step.argument(2, "stride", None) or kernel)
     padding, include = _pair(step.argument(3, "padding", 0)), step.argument(5, "count_include_pad", True)
-    scale = _share(x, out, kernel, stride, padding, include, step.argument(6, "divisor_override", None))
+    scale = _correction(x, out, kernel, stride, padding, include, step.argument(6, "divisor_override", None))
     return Local(lambda parts: F.avg_pool2d(parts[0], kernel, stride), _taps(kernel, stride, padding), scale=scale)
 
 
-def _share(
+def _correction(
     x: Tensor, out: Tensor, kernel: Any, stride: Any, padding: Any, include: bool, divisor: Any
 ) -> Tensor | None:
-    """Return by what the plain mean of padded windows is off: their size over what torch divides by, (1, 1, h, w)."""
+    """Return the factor from the plain mean of padded windows to torch's, their size over its divisor, (1, 1, h, w)."""
     counts = []
     for k, s, p, n, m in zip(kernel, stride, padding, x.shape[2:], out.shape[2:], strict=True):
         start = torch.arange(m, dtype=torch.float64) * s - p
@@ -200,7 +200,7 @@ def _share(
 
 
 def _adaptive_pool(step: Step, x: Tensor, out: Tensor) -> Local | None:
-    """Where the output's size divides the input's, adaptive pooling is pooling; to one place it is global."""
+    """Where the output's size divides the input's, adaptive pooling is pooling; to one position it is global."""
     sizes = list(zip(x.shape[2:], out.shape[2:], strict=True))
     if any(n % m for n, m in sizes) or all(m == 1 for _, m in sizes):
         return None
@@ -233,12 +233,12 @@ def _getitem(step: Step, x: Tensor, out: Tensor) -> Local | None:
         return None
     (y0, _, ys), (x0, _, xs) = rows.indices(x.shape[-2]), columns.indices(x.shape[-1])
     taps = (Taps(stride=ys, padding=-y0), Taps(stride=xs, padding=-x0))
-    chosen = (slice(None), *between, slice(None, None, ys), slice(None, None, xs))
-    return Local(lambda parts: parts[0][chosen], taps)
+    channels = (slice(None), *between, slice(None, None, ys), slice(None, None, xs))
+    return Local(lambda parts: parts[0][channels], taps)
 
 
 def _reshape(step: Step, x: Tensor, out: Tensor) -> Local | None:
-    """A change of what lies between the picture's dimension and the places, which keep their order."""
+    """A change of the dimensions between the picture's and the spatial ones, which keep their order."""
     if x.shape[-2:] != out.shape[-2:]:
         return None
     between = out.shape[1:-2]
@@ -246,7 +246,7 @@ def _reshape(step: Step, x: Tensor, out: Tensor) -> Local | None:
 
 
 def _exchange(step: Step, x: Tensor, out: Tensor) -> Local | None:
-    """Two dimensions exchanged, neither of them the picture's, rows or columns: a shuffle of channels."""
+    """Two dimensions swap, neither of them the picture's, rows or columns: a shuffle of channels."""
     dims = step.argument(1, "dim0", None), step.argument(2, "dim1", None)
     if not all(_between(dim, x) for dim in dims):
         return None

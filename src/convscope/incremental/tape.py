@@ -24,12 +24,12 @@ from ..tapping import tap
 
 
 class CannotFollow(Exception):  # noqa: N818  never reaches a user: the caller computes in full instead
-    """The network does something that a tape cannot hold."""
+    """The network does something that a tape cannot represent."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of a tensor on the tape."""
+    """Stands in a call's arguments for a tensor that depends on the picture, by its number on the tape."""
 
     index: int
 
@@ -58,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Tape:
-    """The steps from a picture to some layers, and every tensor on the way as it was for that picture."""
+    """The steps from a picture to some layers, and every tensor in between as it was for that picture."""
 
     steps: list[Step]
     clean: list[Tensor]
@@ -70,7 +70,7 @@ def record(net: Net, pixels: Tensor, layers: Sequence[str]) -> Tape:
 
     Raises CannotFollow where a tape would not hold for other pictures.
     """
-    recorder = _Recorder(_known(net), pixels)
+    recorder = _Recorder(_constants(net), pixels)
     with torch.no_grad():
         with recorder:
             readings = tap(net, pixels, layers)
@@ -78,43 +78,43 @@ def record(net: Net, pixels: Tensor, layers: Sequence[str]) -> Tape:
     return _pruned(Tape(recorder.steps, recorder.clean, slots))
 
 
-def _known(net: Net) -> list[Tensor]:
+def _constants(net: Net) -> list[Tensor]:
     """Return tensors that a network may use and that depend on no picture."""
     attributes = (value for module in net.body.modules() for value in vars(module).values())
     return [*net.body.parameters(), *net.body.buffers(), *(t for t in attributes if isinstance(t, Tensor))]
 
 
 class _Recorder(TorchFunctionMode):
-    def __init__(self, known: list[Tensor], pixels: Tensor) -> None:
+    def __init__(self, constants: list[Tensor], pixels: Tensor) -> None:
         super().__init__()
         self.steps: list[Step] = []
         self.clean: list[Tensor] = []
         self.slots: dict[int, int] = {}
         self.stale: set[int] = set()
-        # Tensors are told apart by id, so everything that has been seen is kept alive.
-        self.constants = {id(tensor): tensor for tensor in known}
-        self.holds: list[Any] = []
+        # Tensors are identified by id, so that every one must be kept alive.
+        self.constants = {id(tensor): tensor for tensor in constants}
+        self.alive: list[Any] = []
         self._new(pixels)
 
     def slot(self, tensor: Tensor) -> int:
-        found = self.slots.get(id(tensor))
-        if found is None or id(tensor) in self.stale:
-            raise CannotFollow("a layer's output was not seen to be computed")
-        return found
+        number = self.slots.get(id(tensor))
+        if number is None or id(tensor) in self.stale:
+            raise CannotFollow("the computation of a layer's output was not recorded")
+        return number
 
     def _new(self, tensor: Tensor) -> int:
         self.slots[id(tensor)] = len(self.clean)
         self.clean.append(tensor)
-        self.holds.append(tensor)
+        self.alive.append(tensor)
         self.stale.discard(id(tensor))
         return self.slots[id(tensor)]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = list(tensors((args, kwargs)))
-        tracked = [t for t in given if id(t) in self.slots]
-        versions = [(t, t._version) for t in given]
-        # What is about to be changed in place is needed as it was.
+        operands = list(tensors((args, kwargs)))
+        tracked = [t for t in operands if id(t) in self.slots]
+        versions = [(t, t._version) for t in operands]
+        # The tape holds what was there before a change in place.
         before = {id(t): t.clone() for t in tracked} if _may_mutate(func, kwargs, args) else {}
         output = func(*args, **kwargs)
         changed = [t for t, version in versions if t._version != version]
@@ -134,22 +134,22 @@ class _Recorder(TorchFunctionMode):
         name = name_of(func)
         outputs = [output] if isinstance(output, Tensor) else output
         if not _is_list_of_tensors(outputs):
-            # Attributes that are no tensors (shape, device, ...) tell nothing of the values.
+            # Attributes that are no tensors (shape, device, ...) say nothing about the values.
             if name in _QUERIES:
                 return
             if output is None or any(True for _ in tensors(outputs)):
-                raise CannotFollow(f"it makes a call that is not understood ({name})")
-            raise CannotFollow(f"it looks at values ({name})")
+                raise CannotFollow(f"it makes a call that is not supported ({name})")
+            raise CannotFollow(f"it reads values ({name})")
         if _sized_by_values(name, args):
-            raise CannotFollow(f"how many numbers it goes on with depends on values ({name})")
+            raise CannotFollow(f"the size of a result depends on values ({name})")
         for tensor in tensors((args, kwargs)):
             if id(tensor) in self.stale:
-                raise CannotFollow("it works in place on memory that is still in use")
+                raise CannotFollow("it changes memory in place that is still in use")
             if id(tensor) not in self.slots and id(tensor) not in self.constants:
                 raise CannotFollow("it uses a tensor of unknown origin (scripted or compiled code)")
         inputs = tuple(dict.fromkeys(self.slots[id(t)] for t in tracked))
-        given_args, given_kwargs = _packed(args, self.slots), _packed(kwargs, self.slots)
-        # In place is what changes its first argument and returns it.
+        packed_args, packed_kwargs = _packed(args, self.slots), _packed(kwargs, self.slots)
+        # A call in place changes its first argument and returns it.
         first = args[0] if args else None
         if any(t is not first or all(t is not o for o in outputs) or id(t) not in self.slots for t in changed):
             raise CannotFollow(f"it writes into a tensor ({name})")
@@ -158,26 +158,26 @@ class _Recorder(TorchFunctionMode):
         numbers = tuple(self.slots[id(o)] if id(o) in self.slots and not changed else self._new(o) for o in outputs)
         if numbers != inputs:
             several = not isinstance(output, Tensor)
-            self.steps.append(Step(name, func, given_args, given_kwargs, inputs, numbers, bool(changed), several))
+            self.steps.append(Step(name, func, packed_args, packed_kwargs, inputs, numbers, bool(changed), several))
 
     def _spoil(self, tensor: Tensor, before: dict[int, Tensor]) -> None:
         """Keep what a tensor was before it was changed in place; others that share its memory are no longer valid."""
         number = self.slots[id(tensor)]
         if id(tensor) not in before:
-            raise CannotFollow("it works in place in a way that was not foreseen")
+            raise CannotFollow("it works in place in a way that is not supported")
         memory = tensor.untyped_storage().data_ptr()
-        for held in self.holds:
-            if held is not tensor and held.untyped_storage().data_ptr() == memory and id(held) in self.slots:
-                self.stale.add(id(held))
-                if self.slots[id(held)] != number:
-                    self._restore(held, tensor, before[id(tensor)])
+        for other in self.alive:
+            if other is not tensor and other.untyped_storage().data_ptr() == memory and id(other) in self.slots:
+                self.stale.add(id(other))
+                if self.slots[id(other)] != number:
+                    self._restore(other, tensor, before[id(tensor)])
         self.clean[number] = before[id(tensor)]
 
-    def _restore(self, held: Tensor, tensor: Tensor, old: Tensor) -> None:
-        """A view of the same numbers keeps what they were; of any other view it cannot be said."""
-        if held.numel() != tensor.numel() or not (held.is_contiguous() and tensor.is_contiguous()):
+    def _restore(self, view: Tensor, tensor: Tensor, old: Tensor) -> None:
+        """Give a view of all numbers of a changed tensor its old values. Raises CannotFollow for any other view."""
+        if view.numel() != tensor.numel() or not (view.is_contiguous() and tensor.is_contiguous()):
             raise CannotFollow("it works in place on a part of a tensor")
-        self.clean[self.slots[id(held)]] = old.view(held.shape)
+        self.clean[self.slots[id(view)]] = old.view(view.shape)
 
 
 _QUERIES = names(Reach.QUERY) | {"type"}
@@ -185,7 +185,7 @@ _CHOICES = names(Reach.CHOICE)
 
 
 def _sized_by_values(name: str, args: Any) -> bool:
-    """Whether the size of a call's result depends on the numbers of its tensors, so that a picture has its own size."""
+    """Whether the size of a call's result depends on the values of its tensors, and so on the picture."""
     if name in _CHOICES or (name == "where" and len(args) == 1):
         return True
     if name == "repeat_interleave":
@@ -226,11 +226,11 @@ def _filled(value: Any, values: Callable[[int], Tensor]) -> Any:
 
 
 def _pruned(tape: Tape) -> Tape:
-    """Leave out steps whose results nobody reads."""
+    """Leave out steps whose results are not read."""
     needed = set(tape.readings.values())
-    kept: list[Step] = []
+    steps: list[Step] = []
     for step in reversed(tape.steps):
         if needed & set(step.outputs):
-            kept.append(step)
+            steps.append(step)
             needed |= set(step.inputs)
-    return Tape(kept[::-1], tape.clean, tape.readings)
+    return Tape(steps[::-1], tape.clean, tape.readings)

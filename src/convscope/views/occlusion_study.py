@@ -26,7 +26,7 @@ from ..drawing import colours
 from ..drawing.drawings import Gallery, as_picture
 from ..drawing.layout import Scale, Sheet, Tile, legend, number
 from ..errors import LayerError, NetworkError, ObjectiveError, RuleError
-from ..incremental.covering import Covered, Squares, report
+from ..incremental.occlusions import Occluder, Occlusions, report
 from ..layers import last_spatial_layer, spatial_layer
 from ..net import Net
 from ..objectives import Unit, as_objective, probabilities
@@ -51,7 +51,7 @@ class _Study:
     target: int
     layer: Layer
     channel: int
-    squares: Squares
+    squares: Occluder
     baseline: str
 
     @property
@@ -128,7 +128,7 @@ def _slide(study: _Study, memory: str | None) -> dict[str, Tensor]:
     net, pixels, layer = study.net, study.pixels, study.layer.name
     replacement = baselines.baseline_pixels(net, pixels, study.baseline)
     with torch.inference_mode(False):
-        covered = Covered(net, pixels, [layer, OUTPUT], study.squares, replacement, budget(memory, pixels.device))
+        covered = Occlusions(net, pixels, [layer, OUTPUT], study.squares, replacement, budget(memory, pixels.device))
         report(covered)
         maps = {name: torch.zeros(covered.count) for name in ("activity", "probability", "first")}
         for numbers, readings in covered.read("occlusion study"):
@@ -181,7 +181,7 @@ def _projection(study: _Study) -> Tile:
     return Tile(_fitted(picture), f"(c) projection of the channel's strongest activation: white is {number(limit)}")
 
 
-def _map(values: Tensor, squares: Squares, caption: str) -> Tile:
+def _map(values: Tensor, squares: Occluder, caption: str) -> Tile:
     """Draw one number per position where the square's middle was."""
     array = values.numpy()
     low, high = float(array.min()), float(array.max())
@@ -192,7 +192,7 @@ def _map(values: Tensor, squares: Squares, caption: str) -> Tile:
     return Tile(_fitted(Image.fromarray(painted)), caption, scale)
 
 
-def _nearest(squares: Squares) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(squares: Occluder) -> tuple[np.ndarray, np.ndarray]:
     """Return for every pixel the number of the square with the nearest middle, and whether that is too far away."""
     axes = []
     for spans, extent in ((squares.rows, squares.height), (squares.columns, squares.width)):
@@ -202,7 +202,7 @@ def _nearest(squares: Squares) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, None] * squares.grid[1] + columns, above[:, None] | beside
 
 
-def _top_1(net: Net, first: Tensor, squares: Squares) -> tuple[Tile, Tile]:
+def _top_1(net: Net, first: Tensor, squares: Occluder) -> tuple[Tile, Tile]:
     """Draw the top-1 class at every position, and its legend."""
     classes, counts = first.unique(return_counts=True)
     order = counts.argsort(descending=True, stable=True)[:_NAMED]

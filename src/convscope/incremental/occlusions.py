@@ -1,4 +1,4 @@
-"""What a network reads when parts of a picture are covered, one after the other."""
+"""Occlusions: what layers of a network hold while an occluder slides over a picture, position by position."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from .tape import CannotFollow, record
 
 _PROBES = 3
 _FEW = 8
-"""So few positions are computed in full: recording and checking would cost as much."""
+"""Up to so many positions are computed in full: recording and checking would cost as much."""
 
 
 @dataclass(frozen=True)
-class Squares:
-    """Squares laid over a picture: rows by columns of them, those at the border cut off there."""
+class Occluder:
+    """A square that slides over a picture (height, width) in strides, cut off at the border; all in pixels.
+
+    Its positions are numbered row by row.
+    """
 
     height: int
     width: int
@@ -33,46 +36,47 @@ class Squares:
 
     @property
     def rows(self) -> np.ndarray:
-        """The squares' extents along y: two lines, where they begin and end."""
+        """Where the rows of positions begin and end along y, (2, rows)."""
         return _spans(self.height, self.patch, self.stride)
 
     @property
     def columns(self) -> np.ndarray:
-        """The squares' extents along x."""
+        """Where the columns of positions begin and end along x, (2, columns)."""
         return _spans(self.width, self.patch, self.stride)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """How many rows and columns of squares there are."""
+        """How many rows and columns of positions there are."""
         return self.rows.shape[1], self.columns.shape[1]
 
     def box(self, number: int) -> tuple[slice, slice]:
-        """Return the pixels that square `number` covers; squares are numbered row by row."""
+        """Return the pixels hidden at position `number`."""
         i, j = divmod(number, self.grid[1])
         return slice(*self.rows[:, i].tolist()), slice(*self.columns[:, j].tolist())
 
 
 def _spans(extent: int, patch: int, stride: int) -> np.ndarray:
-    """Go on until a square reaches the border or beyond."""
+    """Lay spans side by side until one reaches the border or beyond."""
     last = stride * math.ceil(max(extent - patch, 0) / stride)
     starts = np.arange(0, min(last + 1, extent), stride)
     return np.stack([starts, np.minimum(starts + patch, extent)])
 
 
-class Covered:
-    """Read layers of a network while squares cover one picture (1, c, h, w).
+class Occlusions:
+    """Read layers of a network while an occluder slides over one picture (1, c, h, w).
 
-    Where the network can be followed and something is to be gained, only what a square can change is recomputed. The
-    result is the same; before the first one is given out, a few squares are computed both ways. Otherwise every square
-    is a full pass. `how` says which it was, for the caption.
+    `baseline` (1, c, h, w) has the pixels that replace hidden ones; `memory` is in bytes. Where the network can be
+    followed and it pays, only what the occluder can reach is recomputed. The result is the same; before the first one
+    is given out, a few positions are computed both ways. Otherwise each position is a full pass. `how` says which it
+    was, for the caption.
     """
 
     def __init__(
-        self, net: Net, pixels: Tensor, layers: Sequence[str], squares: Squares, covering: Tensor, memory: int
+        self, net: Net, pixels: Tensor, layers: Sequence[str], occluder: Occluder, baseline: Tensor, memory: int
     ) -> None:
         self.net, self.pixels, self.layers = net, pixels, tuple(layers)
-        self.squares, self.covering, self.memory = squares, covering, memory
-        self.count = math.prod(squares.grid)
+        self.occluder, self.baseline, self.memory = occluder, baseline, memory
+        self.count = math.prod(occluder.grid)
         self.sweep: Sweep | None = None
         self.how = self._prepare()
 
@@ -81,46 +85,49 @@ class Covered:
             return "computed in full"
         try:
             sweep = Sweep(
-                record(self.net, self.pixels, self.layers), (self.squares.rows, self.squares.columns), self.memory
+                record(self.net, self.pixels, self.layers), (self.occluder.rows, self.occluder.columns), self.memory
             )
             if not sweep.pays:
-                return "computed in full: nothing to be gained by recomputing parts"
+                return "computed in full: recomputing parts would save nothing"
             self._check(sweep)
         except CannotFollow as error:
             return f"computed in full: the network cannot be followed, {error}"
         self.sweep = sweep
-        return f"recomputed only what a square can change: {sweep.share:.0%} of the work"
+        return f"recomputed only what the occluder can reach: {sweep.share:.0%} of the work"
 
     def _check(self, sweep: Sweep) -> None:
-        """Compute a few squares both ways."""
+        """Compute a few positions both ways. Raises CannotFollow where the results differ."""
         probes = np.unique(np.linspace(0, self.count - 1, _PROBES + 2).astype(int)[1:-1])
         # One at a time: the check shall not take more memory than the sweep.
-        each = [self._full(probes[i : i + 1]) for i in range(len(probes))]
-        expected = {name: torch.cat([one[name] for one in each]) for name in each[0]}
-        for numbers, readings in sweep.run(self.covering, "", only=probes):
+        passes = [self._full(probes[i : i + 1]) for i in range(len(probes))]
+        expected = {name: torch.cat([readings[name] for readings in passes]) for name in passes[0]}
+        for numbers, readings in sweep.run(self.baseline, "", only=probes):
             at = np.searchsorted(probes, numbers)
             for name, value in readings.items():
-                wanted = expected[name][torch.from_numpy(at)]
-                scale = max(float(wanted.abs().max()), 1e-6)
-                if not float((value - wanted).abs().max()) <= _tolerance(value) * scale:
-                    raise CannotFollow("parts give other results than whole pictures")
+                full = expected[name][torch.from_numpy(at)]
+                scale = max(float(full.abs().max()), 1e-6)
+                if not float((value - full).abs().max()) <= _tolerance(value) * scale:
+                    raise CannotFollow("parts give other results than full passes")
 
     @torch.no_grad()
     def _full(self, numbers: np.ndarray) -> Readings:
-        """Run whole pictures through the network, each with one square covered."""
+        """Run whole pictures through the network, each occluded at one position."""
         pictures = self.pixels.repeat(len(numbers), 1, 1, 1)
         for picture, number in zip(pictures, numbers.tolist(), strict=True):
-            rows, columns = self.squares.box(number)
-            picture[:, rows, columns] = self.covering[0, :, rows, columns]
+            rows, columns = self.occluder.box(number)
+            picture[:, rows, columns] = self.baseline[0, :, rows, columns]
         return tap(self.net, pictures, self.layers)
 
     def read(self, label: str, only: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, Readings]]:
-        """Yield (numbers of squares, readings) until all squares, or those of `only`, have been computed."""
+        """Yield (numbers of positions, readings) until all positions, or those of `only`, have been computed."""
         numbers = np.arange(self.count) if only is None else only
         if self.sweep is not None:
-            yield from self.sweep.run(self.covering, label, only=numbers)
+            yield from self.sweep.run(self.baseline, label, only=numbers)
             return
-        work: Callable[[slice], tuple[np.ndarray, Readings]] = lambda part: (numbers[part], self._full(numbers[part]))  # noqa: E731
+
+        def work(part: slice) -> tuple[np.ndarray, Readings]:
+            return numbers[part], self._full(numbers[part])
+
         yield from in_batches(work, len(numbers), self._batch(), label)
 
     def _batch(self) -> int:
@@ -135,16 +142,16 @@ def _tolerance(value: Tensor) -> float:
     return 1000 * torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
 
 
-def covered_scores(
-    covered: Covered, score: Callable[[Readings], Tensor], label: str, only: np.ndarray | None = None
+def occluded_scores(
+    occlusions: Occlusions, score: Callable[[Readings], Tensor], label: str, only: np.ndarray | None = None
 ) -> Tensor:
-    """Return one number per square, (squares,), those not asked for as NaN."""
-    scores = covered.pixels.new_full((covered.count,), torch.nan)
-    for numbers, readings in covered.read(label, only):
+    """Return one score per position, (positions,): all, or those of `only` and NaN elsewhere."""
+    scores = occlusions.pixels.new_full((occlusions.count,), torch.nan)
+    for numbers, readings in occlusions.read(label, only):
         scores[torch.from_numpy(numbers).to(scores.device)] = score(readings).to(scores)
     return scores
 
 
-def report(covered: Covered) -> None:
-    """Say in the caption how the squares were computed."""
-    say(covered.how)
+def report(occlusions: Occlusions) -> None:
+    """Say in the caption how the positions were computed."""
+    say(occlusions.how)
