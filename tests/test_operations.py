@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from convscope import operations, rules
+from convscope.attribution import cam
 from convscope.incremental import regions, tape, whole
 from convscope.operations import BY_NAME, BY_NODE, OPERATIONS, Backward, Reach, names, nodes
 
@@ -49,6 +50,7 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "conv_transpose2d": lambda x: F.conv_transpose2d(x, torch.ones(4, 2, 3, 3, dtype=x.dtype)),
     "max_pool2d": lambda x: F.max_pool2d(x, 2), "avg_pool2d": lambda x: F.avg_pool2d(x, 2),
     "max_pool2d_with_indices": lambda x: F.max_pool2d(x, 2, return_indices=True)[0],
+    "max_pool3d": lambda x: F.max_pool3d(x, 2),
     "lp_pool2d": lambda x: F.lp_pool2d(x, 2, 2), "pad": lambda x: F.pad(x, (1, 1)),
     "adaptive_avg_pool2d": lambda x: F.adaptive_avg_pool2d(x, 2),
     "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(x, 2),
@@ -262,6 +264,16 @@ ALSO_PARTS = """rrelu log_sigmoid rdiv log1p sin cos clip masked_fill requires_g
 def test_every_reader_finds_what_it_knew(derived: frozenset[str], before: str, new: str) -> None:
     assert derived - set(before.split()) == set(new.split())
     assert set(before.split()) <= derived
+
+
+def test_the_head_of_a_class_activation_map_may_be_what_it_was_and_what_else_is_linear() -> None:
+    before = """Addmm Mm Bmm Baddbmm Linear MkldnnLinear T Transpose Permute View UnsafeView ReshapeAlias Reshape
+        Flatten Squeeze Unsqueeze Select Slice Index Gather Expand Clone Copy ToCopy Alias Mean Sum AvgPool2D
+        AdaptiveAvgPool2D
+        MkldnnAdaptiveAvgPool2D Convolution MkldnnConvolution Add Sub Neg Cat Stack NativeBatchNorm CudnnBatchNorm
+        ConstantPadNd AsStrided AccumulateGrad"""
+    assert set(before.split()) <= cam._LINEAR < nodes(Backward.LINEAR)
+    assert not {"Div", "MaxPool2DWithIndices", "MaxPool3DWithIndices", "Mul"} & cam._LINEAR
 
 
 def test_along_a_dimension_means_the_same_to_regions_and_batches() -> None:

@@ -153,7 +153,7 @@ _WINDOWS = (
     _operation(Reach.WINDOW, Backward.LINEAR, "conv2d", "Convolution MkldnnConvolution"),
     _operation(Reach.WINDOW, Backward.LINEAR, "conv_transpose2d"),
     _operation(Reach.WINDOW, Backward.LINEAR, "max_pool2d max_pool2d_with_indices", "MaxPool2D MaxPool2DWithIndices"),
-    _operation(Reach.WINDOW, Backward.LINEAR, "", "MaxPool3DWithIndices"),
+    _operation(Reach.WINDOW, Backward.LINEAR, "max_pool3d", "MaxPool3DWithIndices"),
     _operation(Reach.WINDOW, Backward.LINEAR, "avg_pool2d", "AvgPool2D"),
     _operation(Reach.WINDOW, Backward.LINEAR, "", "AvgPool1D"),
     _operation(Reach.WINDOW, Backward.LINEAR, "", "AvgPool3D"),

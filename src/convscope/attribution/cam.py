@@ -31,6 +31,7 @@ from ..errors import LayerError
 from ..layers import independent, last_spatial_layer
 from ..net import Net
 from ..objectives import Objective
+from ..operations import Backward, nodes, nodes_of
 from ..registry import method
 from ..rules import graph_below, kind_of
 from ..tracing import Layer
@@ -243,12 +244,8 @@ def cam(
     return redo_unread(maps, [CamInput(one, activity, gradient)], alone)
 
 
-_LINEAR = frozenset(
-    """Addmm Mm Bmm Baddbmm Linear MkldnnLinear T Transpose Permute View UnsafeView ReshapeAlias Reshape Flatten Squeeze
-    Unsqueeze Select Slice Index IndexSelect Gather Split SplitWithSizes Expand Clone Copy ToCopy Alias Mean Sum
-    AvgPool2D AdaptiveAvgPool2D MkldnnAdaptiveAvgPool2D Convolution MkldnnConvolution Add Sub Neg Cat Stack
-    NativeBatchNorm CudnnBatchNorm ConstantPadNd AsStrided AccumulateGrad""".split()
-)
+# A quotient is linear in one of its two parts only, a maximum only once its switches are set.
+_LINEAR = nodes(Backward.LINEAR) - nodes_of("div", "max_pool2d", "adaptive_max_pool2d", "max_pool3d")
 
 
 def _check_head(net: Net, layer: Layer, score: Tensor) -> None:
