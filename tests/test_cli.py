@@ -97,14 +97,16 @@ def test_help_lists_every_command(capsys: Capture) -> None:
     for arguments in ([], ["--help"], ["-h"]):
         assert run(arguments) == 0
         text = capsys.readouterr().out
-        assert all(name in text for name in (*METHODS, *VIEWS, "demo", "layers", "show"))
+        assert all(name.replace("_", "-") in text for name in (*METHODS, *VIEWS, "demo", "layers", "show"))
+        assert all(f"{group}:" in text for group in ("Explain a picture", "Make pictures", "Networks", "Check"))
 
 
 def test_a_folder_of_pictures_gives_a_folder(tmp_path: Path, capsys: Capture) -> None:
     folder = digits()[0].parent
     assert run(["saliency", str(folder), "--net", "lenet5", "-o", "out", "--save-values", "n.npy"]) == 0
-    assert sorted(path.name for path in Path("out").iterdir()) == [f"{i}.png" for i in range(10)]
-    assert sorted(path.name for path in tmp_path.glob("*.npy")) == [f"n-{i}.npy" for i in range(10)]
+    names = sorted(path.name for path in Path("out").iterdir())
+    assert names == sorted(f"{i}{ending}" for i in range(10) for ending in (".npy", ".png"))
+    assert not list(tmp_path.glob("*.npy")), "numbers lie beside the drawings"
 
 
 def test_pictures_of_the_same_name_do_not_overwrite_each_other(digit: str) -> None:
@@ -189,7 +191,7 @@ def test_show_prints_the_recipe(digit: str, capsys: Capture) -> None:
 def test_layers_prints_a_table(capsys: Capture) -> None:
     assert run(["layers", "torchvision:alexnet"]) == 0
     text = capsys.readouterr().out
-    assert "features.10" in text and "163 x 163" in text and "16 x 16" in text and "884,992" in text
+    assert "features.10" in text and "163 × 163" in text and "16 × 16" in text and "884,992" in text
 
 
 def test_layers_takes_weights_and_what_the_network_reads(data: Callable[[str], Path], capsys: Capture) -> None:
@@ -245,7 +247,7 @@ def test_a_range_of_layers(digit: str, capsys: Capture) -> None:
 
 def test_hyphens_and_random_weights_are_said(digit: str, capsys: Capture) -> None:
     assert run(["gradient", digit, "--net", "lenet5", "--weights", "none", "-o", "r.png"]) == 0
-    assert "random weights, seed 0" in json.loads(Image.open("r.png").info["convscope"])["network"]
+    assert "random weights, seed 0" in json.loads(Image.open("r.png").info["convscope"])["network"]["note"]
 
 
 def test_the_default_network_is_named(digit: str, capsys: Capture) -> None:
@@ -260,7 +262,7 @@ def test_an_epoch_of_the_training_can_be_asked_for(capsys: Capture) -> None:
     assert run(["filters", "--epoch", "1", "-o", "f.png", "--save-values", "early.npz"]) == 0
     assert run(["filters", "-o", "l.png", "--save-values", "late.npz"]) == 0
     assert np.abs(np.load("early.npz")["filters"] - np.load("late.npz")["filters"]).max() > 0.01
-    assert "epoch 1 of its training" in json.loads(Image.open("f.png").info["convscope"])["network"]
+    assert "epoch 1 of its training" in json.loads(Image.open("f.png").info["convscope"])["network"]["note"]
     assert run(["filters", "--epoch", "4", "-o", "f.png"]) == 2
     assert "zfnet64 has no snapshot of epoch 4; there are 1, 2, 5, 10, 20" in capsys.readouterr().err
 
@@ -269,7 +271,7 @@ def test_views_take_larger_pictures(capsys: Capture) -> None:
     Image.new("RGB", (80, 60), "orange").save("colour.png")
     assert run(["maps", "colour.png", "--layer", "conv1", "--size", "96", "-o", "m.png", "--save-values", "m.npz"]) == 0
     assert np.load("m.npz")["maps"].shape == (1, 48, 48, 48)
-    assert "input 96 × 96 pixels" in json.loads(Image.open("m.png").info["convscope"])["network"]
+    assert "input 96 × 96 pixels" in json.loads(Image.open("m.png").info["convscope"])["network"]["note"]
 
 
 def test_history_lists_epochs_and_accuracies(capsys: Capture) -> None:
@@ -283,9 +285,11 @@ def test_history_lists_epochs_and_accuracies(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["gradcam", "DIGIT"], ["no command 'gradcam'", "'grad_cam'"]),
-        (["grad_cam"], ["Missing argument", "convscope grad_cam --help"]),
-        (["grad_cam", "DIGIT", "--layr", "x"], ["--layr"]),
+        (["gradcam", "DIGIT"], ["no command 'gradcam'", "'grad-cam'"]),
+        (["grad_cam"], ["Missing argument", "convscope grad-cam --help"]),
+        (["grad_cam", "DIGIT", "--layr", "x"], ["no option --layr", "'--layer'"]),
+        (["grad_cam", "DIGIT", "--of", "3", "--of", "4"], ["--of takes one value", "--of 3 and --of 4"]),
+        (["maps", "DIGIT", "--layer", "conv1", "--save-values", "v.npy"], ["v.npy", "several", ".npz"]),
         (["grad_cam", "none.png"], ["there is no picture none.png"]),
         (["grad_cam", "DIGIT", "--net", "alexnet"], ["'torchvision:alexnet'"]),
         (["grad_cam", "DIGIT", "--net", "torchvision:alexnot"], ["'torchvision:alexnet'"]),
@@ -294,7 +298,7 @@ def test_history_lists_epochs_and_accuracies(capsys: Capture) -> None:
         (["grad_cam", "DIGIT", "--of", "10"], ["10 classes, 0 to 9"]),
         (["grad_cam", "DIGIT", "--of", "tabby"], ["no class or layer 'tabby'"]),
         (["grad_cam", "DIGIT", "--of", "conv2:16"], ["channels 0 to 15"]),
-        (["grad_cam", "DIGIT", "--align", "left"], ["'field' or 'stretch'"]),
+        (["grad_cam", "DIGIT", "--align", "left"], ["--align", "'field', 'stretch'", "not 'left'"]),
         (["grad_cam", "DIGIT", "--weights", "w.pt"], ["no weights file w.pt"]),
         (["grad_cam", "DIGIT", "--device", "tpu9"], ["no device 'tpu9'", "use cpu"]),
         (["grad_cam", "DIGIT", "--size", "4"], ["4x4", "needs at least 28x28"]),
@@ -385,7 +389,7 @@ def test_what_was_made_is_kept_elsewhere_when_its_place_is_gone(
 def test_names_may_be_written_with_dashes(capsys: Capture) -> None:
     assert run(["class-model", "--of", "3", "--net", "lenet5", "--steps", "4", "-o", "m.png"]) == 0
     capsys.readouterr()
-    assert "there is no command 'class_modell'" in fails(capsys, "class-modell", "--of", "3")
+    assert "there is no command 'class-modell'" in fails(capsys, "class-modell", "--of", "3")
 
 
 def test_a_film_needs_an_option_and_moves(digit: str, capsys: Capture) -> None:

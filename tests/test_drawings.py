@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from torch import Tensor
 
 from convscope.data.images import Fit, InputPicture, prepare
 from convscope.drawing import colours, layout
-from convscope.drawing.drawings import Curve, Drawing, Gallery, Heatmap, Picture, robust_limit
+from convscope.drawing.drawings import Curve, Drawing, Film, Gallery, Heatmap, Picture, robust_limit
 from convscope.drawing.layout import Scale, Sheet, Tile, enlarged, in_rows, number, side_by_side
+from convscope.drawing.tables import Column, Table
 from convscope.drawing.typesetting import PAPER
 from convscope.errors import OptionError, OutputError, PictureError, RecipeError
 from convscope.recipes import PictureRecord, Recipe, read_recipe
@@ -166,10 +168,15 @@ def test_endings_that_are_unknown(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_image_keeps_the_recipe(tmp_path: Path) -> None:
-    drawing = heatmap()
-    path = drawing.save(tmp_path / "x.png", image=drawing.overlay())
-    assert Image.open(path).size == (140, 90) and read_recipe(path) == RECIPE
+def test_how_a_map_is_shown_is_part_of_its_recipe(tmp_path: Path) -> None:
+    drawing = replace(heatmap(), overlay_only=True, cmap="jet", limit=2.5)
+    path = drawing.save(tmp_path / "x.png")
+    recipe = read_recipe(path)
+    assert Image.open(path).size == (140, 90)
+    assert recipe == replace(RECIPE, display={"limit": 2.5, "cmap": "jet", "overlay_only": True})
+    again = replace(heatmap(), **recipe.display)
+    assert again.save(tmp_path / "y.png").read_bytes() == path.read_bytes()
+    assert drawing._repr_png_() == path.read_bytes()
 
 
 @each_drawing
@@ -196,6 +203,195 @@ def test_one_array_as_npy(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(path), values.numpy())
     with pytest.raises(OutputError, match=r"there are 2 arrays \(a, b\); use \.npz or \.safetensors"):
         gallery().save_values(tmp_path / "y.npy")
+
+
+# Files read back
+
+
+def with_picture(folder: Path, **options: Any) -> Heatmap:
+    """A map whose picture lies in a folder, as its recipe says."""
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 140, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "p.png")
+    picture = prepare(folder / "p.png", Fit((56, 56), 64))
+    reads = {"size": [56, 56], "resize": 64, "interpolation": "bilinear", "channels": 3}
+    record = PictureRecord(str(folder / "p.png"), picture.sha256)
+    drawing = heatmap(seen=picture, **options)
+    return replace(drawing, recipe=replace(RECIPE, network={"reads": reads}, pictures=(record,), size=None))
+
+
+def film(folder: Path) -> Film:
+    frames = [Image.new("RGB", (20, 16), (40 * i, 9, 200)) for i in range(4)]
+    for i, frame in enumerate(frames):
+        frame.save(folder / f"frame{i}.png")
+    return Film([folder / f"frame{i}.png" for i in range(4)], RECIPE, "A film", fps=7)
+
+
+def table() -> Table:
+    columns = (Column("name"), Column("size", "size"), Column("value", "number", format=".2f"), Column("n", "whole"))
+    return Table(columns, (("a", (3, 4), 0.25, None), ("é", None, float("inf"), 7)), RECIPE, "A table", "sub", "note")
+
+
+READ_BACK: dict[str, Callable[[Path], Drawing]] = {
+    "heatmap": with_picture,
+    "shown otherwise": lambda folder: with_picture(folder, signed=True, cmap="jet", limit=0.7),
+    "overlay": lambda folder: with_picture(folder, overlay_only=True),
+    "projection": lambda folder: with_picture(folder, values=torch.randn(3, 56, 56), signed=True, projects=True),
+    "picture": lambda _: Picture(torch.rand(3, 40, 30), RECIPE, "A picture"),
+    "grey picture": lambda _: Picture(torch.rand(1, 40, 30), RECIPE, "A picture"),
+    "film": film,
+    "gallery": lambda _: gallery(),
+    "curve": lambda _: curve(),
+    "table": lambda _: table(),
+}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("name", ["x.png", "x"])
+@pytest.mark.parametrize("kind", READ_BACK)
+def test_a_drawing_is_read_back_as_it_was(kind: str, name: str, suffix: str, tmp_path: Path) -> None:
+    """From its picture with the numbers beside it, and from the numbers with the picture beside them."""
+    drawing = READ_BACK[kind](tmp_path)
+    png, numbers = drawing.save(tmp_path / "x.png"), drawing.save_values(tmp_path / f"x{suffix}")
+    found = Drawing.load(png if name.endswith(".png") else numbers)
+    assert type(found) is type(drawing) and found.render().tobytes() == drawing.render().tobytes()
+    assert found.save(tmp_path / "again.png").read_bytes() == png.read_bytes()
+    for name_, values in drawing.numbers().items():
+        np.testing.assert_array_equal(found.numbers()[name_], values)
+    assert found.save_values(tmp_path / f"again{suffix}").read_bytes() == numbers.read_bytes()
+
+
+def test_a_map_whose_picture_is_gone_or_another_is_shown_alone(tmp_path: Path) -> None:
+    drawing = with_picture(tmp_path)
+    numbers = drawing.save_values(tmp_path / "x.npz")
+    (tmp_path / "p.png").rename(tmp_path / "q.png")
+    found = Drawing.load(numbers)
+    assert isinstance(found, Heatmap) and len(found.sheet().tiles) == 1
+    assert "p.png is not there: the map is shown alone" in found.sheet().note
+    np.testing.assert_array_equal(found.map_image(), drawing.map_image())
+    Image.new("RGB", (140, 90), "red").save(tmp_path / "p.png")
+    assert "p.png is another one now" in Drawing.load(numbers).sheet().note
+    (tmp_path / "p.png").unlink()
+    (tmp_path / "q.png").rename(tmp_path / "p.png")
+    assert len(Drawing.load(numbers).sheet().tiles) == 3
+
+
+def test_a_gallery_without_its_picture_says_so_and_keeps_its_numbers(tmp_path: Path) -> None:
+    found = Drawing.load(gallery().save_values(tmp_path / "x.npz"))
+    assert isinstance(found, Gallery) and found.sheet().tiles[0].caption == "caption 0"
+    assert [tile.image.size for tile in found.sheet().tiles] == [(60, 50)] * 6
+    np.testing.assert_array_equal(found.numbers()["a"], gallery().numbers()["a"])
+
+
+def test_pictures_and_tables_need_no_numbers_beside_them(tmp_path: Path) -> None:
+    picture = Picture(torch.rand(3, 40, 30), RECIPE, "A picture")
+    found = Drawing.load(picture.save(tmp_path / "x.png"))
+    np.testing.assert_allclose(found.numbers()["picture"], picture.numbers()["picture"], atol=0.5 / 255 + 1e-6)
+    again = Drawing.load(table().save(tmp_path / "y.png"))
+    assert isinstance(again, Table) and again.rows == table().rows and again.columns == table().columns
+
+
+def test_a_map_without_numbers_says_how_to_have_them(tmp_path: Path) -> None:
+    path = with_picture(tmp_path).save(tmp_path / "x.png")
+    with pytest.raises(PictureError, match=r"no x\.npz or \.safetensors .* save_values, or .* convscope\.remake\('"):
+        Drawing.load(path)
+    heatmap(torch.ones(1, 56, 56)).save_values(tmp_path / "x.npz")
+    with pytest.raises(PictureError, match="of the same drawing beside it"):
+        Drawing.load(path)
+
+
+def test_files_that_hold_no_drawing(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
+    np.savez(tmp_path / "plain.npz", map=np.zeros(3))
+    for name in ("plain.png", "plain.npz"):
+        with pytest.raises(RecipeError, match="holds no recipe"):
+            Drawing.load(tmp_path / name)
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
+    (tmp_path / "broken.safetensors").write_bytes(b"12345678")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    for name in ("broken.npz", "broken.safetensors", "broken.png", "none.png", "none.npz", "."):
+        with pytest.raises(PictureError) as caught:
+            Drawing.load(tmp_path / name)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def _rewritten(path: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> Path:
+    """Change what a PNG holds beside its pixels."""
+    with Image.open(path) as image:
+        texts = {str(key): str(value) for key, value in image.info.items()}
+        texts |= change(texts)
+        info = PngImagePlugin.PngInfo()
+        for key, value in texts.items():
+            info.add_itxt(key, value)
+        image.load()
+        image.save(path, pnginfo=info)
+    return path
+
+
+BROKEN: dict[str, tuple[Callable[[dict[str, str]], dict[str, str]], type[Exception], str]] = {
+    "broken recipe": (lambda _: {"convscope": "{"}, RecipeError, "no JSON"),
+    "newer recipe": (
+        lambda texts: {"convscope": texts["convscope"].replace('"schema": 1', '"schema": 99')},
+        RecipeError,
+        "schema 99",
+    ),
+    "broken words": (lambda _: {"convscope.drawing": "{"}, PictureError, "remake makes it again"),
+    "list": (lambda _: {"convscope.drawing": "[]"}, PictureError, "remake makes it again"),
+    "no words": (lambda _: {"convscope.drawing": ""}, PictureError, "remake makes it again"),
+    "newer": (lambda _: {"convscope.drawing": '{"kind": "Table", "schema": 99}'}, PictureError, "schema 99"),
+    "unknown": (lambda _: {"convscope.drawing": '{"kind": "Mobile", "schema": 1}'}, PictureError, "holds a Mobile"),
+    "no columns": (lambda _: {"convscope.drawing": '{"kind": "Table", "schema": 1}'}, PictureError, "KeyError"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_drawings_that_cannot_be_read(case: str, tmp_path: Path) -> None:
+    change, error, words = BROKEN[case]
+    path = _rewritten(table().save(tmp_path / "x.png"), change)
+    with pytest.raises(error, match=words) as caught:
+        Drawing.load(path)
+    assert "x.png" in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_long_texts_fit_an_archives_comment_or_are_refused(tmp_path: Path) -> None:
+    rows = tuple((f"a row of some words {i % 7}", float(i)) for i in range(9000))
+    long = Table((Column("text"), Column("value", "number")), rows, RECIPE)
+    found = Drawing.load(long.save_values(tmp_path / "x.npz"))
+    assert isinstance(found, Table) and found.rows == rows
+    letters = np.random.default_rng(0).integers(33, 120, (3000, 90), np.uint8)
+    noise = Table((Column("text"),), tuple((bytes(line).decode(),) for line in letters), RECIPE)
+    with pytest.raises(OutputError, match=r"too long for \.npz; use \.safetensors"):
+        noise.save_values(tmp_path / "y.npz")
+    assert len(Drawing.load(noise.save_values(tmp_path / "y.safetensors")).rows) == 3000  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", READ_BACK)
+def test_short_reprs(kind: str, tmp_path: Path) -> None:
+    text = repr(READ_BACK[kind](tmp_path))
+    assert len(text) < 80 and text.startswith("<") and "tensor" not in text
+
+
+@each_drawing
+def test_a_figure_has_the_layout_of_the_picture(kind: str) -> None:
+    """What is at a position in the PNG is there in the figure, too: images exactly, texts nearly."""
+    if kind == "curve":
+        pytest.skip("a curve is drawn by matplotlib itself")
+    drawing, buffer = DRAWINGS[kind](), io.BytesIO()
+    drawing.figure().savefig(buffer, format="png")
+    page = layout.paint(drawing.sheet())
+    drawn = Image.open(buffer).convert("RGB")
+    assert max(abs(a - b) for a, b in zip(drawn.size, page.size, strict=True)) <= 1
+    drawn = drawn.resize(page.size)
+    apart = np.abs(np.asarray(page, float) - np.asarray(drawn, float)).mean(-1)
+    assert (apart > 40).mean() < 0.03
+
+
+def test_a_figure_marks_values_beyond_the_ends_of_its_colours() -> None:
+    from matplotlib.text import Text
+
+    values = torch.rand(1, 56, 56)
+    values[0, 3, 3] = 1e6
+    texts = [item.get_text() for item in heatmap(values).figure().findobj(Text)]
+    assert any(text.startswith("≥ ") for text in texts)
 
 
 @each_drawing

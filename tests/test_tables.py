@@ -21,7 +21,7 @@ from convscope.drawing.typesetting import Words, length, line_height
 from convscope.errors import OptionError, OutputError
 from convscope.recipes import Recipe
 
-RECIPE = Recipe("layers", "a network", "0123")
+RECIPE = Recipe("layers", {"name": "a network"}, "0123")
 COLUMNS = (
     Column("number", "whole"),
     Column("layer", unbroken=True),
@@ -139,7 +139,7 @@ def test_a_picture_holds_the_recipe(tmp_path: Path) -> None:
 def test_tables_as_text_need_neither_numpy_nor_torch() -> None:
     code = (
         "import sys; from convscope.drawing.tables import Column, Table\n"
-        "table = Table((Column('a', 'whole'),), ((1,),), None)\n"
+        "table = Table((Column('a', 'whole'),), ((1,),))\n"
         "table.text(), table.csv(), table.json(), table.markdown(), table.html()\n"
         "print(sorted({'numpy', 'torch', 'PIL', 'matplotlib'} & set(sys.modules)))"
     )

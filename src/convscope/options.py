@@ -105,13 +105,14 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     """Return a function's keyword-only parameters as options, by name."""
     hints = typing.get_type_hints(function, include_extras=True)
     return {
-        name: _option(name, hints.get(name, Any), parameter.default)
+        name: option(name, hints.get(name, Any), parameter.default)
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
 
 
-def _option(name: str, hint: Any, default: Any) -> Option:
+def option(name: str, hint: Any, default: Any) -> Option:
+    """Return a parameter as an option, by its annotation: its type, its help and its range."""
     kind, *extras = get_args(hint) if get_origin(hint) is typing.Annotated else (hint,)
     text = next((extra for extra in extras if isinstance(extra, str)), "")
     return Option(name, kind, default, text, next((extra for extra in extras if isinstance(extra, Range)), None))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -139,14 +139,14 @@ class Localisation(Drawing):
             mean: Mean = getattr(row, name)
             yield from (mean.value, mean.error)
 
-    def save(self, path: str | Path, **options: Any) -> Path:
+    def save(self, path: str | Path) -> Path:
         """Write the table (.csv, .json, .md, .html, .txt, .parquet), or a chart in any ending of a picture.
 
         Raises OutputError when it cannot be written.
         """
         if Path(path).suffix.lower() in TABLE_ENDINGS:
             return self.table.save(path)
-        return super().save(path, **options)
+        return super().save(path)
 
     def numbers(self) -> dict[str, np.ndarray]:
         return {name: np.array([vars(getattr(row, name))["value"] for row in self.rows]) for name in self._means}

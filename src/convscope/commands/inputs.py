@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..configuration import located
-from ..outputs import NUMBER_ENDINGS, PICTURE_ENDINGS
+from ..outputs import NUMBER_ENDINGS, PICTURE_ENDINGS, TABLE_ENDINGS
 from ..zoo.sources import forms
 from .nets import complete_network
 
@@ -23,6 +23,19 @@ if TYPE_CHECKING:
     from ..net import Net
 
 _PANEL = "Network"
+
+NETWORK = ("weights", "epoch", "device", "mean", "std", "classes")
+"""Options that say, beside --net, which network it is."""
+
+
+def beginning(words: Iterable[str] | Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Return what completes a word in a shell: those of the words that begin with it."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in (words() if callable(words) else words) if word.startswith(incomplete)]
+
+    return complete
+
 
 NetName = Annotated[
     str | None,
@@ -80,6 +93,26 @@ Of = Annotated[
         help="the objective: class index or name, p(class) for its probability, layer:channel, "
         "layer:channel@row,column, sums; the first choice by default"
     ),
+]
+Overlay = Annotated[
+    bool, typer.Option("--overlay", help="write only the map over the picture, at the original's resolution")
+]
+SharedScale = Annotated[bool, typer.Option("--shared-scale", help="one colour scale for all pictures")]
+ColourMap = Annotated[
+    str | None,
+    typer.Option(
+        help="colour map: fire, polar, grey, jet",
+        autocompletion=beginning(("fire", "polar", "grey", "jet")),
+    ),
+]
+Check = Annotated[
+    bool,
+    typer.Option("--check", help="say whether the map follows the weights: compare it with maps of random ones"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
+TableOut = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help=f"file to write ({', '.join((*TABLE_ENDINGS, *PICTURE_ENDINGS))})"),
 ]
 Pictures = Annotated[
     list[str],

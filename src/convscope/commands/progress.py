@@ -52,7 +52,9 @@ class _Bars:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self.display = Progress(*columns, console=Console(file=sys.stderr), transient=True)
+            console = Console(file=sys.stderr)
+            # In a file or a pipe a bar would be an empty line.
+            self.display = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
             self.display.start()
         return self.display
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from .. import outputs
-from ..errors import OutputError
-from ..recipes import CHUNK, Recipe
+from ..errors import OutputError, PictureError
+from ..recipes import Recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,15 @@ class Drawing(ABC):
         note = "\n".join(filter(None, (footnote, str(getattr(self, "note", "")))))
         changes: dict[str, Any] = {"recipe": recipe, "note": note}
         return replace(cast("Any", self), **changes)
+
+    needs_numbers: ClassVar[bool] = True
+    """Whether it can be read back only with its numbers."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._title()!r}>"
+
+    def _title(self) -> str:
+        return str(getattr(self, "title", ""))
 
     @abstractmethod
     def sheet(self) -> Sheet:
@@ -64,22 +74,54 @@ class Drawing(ABC):
     def _write_png(self, image: Image.Image, file: Any) -> None:
         from PIL import PngImagePlugin
 
+        from .files import meta_of
+
         info = PngImagePlugin.PngInfo()
-        info.add_itxt(CHUNK, self.recipe.to_json())
+        for name, text in meta_of(self).items():
+            info.add_itxt(name, text)
         image.save(file, "PNG", pnginfo=info)
 
-    def save(self, path: str | Path, *, image: Image.Image | None = None) -> Path:
+    def display(self) -> dict[str, Any]:
+        """Return the fields that say how it is shown, where they are not the default: `remake` sets them again."""
+        return {}
+
+    @property
+    def shown_recipe(self) -> Recipe:
+        """The recipe as files hold it, with how the drawing is shown."""
+        return replace(self.recipe, display=self.display())
+
+    def words(self) -> dict[str, Any]:
+        """Return what a file must hold beside recipe and numbers to read the drawing back, as JSON can hold it."""
+        return {}
+
+    @classmethod
+    def from_words(
+        cls, words: Mapping[str, Any], numbers: Mapping[str, np.ndarray], recipe: Recipe, image: Image.Image | None
+    ) -> Self:
+        """Read the drawing back; `image` is what it was painted as, where that is there too."""
+        raise PictureError(f"a {cls.__name__} cannot be read back: convscope.remake makes it again from its file")
+
+    @staticmethod
+    def load(path: str | Path) -> Drawing:
+        """Read what `save` and `save_values` wrote: .npz, .safetensors, or .png with one of these beside it.
+
+        Raises PictureError for what cannot be read or has no numbers, RecipeError for no recipe or a newer one.
+        """
+        from .files import load
+
+        return load(path)
+
+    def save(self, path: str | Path) -> Path:
         """Write the drawing: .png with the recipe inside, .jpg, .webp, or .pdf and .svg through matplotlib.
 
-        `image` replaces what `render` paints. The file appears whole or not at all. Raises OutputError when it cannot
-        be written or its ending is unknown.
+        The file appears whole or not at all. Raises OutputError when it cannot be written or its ending is unknown.
         """
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".png":
-            return outputs.write(path, lambda to: self._write_png(image or self.render(), to))
+            return outputs.write(path, lambda to: self._write_png(self.render(), to))
         if suffix in (".jpg", ".jpeg", ".webp"):
-            return outputs.write(path, lambda to: (image or self.render()).save(to, quality=92))
+            return outputs.write(path, lambda to: self.render().save(to, quality=92))
         if suffix in (".pdf", ".svg"):
             return outputs.write(path, lambda to: self.figure().savefig(to))
         raise OutputError(f"cannot write {path}: endings are {', '.join(self.endings)}")
@@ -91,6 +133,8 @@ class Drawing(ABC):
         """
         import numpy as np
 
+        from .files import joined, meta_of, write_npz
+
         path, numbers = Path(path), self.numbers()
         if path.suffix == ".npy":
             if len(numbers) != 1:
@@ -99,11 +143,10 @@ class Drawing(ABC):
                 )
             return outputs.write(path, lambda to: np.save(to, next(iter(numbers.values()))))
         if path.suffix == ".npz":
-            return outputs.write(path, lambda to: np.savez_compressed(to, **numbers))  # type: ignore[arg-type]
+            return outputs.write(path, lambda to: write_npz(to, numbers, meta_of(self)))
         if path.suffix == ".safetensors":
             from safetensors.numpy import save_file
 
-            meta = {CHUNK: self.recipe.to_json()}
             whole = {name: np.ascontiguousarray(value) for name, value in numbers.items()}
-            return outputs.write(path, lambda to: save_file(whole, to, metadata=meta))
+            return outputs.write(path, lambda to: save_file(whole, to, metadata=joined(meta_of(self))))
         raise OutputError(f"cannot write numbers to {path}: endings are {', '.join(outputs.NUMBER_ENDINGS)}")

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,16 +19,18 @@ from torch.nn import functional as F
 from .. import outputs
 from ..data.images import InputPicture, to_image
 from ..data.opening import open_picture
-from ..errors import OptionError, OutputError
+from ..errors import OptionError, OutputError, PictureError
 from ..recipes import Recipe
-from . import colours, layout
+from . import colours, layout, pictures
 from .base import Drawing
 from .layout import Scale, Sheet, Tile
+from .sheet_words import sheet_from_words, sheet_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIDE = 370
+_TEXTS = ("title", "subtitle", "note")
 _ROBUST = 0.98
 _SHOWN = 12
 
@@ -53,12 +55,13 @@ def as_picture(values: np.ndarray) -> tuple[Image.Image, float]:
     return to_image(0.5 + values * (0.5 / limit)), limit
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Heatmap(Drawing):
     """A number for every pixel that a network saw.
 
     `values` is (c, h, w): c = 1, or the colour channels where the map is itself a picture (`projects`). `picture` is
-    the picture and the way back to its original; `limit` fixes the colour scale, for maps that are to be compared.
+    the picture and the way back to its original; `limit` fixes the colour scale, for maps that are to be compared;
+    `overlay_only` shows the map over the picture alone, at the original's resolution, with nothing around it.
     """
 
     values: Tensor
@@ -72,6 +75,27 @@ class Heatmap(Drawing):
     projects: bool = False
     limit: float | None = None
     cmap: str | None = None
+    overlay_only: bool = False
+
+    def display(self) -> dict[str, Any]:
+        shown = {"limit": self.limit, "cmap": self.cmap, "overlay_only": self.overlay_only or None}
+        return {name: value for name, value in shown.items() if value is not None}
+
+    def words(self) -> dict[str, Any]:
+        words = {name: getattr(self, name) for name in (*_TEXTS, "unit", "signed", "projects")}
+        return {**words, **self.display(), "picture": pictures.words_of(self.picture)}
+
+    @classmethod
+    def from_words(
+        cls, words: Mapping[str, Any], numbers: Mapping[str, np.ndarray], recipe: Recipe, image: Image.Image | None
+    ) -> Self:
+        picture, remark = pictures.find_again(words["picture"], recipe)
+        fields = {name: value for name, value in words.items() if name not in ("schema", "kind", "picture")}
+        fields["note"] = "\n".join(dict.fromkeys(filter(None, (*fields["note"].split("\n"), remark))))
+        return cls(torch.from_numpy(numbers["map"]), picture, replace(recipe, display={}), **fields)
+
+    def render(self) -> Image.Image:
+        return self.overlay() if self.overlay_only else super().render()
 
     def numbers(self) -> dict[str, np.ndarray]:
         return {"map": self.values.detach().float().cpu().numpy()}
@@ -157,8 +181,9 @@ class Heatmap(Drawing):
         return as_picture(self.numbers()["map"])[0]
 
     def sheet(self) -> Sheet:
-        original = self.picture.original
-        picture = layout.enlarged(original, _SIDE)
+        picture = layout.enlarged(self.picture.original, _SIDE)
+        if self.overlay_only:
+            return Sheet("", ((Tile(self.overlay()),),))
         values = self.flat
         own = "" if self.limit is None else ", on a shared scale"
         unit = f"{self.unit}, " if self.unit else ""
@@ -169,6 +194,8 @@ class Heatmap(Drawing):
             painted, limit = as_picture(self.numbers()["map"])
             last = Tile(self.placed(painted, picture.size), f"as a picture: grey is 0, white {layout.number(limit)}")
             map_ = Tile(map_.image, extent + (", colours summed" if len(self.values) > 1 else ""), map_.scale)
+        if isinstance(self.picture, pictures.MissingPicture):
+            return Sheet(self.title, ((map_,) if not self.projects else (last, map_),), self.subtitle, self.note)
         tiles = (Tile(picture, self._size_caption()), *((last, map_) if self.projects else (map_, last)))
         return Sheet(self.title, (tiles,), self.subtitle, self.note)
 
@@ -190,7 +217,7 @@ class Heatmap(Drawing):
         return canvas
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Picture(Drawing):
     """A picture that a network made: values (c, h, w) in [0, 1].
 
@@ -206,6 +233,24 @@ class Picture(Drawing):
     def numbers(self) -> dict[str, np.ndarray]:
         return {"picture": self.values.detach().float().cpu().numpy()}
 
+    needs_numbers: ClassVar[bool] = False
+
+    def words(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _TEXTS} | {"channels": len(self.values)}
+
+    @classmethod
+    def from_words(
+        cls, words: Mapping[str, Any], numbers: Mapping[str, np.ndarray], recipe: Recipe, image: Image.Image | None
+    ) -> Self:
+        values = numbers.get("picture")
+        if values is None:
+            if image is None:
+                raise PictureError("there are no pixels of the picture")
+            # A PNG holds 8 bits of them.
+            values = np.asarray(image, np.float32).transpose(2, 0, 1)[: words["channels"]] / 255
+        texts = {name: words[name] for name in _TEXTS}
+        return cls(torch.from_numpy(np.ascontiguousarray(values)), replace(recipe, display={}), **texts)
+
     def image(self) -> Image.Image:
         """Return the picture itself, at its own size."""
         return to_image(self.numbers()["picture"])
@@ -219,19 +264,40 @@ class Picture(Drawing):
         return Sheet(self.title, ((tile,),), self.subtitle, self.note)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Film(Drawing):
-    """Pictures of one size that follow each other: files, of which only the one at hand is read.
+    """Pictures of one size that follow each other: files, of which only the one at hand is read, or images.
 
     Saved as .gif, .webp or .mp4 it moves, at `fps` frames per second; otherwise it is a sheet of some of its frames.
     """
 
-    frames: Sequence[Path]
+    frames: Sequence[Path | Image.Image]
     recipe: Recipe = _NO_RECIPE
     title: str = ""
     subtitle: str = ""
     note: str = ""
     fps: float = 12.0
+
+    needs_numbers: ClassVar[bool] = False
+
+    def words(self) -> dict[str, Any]:
+        files = [str(frame.absolute()) for frame in self.frames if isinstance(frame, Path)]
+        return {name: getattr(self, name) for name in (*_TEXTS, "fps")} | {"frames": files}
+
+    @classmethod
+    def from_words(
+        cls, words: Mapping[str, Any], numbers: Mapping[str, np.ndarray], recipe: Recipe, image: Image.Image | None
+    ) -> Self:
+        texts = {name: words[name] for name in (*_TEXTS, "fps")}
+        frames: list[Path | Image.Image] = [Path(name) for name in words["frames"]]
+        missing = [frame for frame in frames if isinstance(frame, Path) and not frame.is_file()]
+        if (missing or not frames) and "frames" in numbers:
+            frames, missing = list[Path | Image.Image](map(to_image, numbers["frames"])), []
+        if missing or not frames:
+            raise PictureError(
+                f"the film's frames are not where they were: {next(iter(missing), 'they were not files')}"
+            )
+        return cls(frames, replace(recipe, display={}), **texts)
 
     def images(self) -> Iterator[Image.Image]:
         """Read the frames in RGB, one after the other."""
@@ -241,16 +307,15 @@ class Film(Drawing):
         whole = np.stack([np.asarray(image) for image in self.images()])
         return {"frames": whole.transpose(0, 3, 1, 2).astype(np.float32) / 255}
 
-    def save(self, path: str | Path, *, image: Image.Image | None = None) -> Path:
+    def save(self, path: str | Path) -> Path:
         """Write the film: .gif, .webp, or .mp4 (extra `video`); any other picture is a sheet of some of its frames.
 
         The file appears whole or not at all. Raises OutputError when it cannot be written.
         """
         path = Path(path)
         writers = {".gif": self._write_gif, ".webp": self._write_webp, ".mp4": self._write_mp4}
-        if image is None and path.suffix.lower() in writers:
-            return outputs.write(path, writers[path.suffix.lower()])
-        return super().save(path, image=image)
+        writer = writers.get(path.suffix.lower())
+        return outputs.write(path, writer) if writer is not None else super().save(path)
 
     def _write_gif(self, file: Path) -> None:
         # Every frame has colours of its own: a dream's would be bands in a palette for all.
@@ -290,7 +355,7 @@ class Film(Drawing):
         return Sheet(self.title, rows, self.subtitle, self.note)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gallery(Drawing):
     """Many tiles on one sheet, with the numbers behind them."""
 
@@ -305,11 +370,24 @@ class Gallery(Drawing):
         note = "\n".join(filter(None, (footnote, self.content.note)))
         return replace(self, recipe=recipe, content=replace(self.content, note=note))
 
+    def _title(self) -> str:
+        return self.content.title
+
+    def words(self) -> dict[str, Any]:
+        return {"sheet": sheet_words(self.content)}
+
+    @classmethod
+    def from_words(
+        cls, words: Mapping[str, Any], numbers: Mapping[str, np.ndarray], recipe: Recipe, image: Image.Image | None
+    ) -> Self:
+        values = {name: torch.from_numpy(np.array(value)) for name, value in numbers.items()}
+        return cls(sheet_from_words(words["sheet"], image), values, replace(recipe, display={}))
+
     def sheet(self) -> Sheet:
         return self.content
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Curve(Drawing):
     """Lines over one axis: `series` by name, each as long as `x`."""
 
@@ -326,6 +404,17 @@ class Curve(Drawing):
         for name, values in self.series.items():
             if len(values) != len(self.x):
                 raise OptionError(f"curve {name!r} has {len(values)} values for {len(self.x)} positions")
+
+    def words(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*_TEXTS, "x_label", "y_label")} | {"series": list(self.series)}
+
+    @classmethod
+    def from_words(
+        cls, words: Mapping[str, Any], numbers: Mapping[str, np.ndarray], recipe: Recipe, image: Image.Image | None
+    ) -> Self:
+        texts = {name: words[name] for name in (*_TEXTS, "x_label", "y_label")}
+        series = {name: numbers[name].tolist() for name in words["series"]}
+        return cls(numbers["x"].tolist(), series, replace(recipe, display={}), **texts)
 
     def numbers(self) -> dict[str, np.ndarray]:
         return {"x": np.asarray(self.x), **{name: np.asarray(values) for name, values in self.series.items()}}

@@ -14,13 +14,14 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from .. import outputs
 from ..errors import OptionError
+from ..recipes import Recipe
 from .base import Drawing
 
 if TYPE_CHECKING:
@@ -91,18 +92,20 @@ class Column:
         return "x".join(f"{part:g}" for part in value) if isinstance(value, (tuple, list)) else value
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Table(Drawing):
     """Rows of values under columns, with a title above and a note below."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    recipe: Recipe
+    recipe: Recipe = Recipe()  # noqa: RUF009  it is frozen
     title: str = ""
     subtitle: str = ""
     note: str = ""
 
     endings: ClassVar[tuple[str, ...]] = (*outputs.TABLE_ENDINGS, *outputs.PICTURE_ENDINGS)
+
+    needs_numbers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows):
@@ -200,7 +203,25 @@ class Table(Drawing):
     # A notebook shows the richest form: the table itself, rather than a picture of it.
     _repr_png_ = None  # type: ignore[assignment]
 
-    def save(self, path: str | Path, **options: Any) -> Path:
+    def words(self) -> dict[str, Any]:
+        columns = [vars(column) for column in self.columns]
+        return {
+            "title": self.title,
+            "subtitle": self.subtitle,
+            "note": self.note,
+            "columns": columns,
+            "rows": self.rows,
+        }
+
+    @classmethod
+    def from_words(
+        cls, words: Mapping[str, Any], numbers: Mapping[str, np.ndarray], recipe: Recipe, image: Image.Image | None
+    ) -> Self:
+        columns = tuple(Column(**column) for column in words["columns"])
+        rows = tuple(tuple(tuple(v) if isinstance(v, list) else v for v in row) for row in words["rows"])
+        return cls(columns, rows, replace(recipe, display={}), words["title"], words["subtitle"], words["note"])
+
+    def save(self, path: str | Path) -> Path:
         """Write the table by its ending: .csv, .json, .md, .html, .txt, .parquet (extra `data`), or as a picture.
 
         The file appears whole or not at all. Raises OutputError when it cannot be written.
@@ -217,7 +238,7 @@ class Table(Drawing):
         if suffix == ".parquet":
             return outputs.write(path, self._write_parquet)
         if suffix not in writers:
-            return super().save(path, **options)
+            return super().save(path)
         text = writers[suffix]()
         return outputs.write(path, lambda to: to.write_text(text, encoding="utf-8"))
 

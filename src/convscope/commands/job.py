@@ -1,0 +1,192 @@
+"""What a registered command does: draw one picture, or many into a folder, and write drawings and numbers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConvscopeError, OutputError
+from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_folder
+from . import inputs
+from .progress import progress
+from .registered import Signature
+
+if TYPE_CHECKING:
+    from ..drawing.drawings import Drawing
+    from ..net import Net
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where drawings and their numbers go; nothing is computed before it is known that they can be written."""
+
+    out: Path | None
+    values: Path | None
+    several: bool
+    films: str = ""
+    moving: bool = False
+    single: bool = True
+
+    def check(self) -> None:
+        """Raise OutputError for what cannot be written."""
+        if self.several and self.out is not None and (self.out.suffix or self.out.is_file()):
+            raise OutputError(f"several pictures are written to a folder: give -o FOLDER, not {self.out}")
+        if not self.several and self.out is not None:
+            self._check_ending(self.out)
+        if self.values is not None:
+            self._check_values(self.values)
+        check_folder((self.out or Path("x")) if self.several else (self.out or Path("x")).parent)
+
+    def _check_ending(self, out: Path) -> None:
+        endings = dict.fromkeys((*PICTURE_ENDINGS, *FILM_ENDINGS) if self.moving else PICTURE_ENDINGS)
+        if out.suffix.lower() not in endings:
+            still = bool(self.films) and out.suffix.lower() in FILM_ENDINGS
+            film = f"; a film is made with --{self.films}" if still else ""
+            raise OutputError(f"cannot write {out}: endings are {', '.join(endings)}{film}")
+        if out.suffix.lower() == ".mp4":
+            check_ffmpeg()
+
+    def _check_values(self, values: Path) -> None:
+        if values.suffix not in NUMBER_ENDINGS:
+            raise OutputError(f"cannot write numbers to {values}: endings are {', '.join(NUMBER_ENDINGS)}")
+        if values.suffix == ".npy" and not self.single:
+            raise OutputError(f"{values}: .npy holds one array, and here are several; use .npz or .safetensors")
+        check_folder(values.parent)
+
+    def values_of(self, folder: Path, name: str) -> Path | None:
+        """Return where the numbers of one of several pictures go: beside its drawing, unless a folder is named."""
+        if self.values is None:
+            return None
+        place = folder if self.values.parent == Path() else self.values.parent
+        return place / f"{name}{self.values.suffix}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command: what to draw, of which pictures, and how it is written."""
+
+    signature: Signature
+    pictures: Sequence[Path]
+    options: Mapping[str, Any]
+    of: str | None = None
+    size: int | None = None
+    out: Path | None = None
+    save_values: Path | None = None
+    overlay: bool = False
+    shared_scale: bool = False
+    cmap: str | None = None
+    check: bool = False
+    as_json: bool = False
+    written: list[Path] = field(default_factory=list[Path])
+
+    @property
+    def several(self) -> bool:
+        """Whether there is a drawing per picture; views that take many make one, unless -o is a folder."""
+        folder = self.out is not None and not self.out.suffix
+        return len(self.pictures) > 1 and (self.signature.takes == "picture" or folder)
+
+    @property
+    def outputs(self) -> Outputs:
+        """Where it is written."""
+        films = self.signature.films
+        moving = bool(films) and self.options[films] is not None
+        return Outputs(self.out, self.save_values, self.several, films, moving, self.signature.single)
+
+    def run(self, network: Mapping[str, Any]) -> None:
+        """Draw and write everything; `network` says which network it is, as `inputs.load_named` takes it."""
+        self.outputs.check()
+        name, reading = network["net"], {key: value for key, value in network.items() if key != "net"}
+        with progress():
+            net = inputs.load_named(name, pictures=self.pictures, **reading)
+            try:
+                if self.several:
+                    self._run_each(net)
+                else:
+                    self._run_one(net)
+            finally:
+                if self.as_json:
+                    print(json.dumps([str(path) for path in self.written], ensure_ascii=False))
+
+    def _run_one(self, net: Net) -> None:
+        drawing = self._draw(net, self.pictures)
+        stem = f"{self.pictures[0].stem}-" if len(self.pictures) == 1 else ""
+        self._write(drawing, self.out or Path(f"{stem}{self.signature.name}.png"), self.save_values)
+        if not self.signature.attributes:
+            for remark in drawing.recipe.remarks:
+                print(f"convscope: {remark}", file=sys.stderr)
+
+    def _draw(self, net: Net, pictures: Sequence[Path]) -> Drawing:
+        from .. import registry
+
+        entry = registry.load_all()[self.signature.name]
+        if entry.attributes:
+            from ..running import explain
+
+            heatmap = explain(net, pictures[0], entry.name, self.of, size=self.size, **self.options)
+            return self._shown(net, heatmap)
+        from ..running import run
+
+        if self.size is not None:
+            net = net.sized(self.size)
+        given = {"": [], "picture": pictures[:1], "pictures": [list(pictures)]}[entry.takes]
+        return run(entry, net, *given, **self.options)
+
+    def _shown(self, net: Net, heatmap: Any) -> Any:
+        """Return a map as it is to be shown."""
+        if self.check:
+            from ..checks import checked
+
+            heatmap = checked(net, heatmap)
+        return replace(heatmap, cmap=self.cmap, overlay_only=self.overlay)
+
+    def _run_each(self, net: Net) -> None:
+        """Draw every picture into a folder; one that fails does not stop the others, and is named at the end."""
+        from ..context import track
+
+        folder = self.out or Path(f"convscope-{self.signature.name}")
+        kept: dict[str, Any] = {}
+        failures: list[str] = []
+        names = inputs.distinct_names(self.pictures)
+        for picture, name in track(list(zip(self.pictures, names, strict=True)), self.signature.name):
+            try:
+                drawing = self._draw(net, [picture])
+            except ConvscopeError as error:
+                failures.append(f"{picture}: {error}")
+                continue
+            if self.shared_scale:
+                kept[name] = drawing
+            else:
+                self._write(drawing, folder / f"{name}.png", self.outputs.values_of(folder, name))
+        for name, heatmap in kept.items():
+            compared = heatmap.compared_with(list(kept.values()))
+            self._write(compared, folder / f"{name}.png", self.outputs.values_of(folder, name))
+        if failures:
+            failed = f"{len(failures)} of {len(self.pictures)} pictures failed"
+            raise ConvscopeError(f"{failed}, the others are in {folder}: {'; '.join(failures)}")
+
+    def _write(self, drawing: Drawing, out: Path, values: Path | None) -> None:
+        try:
+            self._report(drawing.save(out))
+        except OutputError as error:
+            raise OutputError(f"{error}{_rescued(drawing, out)}") from None
+        if values:
+            self._report(drawing.save_values(values))
+
+    def _report(self, path: Path) -> None:
+        self.written.append(path)
+        if not self.as_json:
+            print(path)
+
+
+def _rescued(drawing: Drawing, out: Path) -> str:
+    """Save elsewhere what took long to make and cannot be written where it should be; say where."""
+    from tempfile import gettempdir
+
+    try:
+        return f"; kept instead as {drawing.save(Path(gettempdir()) / f'convscope-{out.name}')}"
+    except OutputError:
+        return ""

@@ -1,0 +1,79 @@
+"""`convscope layers`: a network's layers as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..drawing.tables import Cell, Column, Table
+from . import inputs
+from .nets import complete_network
+from .printing import check_table, print_table
+
+if TYPE_CHECKING:
+    from ..layers import Layer
+    from ..net import Net
+
+_COLUMNS = (
+    Column("number", "whole", head="conv"),
+    Column("layer", unbroken=True),
+    Column("kind"),
+    Column("shape", "size"),
+    Column("field", "size", head="sees", unit="px"),
+    Column("shared", "flag", head="sees all"),
+    Column("step", "size", unit="px"),
+    Column("parameters", "whole"),
+)
+
+
+def layers(
+    net: Annotated[
+        str,
+        typer.Argument(
+            metavar="NET",
+            help="network, as --net has it: convscope nets",
+            autocompletion=complete_network,
+        ),
+    ],
+    everything: Annotated[bool, typer.Option("--all", help="blocks as well as the layers inside them")] = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="as of other commands; without it nothing is downloaded, and weights may be random"),
+    ] = None,
+    mean: inputs.Mean = None,
+    std: inputs.Std = None,
+    classes: inputs.Classes = None,
+    out: inputs.TableOut = None,
+    as_json: inputs.AsJson = False,
+) -> None:
+    """List a network's layers: shape, receptive field, step, parameters."""
+    from ..zoo.configured import at_hand
+
+    check_table(out)
+    chosen = weights or ("default" if at_hand(net) else "none")
+    loaded = inputs.load_named(net, chosen, None, "cpu", [], mean=mean, std=std, classes=classes)
+    print_table(layer_table(loaded, everything=everything), out, as_json)
+
+
+def layer_table(net: Net, *, everything: bool = False) -> Table:
+    """Return a network's layers as a table; with `everything` also blocks, which hold others."""
+    from ..recipes import Recipe
+
+    rows = [_row(layer) for layer in net.layers.values() if layer.leaf or everything]
+    title = f"{net.name}, pictures of {net.size[0]} × {net.size[1]}"
+    recipe = Recipe(method="layers", network={"name": net.name}, weights=net.digest)
+    return Table(_COLUMNS, tuple(rows), recipe, title)
+
+
+def _row(layer: Layer) -> tuple[Cell, ...]:
+    return (
+        layer.number or None,
+        layer.name or "(output)",
+        layer.kind,
+        tuple(layer.shape),
+        tuple(layer.field.size),
+        True if layer.field.shared else None,
+        None if layer.field.shared else tuple(layer.field.step),
+        layer.parameters or None,
+    )

@@ -1,0 +1,34 @@
+"""How commands print tables: as text, as JSON, or into a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import OutputError
+from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_folder, check_pyarrow
+
+if TYPE_CHECKING:
+    from ..drawing.tables import Table
+
+
+def check_table(out: Path | None) -> None:
+    """Refuse a file that a table cannot be written to. Raises OutputError."""
+    if out is None:
+        return
+    endings = (*TABLE_ENDINGS, *PICTURE_ENDINGS)
+    if out.suffix.lower() not in endings:
+        raise OutputError(f"cannot write {out}: endings of a table are {', '.join(endings)}")
+    if out.suffix.lower() == ".parquet":
+        check_pyarrow()
+    check_folder(out.parent)
+
+
+def print_table(table: Table, out: Path | None, as_json: bool) -> None:
+    """Print a table, as JSON where that is wanted; or write it to a file and print its name."""
+    if out is not None:
+        print(table.save(out))
+    elif as_json:
+        print(table.json())
+    else:
+        table.print()

@@ -1,0 +1,221 @@
+"""The command of a registered function, built from its source: its help imports neither torch nor numpy."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from ..configuration import located
+from ..errors import OptionError
+from ..listing import Listed
+from ..options import Option
+from ..registry import Entry
+from . import inputs
+from .arguments import dashed
+from .signatures import constant, options_in_source
+
+Parameter = tuple[Any, Any]
+"""An annotation for typer, and a default."""
+
+COMMON: Mapping[str, Parameter] = {
+    "net": (inputs.NetName, None),
+    "weights": (inputs.Weights, "default"),
+    "epoch": (inputs.Epoch, None),
+    "device": (inputs.Device, "cpu"),
+    "mean": (inputs.Mean, None),
+    "std": (inputs.Std, None),
+    "classes": (inputs.Classes, None),
+    "out": (inputs.Out, None),
+    "size": (inputs.Size, None),
+    "save_values": (inputs.SaveValues, None),
+    "as_json": (inputs.AsJson, False),
+}
+"""Options of every registered command."""
+
+ONLY_METHODS: Mapping[str, Parameter] = {
+    "of": (inputs.Of, None),
+    "overlay": (inputs.Overlay, False),
+    "shared_scale": (inputs.SharedScale, False),
+    "cmap": (inputs.ColourMap, None),
+    "check": (inputs.Check, False),
+}
+"""Options of commands that draw a map of one picture."""
+
+# A shape, as "(n, c, h, w)", and what only a caller in Python reads.
+_SHAPE = re.compile(r"\((?:n|c|h|w|1|3|batch)(?:, ?\w+)+\)")
+_PYTHON_ONLY = re.compile(r"^(?:Raises|Returns|Args|Yields)\b")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a command line must know of a registered function."""
+
+    name: str
+    title: str
+    text: str
+    paper: str
+    caveat: str
+    takes: str
+    attributes: bool
+    films: str
+    single: bool
+    options: Mapping[str, Option]
+
+
+def from_source(listed: Listed) -> Signature:
+    """Read a registered function's signature in its source."""
+    node, words = listed.node, dict[str, Any]()
+    for decorator in node.decorator_list:
+        if isinstance(decorator, ast.Call):
+            words |= {word.arg: constant(listed.path, word.value) for word in decorator.keywords if word.arg}
+    attributes = listed.kind == "method"
+    positional = [argument.arg for argument in node.args.args][1:]
+    return Signature(
+        listed.name,
+        listed.title,
+        ast.get_docstring(node) or "",
+        words.get("paper", ""),
+        words.get("caveat", ""),
+        "picture" if attributes else next(iter(positional), ""),
+        attributes,
+        words.get("films", ""),
+        _single(ast.unparse(node.returns) if node.returns else "", attributes),
+        options_in_source(listed.path, node),
+    )
+
+
+def from_entry(entry: Entry) -> Signature:
+    """Return the signature of a registered function that has been imported."""
+    return Signature(
+        entry.name,
+        entry.title,
+        inspect.getdoc(entry.function) or "",
+        entry.paper,
+        entry.caveat,
+        entry.takes,
+        entry.attributes,
+        entry.films,
+        _single(str(entry.function.__annotations__.get("return", "")), entry.attributes),
+        entry.options,
+    )
+
+
+def _single(returns: str, attributes: bool) -> bool:
+    """Whether what it draws has one array of numbers, which .npy can hold."""
+    return attributes or not {"Gallery", "Curve", "Drawing"} & set(re.findall(r"\w+", returns))
+
+
+def parameters_of(signature: Signature) -> dict[str, Parameter]:
+    """Return a command's parameters: its own in the place of common ones of the same name."""
+    own = {name: _parameter(option) for name, option in signature.options.items()}
+    shared = {**COMMON, **(ONLY_METHODS if signature.attributes else {}), **own}
+    return {"pictures": (inputs.Pictures, inspect.Parameter.empty), **shared} if signature.takes else shared
+
+
+def _parameter(option: Option) -> Parameter:
+    words: dict[str, Any] = {"help": _help(option)}
+    required = option.default is inspect.Parameter.empty
+    if option.type is bool:
+        return Annotated[bool, typer.Option(**words)], option.default
+    words |= {"parser": _parser(option), "metavar": _metavar(option), "show_default": not required}
+    if choices := option.choices:
+        words["autocompletion"] = inputs.beginning([*map(str, choices)])
+    kind = list[str] if option.several else str
+    default = None if option.several and not required else option.default
+    return Annotated[kind if required else kind | None, typer.Option(**words)], default
+
+
+def _help(option: Option) -> str:
+    extra = f" ({option.range})" if option.range is not None else ""
+    several = "; several with commas between, or by repeating the option" if option.several else ""
+    return option.help + extra + ("" if "comma" in option.help else several)
+
+
+def _metavar(option: Option) -> str:
+    if option.choices:
+        return "[" + "|".join(map(str, option.choices)) + "]"
+    words = option.kind
+    for start, name in (
+        ("a whole number", "INT"),
+        ("a number", "NUMBER"),
+        ("a path", "PATH"),
+        ("a picture", "PICTURE"),
+    ):
+        if words.removeprefix("a list, each ").startswith(start):
+            return name
+    return "TEXT"
+
+
+def _parser(option: Option) -> Callable[[Any], Any]:
+    # Where Python takes whatever is a picture, the command line takes its path, or a name of the configuration's data.
+    pictures = option.is_picture or {Path, Any} <= _members(option.type)
+
+    def parse(value: Any) -> Any:
+        if pictures and isinstance(value, str):
+            value = ",".join(located(part.strip()) for part in value.split(","))
+        try:
+            return option.parse(value) if isinstance(value, str) else option.check(value)
+        except OptionError as error:
+            raise OptionError(f"--{dashed(option.name)}{str(error).removeprefix(option.name)}") from None
+
+    # Typer shows the name of what parses where nothing else is said.
+    parse.__name__ = option.name
+    return parse
+
+
+def _members(kind: Any) -> set[Any]:
+    """Return a type and the types that it is made of."""
+    return {kind}.union(*map(_members, get_args(kind)))
+
+
+def flattened(option: Option, value: Any) -> Any:
+    """Return a list's values over all its repetitions; any other value as it is."""
+    if not option.several:
+        return value
+    return (
+        [item for part in value for item in (part if isinstance(part, list) else [part])] if value else option.default
+    )
+
+
+def command_of(signature: Signature, run: Callable[..., None]) -> Callable[..., None]:
+    """Return a command for typer that calls `run(signature, pictures, options, **common)`."""
+    parameters = parameters_of(signature)
+
+    def command(**values: Any) -> None:
+        options = {name: flattened(option, values.pop(name)) for name, option in signature.options.items()}
+        run(signature, values.pop("pictures", []), options, **values)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(n, keyword, annotation=a, default=d) for n, (a, d) in parameters.items()]
+    )
+    command.__annotations__ = {name: annotation for name, (annotation, _) in parameters.items()}
+    command.__doc__ = help_text(signature)
+    return command
+
+
+def help_text(signature: Signature) -> str:
+    """Return what a reader of the command line must know of a function, without what only Python's readers need."""
+    parts = [f"{signature.title}: {_plain(signature.text)}".rstrip(": ")]
+    parts += [signature.paper] if signature.paper else []
+    parts += [f"Caution: {signature.caveat}."] if signature.caveat else []
+    return "\n\n".join(parts)
+
+
+def _plain(text: str) -> str:
+    paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
+    kept: list[str] = []
+    for paragraph in paragraphs:
+        if not paragraph or paragraph.startswith(">>>") or _PYTHON_ONLY.match(paragraph):
+            continue
+        sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z`])", paragraph)
+        shown = [each for each in sentences if not (_PYTHON_ONLY.match(each) or _SHAPE.search(each))]
+        kept.append(" ".join(shown).replace("`", ""))
+    return "\n\n".join(filter(None, kept))

@@ -1,0 +1,22 @@
+"""`convscope show`: how a drawing was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import inputs
+
+
+def show(
+    picture: Annotated[
+        Path, typer.Argument(metavar="FILE", help="a .png, .npz or .safetensors file that convscope wrote")
+    ],
+    as_json: inputs.AsJson = False,
+) -> None:
+    """Print how a drawing was made: the recipe inside its file, always as JSON."""
+    from ..drawing.files import recipe_in
+
+    print(recipe_in(picture).to_json())

@@ -1,0 +1,212 @@
+"""Drawings from files: what `save` and `save_values` wrote, read back with recipe, words and numbers.
+
+Beside the recipe a file holds the drawing's words (title, captions, units, how it is shown) as JSON: in a PNG as a text
+chunk, in .safetensors as metadata, in .npz as the archive's comment. Numbers lie in .npz and .safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile, ZipFile
+
+from .. import outputs
+from ..errors import OutputError, PictureError, RecipeError
+from ..recipes import CHUNK, Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from .base import Drawing
+
+WORDS = "convscope.drawing"
+"""The name under which a file holds the drawing's words."""
+
+_SCHEMA = 1
+_MOST = 65535
+"""Bytes that a zip archive's comment may have."""
+
+Meta = Mapping[str, str]
+
+
+def meta_of(drawing: Drawing) -> dict[str, str]:
+    """Return what a file holds beside pixels or numbers: the recipe, and the drawing's words, as JSON by name."""
+    words = {"schema": _SCHEMA, "kind": type(drawing).__name__, **drawing.words()}
+    return {CHUNK: drawing.shown_recipe.to_json(), WORDS: json.dumps(words, ensure_ascii=True)}
+
+
+def joined(meta: Meta) -> dict[str, str]:
+    """Return the metadata under one name: .safetensors keeps no order of several, and its bytes would differ."""
+    return {CHUNK: json.dumps({**json.loads(meta[CHUNK]), WORDS: json.loads(meta[WORDS])})}
+
+
+def write_npz(path: Path, numbers: Mapping[str, np.ndarray], meta: Meta) -> None:
+    """Write arrays by name, with the metadata as the archive's comment, compressed where it is long."""
+    import numpy as np
+
+    comment = json.dumps(dict(meta)).encode()
+    if len(comment) > _MOST:
+        comment = zlib.compress(comment, 9)
+    if len(comment) > _MOST:
+        raise OutputError(f"{path.name}: the drawing's texts are too long for .npz; use .safetensors")
+    np.savez_compressed(path, **numbers)  # type: ignore[arg-type]
+    with ZipFile(path, "a") as archive:
+        archive.comment = comment
+
+
+def recipe_in(path: str | Path) -> Recipe:
+    """Read the recipe inside a .png, .npz or .safetensors file that convscope wrote.
+
+    Raises PictureError for what cannot be read, RecipeError where there is no recipe, or a newer one.
+    """
+    path = Path(path)
+    text = _meta(path).get(CHUNK)
+    if not text:
+        raise RecipeError(
+            f"{path} holds no recipe: it was not written by convscope, or was saved again by a program that drops it"
+        )
+    try:
+        return Recipe.from_json(text)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
+
+
+def load(path: str | Path) -> Drawing:
+    """Read a drawing that convscope wrote: .npz, .safetensors, or .png with one of these of the same name beside it.
+
+    Raises PictureError for what cannot be read or has no numbers, RecipeError where there is no recipe, or a newer one.
+    """
+    path = Path(path)
+    recipe, words = recipe_in(path), _words(path)
+    kind = _kinds().get(words["kind"])
+    if kind is None:
+        raise PictureError(f"{path} holds a {words['kind']}, which this version of convscope does not have")
+    image = _image_beside(path, recipe)
+    numbers = _numbers_beside(path, recipe)
+    if numbers is None and kind.needs_numbers:
+        raise PictureError(
+            f"{path} holds no numbers, and there is no {path.stem}.npz or .safetensors of the same drawing beside it: "
+            f"write them with save_values, or make it again with convscope.remake({str(path)!r})"
+        )
+    try:
+        drawing = kind.from_words(words, numbers or {}, recipe, image)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise PictureError(f"the drawing in {path} cannot be read: {type(error).__name__}: {error}") from None
+    return drawing
+
+
+def _kinds() -> dict[str, type[Drawing]]:
+    """Return all kinds of drawings, by the name of their class."""
+    from .base import Drawing
+
+    for module in (".drawings", ".tables"):
+        import_module(module, __package__)
+
+    kinds: dict[str, type[Drawing]] = {}
+    waiting: list[type[Drawing]] = [Drawing]
+    while waiting:
+        kind = waiting.pop()
+        kinds.setdefault(kind.__name__, kind)
+        waiting += kind.__subclasses__()
+    del kinds["Drawing"]
+    return kinds
+
+
+def _words(path: Path) -> dict[str, Any]:
+    try:
+        words: Any = json.loads(_meta(path).get(WORDS, ""))
+    except ValueError:
+        raise PictureError(
+            f"{path} holds a recipe and no drawing that can be read: convscope.remake makes it again"
+        ) from None
+    if not isinstance(words, dict) or not isinstance(words.get("kind"), str):
+        raise PictureError(f"{path} holds a recipe and no drawing that can be read: convscope.remake makes it again")
+    if not isinstance(words.get("schema"), int) or words["schema"] > _SCHEMA:
+        raise PictureError(
+            f"the drawing in {path} has schema {words.get('schema')}, and this version of convscope reads up to "
+            f"{_SCHEMA}: pip install --upgrade convscope"
+        )
+    return words
+
+
+def _meta(path: Path) -> Meta:
+    """Return what a file holds beside pixels or numbers. Raises PictureError where it cannot be read."""
+    readers: dict[str, Callable[[Path], Meta]] = {".npz": _npz_meta, ".safetensors": _safetensors_meta}
+    if not path.is_file():
+        raise PictureError(f"there is no {'folder to read: name a file in ' if path.is_dir() else 'picture '}{path}")
+    return readers.get(path.suffix.lower(), _png_meta)(path)
+
+
+def _png_meta(path: Path) -> Meta:
+    from PIL import Image
+
+    from ..data.images import open_picture
+
+    open_picture(path)
+    with Image.open(path) as image:
+        return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
+
+
+def _npz_meta(path: Path) -> Meta:
+    try:
+        with ZipFile(path) as archive:
+            comment = archive.comment
+        text = zlib.decompress(comment) if comment[:1] == b"\x78" else comment
+        meta = json.loads(text or b"{}")
+    except (BadZipFile, OSError, zlib.error, ValueError) as error:
+        raise PictureError(f"cannot read {path}: {error}") from None
+    return meta if isinstance(meta, dict) else {}
+
+
+def _safetensors_meta(path: Path) -> Meta:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            meta = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise PictureError(f"cannot read {path}: {error}") from None
+    try:
+        words = json.loads(meta.get(CHUNK, "{}"))[WORDS]
+    except (ValueError, TypeError, KeyError):
+        return meta
+    return {**meta, WORDS: json.dumps(words)}
+
+
+def _beside(path: Path, endings: tuple[str, ...], recipe: Recipe) -> Path | None:
+    """Return the file itself, or one of the same name with one of the endings that holds the same drawing."""
+    if path.suffix.lower() in endings:
+        return path
+    for other in (path.with_suffix(ending) for ending in endings):
+        if other.is_file() and recipe_in(other) == recipe:
+            return other
+    return None
+
+
+def _image_beside(path: Path, recipe: Recipe) -> Image.Image | None:
+    from ..data.images import open_picture
+
+    place = _beside(path, (".png",), recipe)
+    return None if place is None else open_picture(place).convert("RGB")
+
+
+def _numbers_beside(path: Path, recipe: Recipe) -> dict[str, np.ndarray] | None:
+    place = _beside(path, outputs.NUMBER_ENDINGS[1:], recipe)
+    if place is None:
+        return None
+    if place.suffix.lower() == ".npz":
+        import numpy as np
+
+        try:
+            with np.load(place, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except (ValueError, OSError, BadZipFile, zlib.error) as error:
+            raise PictureError(f"cannot read the numbers in {place}: {error}") from None
+    from safetensors.numpy import load_file
+
+    return load_file(place)

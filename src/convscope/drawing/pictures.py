@@ -1,0 +1,55 @@
+"""The picture that a map belongs to, found again when the map is read from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..data.hashing import content_hash
+from ..data.images import Fit, InputPicture, prepare
+from ..errors import ConvscopeError
+from ..recipes import Recipe
+
+_PALE = (225, 225, 225)
+
+
+class MissingPicture(InputPicture):
+    """Stands for a picture that is not where it was: its extent is known, and nothing else."""
+
+
+def words_of(picture: InputPicture) -> dict[str, Any]:
+    """Return what a file holds of a picture: its name, its extent and what part the network saw."""
+    return {
+        "name": picture.name,
+        "size": picture.original.size,
+        "box": [float(edge) for edge in picture.box],
+        "shape": picture.pixels.shape,
+    }
+
+
+def find_again(words: Mapping[str, Any], recipe: Recipe) -> tuple[InputPicture, str]:
+    """Return the picture where it was, if it is the same one; else what stands for it, and a remark that says so."""
+    where = recipe.pictures[0].where if recipe.pictures else ""
+    try:
+        picture = prepare(where, _fit(recipe), channels=words["shape"][0], name=words["name"])
+        same = content_hash(where) == recipe.pictures[0].sha256
+    except (ConvscopeError, KeyError, TypeError, IndexError):
+        picture, same = None, False
+    if picture is not None and same and list(picture.pixels.shape) == list(words["shape"]):
+        return picture, ""
+    left = "is another one now" if picture is not None and not same else "is not there"
+    grey = Image.new("RGB", tuple(words["size"]), _PALE)
+    pixels = np.full(words["shape"], _PALE[0] / 255, np.float32)
+    missing = MissingPicture(grey, pixels, tuple(words["box"]), words["name"])
+    return missing, f"The picture {where or words['name'] or 'of this map'} {left}: the map is shown alone."
+
+
+def _fit(recipe: Recipe) -> Fit:
+    """Return how the network cut its pictures."""
+    reads = recipe.network["reads"]
+    resize = reads["resize"]
+    fit = Fit(tuple(reads["size"]), tuple(resize) if isinstance(resize, list) else resize, reads["interpolation"])
+    return fit if recipe.size is None else fit.scaled(recipe.size)
