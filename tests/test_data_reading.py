@@ -533,3 +533,12 @@ def test_a_second_look_gives_the_same_pixels(folder: Path, tmp_path: Path) -> No
     for source in sources:
         for one in read_ahead(read_pictures(source())):
             assert one.value is not None and np.array_equal(np.asarray(open_picture(one.picture.where)), one.value)
+
+
+def test_boxes_may_name_pictures_inside_files(tmp_path: Path) -> None:
+    from convscope.data.boxes import read_boxes
+
+    shard(tmp_path / "s.tar", 0, 2)
+    (tmp_path / "boxes.csv").write_text("path,left,top,right,bottom,class\ns.tar#000001.png,1,1,4,4,cat\n")
+    (picture,) = read_boxes(tmp_path / "boxes.csv")
+    assert number(open_picture(picture.path)) == 1 and picture.boxes == ((1, 1, 4, 4),)

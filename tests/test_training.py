@@ -479,7 +479,7 @@ def test_requests_that_make_no_sense(
         ("lenet6", "zfnet, alexnet-zf and their variants, not 'lenet6'; nearest: 'lenet5'"),
         ("torchvision:alexnet", "not 'torchvision:alexnet'"),
         ("", "variants, not ''"),
-        ("lenet5-1998", "lenet5-1998 tells 10 classes apart"),
+        ("lenet5-1998", "lenet5-1998 has 10 classes"),
     ],
 )
 def test_networks_that_are_not_trained(

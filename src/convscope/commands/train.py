@@ -25,48 +25,54 @@ def train(
     data: Annotated[
         str,
         typer.Option(
-            help="folder with one folder of pictures per class, or torchvision:MNIST:FOLDER", metavar="FOLDER"
+            help="folder with one folder of pictures per class, .tar, .parquet or .arrow files with labels, or "
+            "torchvision:MNIST:FOLDER",
+            metavar="DATA",
         ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="folder of the run; runs/NETWORK by default. Asked again, it goes on"),
+        typer.Option(
+            "--out", "-o", help="folder of the run; runs/NETWORK by default. Run the same command again to resume"
+        ),
     ] = None,
     recipe: Annotated[str, typer.Option(help="default, or paper: Zeiler & Fergus' own")] = "default",
-    epochs: Annotated[int | None, typer.Option(help="passes over the pictures; the recipe's by default")] = None,
+    epochs: Annotated[int | None, typer.Option(help="number of epochs; the recipe's by default")] = None,
     batch: Annotated[int | None, typer.Option(help="pictures per step, over all devices")] = None,
     rate: Annotated[float | None, typer.Option(help="learning rate")] = None,
-    seed: Annotated[int, typer.Option(help="of initial weights, order, augmentation and dropout")] = 0,
+    seed: Annotated[int, typer.Option(help="random seed of initial weights, order, augmentation and dropout")] = 0,
     snapshots: Annotated[
-        str, typer.Option(help="epochs whose network is kept; the last one always is")
+        str, typer.Option(help="epochs whose weights are kept; the last one always is")
     ] = "1,2,5,10,20",
     names: Annotated[Path | None, typer.Option(help="table (.csv): a class's folder, the name to show")] = None,
-    held_out: Annotated[float, typer.Option(help="share held out where the data have no val or test folder")] = 0.1,
+    held_out: Annotated[
+        float, typer.Option(help="fraction of every class held out where the data have no val or test part")
+    ] = 0.1,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps; several GPUs: torchrun -m convscope train ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, bf16, fp16 or fp32")] = "auto",
     workers: Annotated[int, typer.Option(help="processes that load pictures, per device")] = 2,
-    about: Annotated[str, typer.Option(help="a sentence on the data and their licence, for the card")] = "",
+    about: Annotated[str, typer.Option(help="a sentence on the data and their licence, for the model card")] = "",
 ) -> None:
     """Train a network of the project's own on a folder of pictures, with snapshots of its history.
 
     The folder of the run holds snapshots (epoch-001.safetensors, ...) that --weights reads, history.json, a model card
-    and a checkpoint. A run that was interrupted or killed goes on when the same command is given again.
+    and a checkpoint. Run the same command again to resume a run that was interrupted or killed.
     """
     from ..training.machines import precision_of, processes
 
     first = os.environ.get("RANK", "0") == "0"
-    with progress() if first else nullcontext(), processes(_device(device)) as position:
+    with progress() if first else nullcontext(), processes(_device(device)) as here:
         run = _run(network, located(data), recipe, names, held_out, seed, epochs=epochs, batch=batch, rate=rate)
         run.folder = out or Path("runs") / network.replace(":", "-")
         run.snapshots = _epochs(snapshots)
-        run.device, run.precision = position, precision_of(precision, position)
+        run.device, run.precision = here, precision_of(precision, here)
         if workers < 0:
             raise OptionError(f"workers is 0 or more, not {workers}")
         run.workers, run.about = workers, about
         try:
             _train(run)
         except KeyboardInterrupt:
-            print("the same command goes on from the last checkpoint", file=sys.stderr)
+            print("run the same command again to resume from the last checkpoint", file=sys.stderr)
             raise
 
 
@@ -89,7 +95,7 @@ def _run(
     chosen = recipe(blueprint, recipe_name, **changes)
     learn, hold = open_data(data, names=names, held_out=held_out, seed=seed)
     if not blueprint.any_classes and len(learn.classes) != blueprint.classes:
-        raise NetworkError(f"{network} tells {blueprint.classes} classes apart; {data} has {len(learn.classes)}")
+        raise NetworkError(f"{network} has {blueprint.classes} classes; {data} has {len(learn.classes)}")
     return Run(blueprint, chosen, learn, hold, Path(), seed=seed)
 
 
@@ -149,11 +155,11 @@ def history(
         raise OptionError(
             f"there is no history of {network!r}: {', '.join(shipping())} have one, and every folder of convscope train"
         )
-    told = read_history(folder)
-    table = Table(title=f"{told.network}, {len(told.classes)} classes", box=box.SIMPLE_HEAD, title_justify="left")
+    past = read_history(folder)
+    table = Table(title=f"{past.network}, {len(past.classes)} classes", box=box.SIMPLE_HEAD, title_justify="left")
     for head in ("epoch", "loss", "rate", "held-out accuracy", "snapshot"):
         table.add_column(head, justify="left" if head == "snapshot" else "right")
-    for epoch in told.epochs:
+    for epoch in past.epochs:
         row = (
             str(epoch.epoch),
             f"{epoch.loss:.3f}",

@@ -1,4 +1,4 @@
-"""Boxes: where the thing is in a picture, read from a table, a COCO file or a folder of VOC files."""
+"""Bounding boxes of objects in pictures, read from a table, a COCO file or a folder of VOC files."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def read_boxes(source: str | Path, folder: str | Path | None = None) -> list[Box
         raise DataError(f"there is no {source}; boxes are {FORMATS}")
     rows = _rows(source)
     try:
-        found: dict[tuple[str, str], list[Box]] = {}
+        boxes: dict[tuple[str, str], list[Box]] = {}
         for path, label, box in rows:
             left, top, right, bottom = box
             if not (right >= left and bottom >= top):
                 raise DataError(f"{source}: the box {box} of {path} is upside down: it is (left, top, right, bottom)")
-            # Where the numbers name pixels, a thing one pixel thick begins and ends at the same one.
-            found.setdefault((path, label), []).append((left, top, max(right, left + 1), max(bottom, top + 1)))
+            # Where the numbers are pixel indices, an object one pixel wide begins and ends at the same one.
+            boxes.setdefault((path, label), []).append((left, top, max(right, left + 1), max(bottom, top + 1)))
     except (KeyError, ValueError, TypeError, AttributeError, csv.Error, ElementTree.ParseError) as error:
         raise DataError(f"cannot read boxes from {source} ({error}); boxes are {FORMATS}") from None
-    if not found:
+    if not boxes:
         raise DataError(f"there are no boxes in {source}; boxes are {FORMATS}")
     return [
-        Boxed(where := _find(path, (root, source.parent), source), tuple(boxes), label or where.parent.name)
-        for (path, label), boxes in found.items()
+        Boxed(where := _find(path, (root, source.parent), source), tuple(edges), label or where.parent.name)
+        for (path, label), edges in boxes.items()
     ]
 
 
@@ -73,9 +73,15 @@ def _find(path: str, roots: tuple[Path, ...], source: Path) -> Path:
     for root in roots:
         # The folder may be named in the paths as well: pictures/a.png in the folder pictures.
         for candidate in (root / path, root.parent / path):
-            if candidate.is_file():
+            if candidate.is_file() or _is_inside(candidate):
                 return candidate
     raise DataError(f"{source} names the picture {path}, which is not in {roots[0]}")
+
+
+def _is_inside(address: Path) -> bool:
+    """Whether it is a picture inside a .tar, .parquet or .arrow file: shard.tar#000123.jpg."""
+    file, mark, _ = str(address).rpartition("#")
+    return bool(mark) and Path(file).is_file()
 
 
 def _table(source: Path) -> Iterator[tuple[str, str, Box]]:
@@ -106,11 +112,11 @@ def _coco(source: Path) -> Iterator[tuple[str, str, Box]]:
 def _voc(folder: Path) -> Iterator[tuple[str, str, Box]]:
     for path in sorted(folder.rglob("*.xml")):
         root = ElementTree.parse(path).getroot()
-        for thing in root.iter("object"):
-            edges = {edge.tag: float(edge.text or "nan") for edge in thing.iter() if edge.tag[1:] in ("min", "max")}
+        for item in root.iter("object"):
+            edges = {edge.tag: float(edge.text or "nan") for edge in item.iter() if edge.tag[1:] in ("min", "max")}
             # VOC counts pixels from 1, the last one included.
             box = (edges["xmin"] - 1, edges["ymin"] - 1, edges["xmax"], edges["ymax"])
-            yield root.findtext("filename") or path.stem, thing.findtext("name") or "", box
+            yield root.findtext("filename") or path.stem, item.findtext("name") or "", box
 
 
 def spread_over(pictures: Sequence[Boxed], limit: int | None) -> list[Boxed]:
@@ -123,7 +129,7 @@ def spread_over(pictures: Sequence[Boxed], limit: int | None) -> list[Boxed]:
 
 
 def renamed(pictures: Sequence[Boxed], table: Path) -> list[Boxed]:
-    """Show labels by other names: `table` (.csv) has the label in its first column, the name in its second.
+    """Replace labels by names to show: `table` (.csv) has the label in its first column, the name in its second.
 
     Of several names with commas between, as WordNet has them, the first is taken. Raises DataError.
     """
@@ -132,8 +138,8 @@ def renamed(pictures: Sequence[Boxed], table: Path) -> list[Boxed]:
             shown = {row[0].strip(): row[1].partition(",")[0].strip() for row in csv.reader(file) if len(row) > 1}
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read the names of classes in {table}: {error}") from None
-    if not any(one.label in shown for one in pictures):
+    if not any(picture.label in shown for picture in pictures):
         raise DataError(
             f"{table} names none of the classes, such as {pictures[0].label!r}: its columns are class, name"
         )
-    return [replace(one, label=shown.get(one.label, one.label)) for one in pictures]
+    return [replace(picture, label=shown.get(picture.label, picture.label)) for picture in pictures]

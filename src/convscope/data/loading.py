@@ -10,10 +10,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from ..context import in_context
 from ..errors import ConvscopeError, OptionError
 from .opening import open_picture
 from .pictures import Picture
@@ -64,6 +64,7 @@ def read_ahead(
 def _in_order(
     pictures: Iterator[Picture], prepare: Callable[[Any], T], pool: ThreadPoolExecutor, ahead: int
 ) -> Iterator[Loaded[T]]:
+    load = in_context(_loaded)
     waiting: deque[Future[Loaded[T]]] = deque()
     failure: BaseException | None = None
     more = True
@@ -71,7 +72,7 @@ def _in_order(
         while more and len(waiting) < ahead:
             try:
                 picture = next(pictures)
-                waiting.append(pool.submit(copy_context().run, _loaded, picture, prepare))
+                waiting.append(pool.submit(load, picture, prepare))
             except StopIteration:
                 more = False
             except Exception as error:  # what came before is handed out first

@@ -1,4 +1,4 @@
-"""The model card: what a network was trained on, how, how good it is, and which of its units never speak."""
+"""The model card: what a network was trained on, how, its accuracy, and which of its units are dead."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LARGER = (1.0, 1.5, 2.0, 2.5)
 class Measured:
     """How good a network is on the held-out pictures.
 
-    `accuracy` maps the input's side in pixels to the share named right, `top5` likewise; `per_class` is at the
+    `accuracy` maps the input's side in pixels to the top-1 accuracy, `top5` to the top-5; `per_class` is top-1 at the
     network's own size; `dead` maps a rectifier's name to the share of its channels that no held-out picture excites.
     """
 
@@ -59,7 +59,7 @@ def measure(run: Run, net: Net) -> Measured:
 
 
 def _ranks(run: Run, net: Net, side: int, fired: dict[str, Tensor] | None) -> tuple[Tensor, Tensor]:
-    """Return for every held-out picture at which rank its class is, from 0, and its class."""
+    """Return the rank (from 0) of every held-out picture's class among the scores, and the class."""
     ranks: list[Tensor] = []
     labels: list[Tensor] = []
     relus = [name for name, part in net.body.named_modules() if isinstance(part, nn.ReLU)]
@@ -95,7 +95,7 @@ def card(history: History, net: Net, measured: Measured) -> str:
         f"## Machine\n\n{history.machine}; {minutes:.0f} minutes.",
         "## Accuracy on the held-out pictures\n\n"
         + _table(
-            ["input (px)", "first choice", "among the first five"],
+            ["input (px)", "top-1", "top-5"],
             [[str(side), f"{share:.2%}", f"{measured.top5[side]:.2%}"] for side, share in measured.accuracy.items()],
         )
         + ("\n\nLarger inputs are the same pictures enlarged." if len(measured.accuracy) > 1 else ""),

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a training run computes, data and seed apart.
+    """The settings of a training run: everything that decides its result, apart from data and seed.
 
     Attributes:
         epochs: passes over the pictures.
@@ -31,10 +31,10 @@ class Recipe:
         rate: learning rate; the peak of "onecycle", the start of "plateau".
         schedule: "onecycle" (up, then down to nothing; the momentum 0.05 down, then up) or "plateau" (a tenth whenever
             three epochs brought nothing).
-        augment: "photo", "digits", or "corners" (Krizhevsky et al.: five places, mirrored).
+        augment: "photo", "digits", or "corners" (Krizhevsky et al.: four corners and the centre, mirrored).
         sizes: (from this share of the epochs on, sides as shares of the network's size, of which a step draws one).
-        whole: (from this share of the epochs on, share of "photo" pictures shown whole, only shifted): zooming smooths,
-            and a network that has seen nothing else is lost where a picture is sharp.
+        whole: (from this share of the epochs on, share of "photo" pictures shown uncropped, only shifted): enlarged
+            crops are smooth, and a network trained on nothing else does badly on sharp pictures.
         momentum, nesterov, decay: of stochastic gradient descent.
         smoothing: share of the label given to all classes.
         dropout: of the last layers, where the network has any.
@@ -68,7 +68,7 @@ class Recipe:
         return tuple(round(size * share) for share in self._at(self.sizes, epoch))
 
     def _at(self, stages: Sequence[tuple[float, T]], epoch: int) -> T:
-        """Return what holds in an epoch, from 1."""
+        """Return the value of the stage that an epoch (from 1) is in."""
         return [value for start, value in stages if start <= (epoch - 1) / self.epochs][-1]
 
     def training_body(self, blueprint: Blueprint, classes: int) -> nn.Module:

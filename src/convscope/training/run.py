@@ -20,12 +20,12 @@ SNAPSHOTS = (1, 2, 5, 10, 20)
 
 @dataclass
 class Run:
-    """A training run: what it is asked for, where it writes, and how far it is.
+    """A training run: its settings, and where it writes.
 
     Attributes:
         blueprint, recipe, learn, hold, seed: what is trained, how, on what, and the seed.
         folder: where the checkpoint, the history and the snapshots go.
-        snapshots: epochs whose network is kept; the last one always is.
+        snapshots: epochs whose weights are kept; the last one always is.
         device: where to compute.
         precision: "bf16", "fp16" (with a gradient scaler) or "fp32".
         workers: processes that load pictures, per device.
@@ -63,15 +63,13 @@ class Run:
         }
 
 
-def refuse_other_settings(kept: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+def refuse_other_settings(kept: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raise OptionError with the differences when a run was begun with other settings."""
     differ = [
-        f"{key} was {kept.get(key)}, now {asked.get(key)}"
-        for key in {**kept, **asked}
-        if kept.get(key) != asked.get(key)
+        f"{key} was {kept.get(key)}, now {now.get(key)}" for key in {**kept, **now} if kept.get(key) != now.get(key)
     ]
     if differ:
         raise OptionError(
             f"the run in {folder} was begun with other settings: {'; '.join(differ)}. "
-            "Ask for the same to go on, or name another place with -o"
+            "Use the same settings to resume, or another folder with -o"
         )
