@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bulk import explain_many as explain_many
     from .drawing.drawings import Curve as Curve
     from .drawing.drawings import Drawing as Drawing
     from .drawing.drawings import Film as Film
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from .predictions import predict as predict
     from .recipes import Recipe as Recipe
     from .recipes import read_recipe as read_recipe
+    from .registry import list_methods as list_methods
+    from .registry import method as method
+    from .registry import view as view
+    from .remaking import remake as remake
     from .rules import relu_rule as relu_rule
+    from .running import attribute as attribute
     from .running import explain as explain
     from .stylizing.painting import stylize as stylize
     from .stylizing.training import train_style as train_style
@@ -60,35 +66,41 @@ _HOMES = {
     "Objective": "objectives",
     "Picture": "drawing.drawings",
     "Recipe": "recipes",
-    "Transform": "synthesis.transforms",
     "Steps": "synthesis.ascent",
+    "Transform": "synthesis.transforms",
     "accentuate": "synthesis.accentuate",
     "as_objective": "objectives",
     "ascend": "synthesis.ascent",
+    "attribute": "running",
     "box_score": "zoo.detections",
     "class_model": "synthesis.class_model",
     "compare": "views.compare",
     "dream": "synthesis.dream",
     "explain": "running",
+    "explain_many": "bulk",
     "filters": "views.filters",
     "filters_by_ascent": "synthesis.maximize",
     "hidden_gradients": "views.hidden",
     "invert": "synthesis.invert",
+    "list_methods": "registry",
     "list_networks": "zoo.catalogue",
     "load": "zoo.loading",
     "maps": "views.maps",
     "maximize": "synthesis.maximize",
+    "method": "registry",
     "occlusion_study": "views.occlusion_study",
     "predict": "predictions",
     "project": "views.project",
     "read_recipe": "recipes",
     "reconstruct": "views.reconstruct",
     "relu_rule": "rules",
+    "remake": "remaking",
     "segment": "views.segment",
     "style": "synthesis.style",
     "stylize": "stylizing.painting",
     "tap": "tapping",
     "train_style": "stylizing.training",
+    "view": "registry",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # pyright: ignore[reportUnsupportedDunderAll]

@@ -176,9 +176,9 @@ class Net(nn.Module):
         """
         return self.pixels(self.prepare(picture, size=size))
 
-    def pixels(self, view: images.InputPicture) -> Tensor:
-        """Return what the network sees of a view, as pixels (1, c, h, w) on the network's device."""
-        return torch.from_numpy(view.pixels)[None].to(self.device)
+    def pixels(self, *pictures: images.InputPicture) -> Tensor:
+        """Return what the network reads of prepared pictures of one size, (n, c, h, w), on its device."""
+        return torch.from_numpy(np.stack([picture.pixels for picture in pictures])).to(self.device)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels (n, c, h, w) in [0, 1] to the body's output, (n, classes) for a classifier.

@@ -43,7 +43,7 @@ def explain(
     >>> convscope.explain(net, "sample:chelsea", "grad_cam")  # doctest: +ELLIPSIS
     <Heatmap ...>
     """
-    _check_net(net, "explain")
+    check_net(net, "explain")
     entry = registry.find(method)
     options = entry.check_options(options)
     _check_one_picture(picture)
@@ -82,7 +82,7 @@ def attribute(
     >>> convscope.attribute(net, pixels, "grad_cam", of=[3, "conv5:7"]).shape
     torch.Size([2, 1, 64, 64])
     """
-    _check_net(net, "attribute")
+    check_net(net, "attribute")
     entry = registry.find(method)
     options = entry.check_options(options)
     if not isinstance(pixels, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -147,7 +147,7 @@ def _bound(entry: Entry, inputs: Sequence[Any], options: dict[str, Any]) -> tupl
     missing = [name for name in names if name not in values]
     if missing:
         raise OptionError(f"{entry.name} needs {' and '.join(missing)}: {call}")
-    _check_net(values["net"], entry.name)
+    check_net(values["net"], entry.name)
     return values["net"], [values[name] for name in entry.inputs]
 
 
@@ -190,7 +190,7 @@ def check_map(net: Net, values: Tensor, method: str) -> None:
         raise NetworkError(f"{method} gave NaN or infinite values on {net.name}: its weights or activations overflow")
 
 
-def _check_net(net: Any, caller: str) -> None:
+def check_net(net: Any, caller: str) -> None:
     if not isinstance(net, Net):
         raise NetworkError(
             f"{caller} needs a Net, not {type(net).__name__}: wrap it, as Net(module, mean=..., std=..., size=...)"

@@ -38,7 +38,7 @@ class _Bars:
             for done, item in enumerate(items):
                 said = label if isinstance(label, str) else label()
                 if task is None and time.monotonic() - self.start > _PATIENCE:
-                    task = self._shown().add_task(said, total=len(items))
+                    task = self._shown().add_task(said, total=len(items) or None)
                 if task is not None:
                     self._shown().update(task, completed=done, description=said)
                 yield item

@@ -1,0 +1,158 @@
+"""remake: the drawing that a recipe describes, made again, or what stands in the way."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from . import registry
+from .checks import checked
+from .data.hashing import content_hash
+from .drawing.base import Drawing
+from .errors import PictureError, RecipeError
+from .net import Net
+from .predictions import ObjectiveLike
+from .provenance import network_record, versions
+from .recipes import NetworkSource, PictureRecord, Recipe, read_recipe
+from .registry import Entry
+from .running import explain, run
+from .zoo import load
+
+
+def remake(
+    recipe: Recipe | str | Path,
+    *,
+    net: Net | None = None,
+    pictures: Sequence[Any] | None = None,
+    of: ObjectiveLike = None,
+) -> Drawing:
+    """Make a drawing again from its recipe, or from the file that holds it.
+
+    Args:
+        recipe: a Recipe, or the path of a .png, .npz or .safetensors file that convscope wrote.
+        net: the network, where it was not loaded by name.
+        pictures: the pictures, in the recipe's order, where they are no longer where they were.
+        of: the objective, where it was a function.
+
+    Returns the same drawing; on the same machine it is written as the same bytes. Raises RecipeError for what differs:
+    other weights, a picture that moved or changed, an objective that no file can hold. Warns where versions differ.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    entry = registry.load_all().get(recipe.method)
+    if entry is None:
+        raise RecipeError(
+            f"a recipe of {recipe.method!r} cannot be remade: it is no registered method or view; is a plugin missing?"
+        )
+    net = _network(recipe, net)
+    inputs = _pictures(recipe.pictures, pictures)
+    _warn_of_versions(recipe)
+    options = {name: _unrecorded(value) for name, value in recipe.options.items()}
+    options |= {name: value for name, value in recipe.settled.items() if name in options}
+    drawing = _made(entry, net, inputs, _objective(recipe, of), recipe.size, options)
+    if recipe.settled.get("check"):
+        drawing = checked(net, drawing)  # type: ignore[arg-type]  # only maps are checked
+    return replace(drawing, **recipe.display) if recipe.display else drawing  # type: ignore[type-var]
+
+
+def _made(entry: Entry, net: Net, inputs: list[Any], of: Any, size: int | None, options: dict[str, Any]) -> Drawing:
+    if entry.attributes:
+        return explain(net, inputs[0], entry.name, of, size=size, **options)
+    if "of" in entry.options:
+        options["of"] = of
+    if options.get("of", inspect.Parameter.empty) is None and entry.options["of"].default is not None:
+        del options["of"]
+    several = entry.takes == "pictures"
+    return run(entry, net, *([inputs] if several else inputs[:1] if entry.takes else []), **options)
+
+
+def _network(recipe: Recipe, net: Net | None) -> Net:
+    if net is None:
+        net = _loaded(recipe)
+    if net.digest != recipe.weights:
+        raise RecipeError(
+            f"the weights differ: the drawing was made by {recipe.network.get('name')} with weights {recipe.weights}, "
+            f"and {net.name} has {net.digest}"
+        )
+    old, new = ({**record.get("reads", {})} for record in (recipe.network, network_record(net)))
+    differing = [
+        f"{name} was {old.get(name)} and is {new[name]}" for name in new if name in old and old[name] != new[name]
+    ]
+    if differing:
+        raise RecipeError(f"the network reads pictures otherwise: {'; '.join(differing)}")
+    return net
+
+
+def _loaded(recipe: Recipe) -> Net:
+    record = recipe.network.get("source")
+    if record is None:
+        raise RecipeError(
+            f"{recipe.network.get('name')} was not loaded by name: give the network, as remake(..., net=net)"
+        )
+    source = NetworkSource(**record)
+    net = load(source.name, weights=source.weights, epoch=source.epoch, **_tuples(source.options))
+    return net.changed(**_tuples(source.changed)) if source.changed else net
+
+
+def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with JSON's lists of two sides as the pairs that Net reads."""
+    return {name: tuple(value) if name in ("size", "resize") and isinstance(value, list) else value
+            for name, value in options.items()}  # fmt: skip
+
+
+def _pictures(records: Sequence[PictureRecord], pictures: Sequence[Any] | None) -> list[Any]:
+    if pictures is not None and len(pictures) != len(records):
+        raise RecipeError(f"the drawing shows {len(records)} pictures, and {len(pictures)} are given")
+    sources = [record.where for record in records] if pictures is None else list(pictures)
+    for record, source in zip(records, sources, strict=True):
+        _check_picture(record, source)
+    return sources
+
+
+def _check_picture(record: PictureRecord, source: Any) -> None:
+    """Raise RecipeError when a picture is not there, or is another one."""
+    try:
+        there = content_hash(source)
+    except PictureError as error:
+        raise RecipeError(
+            f"the picture {record.where} is not found ({error}): say where it is now, as "
+            "remake(..., pictures=['elsewhere.jpg'])"
+        ) from None
+    if there != record.sha256:
+        raise RecipeError(
+            f"the picture {record.where} has changed since: its content had SHA-256 {record.sha256[:16]}..., and what "
+            f"is there now has {there[:16]}..."
+        )
+
+
+def _objective(recipe: Recipe, of: ObjectiveLike) -> Any:
+    if of is not None:
+        return of
+    if isinstance(recipe.of, dict):
+        raise RecipeError(
+            f"the objective was the function {recipe.of.get('function')!r}, which no file can hold: give it, as "
+            "remake(..., of=function)"
+        )
+    return recipe.of
+
+
+def _unrecorded(value: Any) -> Any:
+    """Return an option as the method takes it: pictures by their address, checked."""
+    if isinstance(value, list):
+        return [_unrecorded(item) for item in value]
+    if isinstance(value, dict) and set(value) == {"where", "sha256"}:
+        record = PictureRecord(**value)
+        _check_picture(record, record.where)
+        return record.where
+    return value
+
+
+def _warn_of_versions(recipe: Recipe) -> None:
+    here = versions()
+    differing = [f"{name} {recipe.versions[name]} (here {here[name]})" for name in here
+                 if recipe.versions.get(name, here[name]) != here[name]]  # fmt: skip
+    if differing:
+        warnings.warn(f"the drawing was made with {', '.join(differing)}: the last digits may differ", stacklevel=3)
