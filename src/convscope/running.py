@@ -191,6 +191,7 @@ def check_map(net: Net, values: Tensor, method: str) -> None:
 
 
 def check_net(net: Any, caller: str) -> None:
+    """Raise NetworkError when a network is not wrapped in a Net."""
     if not isinstance(net, Net):
         raise NetworkError(
             f"{caller} needs a Net, not {type(net).__name__}: wrap it, as Net(module, mean=..., std=..., size=...)"
