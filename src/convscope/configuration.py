@@ -56,25 +56,25 @@ def read(folder: Path | None = None) -> Configuration:
     In one folder convscope.toml comes before pyproject.toml; a pyproject.toml without [tool.convscope] does not count.
     Raises ConfigurationError, which names file and table, for what cannot be read or is not known.
     """
-    found = _nearest((folder or Path.cwd()).absolute())
-    if found is None:
+    location = _nearest((folder or Path.cwd()).absolute())
+    if location is None:
         return Configuration()
-    path, told = found
-    _check(f"{path}", told, _TOP)
-    base = Configuration(path, defaults=told.get("defaults", {}))
+    path, content = location
+    _check(f"{path}", content, _TOP)
+    base = Configuration(path, defaults=content.get("defaults", {}))
     for command, options in base.defaults.items():
         inner = options.values() if isinstance(options, dict) else [options]
         if not all(isinstance(v, (str, int, float, bool)) or _is_plain_list(v) for v in inner):
             raise ConfigurationError(f"{path}, [defaults]: {command} is a value, or a table of one command's values")
-    data = told.get("data", {})
+    data = content.get("data", {})
     _check(f"{path}, [data]", data, dict.fromkeys(data, _TEXT))
     return Configuration(
         path,
-        told.get("net"),
-        {name: _network(base, name, table) for name, table in told.get("networks", {}).items()},
+        content.get("net"),
+        {name: _network(base, name, table) for name, table in content.get("networks", {}).items()},
         {name: base.placed("data", value) for name, value in data.items()},
         base.defaults,
-        tuple(_plugin(base, name) for name in told.get("plugins", [])),
+        tuple(_plugin(base, name) for name in content.get("plugins", [])),
     )
 
 
@@ -83,14 +83,14 @@ def located(text: str) -> str:
 
     Raises ConfigurationError where it is not there, or where the working directory holds something of that name too.
     """
-    told = read()
+    settings = read()
     name, slash, rest = text.partition("/")
-    if name not in told.data:
+    if name not in settings.data:
         return text
-    where = f"{told.path}, [data] {name}"
+    where = f"{settings.path}, [data] {name}"
     if Path(text).exists():
         raise ConfigurationError(f"{text!r} is here too, and in {where}: write ./{text} for the one here")
-    position = told.data[name] + (slash + rest if rest else "")
+    position = settings.data[name] + (slash + rest if rest else "")
     if not position.startswith("torchvision:") and not Path(position).exists():
         raise ConfigurationError(f"{where}: there is no {position}")
     return position
@@ -101,9 +101,9 @@ def _nearest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         if (position / FILE).is_file():
             return position / FILE, _toml(position / FILE)
         if (position / PROJECT).is_file():
-            told = _toml(position / PROJECT).get("tool", {}).get("convscope")
-            if told is not None:
-                return position / PROJECT, told
+            content = _toml(position / PROJECT).get("tool", {}).get("convscope")
+            if content is not None:
+                return position / PROJECT, content
     return None
 
 
@@ -129,9 +129,9 @@ def _network(base: Configuration, name: str, table: Any) -> Network:
     _check(where, table, _NETWORK)
     if "load" not in table:
         raise ConfigurationError(f"{where} has no load: say what it is, as in load = 'caffe:deploy.prototxt'")
-    told = {key: base.placed(key, value) for key, value in table.items()}
-    own = {key: told.pop(key) for key in ("load", "weights", "epoch") if key in told}
-    return Network(name, where, **own, reading=told)
+    reading = {key: base.placed(key, value) for key, value in table.items()}
+    own = {key: reading.pop(key) for key in ("load", "weights", "epoch") if key in reading}
+    return Network(name, where, **own, reading=reading)
 
 
 def _plugin(base: Configuration, name: str) -> str:

@@ -24,36 +24,40 @@ _WORDS: dict[type, str] = {
 
 
 def defaults_of(
-    command: Callable[..., Any], name: str, told: Configuration, commands: Mapping[str, Collection[str]]
+    command: Callable[..., Any], name: str, settings: Configuration, commands: Mapping[str, Collection[str]]
 ) -> dict[str, Any]:
     """Return what the configuration says of a command's options, by their names.
 
     Args:
         command: the function, annotated for typer.
         name: what it is called.
-        told: the configuration.
+        settings: the configuration.
         commands: the names of every command's options.
 
     Raises ConfigurationError for an option that no command has, for one in a command's own table that this command
     does not have, and for a value that it cannot take.
     """
     options = options_of(command)
-    general = {key: value for key, value in told.defaults.items() if not isinstance(value, dict)}
-    everywhere = {option for known in commands.values() for option in known}
-    _check_known(general, everywhere, f"{told.path}, [defaults]: no command has an option")
-    tables = {key: value for key, value in told.defaults.items() if isinstance(value, dict)}
-    _check_known(tables, {_plain(known) for known in commands}, f"{told.path}, [defaults]: there is no command")
-    found = _taken(told, "[defaults]", options, {key: general[key] for key in general if _plain(key) in options})
+    general = {key: value for key, value in settings.defaults.items() if not isinstance(value, dict)}
+    everywhere = {option for names in commands.values() for option in names}
+    _check_names(general, everywhere, f"{settings.path}, [defaults]: no command has an option")
+    tables = {key: value for key, value in settings.defaults.items() if isinstance(value, dict)}
+    _check_names(tables, {_plain(command) for command in commands}, f"{settings.path}, [defaults]: there is no command")
+    defaults = _values(
+        settings, "[defaults]", options, {key: general[key] for key in general if _plain(key) in options}
+    )
     for table, values in tables.items():
         if _plain(table) == _plain(name):
             where = f"[defaults.{table}]"
-            _check_known(values, options, f"{told.path}, {where}: {name} has no option")
-            found |= _taken(told, where, options, values)
-    return found
+            _check_names(values, options, f"{settings.path}, {where}: {name} has no option")
+            defaults |= _values(settings, where, options, values)
+    return defaults
 
 
-def _taken(told: Configuration, where: str, options: Mapping[str, type], given: Mapping[str, Any]) -> dict[str, Any]:
-    return {_plain(key): _checked(told, where, options[_plain(key)], key, value) for key, value in given.items()}
+def _values(
+    settings: Configuration, where: str, options: Mapping[str, type], entries: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {_plain(key): _checked(settings, where, options[_plain(key)], key, value) for key, value in entries.items()}
 
 
 def _plain(name: str) -> str:
@@ -62,32 +66,32 @@ def _plain(name: str) -> str:
 
 def options_of(command: Callable[..., Any]) -> dict[str, type]:
     """Return the types of a command's options, without those of its arguments."""
-    found: dict[str, type] = {}
+    kinds: dict[str, type] = {}
     for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
         if get_origin(parameter.annotation) is Annotated:
-            kind, *told = get_args(parameter.annotation)
-            if any(isinstance(part, OptionInfo) for part in told):
+            kind, *extras = get_args(parameter.annotation)
+            if any(isinstance(part, OptionInfo) for part in extras):
                 either = get_origin(kind) in (Union, UnionType)
-                found[name] = next(part for part in get_args(kind) if part is not type(None)) if either else kind
-    return found
+                kinds[name] = next(part for part in get_args(kind) if part is not type(None)) if either else kind
+    return kinds
 
 
-def _check_known(given: Collection[str], known: Collection[str], problem: str) -> None:
-    for key in given:
-        if _plain(key) not in known:
-            raise ConfigurationError(f"{problem} {key!r}; nearest: {nearest(_plain(key), sorted(known))}")
+def _check_names(entries: Collection[str], existing: Collection[str], problem: str) -> None:
+    for key in entries:
+        if _plain(key) not in existing:
+            raise ConfigurationError(f"{problem} {key!r}; nearest: {nearest(_plain(key), sorted(existing))}")
 
 
-def _checked(told: Configuration, where: str, kind: type, key: str, value: Any) -> Any:
+def _checked(settings: Configuration, where: str, kind: type, key: str, value: Any) -> Any:
     """Return a value as the command line would have it. Raises ConfigurationError where it could not."""
     if kind is str and isinstance(value, list):
         value = ",".join(map(str, value))
     fits = type(value) in {float: (int, float), str: (str, int, float), Path: (str,)}.get(kind, (kind,))
     if not fits:
-        raise ConfigurationError(f"{told.path}, {where}: {key} is {_WORDS.get(kind, kind.__name__)}, not {value!r}")
+        raise ConfigurationError(f"{settings.path}, {where}: {key} is {_WORDS.get(kind, kind.__name__)}, not {value!r}")
     if kind is bool:
         return value
-    if key == "net" and told.path is not None:
-        return anchored(told.path.parent, value)
-    named = key == "data" and value in told.data
-    return str(value if named else told.placed("path" if kind is Path else key, value))
+    if key == "net" and settings.path is not None:
+        return anchored(settings.path.parent, value)
+    named = key == "data" and value in settings.data
+    return str(value if named else settings.placed("path" if kind is Path else key, value))

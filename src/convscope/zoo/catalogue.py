@@ -36,10 +36,10 @@ def find_infos(pattern: str | None) -> list[NetworkInfo]:
 
     Raises NetworkError with the nearest names where there is none.
     """
-    found = names() if pattern is None else list_networks(pattern)
-    if not found and pattern is not None:
+    matches = names() if pattern is None else list_networks(pattern)
+    if not matches and pattern is not None:
         raise NetworkError(_nothing_like(pattern))
-    return [describe(name) for name in found]
+    return [describe(name) for name in matches]
 
 
 def describe(name: str) -> NetworkInfo:

@@ -1,4 +1,4 @@
-"""Objectives to networks that answer with more than a score per class."""
+"""Scores of single detections, for networks that return boxes instead of class scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import NetworkError, OptionError
 def box_score(
     box: Sequence[float], label: int, *, called: str = ""
 ) -> Callable[[Sequence[Mapping[str, Tensor]]], Tensor]:
-    """Ask a detector how sure it is of a label in a box, as `Net(detector, output=box_score(box, label))`.
+    """Score a label in a box of a detector, for `Net(detector, output=box_score(box, label))`.
 
     Args:
         box: (left, top, right, bottom) in pixels of the network's input, as the detector gives it.
@@ -40,13 +40,15 @@ class _BoxScore:
     label: int
     called: str
 
-    def __call__(self, found: Any) -> Tensor:
+    def __call__(self, detections: Any) -> Tensor:
         try:
-            return torch.stack([self._best(one["boxes"], one["labels"], one["scores"]) for one in found])
+            return torch.stack(
+                [self._best(detected["boxes"], detected["labels"], detected["scores"]) for detected in detections]
+            )
         except (KeyError, TypeError, IndexError):
             raise NetworkError(
                 "box_score reads a list of dicts with 'boxes', 'labels' and 'scores', as torchvision's detectors "
-                f"return it, not {type(found).__name__}: give a function of one's own, as Net(..., output=lambda ...)"
+                f"return it, not {type(detections).__name__}: give a function of your own, as Net(..., output=lambda ...)"
             ) from None
 
     def _best(self, boxes: Tensor, labels: Tensor, scores: Tensor) -> Tensor:

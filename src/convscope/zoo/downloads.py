@@ -101,6 +101,6 @@ def _download(url: str, to: Path, digest: str | None, announcement: str) -> None
         raise OSError(f"the connection broke off after {got:,} of {length:,} bytes")
     if digest:
         with to.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if not found.startswith(digest):
-            raise OSError(f"what came has the SHA-256 {found[: len(digest)]}, not {digest}")
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if not actual.startswith(digest):
+            raise OSError(f"what came has the SHA-256 {actual[: len(digest)]}, not {digest}")

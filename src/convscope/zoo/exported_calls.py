@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 def base_name(target: str) -> str:
     """Return the operation's plain name: "conv2d" of "torch.ops.aten.conv2d.default"."""
-    found = re.fullmatch(r"torch\.ops\.aten\.(\w+)\.\w+", target)
-    return found[1] if found else target
+    match = re.fullmatch(r"torch\.ops\.aten\.(\w+)\.\w+", target)
+    return match[1] if match else target
 
 
 def trains(base: str, args: list[Any]) -> bool:

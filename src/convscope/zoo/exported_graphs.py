@@ -39,10 +39,10 @@ def graph_of(program: Program, picture: str, outputs: list[str], path: Path) -> 
 
 def _named(target: str) -> set[str]:
     """Return the arguments that an operation takes by name only, which files of torch before 2.7 do not tell."""
-    found = re.fullmatch(r"torch\.ops\.aten\.(\w+)\.(\w+)", target)
-    if not found:
+    match = re.fullmatch(r"torch\.ops\.aten\.(\w+)\.(\w+)", target)
+    if not match:
         return set()
-    operation = getattr(getattr(torch.ops.aten, found[1]), found[2])
+    operation = getattr(getattr(torch.ops.aten, match[1]), match[2])
     return {argument.name for argument in operation._schema.arguments if argument.kwarg_only}
 
 
@@ -80,36 +80,36 @@ class _Arguments:
     def read(self, node: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         args, kwargs = list[Any](), dict[str, Any]()
         named = _named(node["target"])
-        for given in node["inputs"]:
-            value = self.value(given["arg"])
-            if given["name"] in named:
-                kwargs[given["name"]] = value
+        for argument in node["inputs"]:
+            value = self.value(argument["arg"])
+            if argument["name"] in named:
+                kwargs[argument["name"]] = value
             else:
                 args.append(value)
         return args, kwargs
 
     def value(self, arg: dict[str, Any]) -> Any:
-        (kind, held), *_ = arg.items()
+        (kind, content), *_ = arg.items()
         if kind == "as_none":
             return None
         if kind in ("as_int", "as_float", "as_bool", "as_string", "as_ints", "as_floats", "as_bools"):
-            return float(held) if kind == "as_float" else held  # "Infinity" is text
+            return float(content) if kind == "as_float" else content  # "Infinity" is text
         if kind == "as_tensor":
-            return self.slot(held["name"])
+            return self.slot(content["name"])
         if kind in ("as_tensors", "as_optional_tensors"):
-            return [self.slot(t["name"]) if "name" in t else self.value(t) for t in held]
+            return [self.slot(t["name"]) if "name" in t else self.value(t) for t in content]
         if kind in ("as_sym_int", "as_sym_float", "as_sym_bool"):
-            return self.symbol(held)
+            return self.symbol(content)
         if kind == "as_sym_ints":
-            return [self.symbol(item) for item in held]
+            return [self.symbol(item) for item in content]
         if kind == "as_scalar_type":
-            return TYPES[held]
+            return TYPES[content]
         if kind in ("as_device", "as_layout", "as_memory_format"):
             return None
         raise ValueError(f"an argument of the kind {kind}")
 
-    def symbol(self, held: dict[str, Any]) -> Any:
-        return self.slot(held["as_name"]) if "as_name" in held else next(iter(held.values()))
+    def symbol(self, content: dict[str, Any]) -> Any:
+        return self.slot(content["as_name"]) if "as_name" in content else next(iter(content.values()))
 
     def slot(self, name: str) -> Slot:
         self.inputs.append(name)
@@ -130,10 +130,10 @@ def _module(
     maker = MAKERS.get(base.removesuffix("_"))
     if maker and isinstance(args[0], Slot) and reader.constant(args[0]) is None:
         fixed = [reader.constant(v) if isinstance(v, Slot) else v for v in args[1:]]
-        told = {k: v for k, v in kwargs.items() if v is not None}
+        options = {k: v for k, v in kwargs.items() if v is not None}
         computed = any(isinstance(v, Slot) and w is None for v, w in zip(args[1:], fixed, strict=True))
-        made = None if computed else maker(base, fixed, **told)
-        if made is not None and reader.rank(args[0]) == RANKS.get(base, reader.rank(args[0])):
-            return made, (reader.inputs[args[0].index],)
+        module = None if computed else maker(base, fixed, **options)
+        if module is not None and reader.rank(args[0]) == RANKS.get(base, reader.rank(args[0])):
+            return module, (reader.inputs[args[0].index],)
     kind = Creation if base in CREATING else Call
     return kind(function_of(base), args, {k: v for k, v in kwargs.items() if v is not None}), tuple(reader.inputs)

@@ -38,11 +38,11 @@ TYPES = {
 class Program:
     """What a file holds: the graph as JSON, and tensors by the names that the graph calls them by."""
 
-    def __init__(self, told: dict[str, Any], numbers: dict[str, Tensor]) -> None:
-        major = told["schema_version"]["major"]
+    def __init__(self, content: dict[str, Any], numbers: dict[str, Tensor]) -> None:
+        major = content["schema_version"]["major"]
         if major != _SCHEMA:
             raise ValueError(f"schema {major}, not {_SCHEMA}")
-        module = told["graph_module"]
+        module = content["graph_module"]
         self.graph, signature = module["graph"], module["signature"]
         self.tensors: dict[str, Tensor] = {}
         self.inputs: list[str] = []
@@ -124,9 +124,9 @@ def _unpacked(archive: zipfile.ZipFile, names: list[str]) -> Program:
     stem = model.removesuffix(".json")
     numbers = dict[str, Tensor]()
     for kind in ("weights", "constants"):
-        told = f"{root}data/{kind}/{stem}_{kind}_config.json"
-        if told in names:
-            numbers |= dict(_numbers(archive, _json(archive, told)["config"], f"{root}data/{kind}/"))
+        config = f"{root}data/{kind}/{stem}_{kind}_config.json"
+        if config in names:
+            numbers |= dict(_numbers(archive, _json(archive, config)["config"], f"{root}data/{kind}/"))
     return Program(_json(archive, models[0]), numbers)
 
 
@@ -139,8 +139,8 @@ def _json(archive: zipfile.ZipFile, name: str) -> Any:
 def _pickled(archive: zipfile.ZipFile, name: str) -> dict[str, Tensor]:
     """Read tensors that an older torch pickled, by a reader that takes nothing else."""
     with archive.open(name) as file:
-        held = torch.load(file, map_location="cpu", weights_only=True)
-    return {str(key): value.detach() for key, value in held.items() if isinstance(value, Tensor)}
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    return {str(key): value.detach() for key, value in state.items() if isinstance(value, Tensor)}
 
 
 def _numbers(archive: zipfile.ZipFile, config: dict[str, Any], folder: str) -> Iterator[tuple[str, Tensor]]:

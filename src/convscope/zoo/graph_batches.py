@@ -24,13 +24,13 @@ class Each(nn.Module):
         super().__init__()
         self.inner, self.leads = inner, tuple(leads)
 
-    def forward(self, *given: Any) -> Any:
-        count = next(len(value) // lead for value, lead in zip(given, self.leads, strict=True) if lead)
+    def forward(self, *inputs: Any) -> Any:
+        count = next(len(value) // lead for value, lead in zip(inputs, self.leads, strict=True) if lead)
         if count == 1:
-            return self.inner.forward(*given)
+            return self.inner.forward(*inputs)
         # `forward` and not the call: hooks see the batch once, at this module.
         parts = [
-            self.inner.forward(*(v[i * k : (i + 1) * k] if k else v for v, k in zip(given, self.leads, strict=True)))
+            self.inner.forward(*(v[i * k : (i + 1) * k] if k else v for v, k in zip(inputs, self.leads, strict=True)))
             for i in range(count)
         ]
         if isinstance(parts[0], Tensor):
@@ -109,12 +109,12 @@ class _Trial:
 
     def _together(self, step: Step, first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return what a layer makes of both pictures at once, repairing it where they are not kept apart."""
-        given = {name: self.both[name] for name in step.inputs if name in self.both}
+        inputs = {name: self.both[name] for name in step.inputs if name in self.both}
         for module in (None, *self._repairs(step, first)):
             if module is not None:
                 self.graph.set_submodule(step.layer, module)
             try:
-                got = self.graph.results(step, given)
+                got = self.graph.results(step, inputs)
                 if all(_apart(*triple) for triple in zip(got, first, second, strict=True)):
                     _round_alike(got, first, second)
                     return got
@@ -142,14 +142,14 @@ class _Trial:
     def _weigh(self, step: Step) -> None:
         """Run a layer without data first, so that a damaged size is seen before it fills the memory."""
         module = self.graph.get_submodule(step.layer)
-        held = {k: v.to("meta") for k, v in (*module.named_parameters(), *module.named_buffers())}
-        given = [self.graph.value(name, self.alone[0]) for name in step.inputs]
-        given = [v.to("meta") if isinstance(v, Tensor) and v.is_floating_point() else v for v in given]
+        tensors = {k: v.to("meta") for k, v in (*module.named_parameters(), *module.named_buffers())}
+        inputs = [self.graph.value(name, self.alone[0]) for name in step.inputs]
+        inputs = [v.to("meta") if isinstance(v, Tensor) and v.is_floating_point() else v for v in inputs]
         try:
-            found = torch.func.functional_call(module, held, tuple(given))
+            output = torch.func.functional_call(module, tensors, tuple(inputs))
         except Exception:  # it says so itself when it runs with data
             return
-        for result in found if isinstance(found, (tuple, list)) else (found,):
+        for result in output if isinstance(output, (tuple, list)) else (output,):
             if isinstance(result, Tensor) and result.numel() > MOST_NUMBERS:
                 raise NetworkError(
                     f"{self.name} is damaged or needs smaller pictures: layer {step.layer!r} would have "

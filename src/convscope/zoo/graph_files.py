@@ -78,13 +78,13 @@ def chosen_outputs(names: Sequence[str], path: Path, reading: dict[str, Any]) ->
     """
     if not names:
         raise NetworkError(f"{path} returns no tensor")
-    asked = reading.get("output", 0)
-    if callable(asked):
+    wanted = reading.get("output", 0)
+    if callable(wanted):
         return list(names), []
     reading.pop("output", None)
-    numbered = isinstance(asked, int) and -len(names) <= asked < len(names)
-    chosen = names[asked] if numbered else str(asked)
+    numbered = isinstance(wanted, int) and -len(names) <= wanted < len(names)
+    chosen = names[wanted] if numbered else str(wanted)
     if chosen not in names:
         there = nearest(chosen, names)
-        raise OptionError(f"{path} has no output {asked!r}; it has {len(names)}: {there}, or by number as in output=0")
+        raise OptionError(f"{path} has no output {wanted!r}; it has {len(names)}: {there}, or by number as in output=0")
     return [chosen], [f"its output {chosen!r} of {len(names)}"] if len(names) > 1 else []

@@ -62,10 +62,10 @@ class Graph(nn.Module):
         if unknown:
             raise ValueError(f"nothing computes {sorted(unknown)[0]!r}, which is read")
         self._keys = {name: f"constant_{i}" for i, name in enumerate(n for n in constants if n in read)}
-        held = nn.Module()
+        holder = nn.Module()
         for name, key in self._keys.items():
-            held.register_buffer(key, constants[name])
-        self.add_module(_CONSTANTS, held)
+            holder.register_buffer(key, constants[name])
+        self.add_module(_CONSTANTS, holder)
         for step in self.steps:
             _add(self, step.layer, modules[step.layer])
         self._done = _last_uses(self.steps, {*self.outputs, picture})
@@ -83,16 +83,16 @@ class Graph(nn.Module):
             values.update(zip(step.outputs, results, strict=True))
             for name in done:
                 values.pop(name, None)
-        found = {name: self.value(name, values) for name in self.outputs}
-        return found if len(found) > 1 else found[self.outputs[0]]
+        outputs = {name: self.value(name, values) for name in self.outputs}
+        return outputs if len(outputs) > 1 else outputs[self.outputs[0]]
 
     def _blame_the_size(self, picture: Tensor, step: Step, error: Exception) -> None:
         """Say so when a file's numbers are those of another size."""
         height, width = picture.shape[-2:]
         if self.size and (height, width) != self.size:
-            made = f"{self.size[0]}x{self.size[1]}"
+            size = f"{self.size[0]}x{self.size[1]}"
             raise PictureError(
-                f"a picture of {height}x{width} pixels does not fit a file for {made}: layer {step.layer!r} fails. "
+                f"a picture of {height}x{width} pixels does not fit a file for {size}: layer {step.layer!r} fails. "
                 "Leave out the size, or export the network for it"
             ) from error
 
@@ -122,8 +122,8 @@ class Call(nn.Module):
         super().__init__()
         self.function, self.args, self.kwargs = function, tuple(args), kwargs or {}
 
-    def forward(self, *given: Any) -> Any:
-        return self.function(*_filled(self.args, given), **_filled(self.kwargs, given))
+    def forward(self, *inputs: Any) -> Any:
+        return self.function(*_filled(self.args, inputs), **_filled(self.kwargs, inputs))
 
     def extra_repr(self) -> str:
         return getattr(self.function, "__name__", "")
@@ -136,18 +136,18 @@ class Creation(Call):
         super().__init__(function, args, kwargs)
         self.register_buffer("here", torch.empty(0), persistent=False)
 
-    def forward(self, *given: Any) -> Any:
+    def forward(self, *inputs: Any) -> Any:
         with self.get_buffer("here").device:
-            return super().forward(*given)
+            return super().forward(*inputs)
 
 
-def _filled(value: Any, given: Sequence[Any]) -> Any:
+def _filled(value: Any, inputs: Sequence[Any]) -> Any:
     if isinstance(value, Slot):
-        return given[value.index]
+        return inputs[value.index]
     if type(value) in (tuple, list):
-        return type(value)(_filled(item, given) for item in value)
+        return type(value)(_filled(item, inputs) for item in value)
     if isinstance(value, dict):
-        return {key: _filled(item, given) for key, item in value.items()}
+        return {key: _filled(item, inputs) for key, item in value.items()}
     return value
 
 

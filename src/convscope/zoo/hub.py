@@ -104,7 +104,7 @@ def _in_the_library(repository: Repository, file: str) -> Path | None:
     except ImportError:
         return None
     try:
-        found = try_to_load_from_cache(repository.name, file, revision=repository.revision)
+        cached = try_to_load_from_cache(repository.name, file, revision=repository.revision)
     except HFValidationError:
         return None
-    return Path(found) if isinstance(found, str) else None
+    return Path(cached) if isinstance(cached, str) else None

@@ -65,7 +65,7 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
             f"'hf:{model}' names no repository of the hub: write hf:ORG/NAME, as in hf:timm/resnet18.a1_in1k"
         )
     repository = hub.Repository(name, revision or hub.MAIN)
-    plan = _plan(model, _read(repository, model))
+    plan = _plan(model, _description(repository, model))
     path = None if weights is None else Path(weights)
     if weights == "default":
         path = _weights(repository, model)
@@ -91,37 +91,37 @@ def _weights(repository: hub.Repository, model: str) -> Path:
     return hub.get(repository, files, what=f"the weights of hf:{model}")
 
 
-def _read(repository: hub.Repository, model: str) -> dict[str, Any]:
+def _description(repository: hub.Repository, model: str) -> dict[str, Any]:
     """Read what a repository says of its network."""
     what = f"the description of hf:{model}"
     path = hub.get(repository, {_CONFIG: _kept(repository, _CONFIG)}, what=what, otherwise="")
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise NetworkError(f"{path}, {what}, is damaged ({error}): delete it, and it is downloaded again") from None
-    if not isinstance(told, dict):
-        raise NetworkError(f"{path}, {what}, holds {type(told).__name__} instead of a table")
-    if "architecture" not in told:
-        kinds = told.get("architectures") or [told.get("model_type", "of an unknown kind")]
+    if not isinstance(description, dict):
+        raise NetworkError(f"{path}, {what}, holds {type(description).__name__} instead of a table")
+    if "architecture" not in description:
+        kinds = description.get("architectures") or [description.get("model_type", "of an unknown kind")]
         raise NetworkError(
             f"hf:{model} is not a network of timm ({', '.join(map(str, kinds))}): others are loaded by their own "
             "library and wrapped, as in Net(module, output='logits', mean=..., std=..., size=...)"
         )
-    return told
+    return description
 
 
-def _plan(model: str, told: dict[str, Any]) -> Plan:
+def _plan(model: str, description: dict[str, Any]) -> Plan:
     """Take of a description what builds the network and prepares its pictures, and nothing else."""
-    architecture = told["architecture"]
+    architecture = description["architecture"]
     if architecture not in timm_models.names():
         close = nearest(str(architecture), timm_models.names())
         raise NetworkError(
             f"hf:{model} is the network {architecture!r}, which this version of timm has not; nearest: {close}"
         )
-    inner = told.get("pretrained_cfg")
+    inner = description.get("pretrained_cfg")
     # Older files have everything in one table.
-    whole = (inner if isinstance(inner, dict) else {}) | told
-    arguments = _arguments(model, told.get("model_args") or {})
+    whole = (inner if isinstance(inner, dict) else {}) | description
+    arguments = _arguments(model, description.get("model_args") or {})
     config = {key: whole[key] for key in _TOLD if whole.get(key) is not None}
     config |= _input(config, arguments)
     for key, value in config.items():
@@ -130,16 +130,16 @@ def _plan(model: str, told: dict[str, Any]) -> Plan:
     return Plan(model, f"hf:{model}", architecture, config, arguments, _classes(whole))
 
 
-def _arguments(model: str, told: Any) -> dict[str, Any]:
+def _arguments(model: str, description: Any) -> dict[str, Any]:
     """Return the arguments of a network, which may not be those with which timm finds and reads files."""
     import timm
 
     create: Any = timm.create_model
     own = {name for name, p in inspect.signature(create).parameters.items() if p.kind is not p.VAR_KEYWORD}
-    refused = sorted(own & set(told)) if isinstance(told, dict) else ["model_args"]
+    refused = sorted(own & set(description)) if isinstance(description, dict) else ["model_args"]
     if refused:
         raise NetworkError(f"hf:{model} is refused: its {_CONFIG} sets {', '.join(refused)}, which a network may not")
-    return told
+    return description
 
 
 def _input(config: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -147,14 +147,14 @@ def _input(config: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
     size = arguments.get("img_size")
     if size is None and "in_chans" not in arguments:
         return {}
-    told = config.get("input_size", [3, 224, 224])
-    sides = told[1:] if size is None else size if isinstance(size, list) else [size, size]
-    return {"input_size": [arguments.get("in_chans", told[0]), *sides]}
+    shape = config.get("input_size", [3, 224, 224])
+    sides = shape[1:] if size is None else size if isinstance(size, list) else [size, size]
+    return {"input_size": [arguments.get("in_chans", shape[0]), *sides]}
 
 
-def _classes(told: dict[str, Any]) -> tuple[str, ...]:
+def _classes(description: dict[str, Any]) -> tuple[str, ...]:
     """Return the names of classes: descriptions where there are some, else the plain names."""
-    labels, described = told.get("label_names", told.get("labels")), told.get("label_descriptions")
+    labels, described = description.get("label_names", description.get("labels")), description.get("label_descriptions")
     if not isinstance(labels, list):
         return ()
     described = described if isinstance(described, dict) else {}

@@ -85,12 +85,12 @@ def _with_external_data(proto: Any, path: Path) -> None:
     tensors = [*proto.graph.initializer, *(a.t for n in proto.graph.node for a in n.attribute if a.HasField("t"))]
     outside = [tensor for tensor in tensors if uses_external_data(tensor)]
     for tensor in outside:
-        told = {entry.key: entry.value for entry in tensor.external_data}
-        position = (folder / told.get("location", "")).resolve()
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        position = (folder / entries.get("location", "")).resolve()
         if not position.is_relative_to(folder):
-            raise NetworkError(f"{path} is refused: it asks for a file outside its folder, {told.get('location')!r}")
+            raise NetworkError(f"{path} is refused: it asks for a file outside its folder, {entries.get('location')!r}")
         if not position.is_file():
-            raise NetworkError(f"{path} keeps its weights in {told.get('location')!r}, which is not beside it")
+            raise NetworkError(f"{path} keeps its weights in {entries.get('location')!r}, which is not beside it")
     if outside:
         load_external_data_for_model(proto, str(folder))
 
@@ -142,8 +142,8 @@ def _constant(node: Any) -> Any:
 
 def _picture(proto: Any, path: Path) -> _Picture:
     """Find the one input, and see that it is a picture."""
-    given = {tensor.name for tensor in proto.graph.initializer}
-    inputs = {value.name: value for value in proto.graph.input if value.name not in given}
+    initializers = {tensor.name for tensor in proto.graph.initializer}
+    inputs = {value.name: value for value in proto.graph.input if value.name not in initializers}
     name = one_input(list(inputs), path)
     kind = inputs[name].type.tensor_type
     dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]

@@ -42,19 +42,19 @@ def graph_of(proto: Any, picture: str, outputs: list[str], path: Path) -> Graph:
     for name, node in zip(names, source.nodes.values(), strict=True):
         try:
             settle_attributes(node, source, constants)
-            made = module_of(node, source, constants, opset)
+            node_module = module_of(node, source, constants, opset)
         except Exception as error:  # converters raise anything on attributes that are missing or do not fit
             what = f"node {name!r} ({node.operation_type}) of {path}"
             raise NetworkError(f"{what} cannot be read: {reason(error)}") from None
-        step = Step(name, made.inputs, node.output_values, sizes=node.operation_type == "Shape")
-        if all(not value or value in constants for value in made.inputs):
-            known = _folded(step, node, made, constants, path)
-            constants.update(known)
+        step = Step(name, node_module.inputs, node.output_values, sizes=node.operation_type == "Shape")
+        if all(not value or value in constants for value in node_module.inputs):
+            computed = _folded(step, node, node_module, constants, path)
+            constants.update(computed)
             # Converters look for weights and bounds among what the file says is constant.
-            source._initializers.update({key: OnnxTensor.from_torch(value, key) for key, value in known.items()})
+            source._initializers.update({key: OnnxTensor.from_torch(value, key) for key, value in computed.items()})
         else:
             steps.append(step)
-            modules[name] = made.module
+            modules[name] = node_module.module
     missing = [name for name in outputs if name not in {o for step in steps for o in step.outputs}]
     if missing:
         raise NetworkError(f"output {missing[0]!r} of {path} does not depend on the picture")
@@ -68,14 +68,16 @@ def _tensor(value: Any, name: str, path: Path) -> Tensor:
         raise NetworkError(f"{path} is damaged: tensor {name!r} cannot be read ({reason(error)})") from None
 
 
-def _folded(step: Step, node: Any, made: NodeModule, constants: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _folded(
+    step: Step, node: Any, node_module: NodeModule, constants: dict[str, Tensor], path: Path
+) -> dict[str, Tensor]:
     """Compute what does not depend on the picture, unless numbers in the file make it very large."""
-    given = [constants[name] if name else None for name in made.inputs]
-    if any(_large(value) for value in given[_GROWING.get(node.operation_type, len(given)) :]):
+    values = [constants[name] if name else None for name in node_module.inputs]
+    if any(_large(value) for value in values[_GROWING.get(node.operation_type, len(values)) :]):
         raise NetworkError(f"{path} is damaged: {step.layer!r} ({node.operation_type}) would fill the memory")
     try:
         with torch.no_grad():
-            result = made.module.eval()(*given)
+            result = node_module.module.eval()(*values)
     except Exception as error:
         raise NetworkError(
             f"{path} is damaged: {step.layer!r} ({node.operation_type}) fails: {reason(error)}"
@@ -116,9 +118,9 @@ def _place(node: Any) -> tuple[Sequence[str], str]:
 
 
 def _scope(node: Any) -> list[str] | None:
-    told = next((p.value for p in getattr(node, "metadata_props", ()) if p.key == _SCOPES), "")
+    text = next((p.value for p in getattr(node, "metadata_props", ()) if p.key == _SCOPES), "")
     try:
-        scopes = ast.literal_eval(told) if len(told) < 10_000 else None
+        scopes = ast.literal_eval(text) if len(text) < 10_000 else None
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
     if not isinstance(scopes, list) or len(scopes) < 2 or not isinstance(scopes[-2], str):

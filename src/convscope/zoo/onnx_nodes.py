@@ -61,17 +61,17 @@ _NEXT = {"BatchNormalization": 9, "Dropout": 10, "MaxPool": 8, "Gemm": 9, "Flatt
 
 def settle_attributes(node: Any, source: Any, constants: dict[str, Tensor]) -> None:
     """Write axes that are an input and padding that follows from sizes as attributes, which converters expect."""
-    operation, attributes, given = node.operation_type, node._proto_attributes, node.input_values
+    operation, attributes, inputs = node.operation_type, node._proto_attributes, node.input_values
     # Sums alone have axes as an input where the others have an attribute.
-    if operation.startswith("Reduce") and operation != "ReduceSum" and len(given) > 1 and given[1] in constants:
-        axes = constants[given[1]].reshape(-1).tolist()
+    if operation.startswith("Reduce") and operation != "ReduceSum" and len(inputs) > 1 and inputs[1] in constants:
+        axes = constants[inputs[1]].reshape(-1).tolist()
         if not axes and attributes.get("noop_with_empty_axes"):
             raise ValueError("without axes it does nothing, which is not known here")
-        node._input_values = given[:1]
+        node._input_values = inputs[:1]
         attributes |= {"axes": axes} if axes else {}
     if str(attributes.get("auto_pad", "")).startswith("SAME") and operation in _PADDED:
-        shape = constants[given[1]].shape[2:] if operation == "Conv" else attributes["kernel_shape"]
-        before, after = _same_padding(attributes, _sizes(given[0], source)[2:], shape)
+        shape = constants[inputs[1]].shape[2:] if operation == "Conv" else attributes["kernel_shape"]
+        before, after = _same_padding(attributes, _sizes(inputs[0], source)[2:], shape)
         attributes |= {"auto_pad": "NOTSET", "pads": before + after}
 
 
@@ -99,16 +99,16 @@ def _same_padding(
 def module_of(node: Any, source: Any, constants: dict[str, Tensor], opset: int) -> NodeModule:
     """Make the module of a node, and say which of its inputs it reads. Raises ValueError for what is not known."""
     own = _OWN.get(node.operation_type)
-    made = own(node, source, constants) if own else None
-    if made is not None:
-        return made
+    own_module = own(node, source, constants) if own else None
+    if own_module is not None:
+        return own_module
     converter = _converter(node.operation_type, node.domain, opset)
     if converter is None:
         raise ValueError("it has inputs that are not known in advance")
     for name, harmless in _ADDED.get(node.operation_type, {}).items():
-        given = node.attributes.get(name, harmless)
-        if given != harmless and any(v != harmless for v in (given if isinstance(given, list) else [given])):
-            raise ValueError(f"{name}={given} is not known here")
+        value = node.attributes.get(name, harmless)
+        if value != harmless and any(v != harmless for v in (value if isinstance(value, list) else [value])):
+            raise ValueError(f"{name}={value} is not known here")
     if len(node.input_values) > _MOST_INPUTS.get(node.operation_type, len(node.input_values)):
         raise ValueError("its axes are not known here")
     module, mapping = converter(node, source)
@@ -181,8 +181,8 @@ def _slice(node: Any, source: Any, constants: dict[str, Tensor]) -> NodeModule |
     if len(numbers) < 2 or not rank or any(n is None for n in numbers) or node.input_values[0] in constants:
         return None
     # "To the end" is written as the largest number that there is, which torch warns about.
-    known = (number.long().clamp(-(2**31), 2**31) for number in numbers if number is not None)
-    starts, ends, *more = (number.reshape(-1).tolist() for number in known)
+    whole = (number.long().clamp(-(2**31), 2**31) for number in numbers if number is not None)
+    starts, ends, *more = (number.reshape(-1).tolist() for number in whole)
     axes = more[0] if more else list(range(len(starts)))
     steps = more[1] if len(more) > 1 else [1] * len(starts)
     if min(steps) < 1:
@@ -237,11 +237,11 @@ def _clip(node: Any, source: Any, constants: dict[str, Tensor]) -> NodeModule | 
 
 def _extreme(node: Any, source: Any, constants: dict[str, Tensor]) -> NodeModule | None:
     """A maximum or minimum, so written that rules see what it is: with a number it bounds, with 0 it rectifies."""
-    largest, given = node.operation_type == "Max", node.input_values
-    moving = [name for name in given if name not in constants]
-    bounds = [constants[name] for name in given if name in constants]
+    largest, inputs = node.operation_type == "Max", node.input_values
+    moving = [name for name in inputs if name not in constants]
+    bounds = [constants[name] for name in inputs if name in constants]
     if len(moving) != 1 or len(bounds) != 1 or bounds[0].numel() > 1:
-        return NodeModule(Call(_maximum if largest else _minimum, [Slot(i) for i in range(len(given))]), given)
+        return NodeModule(Call(_maximum if largest else _minimum, [Slot(i) for i in range(len(inputs))]), inputs)
     bound = float(bounds[0])
     if largest and bound == 0:
         return NodeModule(nn.ReLU(), (moving[0],))
@@ -272,13 +272,13 @@ def _cast_like(node: Any, source: Any, constants: dict[str, Tensor]) -> NodeModu
 
 def _batch_norm(node: Any, source: Any, constants: dict[str, Tensor]) -> NodeModule | None:
     """Refuse weights that are computed; training mode on what is constant standardises weights."""
-    given = node.input_values
-    if any(name not in constants for name in given[1:]):
+    inputs = node.input_values
+    if any(name not in constants for name in inputs[1:]):
         raise ValueError("its weights are not constant")
-    if given[0] not in constants or not node.attributes.get("training_mode", 0):
+    if inputs[0] not in constants or not node.attributes.get("training_mode", 0):
         return None
     epsilon = node.attributes.get("epsilon", 1e-5)
-    return NodeModule(Call(F.batch_norm, (Slot(0), None, None, Slot(1), Slot(2), True, 0.0, epsilon)), given[:3])
+    return NodeModule(Call(F.batch_norm, (Slot(0), None, None, Slot(1), Slot(2), True, 0.0, epsilon)), inputs[:3])
 
 
 def _cumulative_sum(node: Any, source: Any, constants: dict[str, Tensor]) -> NodeModule | None:
@@ -303,12 +303,12 @@ def _resize(node: Any, source: Any, constants: dict[str, Tensor]) -> NodeModule 
     whole = scales is not None and bool((scales == scales.round()).all() & (scales >= 1).all())
     centred = way in ("half_pixel", "pytorch_half_pixel")
     if mode == "nearest":
-        known = (way, rounding) == ("asymmetric", "floor")
-        known |= centred and not sized and whole and rounding.startswith("round")
+        supported = (way, rounding) == ("asymmetric", "floor")
+        supported |= centred and not sized and whole and rounding.startswith("round")
     else:
-        known = centred or (way == "align_corners" and (sized or whole))
-        known &= not attributes.get("exclude_outside", 0) and attributes.get("cubic_coeff_a", -0.75) == -0.75
-    if not known:
+        supported = centred or (way == "align_corners" and (sized or whole))
+        supported &= not attributes.get("exclude_outside", 0) and attributes.get("cubic_coeff_a", -0.75) == -0.75
+    if not supported:
         raise ValueError(f"{mode} resizing, {way}, {rounding} is not known here")
     return None
 

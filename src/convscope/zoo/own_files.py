@@ -52,9 +52,9 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
     if isinstance(body, Net):
         net = body.changed(**reading) if reading else body
     else:
-        known = "mean" in reading or "std" in reading
+        has_units = "mean" in reading or "std" in reading
         name = path.stem if function == BUILD else f"{path.stem}:{function}"
-        own: dict[str, Any] = {"name": name, "note": "" if known else _AS_THEY_ARE}
+        own: dict[str, Any] = {"name": name, "note": "" if has_units else _AS_THEY_ARE}
         net = Net(body, **own | reading)
     notes = net.note.split("; ") if net.note else []
     if weights is None or weights == "default":

@@ -32,15 +32,15 @@ class Published:
 @cache
 def torchvision() -> dict[str, Published]:
     """List torchvision's classification networks with their default weights, by name."""
-    found: dict[str, Published] = {}
+    networks: dict[str, Published] = {}
     for path in _sources("torchvision"):
         tree = ast.parse(path.read_text(encoding="utf-8")).body
         weights = {node.name: node for node in tree if isinstance(node, ast.ClassDef)}
         for node in tree:
             if isinstance(node, ast.FunctionDef) and _registered(node):
                 kind = re.search(r"\w+_Weights", ast.unparse(node.args))
-                found[node.name] = _published(weights.get(kind[0])) if kind else Published()
-    return dict(sorted(found.items()))
+                networks[node.name] = _published(weights.get(kind[0])) if kind else Published()
+    return dict(sorted(networks.items()))
 
 
 def torchvision_names() -> list[str]:

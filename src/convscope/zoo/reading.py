@@ -46,10 +46,10 @@ def settled(reading: Reading, *, own_units: bool = False) -> dict[str, Any]:
     option, a file of class names that cannot be read, or a mean or std that is neither numbers nor "imagenet".
     """
     options: dict[str, Any] = dict(reading)
-    known = Reading.__optional_keys__
+    existing = Reading.__optional_keys__
     for key in options:
-        if key not in known:
-            raise OptionError(f"load has no option {key!r}; nearest: {nearest(key, sorted(known))}")
+        if key not in existing:
+            raise OptionError(f"load has no option {key!r}; nearest: {nearest(key, sorted(existing))}")
     if isinstance(options.get("classes"), (str, Path)):
         options["classes"] = read_classes(options["classes"])
     if not own_units:
@@ -64,18 +64,18 @@ def settled(reading: Reading, *, own_units: bool = False) -> dict[str, Any]:
 
 def _of_pixels(options: dict[str, Any]) -> dict[str, Any]:
     """Return the mean and std of pixels in [0, 1]; the name of a data set stands for its numbers."""
-    told = {key: options[key] for key in ("mean", "std") if key in options}
-    if told.get("mean") == IMAGENET:
-        told = {"std": IMAGENET} | told
+    units = {key: options[key] for key in ("mean", "std") if key in options}
+    if units.get("mean") == IMAGENET:
+        units = {"std": IMAGENET} | units
     for key, numbers in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-        if told.get(key) == IMAGENET:
-            told[key] = numbers
-        elif isinstance(told.get(key), (str, Path)):
+        if units.get(key) == IMAGENET:
+            units[key] = numbers
+        elif isinstance(units.get(key), (str, Path)):
             file = " (a file is read for Caffe's networks only)" if key == "mean" else ""
             raise OptionError(
-                f"{key} is one number per channel, of pixels in [0, 1], or 'imagenet'; not {str(told[key])!r}{file}"
+                f"{key} is one number per channel, of pixels in [0, 1], or 'imagenet'; not {str(units[key])!r}{file}"
             )
-    return told
+    return units
 
 
 def read_classes(source: str | Path) -> tuple[str, ...]:
@@ -106,12 +106,12 @@ def _from_lines(text: str) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
-def _from_json(told: Any) -> tuple[str, ...]:
-    if isinstance(told, dict):
-        numbers = sorted(told, key=int)
+def _from_json(content: Any) -> tuple[str, ...]:
+    if isinstance(content, dict):
+        numbers = sorted(content, key=int)
         if [int(number) for number in numbers] != list(range(len(numbers))):
             raise ValueError("its keys are not the numbers 0, 1, 2, ...")
-        told = [told[number] for number in numbers]
-    if not isinstance(told, list):
-        raise ValueError(f"it holds {type(told).__name__}, not a list or a dict of names")
-    return tuple(str(name[-1] if isinstance(name, list) else name) for name in told)
+        content = [content[number] for number in numbers]
+    if not isinstance(content, list):
+        raise ValueError(f"it holds {type(content).__name__}, not a list or a dict of names")
+    return tuple(str(name[-1] if isinstance(name, list) else name) for name in content)

@@ -76,22 +76,22 @@ def read_history(folder: Path) -> History:
     if not path.is_file():
         raise WeightsError(f"{folder} is not a training run: it has no {HISTORY}")
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        told["epochs"] = tuple(_epoch(**epoch) for epoch in told["epochs"])
-        told["classes"], told["unreadable"] = tuple(told["classes"]), tuple(told["unreadable"])
-        return History(**told)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["epochs"] = tuple(_epoch(**epoch) for epoch in content["epochs"])
+        content["classes"], content["unreadable"] = tuple(content["classes"]), tuple(content["unreadable"])
+        return History(**content)
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged: {str(error)[:200] or type(error).__name__}") from None
 
 
-def _epoch(**told: Any) -> Epoch:
+def _epoch(**content: Any) -> Epoch:
     """Build an epoch from JSON. Raises TypeError for values of another type."""
     kinds = dict.fromkeys(("loss", "rate", "accuracy", "seconds"), (int, float))
     kinds |= {"epoch": (int, int), "snapshot": (str, type(None))}
-    wrong = [key for key, kind in kinds.items() if not isinstance(told.get(key), kind)]
+    wrong = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
     if wrong:
-        raise TypeError(f"{wrong[0]} of an epoch is {told.get(wrong[0])!r}")
-    return Epoch(**told)
+        raise TypeError(f"{wrong[0]} of an epoch is {content.get(wrong[0])!r}")
+    return Epoch(**content)
 
 
 def snapshot(folder: Path, epoch: int | None) -> Path:
@@ -113,12 +113,12 @@ def facts(path: Path) -> dict[str, Any]:
         return {}
     try:
         with safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            content = json.loads((file.metadata() or {}).get(_KEY, "{}"))
     except Exception:  # a damaged file is reported by the reader of its tensors
         return {}
-    return told if isinstance(told, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
-def metadata(told: Mapping[str, Any]) -> dict[str, str]:
+def metadata(content: Mapping[str, Any]) -> dict[str, str]:
     """Return what to write into a snapshot: one entry, so that equal snapshots are equal files."""
-    return {_KEY: json.dumps(dict(told), ensure_ascii=False, sort_keys=True)}
+    return {_KEY: json.dumps(dict(content), ensure_ascii=False, sort_keys=True)}

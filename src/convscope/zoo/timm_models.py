@@ -137,33 +137,33 @@ def assemble(plan: Plan, path: Path | None, *, seed: int, reading: dict[str, Any
     state = None if path is None else read_weights(path)
     own = _library().models.get_pretrained_cfg(plan.architecture)
     config = (own.to_dict() if own else {}) | plan.config
-    config |= _asked(config, reading, plan.source)
+    config |= _input_size(config, reading, plan.source)
     if state is not None:
         state.unwrap([f"{name}.weight" for name in (*_named(config, "first_conv"), *_named(config, "classifier"))])
-        config |= _answers(config, state)
+        config |= _class_count(config, state)
     body = _body(plan, config, state)
     notes = [f"random weights, seed {seed}"] if state is None else _adapted(body, state)
     preprocessing, said = _preprocessing(config)
     count = getattr(body, "num_classes", 0)
     classes = plan.classes if len(plan.classes) == count else _imagenet(count)
-    told: dict[str, Any] = {"name": plan.name, "classes": classes, "note": "; ".join(notes + said)}
-    return Net(body, **preprocessing | told | reading)
+    labels: dict[str, Any] = {"name": plan.name, "classes": classes, "note": "; ".join(notes + said)}
+    return Net(body, **preprocessing | labels | reading)
 
 
-def _asked(config: dict[str, Any], reading: dict[str, Any], source: str) -> dict[str, Any]:
-    """Return what the user's own size of input changes of a configuration."""
+def _input_size(config: dict[str, Any], reading: dict[str, Any], source: str) -> dict[str, Any]:
+    """Return what the user's own size or channels of the input change of a configuration."""
     channels, height, width = config.get("input_size", (3, 224, 224))
-    asked = reading.get("channels", channels)
-    if asked != channels and not {"mean", "std"} <= set(reading):
+    wanted = reading.get("channels", channels)
+    if wanted != channels and not {"mean", "std"} <= set(reading):
         raise NetworkError(
-            f"{source} reads {channels} channels and knows no mean and std of {asked}: give them too, as in "
-            f"load({source!r}, channels={asked}, mean=0.5, std=0.25)"
+            f"{source} reads {channels} channels and knows no mean and std of {wanted}: give them too, as in "
+            f"load({source!r}, channels={wanted}, mean=0.5, std=0.25)"
         )
     size = reading.get("size", (height, width))
-    return {"input_size": (asked, *((size, size) if isinstance(size, int) else size))}
+    return {"input_size": (wanted, *((size, size) if isinstance(size, int) else size))}
 
 
-def _answers(config: dict[str, Any], state: State) -> dict[str, Any]:
+def _class_count(config: dict[str, Any], state: State) -> dict[str, Any]:
     """Return the number of classes that a weights file has, where its classifier tells."""
     # Older files call it "head" where it is "head.fc" today.
     names = [name for full in _named(config, "classifier")[:1] for name in (full, full.rpartition(".")[0])]
@@ -190,9 +190,9 @@ def _body(plan: Plan, config: dict[str, Any], state: State | None) -> nn.Module:
         options["img_size"] = tuple(size)
     if state is None:
         return _created(plan, options, config)
-    given = {"state_dict": state.tensors, "source": None, "custom_load": False}
+    loading = {"state_dict": state.tensors, "source": None, "custom_load": False}
     try:
-        body = _create(plan, options | {"pretrained": True, "pretrained_strict": True}, config | given)
+        body = _create(plan, options | {"pretrained": True, "pretrained_strict": True}, config | loading)
     except Exception:  # timm and torch raise anything on weights of another network: what does not fit is said below
         body = _created(plan, options, config)
         fit_weights(body, state, network=plan.source)
@@ -218,13 +218,13 @@ def _adapted(body: nn.Module, state: State) -> list[str]:
     """Say which weights timm has resampled or cut to fit the network, and did not merely rename."""
     there, own = state.tensors, body.state_dict()
     other = {key: value for key, value in own.items() if key in there and there[key].shape != value.shape}
-    changed = [key for key, value in other.items() if not any(_same(found, value) for found in there.values())]
+    changed = [key for key, value in other.items() if not any(_same(stored, value) for stored in there.values())]
     more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
     return [f"{', '.join(changed[:2])}{more} adapted by timm from another shape"] if changed else []
 
 
-def _same(found: Tensor, value: Tensor) -> bool:
-    return found.shape == value.shape and torch.equal(found.to(value.dtype), value)
+def _same(stored: Tensor, value: Tensor) -> bool:
+    return stored.shape == value.shape and torch.equal(stored.to(value.dtype), value)
 
 
 def _preprocessing(config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

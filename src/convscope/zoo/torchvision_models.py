@@ -79,10 +79,10 @@ def _body(models: Any, model: str, choice: Any, weights: str | Path | None) -> t
     if state is not None:
         state.unwrap(body.state_dict())
         name, weight = _head(body)
-        found = state.tensors.get(name)
+        head = state.tensors.get(name)
         # A network that was tuned to classes of the user's own has another number of them, and is the same below.
-        if found is not None and found.shape[1:] == weight.shape[1:] and 0 < len(found) != len(weight):
-            body = _made(models, model, options | {"num_classes": len(found)})
+        if head is not None and head.shape[1:] == weight.shape[1:] and 0 < len(head) != len(weight):
+            body = _made(models, model, options | {"num_classes": len(head)})
         fit_weights(body, state, network=f"torchvision:{model}")
     return body
 

@@ -44,10 +44,10 @@ class State:
         """Rename keys by a regular expression, for files with names of an older version."""
         self.tensors = {re.sub(pattern, replacement, key): value for key, value in self.tensors.items()}
 
-    def unwrap(self, known: Collection[str]) -> None:
+    def unwrap(self, names: Collection[str]) -> None:
         """Take "module.", "model.", "_orig_mod." and the like off every key, where the network knows the rest only."""
         inner = self.tensors
-        while not any(key in inner for key in known):
+        while not any(key in inner for key in names):
             heads = {key.partition(".")[0] for key in inner}
             if len(heads) != 1 or "" in heads:
                 return
@@ -67,7 +67,7 @@ def read_weights(path: Path) -> State:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            state = _read(path)
+            state = _unpickled(path)
     except (MemoryError, WeightsError):
         raise
     except Exception as error:  # torch and pickle raise anything on a damaged file: AssertionError, TypeError, ...
@@ -90,7 +90,7 @@ def _head(path: Path) -> bytes:
         return file.read(2)
 
 
-def _read(path: Path) -> Any:
+def _unpickled(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return load_file(path)
     if zipfile.is_zipfile(path):
@@ -130,11 +130,11 @@ def _inside(state: Any, path: Path) -> Any:
     """Return the state dict that a checkpoint holds among other things, or None where it is none."""
     if not isinstance(state, Mapping):
         return None
-    found = {key: value for key, value in state.items() if isinstance(value, Mapping)}
+    nested = {key: value for key, value in state.items() if isinstance(value, Mapping)}
     for key in _STATE:
-        if key in found:
-            return found[key]
-    own = [key for key, value in found.items() if _holds_tensors(value)]
+        if key in nested:
+            return nested[key]
+    own = [key for key, value in nested.items() if _holds_tensors(value)]
     if not own or _holds_tensors(state):
         return None
     if len(own) > 1:
@@ -142,7 +142,7 @@ def _inside(state: Any, path: Path) -> Any:
             f"{path} holds several state dicts, {', '.join(map(repr, own))}: keep one of them, as in "
             f"torch.save(torch.load({path.name!r})[{own[0]!r}], 'weights.pth')"
         )
-    return found[own[0]]
+    return nested[own[0]]
 
 
 def _holds_tensors(state: Mapping[Any, Any]) -> bool:

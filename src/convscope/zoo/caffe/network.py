@@ -42,7 +42,7 @@ _STATE_DICTS = (".safetensors", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
-class Layer:
+class PlannedLayer:
     """A layer and where its blobs lie: each execution's result has a number, and 0 is the input.
 
     Layers that write over their bottom make a new number, so what was there before can still be read. `name` is the
@@ -60,7 +60,7 @@ class Layer:
 class Layout:
     """The layers that an output needs, in order, and the number of the output's blob; `outputs` names all there are."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[PlannedLayer, ...]
     output: int
     name: str
     outputs: tuple[str, ...]
@@ -68,7 +68,7 @@ class Layout:
     @property
     def shared(self) -> dict[tuple[str, str], tuple[str, str]]:
         """Which tensor (module, name) is another module's, by the names that the definition gives to parameters."""
-        first: dict[str, tuple[Layer, str]] = {}
+        first: dict[str, tuple[PlannedLayer, str]] = {}
         found: dict[tuple[str, str], tuple[str, str]] = {}
         for layer in self.layers:
             for (tensor, shape), param in zip(layer.plan.blobs.items(), layer.spec.options.param, strict=False):
@@ -189,7 +189,7 @@ def lay_out(definition: Definition, shape: Shape, asked: str | None = None) -> L
     layers do not fit together or would be absurdly large.
     """
     (given,) = definition.inputs
-    numbers, latest, layers = {0: shape}, {given: 0}, list[Layer]()
+    numbers, latest, layers = {0: shape}, {given: 0}, list[PlannedLayer]()
     names = _module_names(definition.layers)
     for spec, name in zip(definition.layers, names, strict=True):
         reads = tuple(latest[bottom] for bottom in spec.bottoms)
@@ -197,7 +197,7 @@ def lay_out(definition: Definition, shape: Shape, asked: str | None = None) -> L
         makes = tuple(range(len(numbers), len(numbers) + len(spec.tops)))
         numbers.update(zip(makes, planned.tops, strict=True))
         latest.update(zip(spec.tops, makes, strict=True))
-        layers.append(Layer(spec, name, planned, reads, makes))
+        layers.append(PlannedLayer(spec, name, planned, reads, makes))
     return _needed(layers, latest, asked)
 
 
@@ -216,7 +216,7 @@ def _module_names(specs: Sequence[Spec]) -> list[str]:
 _NOTHING = nn.Module()
 
 
-def _needed(layers: list[Layer], latest: dict[str, int], asked: str | None) -> Layout:
+def _needed(layers: list[PlannedLayer], latest: dict[str, int], asked: str | None) -> Layout:
     """Leave out the layers that do not reach the output."""
     read = {number for layer in layers for number in layer.reads}
     ends = {number: top for layer in layers for number, top in zip(layer.makes, layer.spec.tops, strict=True)}
@@ -228,7 +228,7 @@ def _needed(layers: list[Layer], latest: dict[str, int], asked: str | None) -> L
     maker = next((layer for layer in layers if output in layer.makes), None)
     if asked is None and maker is not None and maker.spec.type == "Softmax" and maker.reads != (0,):
         output = maker.reads[0]
-    needed, wanted = list[Layer](), {output}
+    needed, wanted = list[PlannedLayer](), {output}
     for layer in reversed(layers):
         if wanted & set(layer.makes):
             wanted |= set(layer.reads)
@@ -299,7 +299,7 @@ def _fits(blob: Blob, shape: Shape) -> bool:
     return blob.shape == ((1,) * (4 - len(shape)) + shape if blob.legacy else shape)
 
 
-def _fill(body: CaffeNet, layer: Layer, blobs: list[Blob]) -> None:
+def _fill(body: CaffeNet, layer: PlannedLayer, blobs: list[Blob]) -> None:
     """Copy a layer's blobs into its module."""
     numbers = dict(zip(layer.plan.blobs, (blob.data for blob in blobs), strict=False))
     if FACTOR in numbers:
