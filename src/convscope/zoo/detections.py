@@ -48,7 +48,7 @@ class _BoxScore:
         except (KeyError, TypeError, IndexError):
             raise NetworkError(
                 "box_score reads a list of dicts with 'boxes', 'labels' and 'scores', as torchvision's detectors "
-                f"return it, not {type(detections).__name__}: give a function of your own, as Net(..., output=lambda ...)"
+                f"return it, not {type(detections).__name__}: give a function of your own, Net(..., output=lambda ...)"
             ) from None
 
     def _best(self, boxes: Tensor, labels: Tensor, scores: Tensor) -> Tensor:
