@@ -111,7 +111,7 @@ def main() -> None:
             table = scored(setting, pictures, methods, options)
             for ending in ("csv", "md", "png"):
                 table.save(options.out / f"{setting.name}.{ending}")
-            print(f"\n{table.table.markdown()}{time.perf_counter() - start:.0f} s\n", flush=True)
+            print(f"\n{table.summary.markdown()}{time.perf_counter() - start:.0f} s\n", flush=True)
 
 
 if __name__ == "__main__":

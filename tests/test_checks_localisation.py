@@ -19,6 +19,7 @@ from convscope.cli import run
 from convscope.data.boxes import renamed, spread_over
 from convscope.data.samples import digits
 from convscope.errors import DataError, OptionError
+from convscope.registry import METHODS
 from networks import SIZE, tiny
 
 Capture = pytest.CaptureFixture[str]
@@ -135,7 +136,7 @@ def test_the_threshold_cuts_the_box() -> None:
 def test_means_have_standard_errors() -> None:
     mean = Mean.of([0.0, 1.0, 1.0, 1.0])
     assert mean.value == 0.75 and mean.error == pytest.approx(0.25)
-    assert math.isnan(Mean.of([1.0]).error) and str(Mean.of([1.0])) == "1.000"
+    assert math.isnan(Mean.of([1.0]).error) and str(Mean.of([1.0])) == "1.00"
 
 
 @pytest.fixture
@@ -225,7 +226,7 @@ def test_tables_are_written(folder: Path) -> None:
     assert lines[0].startswith("name,map,pictures,by_class") and len(lines) == 5
     assert all(len(line.split(",")) == len(lines[0].split(",")) for line in lines)
     text = result.save(folder / "t.md").read_text()
-    assert "| gradient | Gradient | 4 |" in text and "centre (no network)" in text
+    assert f"| {METHODS['gradient'].title} | 4 |" in text and "centre (no network)" in text
     rows = json.loads(result.save(folder / "t.json").read_text())
     assert [row["name"] for row in rows] == ["gradient", "centre", "edges", "random"]
     assert rows[0]["pointing"] == result.rows[0].pointing.value
@@ -376,7 +377,7 @@ def test_check_of_a_folder_prints_and_writes_the_table(folder: Path, capsys: Cap
         assert run([*command, "--limit", "2", "-o", name]) == 0
         assert Path(name).stat().st_size > 100
     text = capsys.readouterr().out
-    assert "Saliency" in text and "centre (no network)" in text and "pointing" in text
+    assert "Saliency" in text and "centre (no network)" in text and "pointing" in text and "…" not in text
 
 
 @pytest.mark.usefixtures("elsewhere")

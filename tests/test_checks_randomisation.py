@@ -145,12 +145,12 @@ def test_a_map_that_ignores_the_network_scores_one_and_noise_scores_nothing(monk
     entry = METHODS["saliency"]
     heatmap = explain(net, pixels, "saliency", 1)
     entry_like = copy.copy(entry)
-    object.__setattr__(entry_like, "function", lambda net, pixels, objective: heatmap.values[None].clone())
+    object.__setattr__(entry_like, "function", lambda *_, **__: heatmap.values[None].clone())
     monkeypatch.setitem(METHODS, "saliency", entry_like)
     assert cascade(net, heatmap).score == pytest.approx(1)
     assert "hardly depends" in checked(net, heatmap).note
     drawn = torch.Generator().manual_seed(0)
-    object.__setattr__(entry_like, "function", lambda *_: torch.rand(1, 1, SIZE, SIZE, generator=drawn))
+    object.__setattr__(entry_like, "function", lambda *_, **__: torch.rand(1, 1, SIZE, SIZE, generator=drawn))
     assert cascade(net, heatmap).score < 0.1
 
 

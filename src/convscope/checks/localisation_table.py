@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _OVERLAP = 0.5
 """The intersection over union below which a box is an error."""
+_FOR_READERS = (".md", ".html", ".txt")
 _PANELS = (("pointing", "pointing accuracy"), ("best_box_error", "best box error"), ("lift", "energy lift"))
 
 
@@ -40,7 +41,7 @@ class Mean:
         return cls(float(np.mean(values)), deviation / math.sqrt(len(values)))
 
     def __str__(self) -> str:
-        return f"{self.value:.3f}" + ("" if math.isnan(self.error) else f" ± {self.error:.3f}")
+        return f"{self.value:.2f}" + ("" if math.isnan(self.error) else f" ± {self.error:.2f}")
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Localisation(Drawing):
 
     @property
     def table(self) -> Table:
-        """The figures, a standard error beside every mean."""
+        """All figures, for files: a standard error in a column of its own beside every mean."""
         heads = {"box_error": f"box error at {self.threshold:.0%}"}
         means = [
             column
@@ -133,6 +134,32 @@ class Localisation(Drawing):
         rows = tuple(tuple(self._figures(row)) for row in self.rows)
         return Table(columns, rows, self.recipe, self.title, self.subtitle, self.note)
 
+    @property
+    def summary(self) -> Table:
+        """The figures for readers: means with their standard errors, as wide as a terminal."""
+        heads = {"box_error": f"box error at {self.threshold:.0%}"}
+        columns = (
+            Column("map", unbroken=True),
+            Column("pictures", "whole", "n"),
+            *(Column(name, head=heads.get(name, "")) for name in self._means),
+            Column("best_threshold", "number", "at", format=".0%"),
+            Column("by_class", "number", format=".2f"),
+        )
+        rows = tuple(
+            (
+                row.title,
+                row.pictures,
+                *(str(getattr(row, name)) for name in self._means),
+                row.best_threshold,
+                row.by_class,
+            )
+            for row in self.rows
+        )
+        note = (
+            f"n: pictures; at: threshold of the best box error; by class: mean of pointing over classes.\n{self.note}"
+        )
+        return Table(columns, rows, self.recipe, self.title, self.subtitle, note)
+
     def _figures(self, row: Row) -> Iterator[str | int | float]:
         yield from (row.name, row.title, row.pictures, row.by_class, row.best_threshold)
         for name in self._means:
@@ -140,12 +167,13 @@ class Localisation(Drawing):
             yield from (mean.value, mean.error)
 
     def save(self, path: str | Path) -> Path:
-        """Write the table (.csv, .json, .md, .html, .txt, .parquet), or a chart in any ending of a picture.
+        """Write all figures (.csv, .json, .parquet), the summary (.md, .html, .txt), or a chart in a picture's ending.
 
         Raises OutputError when it cannot be written.
         """
-        if Path(path).suffix.lower() in TABLE_ENDINGS:
-            return self.table.save(path)
+        suffix = Path(path).suffix.lower()
+        if suffix in TABLE_ENDINGS:
+            return (self.summary if suffix in _FOR_READERS else self.table).save(path)
         return super().save(path)
 
     def numbers(self) -> dict[str, np.ndarray]:

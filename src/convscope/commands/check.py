@@ -108,7 +108,7 @@ def check(
         criteria = _criteria(tolerance, threshold, segment)
         chosen = _methods(methods)
         result = _localise(loaded, place, boxes, chosen, limit, names, size, top_1=top_1, criteria=criteria)
-    _show(result.table, as_json=as_json)
+    _show(result.table if as_json else result.summary, as_json=as_json)
     if out is not None:
         _write(result, out, as_json=as_json)
 
