@@ -145,15 +145,6 @@ REMADE: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 
-def remade(net: cs.Net, recipe: cs.Recipe) -> cs.Drawing:
-    """Call what the recipe names with nothing but what it holds."""
-    entry = load_all()[recipe.method]
-    pictures = [picture.where for picture in recipe.pictures]
-    inputs = {"": [], "picture": pictures, "pictures": [pictures]}[entry.takes]
-    objective = {"of": recipe.of} if "of" in entry.options else {}
-    return getattr(cs, recipe.method)(net, *inputs, **recipe.options, **objective)
-
-
 def test_every_view_is_remade() -> None:
     views = {name for name, entry in load_all().items() if entry.function.__module__.startswith("convscope.views.")}
     assert views == set(REMADE)
@@ -171,6 +162,6 @@ def test_the_recipe_makes_the_same_bytes(lenet: cs.Net, name: str, plain: bool) 
     inputs = [digits()[3:5] if count == 2 else digits()[3]] if count else []
     drawing = getattr(cs, name)(lenet, *inputs, **options)
     recipe = cs.Recipe.from_json(drawing.recipe.to_json())
-    again = remade(lenet, recipe)
+    again = cs.remake(recipe)
     assert again._repr_png_() == drawing._repr_png_()
     assert again.recipe.key == recipe.key

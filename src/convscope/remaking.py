@@ -53,6 +53,8 @@ def remake(
     options = {name: _unrecorded(value) for name, value in recipe.options.items()}
     options |= {name: value for name, value in recipe.settled.items() if name in options}
     drawing = _made(entry, net, inputs, _objective(recipe, of), recipe.size, options)
+    # Options stand in the recipe as they were given, with what was settled beside them.
+    drawing = replace(drawing, recipe=replace(drawing.recipe, options=recipe.options))  # type: ignore[type-var]
     if recipe.settled.get("check"):
         drawing = checked(net, drawing)  # type: ignore[arg-type]  # only maps are checked
     return replace(drawing, **recipe.display) if recipe.display else drawing  # type: ignore[type-var]
