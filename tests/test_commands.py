@@ -124,6 +124,16 @@ def test_layers_as_json_and_as_files(capsys: Capture) -> None:
     assert "endings of a table are .csv" in capsys.readouterr().err
 
 
+def test_history_and_nets_as_json_and_as_files(capsys: Capture) -> None:
+    assert run(["history", "zfnet64", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[0]["epoch"] == 1 and rows[0]["snapshot"] == "epoch-001.safetensors" and 0 < rows[-1]["accuracy"] < 1
+    assert run(["history", "zfnet64", "-o", "h.md"]) == run(["nets", "lenet*", "-o", "n.csv"]) == 0
+    assert "held-out accuracy" in Path("h.md").read_text()
+    assert Path("n.csv").read_text().splitlines()[0] == "name,source,weights,path,megabytes,side,classes"
+    assert any(line.startswith("lenet5,") for line in Path("n.csv").read_text().splitlines())
+
+
 def test_show_reads_every_file_with_a_recipe(capsys: Capture) -> None:
     digit = str(digits()[3])
     for values in ("x.npz", "x.safetensors"):

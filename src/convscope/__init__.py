@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .drawing.drawings import Gallery as Gallery
     from .drawing.drawings import Heatmap as Heatmap
     from .drawing.drawings import Picture as Picture
+    from .drawing.tables import Column as Column
+    from .drawing.tables import Table as Table
     from .errors import ConvscopeError as ConvscopeError
     from .net import Net as Net
     from .objectives import Objective as Objective
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 
 # Loaded on first use: importing torch takes seconds, and `convscope --help` needs none of this.
 _HOMES = {
+    "Column": "drawing.tables",
     "ConvscopeError": "errors",
     "Curve": "drawing.drawings",
     "Drawing": "drawing.drawings",
@@ -67,6 +70,7 @@ _HOMES = {
     "Picture": "drawing.drawings",
     "Recipe": "recipes",
     "Steps": "synthesis.ascent",
+    "Table": "drawing.tables",
     "Transform": "synthesis.transforms",
     "accentuate": "synthesis.accentuate",
     "as_objective": "objectives",

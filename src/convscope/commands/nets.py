@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..configuration import FILE
+from ..drawing.tables import Cell, Column, Table
+from ..recipes import Recipe
+from .printing import check_table
 
 if TYPE_CHECKING:
     from ..zoo.info import NetworkInfo
@@ -27,6 +30,9 @@ def nets(
         str | None,
         typer.Argument(metavar="[PATTERN]", help="part of a name, or a pattern: 'resnet', 'timm:convnext*'"),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="write them as a table: .csv, .json, .md, .html, .parquet, .png")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, for scripts")] = False,
 ) -> None:
     """List the networks at hand: those that ship, your own and those of libraries, and which weights are here.
@@ -35,11 +41,33 @@ def nets(
     """
     from ..zoo.catalogue import find_infos
 
+    check_table(out)
     infos = find_infos(pattern)
+    if out is not None:
+        print(_table(infos, pattern).save(out))
+        return
     if as_json:
         print(json.dumps([asdict(info) for info in infos], indent=1, ensure_ascii=False))
         return
     _print(infos, pattern)
+
+
+def _table(infos: Sequence[NetworkInfo], pattern: str | None) -> Table:
+    """Return networks as a table, for files."""
+    columns = (
+        Column("name", unbroken=True),
+        Column("source"),
+        Column("weights"),
+        Column("path"),
+        Column("megabytes", "number", format=",.1f"),
+        Column("side", "size", unit="px"),
+        Column("classes", "whole"),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for info in infos:
+        side = (info.side, info.side) if isinstance(info.side, int) else info.side
+        rows.append((info.name, info.source, info.weights, info.path, info.megabytes, side, info.classes))
+    return Table(columns, tuple(rows), Recipe(method="nets"), f"Networks{f' like {pattern!r}' if pattern else ''}")
 
 
 def complete_network(incomplete: str) -> list[str]:

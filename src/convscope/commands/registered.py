@@ -172,7 +172,9 @@ def _parser(option: Option) -> Callable[[Any], Any]:
 
 def _members(kind: Any) -> set[Any]:
     """Return a type and the types that it is made of."""
-    return {kind}.union(*map(_members, get_args(kind)))
+    # The parameters of a callable are a list.
+    own = set[Any]() if isinstance(kind, list) else {kind}
+    return own.union(*map(_members, get_args(kind)))
 
 
 def flattened(option: Option, value: Any) -> Any:

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..configuration import located
+from ..drawing.tables import Column, Table
 from ..errors import NetworkError, OptionError, nearest
+from ..recipes import Recipe
+from .inputs import AsJson, TableOut
+from .printing import check_table, print_table
 from .progress import progress
 
 if TYPE_CHECKING:
     from ..training.run import Run
+    from ..zoo.runs import History
 
 
 def train(
@@ -139,33 +144,33 @@ def _epochs(text: str) -> tuple[int, ...]:
 
 def history(
     network: Annotated[str, typer.Argument(metavar="NETWORK", help="zfnet64, lenet5, or the folder of a run")],
+    out: TableOut = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the snapshots of a network's training: epoch, loss, held-out accuracy.
 
     --epoch N opens one of them with any method: convscope filters --net zfnet64 --epoch 1
     """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from ..zoo.runs import read_history, shipped, shipping
 
+    check_table(out)
     folder = shipped(network) if network in shipping() else Path(network)
     if not folder.is_dir():
         raise OptionError(
             f"there is no history of {network!r}: {', '.join(shipping())} have one, and every folder of convscope train"
         )
-    past = read_history(folder)
-    table = Table(title=f"{past.network}, {len(past.classes)} classes", box=box.SIMPLE_HEAD, title_justify="left")
-    for head in ("epoch", "loss", "rate", "held-out accuracy", "snapshot"):
-        table.add_column(head, justify="left" if head == "snapshot" else "right")
-    for epoch in past.epochs:
-        row = (
-            str(epoch.epoch),
-            f"{epoch.loss:.3f}",
-            f"{epoch.rate:.4f}",
-            f"{epoch.accuracy:.2%}",
-            epoch.snapshot or "",
-        )
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    print_table(_history_table(read_history(folder)), out, as_json)
+
+
+def _history_table(history: History) -> Table:
+    """Return the epochs of a training as a table."""
+    columns = (
+        Column("epoch", "whole"),
+        Column("loss", "number", format=".3f"),
+        Column("rate", "number", format=".4f"),
+        Column("accuracy", "number", head="held-out accuracy", format=".2%"),
+        Column("snapshot", unbroken=True),
+    )
+    rows = ((each.epoch, each.loss, each.rate, each.accuracy, each.snapshot) for each in history.epochs)
+    recipe = Recipe(method="history", network={"name": history.network})
+    return Table(columns, tuple(rows), recipe, f"{history.network}, {len(history.classes)} classes")
