@@ -31,13 +31,20 @@ class _Flag:
 
     def take(self) -> None:
         self.users += 1
-        setattr(self.part, self.name, False)
+        self._set(False)
 
     def leave(self) -> None:
         self.users -= 1
         if not self.users:
             _flags.pop(id(self.part), None)
-            setattr(self.part, self.name, True)
+            self._set(True)
+
+    def _set(self, value: bool) -> None:
+        attributes = vars(self.part)
+        if self.name in attributes:  # a module's own, without the search that its `__setattr__` makes
+            attributes[self.name] = value
+        else:
+            setattr(self.part, self.name, value)
 
 
 class _Hold:
@@ -81,7 +88,7 @@ def _parts(body: nn.Module) -> Iterator[tuple[nn.Module | Tensor, str]]:
             continue
         seen.add(id(module))
         yield module, "training"
-        stack += module.children()
+        stack += [part for part in module._modules.values() if part is not None]
         for parameter in module._parameters.values():
             if parameter is not None and id(parameter) not in seen:
                 seen.add(id(parameter))
