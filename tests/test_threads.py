@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from convscope import Net, as_objective
+from convscope.data.images import to_image
 from convscope.registry import METHODS, VIEWS, load_all
+from convscope.running import run
 from convscope.sharing import frozen, hooked
 from convscope.tapping import tap
 from networks import SIZE, pictures, tiny_body
@@ -46,7 +48,7 @@ VIEW_INPUTS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "project": ([PIXELS[0]], {"layer": "b", "top": 2}),
     "reconstruct": ([PIXELS[0]], {"layers": ["b"]}),
     "segment": ([PIXELS[0]], {"of": "1", "method": "saliency"}),
-    "style": ([PIXELS[0]], {"style": [PIXELS[0]], "steps": 2, "size": SIZE}),
+    "style": ([PIXELS[0]], {"style": [to_image(PIXELS[0].numpy())], "steps": 2, "size": SIZE}),
 }
 
 
@@ -125,7 +127,7 @@ def test_every_view_draws_the_same_in_any_thread() -> None:
 
     def make(name: str) -> dict[str, Any]:
         inputs, options = VIEW_INPUTS[name]
-        return numbers(VIEWS[name].function(net, *inputs, **options))
+        return numbers(run(VIEWS[name], net, *inputs, **options))
 
     expected = {name: make(name) for name in VIEWS}
     net._layers = None
