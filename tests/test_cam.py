@@ -126,7 +126,7 @@ def test_a_plain_hook_would_have_read_the_rectified_layer(network: Net) -> None:
 
 
 @pytest.mark.parametrize("network", ["alexnet"], indirect=True)
-def test_a_question_of_two_layers_reads_both_before_the_rectifiers(network: Net) -> None:
+def test_an_objective_of_two_layers_reads_both_before_the_rectifiers(network: Net) -> None:
     """The unit is one that the rectifier behind it silences: what is read must not be what that leaves."""
     pixels, below = look_at(network), network.layer("features.6")
     activity = tap(network, pixels, ["features.8"])["features.8"][0, 40]

@@ -160,7 +160,7 @@ def test_asking_the_opposite_finds_another_part() -> None:
 
 
 @pytest.mark.parametrize("baseline", ["mean", "grey", "blur", "noise", "0", "0.85"])
-def test_fills(baseline: str) -> None:
+def test_baselines(baseline: str) -> None:
     net, pixels = tiny("functional"), pictures(1)
     objective = as_objective(net, INDEX)
     with listen() as remarks:
@@ -171,7 +171,7 @@ def test_fills(baseline: str) -> None:
     assert torch.equal(found, again) and torch.equal(found, other) == (baseline != "noise")
 
 
-def test_a_fill_like_the_picture_leaves_nothing_to_find() -> None:
+def test_a_baseline_like_the_picture_leaves_nothing_to_find() -> None:
     net = tiny("sequential")
     pixels = torch.cat([torch.full((1, 3, SIZE, SIZE), 0.5, dtype=torch.float64), pictures(1)])
     with listen() as remarks:
@@ -180,7 +180,7 @@ def test_a_fill_like_the_picture_leaves_nothing_to_find() -> None:
     assert remarks[0] == "the score does not change with the mask: no region can be found"
 
 
-def test_a_question_that_does_not_depend_on_the_picture_is_refused() -> None:
+def test_an_objective_that_does_not_depend_on_the_picture_is_refused() -> None:
     net = tiny("sequential")
     with pytest.raises(ObjectiveError, match="does not depend on the picture"):
         extremal(net, pictures(1), as_objective(net, lambda output: output.detach()[:, 0]))

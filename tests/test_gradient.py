@@ -114,7 +114,7 @@ def test_with_biases_their_share_completes_the_score() -> None:
 
 
 @given(factor=st.sampled_from([-3.0, -0.5, 0.0, 2.0, 1e6]))
-def test_saliency_scales_with_the_magnitude_of_the_question(factor: float) -> None:
+def test_saliency_scales_with_the_magnitude_of_the_objective(factor: float) -> None:
     """I13."""
     net, pixels = tiny("residual"), pictures()
     found = saliency(net, pixels, factor * as_objective(net, CLASS))
@@ -288,7 +288,7 @@ EVERY: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("method", EVERY.values(), ids=EVERY)
-def test_a_question_that_the_picture_does_not_change_is_said(method: Any) -> None:
+def test_an_objective_that_the_picture_does_not_change_is_noted(method: Any) -> None:
     net, pixels = tiny("sequential"), pictures(1)
     with torch.no_grad():
         net.body[3].bias.fill_(-1e3)  # the rectifier below the head is silent

@@ -127,7 +127,7 @@ def test_only_the_layers_needed_are_run() -> None:
     handle.remove()
 
 
-def test_the_gradient_of_a_maximum_goes_to_one_place_when_several_tie() -> None:
+def test_the_gradient_of_a_maximum_goes_to_one_position_when_several_tie() -> None:
     net, pixels = plain(), torch.full((2, 1, 2, 3), 0.25, dtype=torch.float64, requires_grad=True)
     score = as_objective(net, "conv:1@max")(net, pixels)
     assert score.tolist() == [0.5, 0.5]

@@ -69,7 +69,7 @@ def test_equals_captum(patch: int, stride: int) -> None:
 @pytest.mark.parametrize(
     ("baseline", "colour"), [("mean", (0.5, 0.4, 0.3)), ("grey", (0.5,) * 3), ("0", (0.0,) * 3), ("0.85", (0.85,) * 3)]
 )
-def test_fills(baseline: str, colour: tuple[float, ...]) -> None:
+def test_baselines(baseline: str, colour: tuple[float, ...]) -> None:
     net = tiny("functional")
     pixels = pictures(1)
     with listen() as remarks:
@@ -79,7 +79,7 @@ def test_fills(baseline: str, colour: tuple[float, ...]) -> None:
     assert remarks[0] == f"patch 6 px, stride 4 px, 25 squares, baseline {baseline}"
 
 
-def test_a_grey_network_is_filled_with_its_one_colour() -> None:
+def test_the_baseline_of_a_grey_network_is_its_one_colour() -> None:
     torch.manual_seed(0)
     body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 81, 5)).double()
     net, pixels = Net(body, mean=0.13, std=0.3, size=11), pictures(1, side=11, channels=1)
@@ -196,7 +196,7 @@ def test_approximate_computes_less_and_states_its_error(squeezenet: Net, chelsea
     torch.testing.assert_close(found.flatten()[strongest], exact.flatten()[strongest], rtol=0, atol=0.05 * spread_)
 
 
-def test_approximate_is_exact_where_drops_are_linear_in_place() -> None:
+def test_approximate_is_exact_where_drops_are_linear_in_position() -> None:
     """A linear network and a picture whose parts grow evenly: interpolation is right, and the error it states is 0."""
     body = nn.Sequential(nn.Flatten(), nn.Linear(3 * 40 * 40, 5)).double()
     nn.init.constant_(body[1].weight, 0.01)
@@ -244,7 +244,7 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: st
         explain(net, pictures(1)[0], "occlusion", INDEX, **options)
 
 
-def test_the_places_that_are_reported_are_those_that_cover_something() -> None:
+def test_the_squares_that_are_reported_are_those_that_cover_something() -> None:
     net = tiny("sequential")
     with listen() as remarks:
         occlusion(net, pictures(1), as_objective(net, INDEX), patch=3, stride=7)

@@ -143,7 +143,7 @@ def expected_map(drawn: Masks, part: Tensor) -> Tensor:
     return map_ / (len(rows) * len(columns)) * drawn.keep * (1 - drawn.keep) / drawn.variance
 
 
-def test_the_slope_over_all_masks_and_cuts_is_its_expectation() -> None:
+def test_the_regression_over_all_masks_and_cuts_is_its_expectation() -> None:
     drawn, part = masks_of((5, 4), 2), torch.randn(5, 4, dtype=torch.float64)
     rows, columns = drawn.cuts
     grids = torch.tensor(list(product([0.0, 1.0], repeat=4)), dtype=torch.float64).view(16, 2, 2)
@@ -264,7 +264,7 @@ def test_more_masks_of_a_float32_network_lose_nothing_to_a_large_constant() -> N
 
 
 @pytest.mark.parametrize("baseline", ["mean", "grey", "blur", "noise", "0", "0.85"])
-def test_fills(baseline: str) -> None:
+def test_baselines(baseline: str) -> None:
     net, pixels = tiny("functional"), pictures(1)
     found = rise(net, pixels, as_objective(net, INDEX), masks=60, baseline=baseline, seed=3)
     shown = masks_of(seed=3)[0:60][:, None]

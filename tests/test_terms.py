@@ -256,7 +256,7 @@ def test_a_term_without_a_layer_is_corrected(net: Net, term: str) -> None:
 
 
 @pytest.mark.parametrize("layer", ["5", "5.2"])
-def test_diversity_needs_places(net: Net, layer: str) -> None:
+def test_diversity_needs_spatial_positions(net: Net, layer: str) -> None:
     with pytest.raises(
         LayerError, match=r"has shape \(5,\), without spatial positions, which diversity needs: name .*, such as '"
     ) as caught:

@@ -93,7 +93,7 @@ def _drops(net: Net, picture: Tensor, objective: Objective, layer: Layer, batch:
 
 def _scores_above(net: Net, pixels: Tensor, objective: Objective, layer: Layer, activity: Tensor) -> Tensor:
     """Return the scores of pictures when a layer's output is replaced by `activity`."""
-    with _giving(net, layer, activity):
+    with _replaced(net, layer, activity):
         return objective(net, pixels)
 
 
@@ -114,15 +114,15 @@ def _grows(net: Net, picture: Tensor, objective: Objective, layer: Layer, activi
 
 
 @contextmanager
-def _giving(net: Net, layer: Layer, activity: Tensor) -> Generator[None]:
-    """Let a layer give `activity` while the block runs, at its own call alone where its module runs several times."""
+def _replaced(net: Net, layer: Layer, activity: Tensor) -> Generator[None]:
+    """Replace a layer's output by `activity` in the block, at its own call where its module runs several times."""
     module, _, call = layer.name.partition("#")
     calls = 0
 
     def hook(_: Any, __: Any, output: Tensor) -> Tensor | None:
         nonlocal calls
         calls += 1
-        # A copy: what follows may work in place.
+        # A copy: the next operation may work in place.
         return activity.clone() if not call or calls == int(call) else None
 
     with hooked([(net.body.get_submodule(module), hook)]):

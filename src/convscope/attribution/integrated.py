@@ -97,8 +97,8 @@ def path_points(rule: str, steps: int) -> tuple[list[float], list[float]]:
         points, weights = numbers / (steps - 1), np.full(steps, 1 / (steps - 1))
         weights[[0, -1]] /= 2
     else:
-        known = "'gauss-legendre', 'midpoint', 'left', 'right' or 'trapezoid'"
-        raise OptionError(f"rule is {known}, not {rule!r}")
+        rules = "'gauss-legendre', 'midpoint', 'left', 'right' or 'trapezoid'"
+        raise OptionError(f"rule is {rules}, not {rule!r}")
     return points.tolist(), weights.tolist()
 
 

@@ -2,7 +2,7 @@
 
 Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models" (arXiv:1806.07421, sec.
 3). A mask M in [0, 1] keeps the picture where it is one. Masks are drawn as s x s cells, each kept with probability p,
-enlarged bilinearly to (s + 1) cells of C = ceil(side / s) pixels and cut at a random place less than C pixels off. The
+enlarged bilinearly to (s + 1) cells of C = ceil(side / s) pixels and cropped at a random offset below C pixels. The
 paper's map is the mean score of the masks that show a pixel (eq. 6),
 
     S(i) = 1 / (N p) sum_k f(x, M_k) M_k(i),
@@ -64,15 +64,15 @@ def rise(
     """
     samples = Masks(tuple(pixels.shape[-2:]), cells, keep, seed, pixels)
     with torch.inference_mode():
-        behind = baseline_pixels(net, pixels, baseline, seed=seed)
-        apart = pixels - behind
+        hidden = baseline_pixels(net, pixels, baseline, seed=seed)
+        apart = pixels - hidden
         whole = objective(net, pixels)
 
         def work(piece: slice) -> tuple[int, Tensor, Tensor]:
             shown = samples[piece]
             scores = [
                 objective.rows(row)(net, torch.addcmul(under, shown[:, None].to(pixels), over))
-                for row, (under, over) in enumerate(zip(behind, apart, strict=True))
+                for row, (under, over) in enumerate(zip(hidden, apart, strict=True))
             ]
             return piece.start, torch.stack(scores, 1).to(shown) - whole.to(shown), shown.flatten(1) - keep
 
