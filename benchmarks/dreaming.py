@@ -22,8 +22,8 @@ from PIL import Image
 from skimage.data import chelsea
 
 from convscope import Net, load
-from convscope.synthesis.ascent import _Tiles
 from convscope.synthesis.dream import dream
+from convscope.synthesis.tiling import TiledGradient
 
 
 def photograph(width: int, height: int) -> Image.Image:
@@ -48,7 +48,7 @@ def seams(net: Net, width: int, height: int, tile: int, jitter: int) -> dict[str
     picture = photograph(width, height)
     made = dream(net, picture, tile=tile, jitter=jitter, octaves=1).numbers()["picture"]
     added = made - np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / 255
-    cuts = list(_Tiles(tile).cuts(height, width))
+    cuts = list(TiledGradient(tile).cuts(height, width))
     across, elsewhere = [], []
     for axis in (1, 2):
         jumps = np.moveaxis(np.abs(np.diff(added, axis=axis)).mean(0), axis - 1, 0)

@@ -54,9 +54,10 @@ import torch
 from torch import nn
 
 from convscope import Net, as_objective, load
-from convscope.context import running
-from convscope.synthesis.ascent import Steps, ascend
-from convscope.synthesis.parametrizations import begin
+from convscope.context import tracked_by
+from convscope.synthesis.ascent import ascend
+from convscope.synthesis.optimizers import Optimizer
+from convscope.synthesis.parametrizations import parametrize
 from convscope.synthesis.transforms import transform_for
 
 SIDE = 224
@@ -94,9 +95,9 @@ def ours(net: Net, layer: str, steps: int, pictures: int = 1) -> Times:
         stamps.append(time.perf_counter())
 
     objectives = [as_objective(net, f"{layer}:{CHANNEL + i}") for i in range(pictures)]
-    start = begin("fourier", torch.full((pictures, 3, SIDE, SIDE), 0.5), list(range(pictures)))
-    with running(tracker=tracker):
-        ascend(net, objectives, start, transform=transform_for("standard", SIDE), steps=Steps(steps))
+    start = parametrize("fourier", torch.full((pictures, 3, SIDE, SIDE), 0.5), list(range(pictures)))
+    with tracked_by(tracker):
+        ascend(net, objectives, start, transform=transform_for("standard", SIDE), optimizer=Optimizer(steps))
     return between(stamps)
 
 
@@ -117,7 +118,7 @@ def bare(net: Net, layer: str, steps: int) -> Times:
     """Time forward and backward passes to a layer, and nothing else."""
     modules, transform = modules_to(copy.deepcopy(net.body), layer), transform_for("standard", SIDE)
     mean, std = (torch.tensor(values)[:, None, None] for values in (net.mean, net.std))
-    picture = begin("fourier", torch.full((1, 3, SIDE, SIDE), 0.5), [0]).pixels().detach()
+    picture = parametrize("fourier", torch.full((1, 3, SIDE, SIDE), 0.5), [0]).pixels().detach()
     pixels = transform(picture, transform.draw([0], 1)[0]).requires_grad_()
     stamps = [time.perf_counter()]
     for _ in range(steps):

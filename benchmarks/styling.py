@@ -24,9 +24,10 @@ from torch.nn import functional as F
 
 from convscope import Net, Objective, tap
 from convscope.layers import stage_layers
-from convscope.synthesis.ascent import Steps, ascend
+from convscope.synthesis.ascent import ascend
 from convscope.synthesis.likeness import Content, Style, gram
-from convscope.synthesis.parametrizations import begin
+from convscope.synthesis.optimizers import Optimizer
+from convscope.synthesis.parametrizations import parametrize
 
 Run = Callable[[int], object]
 NETWORKS = ("vgg16", "squeezenet1_0")
@@ -53,8 +54,8 @@ class Task:
         objective = Objective(tuple(terms))
 
         def run(count: int) -> object:
-            start = begin(space, self.picture, [0], spread=0.0)  # type: ignore[arg-type]
-            return ascend(self.net, [objective], start, steps=Steps(count, "adam", 0.02), redirect=False)
+            start = parametrize(space, self.picture, [0], deviation=0.0)  # type: ignore[arg-type]
+            return ascend(self.net, [objective], start, optimizer=Optimizer(count, "adam", 0.02), redirect=False)
 
         return run
 

@@ -16,7 +16,7 @@ from convscope.cli import run
 from convscope.data.samples import digits
 from convscope.errors import LayerError, ObjectiveError, SynthesisError
 from convscope.recipes import read_recipe
-from convscope.synthesis.accentuate import Change, Kept, accentuate
+from convscope.synthesis.accentuate import Perturbation, UntransformedContent, accentuate
 from convscope.synthesis.likeness import Content
 from networks import pictures, tiny
 
@@ -30,13 +30,13 @@ def test_nothing_asked_gives_the_photograph_back() -> None:
             drawing = accentuate(tiny(kind, dtype=torch.float32), HARD, of="dog", strength=0, steps=12, **options)
             found = drawing.numbers()
             assert np.abs(found["accentuated"] - HARD.numpy()).max() < 1 / 255
-            assert np.abs(found["shares"]).max() < 1e-3
+            assert np.abs(found["contributions"]).max() < 1e-3
 
 
 def test_a_change_begins_at_nothing_and_stays_in_its_window() -> None:
     window = torch.zeros(1, 1, 20, 20)
     window[..., 5:9, 3:] = 1
-    change = Change(HARD[None], window)
+    change = Perturbation(HARD[None], window)
     assert torch.equal(change.pixels(), HARD[None])
     change.restore(change.free + 0.1 * torch.randn(change.free.shape))
     moved = (change.pixels() != HARD).any(1)[0]
@@ -56,7 +56,7 @@ def test_a_unit_at_a_place_changes_only_what_it_sees(of: str, transform: str | N
     assert beyond.any() and not beyond.all()
     changed = (found["accentuated"] != found["picture"]).any(0)
     assert changed.any() and not changed[beyond].any()
-    assert not found["shares"][0][beyond].any() and not found["opacity"][0][beyond].any()
+    assert not found["contributions"][0][beyond].any() and not found["opacity"][0][beyond].any()
 
 
 @pytest.mark.parametrize("of", ["3", "relu2:5", "conv2:3@max", "conv1:2@10,10", "p(5)", "relu4:7 - 0.5*8"])
@@ -86,11 +86,11 @@ def test_shares_of_a_linear_network_are_weights_times_change() -> None:
     found = drawing.numbers()
     weight = net.body[1].weight[2].detach().view(3, 12, 12)
     change = found["accentuated"] - found["picture"]
-    np.testing.assert_allclose(found["shares"][0], (weight.numpy() * change).sum(0), rtol=1e-4, atol=1e-6)
-    assert drawing.recipe.options["keep"] == "pixels"
+    np.testing.assert_allclose(found["contributions"][0], (weight.numpy() * change).sum(0), rtol=1e-4, atol=1e-6)
+    assert drawing.recipe.settled["keep"] == "pixels"
     # u = N |g|_2^2 / |g|_1, and strength 1 pushes by 20 of them.
     unit = weight.numel() * float(weight.square().sum() / weight.abs().sum())
-    assert drawing.recipe.options["weight"] == pytest.approx(20 / unit)
+    assert drawing.recipe.settled["weight"] == pytest.approx(20 / unit)
 
 
 def test_shares_add_up_to_what_the_score_has_risen_by() -> None:
@@ -98,14 +98,14 @@ def test_shares_add_up_to_what_the_score_has_risen_by() -> None:
     drawing = accentuate(net, digit, of="9", steps=20)
     found = drawing.numbers()
     ends = net(torch.from_numpy(np.stack([found["picture"], found["accentuated"]])))[:, 9]
-    assert found["shares"].sum() == pytest.approx(float(ends[1] - ends[0]), rel=0.05)
-    assert found["around"].sum() == pytest.approx(found["shares"].sum(), rel=0.1)
+    assert found["contributions"].sum() == pytest.approx(float(ends[1] - ends[0]), rel=0.05)
+    assert found["smoothed"].sum() == pytest.approx(found["contributions"].sum(), rel=0.1)
 
 
 def test_what_is_kept_is_read_without_shaking() -> None:
     net, batch = tiny("sequential"), pictures(2)
     target = tap(net, batch[:1], ["1"])["1"]
-    cost = Kept(net, Content("1", target)).read(batch)
+    cost = UntransformedContent(net, Content("1", target)).read(batch)
     away = tap(net, batch[1:], ["1"])["1"] - target
     torch.testing.assert_close(cost, torch.stack([cost[0] * 0, away.square().sum() / target.square().sum()]))
 
@@ -137,7 +137,7 @@ def test_a_score_that_did_not_move_is_said() -> None:
 
 def test_mistakes_are_refused() -> None:
     net = tiny("sequential", dtype=torch.float32)
-    with pytest.raises(ObjectiveError, match="judges a picture that is being made"):
+    with pytest.raises(ObjectiveError, match="regularizer for synthesis from noise"):
         accentuate(net, HARD, of="dog - 0.1*tv()")
     with pytest.raises(LayerError, match="nearest"):
         accentuate(net, HARD, of="dog", keep="layer9")
@@ -148,17 +148,17 @@ def test_the_command_takes_a_negative_strength_and_writes_a_recipe(tmp_path: Pat
     words = ["accentuate", str(digits()[3]), "--net", "lenet5", "--strength", "-3", "--steps", "5", "-o", str(out)]
     assert run(words) == 0
     recipe = read_recipe(out)
-    assert recipe.objective == "3" and recipe.options["strength"] == -3 and recipe.options["keep"] == "relu2"
-    assert {"steps", "rate", "transform", "weight", "seed"} <= set(recipe.options)
+    assert recipe.objective == "3" and recipe.options["strength"] == -3 and recipe.settled["keep"] == "relu2"
+    assert {"steps", "rate", "transform", "weight", "seed"} <= {*recipe.options, *recipe.settled}
     assert Image.open(out).width > 600
 
 
 def test_the_sheet_says_what_happened() -> None:
     drawing = accentuate(load("lenet5"), digits()[3], steps=20)
     tiles = drawing.sheet().tiles
-    assert drawing.sheet().title == "3: what would excite it more here?"
+    assert drawing.sheet().title == "3: accentuated"
     assert len(tiles) == 5 and len({tile.image.size for tile in tiles}) == 1
-    assert tiles[0].caption.startswith("the photograph, as seen: probability ")
+    assert tiles[0].caption.startswith("photograph: probability ")
     assert tiles[1].caption.startswith("accentuated: probability ") and "score" in tiles[1].caption
 
 

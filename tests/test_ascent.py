@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from convscope import Net, as_objective, tap
 from convscope.context import listen, running
 from convscope.errors import OptionError, OutOfMemory, OutputError, SynthesisError
-from convscope.synthesis.ascent import Made, Steps, Watch, ascend
-from convscope.synthesis.parametrizations import Fourier, Pixels, begin
+from convscope.synthesis.ascent import AscentResult, ascend
+from convscope.synthesis.monitor import Monitor
+from convscope.synthesis.optimizers import Optimizer
+from convscope.synthesis.parametrizations import Fourier, Pixels, parametrize
 from convscope.synthesis.transforms import Transform, transform_for
 from networks import pictures, tiny
 
@@ -34,8 +36,8 @@ class Recorded(Pixels):
         super().__init__(values, bounded=bounded)
         self.seen: list[Tensor] = []
 
-    def settle(self) -> None:
-        super().settle()
+    def project(self) -> None:
+        super().project()
         self.seen.append(self.snapshot())
 
 
@@ -98,18 +100,20 @@ def gradient(net: Net, objective: str, pixels: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("steps", "within"),
+    ("optimizer", "within"),
     [
-        (Steps(100, by="ascent", rate=0.5), 1e-6),
-        (Steps(200, by="ascent", rate=0.1, momentum=0.6), 1e-6),
-        (Steps(40, by="lbfgs", rate=1.0), 1e-6),
-        (Steps(400, rate=0.03), 1e-3),
+        (Optimizer(100, kind="ascent", rate=0.5), 1e-6),
+        (Optimizer(200, kind="ascent", rate=0.1, momentum=0.6), 1e-6),
+        (Optimizer(40, kind="lbfgs", rate=1.0), 1e-6),
+        (Optimizer(400, rate=0.03), 1e-3),
     ],
     ids=["ascent", "momentum", "lbfgs", "adam"],
 )
-def test_a_linear_score_converges_to_its_weights_over_twice_lambda(steps: Steps, within: float) -> None:
+def test_a_linear_score_converges_to_its_weights_over_twice_lambda(optimizer: Optimizer, within: float) -> None:
     net, weight = linear(), 0.7
-    made = ascend(net, [as_objective(net, f"0 - {weight}*l2()")], Pixels(mean_picture(), bounded=False), steps=steps)
+    made = ascend(
+        net, [as_objective(net, f"0 - {weight}*l2()")], Pixels(mean_picture(), bounded=False), optimizer=optimizer
+    )
     expected = MEAN + grads().view(1, 1, SIDE, SIDE) / STD / (2 * weight)
     torch.testing.assert_close(made.pixels, expected, rtol=0, atol=within)
     best = float((grads() / STD).square().sum() / (4 * weight))
@@ -120,14 +124,14 @@ def test_without_a_penalty_a_linear_score_diverges() -> None:
     net = linear()
     for count in (20, 200):
         start = Pixels(mean_picture(), bounded=False)
-        made = ascend(net, [as_objective(net, 0)], start, steps=Steps(count, by="ascent", rate=0.3))
+        made = ascend(net, [as_objective(net, 0)], start, optimizer=Optimizer(count, kind="ascent", rate=0.3))
         expected = MEAN + count * 0.3 * grads().view(1, 1, SIDE, SIDE) / STD
         torch.testing.assert_close(made.pixels, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_bounded_pixels_end_at_black_and_white() -> None:
     net = linear()
-    made = ascend(net, [as_objective(net, 0)], Pixels(mean_picture()), steps=Steps(30, by="ascent", rate=0.5))
+    made = ascend(net, [as_objective(net, 0)], Pixels(mean_picture()), optimizer=Optimizer(30, kind="ascent", rate=0.5))
     assert torch.equal(made.pixels, (grads() > 0).double().view(1, 1, SIDE, SIDE))
 
 
@@ -146,20 +150,26 @@ def adam_by_hand(start: Fourier, net: Net, objective: str, count: int, rate: flo
 
 
 @pytest.mark.parametrize("size", [(20, 20), (21, 19)])
-@pytest.mark.parametrize("space", ["fourier", "maco", "pixels"])
-def test_adam_is_the_papers(space: Any, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("name", ["fourier", "maco", "pixels"])
+def test_adam_is_the_papers(name: Any, size: tuple[int, int]) -> None:
     net = tiny("residual")
     values = torch.full((2, 3, *size), 0.5, dtype=torch.float64)
     made = ascend(
-        net, [as_objective(net, "stem:2")], begin(space, values, [0, 1]), steps=Steps(10, rate=0.03), redirect=False
+        net,
+        [as_objective(net, "stem:2")],
+        parametrize(name, values, [0, 1]),
+        optimizer=Optimizer(10, rate=0.03),
+        redirect=False,
     )
-    expected = adam_by_hand(begin(space, values, [0, 1], bounded=space != "pixels"), net, "stem:2", 10, 0.03)
+    expected = adam_by_hand(parametrize(name, values, [0, 1], bounded=name != "pixels"), net, "stem:2", 10, 0.03)
     np.testing.assert_allclose(made.pixels, expected[-1], atol=1e-6)
 
 
 def test_mean_scaling_is_deepdreams_step() -> None:
     net, start = tiny("functional"), Recorded(pictures(2))
-    ascend(net, [as_objective(net, "energy(b)")], start, steps=Steps(5, by="ascent", rate=0.02, scaling="mean"))
+    ascend(
+        net, [as_objective(net, "energy(b)")], start, optimizer=Optimizer(5, kind="ascent", rate=0.02, scaling="mean")
+    )
     pixels = pictures(2)
     for seen in start.seen:
         g = gradient(net, "energy(b)", pixels)
@@ -172,8 +182,8 @@ def test_mean_scaling_is_deepdreams_step() -> None:
 @pytest.mark.parametrize(("wanted", "limit"), [(0.5, 1e8), (0.5, 1e-3), (2.0, 0.05)])
 def test_progress_is_made_as_asked_unless_the_step_is_too_long(wanted: float, limit: float) -> None:
     net, start = tiny("functional"), Recorded(pictures(2), bounded=False)
-    steps = Steps(4, by="ascent", rate=wanted, scaling="progress", limit=limit)
-    ascend(net, [as_objective(net, "bee")], start, steps=steps)
+    optimizer = Optimizer(4, kind="ascent", rate=wanted, scaling="progress", limit=limit)
+    ascend(net, [as_objective(net, "bee")], start, optimizer=optimizer)
     pixels = pictures(2)
     for seen in start.seen:
         g = gradient(net, "bee", pixels)
@@ -184,25 +194,30 @@ def test_progress_is_made_as_asked_unless_the_step_is_too_long(wanted: float, li
 
 def test_progress_on_a_linear_score_is_exact() -> None:
     net, start = linear(), Recorded(mean_picture(), bounded=False)
-    ascend(net, [as_objective(net, 0)], start, steps=Steps(3, by="ascent", rate=2.0, scaling="progress", limit=1e9))
+    ascend(
+        net,
+        [as_objective(net, 0)],
+        start,
+        optimizer=Optimizer(3, kind="ascent", rate=2.0, scaling="progress", limit=1e9),
+    )
     scores = [float(as_objective(net, 0)(net, seen)) for seen in start.seen]
     assert scores == pytest.approx([2, 4, 6])
 
 
-def yosinski(net: Net, objective: str, pixels: Tensor, steps: Steps) -> Iterator[np.ndarray]:
+def yosinski(net: Net, objective: str, pixels: Tensor, optimizer: Optimizer) -> Iterator[np.ndarray]:
     """The toolbox's loop, pixel by pixel: step, decay, blur every n, small norms, small contributions, crop."""
     x, mean = pixels.numpy().copy(), np.array(net.mean)[:, None, None]
-    for step in range(steps.count):
+    for step in range(optimizer.steps):
         g = gradient(net, objective, torch.from_numpy(x)).numpy()
-        x = x + steps.rate * g
+        x = x + optimizer.rate * g
         for k in range(len(x)):
-            away = (x[k] - mean) * (1 - steps.decay)
-            if steps.blur and (step + 1) % steps.blur_every == 0:
-                away = gaussian_filter(away, (0, steps.blur, steps.blur), mode="mirror", truncate=3)
-            if steps.small_norm:
-                away = without_smallest(away, np.sqrt((away**2).sum(0)), steps.small_norm)
-            if steps.small_contribution:
-                away = without_smallest(away, np.abs((away * g[k]).sum(0)), steps.small_contribution)
+            away = (x[k] - mean) * (1 - optimizer.decay)
+            if optimizer.blur and (step + 1) % optimizer.blur_every == 0:
+                away = gaussian_filter(away, (0, optimizer.blur, optimizer.blur), mode="mirror", truncate=3)
+            if optimizer.small_norm:
+                away = without_smallest(away, np.sqrt((away**2).sum(0)), optimizer.small_norm)
+            if optimizer.small_contribution:
+                away = without_smallest(away, np.abs((away * g[k]).sum(0)), optimizer.small_contribution)
             x[k] = mean + away
         x = x.clip(0, 1)
         yield x
@@ -230,9 +245,9 @@ def without_smallest(away: np.ndarray, values: np.ndarray, percent: float) -> np
 def test_yosinskis_regularisers(parts: dict[str, Any]) -> None:
     # Of 21 x 21 pixels one lies exactly at these percentiles.
     net, start = tiny("sequential"), Recorded(pictures(2, side=21))
-    steps = Steps(7, by="ascent", rate=3.0, **parts)
-    ascend(net, [as_objective(net, "dog")], start, steps=steps, redirect=False)
-    expected = list(yosinski(net, "dog", pictures(2, side=21), steps))
+    optimizer = Optimizer(7, kind="ascent", rate=3.0, **parts)
+    ascend(net, [as_objective(net, "dog")], start, optimizer=optimizer, redirect=False)
+    expected = list(yosinski(net, "dog", pictures(2, side=21), optimizer))
     assert len(start.seen) == 7
     for seen, by_loop in zip(start.seen, expected, strict=True):
         np.testing.assert_allclose(seen, by_loop, atol=1e-9)
@@ -244,11 +259,11 @@ def test_yosinskis_regularisers(parts: dict[str, Any]) -> None:
 def test_the_same_seed_makes_the_same_bytes() -> None:
     net = tiny("sequential", dtype=torch.float32)
 
-    def make(seed: int) -> Made:
-        start = begin("fourier", torch.full((2, 3, 20, 20), 0.5), [seed, seed + 1])
+    def make(seed: int) -> AscentResult:
+        start = parametrize("fourier", torch.full((2, 3, 20, 20), 0.5), [seed, seed + 1])
         transform = Transform(jitter=2, rotate=10, noise=0.02, views=2)
         return ascend(
-            net, [as_objective(net, "dog")], start, transform=transform, steps=Steps(20), seeds=[seed, seed + 1]
+            net, [as_objective(net, "dog")], start, transform=transform, optimizer=Optimizer(20), seeds=[seed, seed + 1]
         )
 
     one, same, other = make(5), make(5), make(6)
@@ -256,26 +271,26 @@ def test_the_same_seed_makes_the_same_bytes() -> None:
     assert not torch.equal(one.pixels, other.pixels)
 
 
-@pytest.mark.parametrize("space", ["fourier", "pixels", "maco"])
+@pytest.mark.parametrize("name", ["fourier", "pixels", "maco"])
 @pytest.mark.parametrize(
     "transform",
     [Transform(), Transform(jitter=2, rotate=10, scale=0.1), Transform(crop=(0.4, 0.8), noise=0.05, views=3)],
     ids=["still", "shaken", "crops"],
 )  # fmt: skip
-def test_a_picture_is_made_alike_alone_and_among_others(space: Any, transform: Transform) -> None:
+def test_a_picture_is_made_alike_alone_and_among_others(name: Any, transform: Transform) -> None:
     net, seeds = tiny("residual"), [4, 9, 2, 7]
     asked = [as_objective(net, "dog - 0.001*tv()"), as_objective(net, "stem:1")]
-    options: dict[str, Any] = {"transform": transform, "steps": Steps(20)}
-    together = ascend(net, asked, begin(space, grey(4, 20), seeds), seeds=seeds, **options)
+    options: dict[str, Any] = {"transform": transform, "optimizer": Optimizer(20)}
+    together = ascend(net, asked, parametrize(name, grey(4, 20), seeds), seeds=seeds, **options)
     for k, seed in enumerate(seeds):
-        alone = ascend(net, [asked[k // 2]], begin(space, grey(1, 20), [seed]), seeds=[seed], **options)
+        alone = ascend(net, [asked[k // 2]], parametrize(name, grey(1, 20), [seed]), seeds=[seed], **options)
         torch.testing.assert_close(together.pixels[k], alone.pixels[0], rtol=0, atol=1e-4)
         torch.testing.assert_close(together.scores[k], alone.scores[0], rtol=1e-3, atol=1e-4)
 
 
 def test_one_seed_is_counted_up_for_all() -> None:
     net = tiny("sequential")
-    options: dict[str, Any] = {"transform": Transform(jitter=3), "steps": Steps(10)}
+    options: dict[str, Any] = {"transform": Transform(jitter=3), "optimizer": Optimizer(10)}
     one = ascend(net, [as_objective(net, 1)], Pixels(pictures(3)), seeds=[5], **options)
     three = ascend(net, [as_objective(net, 1)], Pixels(pictures(3)), seeds=[5, 6, 7], **options)
     assert torch.equal(one.pixels, three.pixels)
@@ -289,7 +304,7 @@ def test_a_step_follows_the_mean_over_views_of_what_was_shaken() -> None:
         [as_objective(net, "bee - 0.3*l2()")],
         start,
         transform=transform,
-        steps=Steps(1, by="ascent", rate=0.1),
+        optimizer=Optimizer(1, kind="ascent", rate=0.1),
         redirect=False,
     )
     leaf = pictures(2).requires_grad_()
@@ -302,7 +317,7 @@ def test_a_step_follows_the_mean_over_views_of_what_was_shaken() -> None:
 def test_diversity_drives_pictures_of_one_question_apart() -> None:
     net = tiny("functional")
     values = pictures(1).repeat(3, 1, 1, 1) + 0.01 * pictures(3, seed=5)
-    options: dict[str, Any] = {"steps": Steps(60, rate=0.02)}
+    options: dict[str, Any] = {"optimizer": Optimizer(60, rate=0.02)}
     alike = ascend(net, [as_objective(net, "bee")], Pixels(values), **options)
     apart = ascend(net, [as_objective(net, "bee + 30*diversity(a)")], Pixels(values), **options)
     diversity = as_objective(net, "diversity(a)")
@@ -312,10 +327,10 @@ def test_diversity_drives_pictures_of_one_question_apart() -> None:
 def test_scores_are_those_of_the_pictures_as_they_are() -> None:
     net = tiny("sequential")
     objectives = [as_objective(net, "dog - 0.01*tv()"), as_objective(net, "3:1 + energy(0)")]
-    made = ascend(net, objectives, Pixels(pictures(4)), transform=Transform(jitter=2), steps=Steps(12))
+    made = ascend(net, objectives, Pixels(pictures(4)), transform=Transform(jitter=2), optimizer=Optimizer(12))
     expected = torch.cat([objectives[0](net, made.pixels[:2]), objectives[1](net, made.pixels[2:])])
     torch.testing.assert_close(made.scores, expected)
-    assert made.steps == 12 and len(made.history) == 2 and not made.interrupted and made.moved == [True] * 4
+    assert made.steps == 12 and len(made.history) == 2 and not made.interrupted and made.reached == [True] * 4
 
 
 # What the network is left as, and spared
@@ -330,8 +345,8 @@ def test_the_network_is_stopped_at_the_layer(squeezenet: Net) -> None:
         for name, module in body.named_modules()
     ]
     try:
-        start = begin("fourier", torch.full((1, 3, 64, 64), 0.5), [0])
-        ascend(squeezenet, [as_objective(squeezenet, "features.4:3")], start, steps=Steps(3))
+        start = parametrize("fourier", torch.full((1, 3, 64, 64), 0.5), [0])
+        ascend(squeezenet, [as_objective(squeezenet, "features.4:3")], start, optimizer=Optimizer(3))
     finally:
         for handle in handles:
             handle.remove()
@@ -365,9 +380,15 @@ def test_nothing_is_left_behind(kind: str, fails: bool) -> None:
 
     handle = net.body.register_forward_hook(hook)
     before = state(net.body)
-    start = begin("fourier", grey(2, 20), [0, 1])
+    start = parametrize("fourier", grey(2, 20), [0, 1])
     try:
-        ascend(net, [as_objective(net, "dog - 0.1*tv()")], start, transform=transform_for("crops", 20), steps=Steps(12))
+        ascend(
+            net,
+            [as_objective(net, "dog - 0.1*tv()")],
+            start,
+            transform=transform_for("crops", 20),
+            optimizer=Optimizer(12),
+        )
     except ZeroDivisionError:
         assert fails
     after = state(net.body)
@@ -379,7 +400,7 @@ def test_nothing_is_left_behind(kind: str, fails: bool) -> None:
 
 def test_the_start_keeps_the_callers_pictures() -> None:
     net, values = tiny("sequential"), pictures(1)
-    ascend(net, [as_objective(net, "dog")], Pixels(values), steps=Steps(3, by="ascent", rate=1.0))
+    ascend(net, [as_objective(net, "dog")], Pixels(values), optimizer=Optimizer(3, kind="ascent", rate=1.0))
     assert torch.equal(values, pictures(1))
 
 
@@ -398,49 +419,51 @@ def dead(weight: float, bias: float) -> Net:
 def test_a_dead_start_moves_when_gradient_is_redirected() -> None:
     net = dead(1.0, -2.4)
     asked = [as_objective(net, "1:0")]
-    still = ascend(net, asked, Pixels(grey(1, 8)), steps=Steps(200), redirect=False)
-    assert still.moved == [False] and torch.equal(still.pixels, grey(1, 8)) and still.steps < 100
-    made = ascend(net, asked, Pixels(grey(1, 8)), steps=Steps(200))
-    assert made.moved == [True] and made.steps == 200 and float(made.scores) > 0.4
+    still = ascend(net, asked, Pixels(grey(1, 8)), optimizer=Optimizer(200), redirect=False)
+    assert still.reached == [False] and torch.equal(still.pixels, grey(1, 8)) and still.steps < 100
+    made = ascend(net, asked, Pixels(grey(1, 8)), optimizer=Optimizer(200))
+    assert made.reached == [True] and made.steps == 200 and float(made.scores) > 0.4
 
 
 def test_a_unit_that_cannot_be_reached_is_given_up() -> None:
     net = dead(0.0, 0.0)
-    made = ascend(net, [as_objective(net, "1:0")], Pixels(grey(2, 8)), steps=Steps(512))
-    assert made.moved == [False, False] and 64 <= made.steps <= 80 and torch.equal(made.pixels, grey(2, 8))
-    both = ascend(net, [as_objective(net, "1:0"), as_objective(net, "1:1")], Pixels(grey(2, 8)), steps=Steps(100))
-    assert both.moved == [False, True] and both.steps == 100
+    made = ascend(net, [as_objective(net, "1:0")], Pixels(grey(2, 8)), optimizer=Optimizer(512))
+    assert made.reached == [False, False] and 64 <= made.steps <= 80 and torch.equal(made.pixels, grey(2, 8))
+    both = ascend(
+        net, [as_objective(net, "1:0"), as_objective(net, "1:1")], Pixels(grey(2, 8)), optimizer=Optimizer(100)
+    )
+    assert both.reached == [False, True] and both.steps == 100
 
 
 def test_a_unit_that_wakes_later_was_reached() -> None:
     """What is wished brightens the picture until the unit answers, after some thirty steps."""
     net = dead(1.0, -2.4)
     for count, moved in ((16, False), (50, True)):
-        steps = Steps(count, rate=0.01)
-        made = ascend(net, [as_objective(net, "1:0 + l2()")], Pixels(grey(1, 8)), steps=steps, redirect=False)
-        assert made.moved == [moved] and made.steps == count
+        optimizer = Optimizer(count, rate=0.01)
+        made = ascend(net, [as_objective(net, "1:0 + l2()")], Pixels(grey(1, 8)), optimizer=optimizer, redirect=False)
+        assert made.reached == [moved] and made.steps == count
 
 
 def test_gradient_is_led_past_rectifiers_until_it_gets_there_or_is_given_up() -> None:
     """What is still silent after the first steps is helped for a while longer, and then left."""
     net = dead(1.0, -2.4)
     start = Recorded(grey(1, 8))
-    made = ascend(net, [as_objective(net, "1:0 - 0*l2()")], start, steps=Steps(100, by="ascent", rate=1e-9))
+    made = ascend(net, [as_objective(net, "1:0 - 0*l2()")], start, optimizer=Optimizer(100, kind="ascent", rate=1e-9))
     moved = [not torch.equal(a, b) for a, b in zip([grey(1, 8), *start.seen], start.seen, strict=False)]
     assert moved[:64] == [True] * 64 and not any(moved[64:])
-    assert made.moved == [False] and made.steps < 80
+    assert made.reached == [False] and made.steps < 80
 
 
 def test_gradient_is_the_true_one_once_it_gets_there() -> None:
     """A unit that dies later stays dead: only the beginning is helped."""
     net = dead(1.0, -0.4)
     start = Recorded(grey(1, 8))
-    made = ascend(net, [as_objective(net, "1:0")], start, steps=Steps(24, by="ascent", rate=1e-3))
+    made = ascend(net, [as_objective(net, "1:0")], start, optimizer=Optimizer(24, kind="ascent", rate=1e-3))
     with torch.enable_grad():
         pixels = start.seen[18].clone().requires_grad_()
         (true,) = torch.autograd.grad(as_objective(net, "1:0")(net, pixels).sum(), pixels)
     torch.testing.assert_close(start.seen[19] - start.seen[18], 1e-3 * true)
-    assert made.moved == [True] and bool(true.any())
+    assert made.reached == [True] and bool(true.any())
 
 
 @pytest.mark.parametrize("activation", [nn.GELU, nn.SiLU, nn.Tanh, nn.LeakyReLU])
@@ -450,35 +473,39 @@ def test_networks_without_rectifiers_follow_their_true_gradient(activation: type
     net = Net(body, size=12, name="smooth")
     asked = [as_objective(net, "3:1")]
     made, plain = (
-        ascend(net, asked, Pixels(pictures(1, side=12)), steps=Steps(30), redirect=redirect)
+        ascend(net, asked, Pixels(pictures(1, side=12)), optimizer=Optimizer(30), redirect=redirect)
         for redirect in (True, False)
     )
-    assert torch.equal(made.pixels, plain.pixels) and made.history[-1] > made.history[0] and made.moved == [True]
+    assert torch.equal(made.pixels, plain.pixels) and made.history[-1] > made.history[0] and made.reached == [True]
 
 
 # Scores that are no numbers
 
 
-@pytest.mark.parametrize("by", ["adam", "ascent", "lbfgs"])
-def test_where_the_score_is_no_number_the_best_before_is_kept(by: Any) -> None:
+@pytest.mark.parametrize("kind", ["adam", "ascent", "lbfgs"])
+def test_where_the_score_is_no_number_the_best_before_is_kept(kind: Any) -> None:
     net = failing(25, lambda x: x * torch.nan)
     start = Pixels(pictures(2, side=12))
     with listen() as remarks:
-        made = ascend(net, [as_objective(net, 1)], start, steps=Steps(200, by=by, rate=0.05))
+        made = ascend(net, [as_objective(net, 1)], start, optimizer=Optimizer(200, kind=kind, rate=0.05))
     assert made.steps <= 30 and made.pixels.isfinite().all() and not made.interrupted
     assert not torch.equal(made.pixels, pictures(2, side=12))
     assert all(map(math.isfinite, made.history)) and len(remarks) == 1
-    assert f"stopped after {made.steps} of 200 steps" in remarks[0] and "the best before was kept" in remarks[0]
+    assert f"stopped after {made.steps} of 200 steps" in remarks[0] and "kept the best before" in remarks[0]
 
 
 @pytest.mark.parametrize("count", [3, 10, 40])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_score_that_never_was_a_number_is_an_error(count: int, value: float) -> None:
     net = failing(1, lambda x: x * value)
-    with pytest.raises(
-        SynthesisError, match=r"the score of ant is not a number .* use a lower rate than 0\.5, or another"
-    ):
-        ascend(net, [as_objective(net, 1)], Pixels(grey(1, 12)), steps=Steps(count, rate=0.5), watch=Watch("ant"))
+    with pytest.raises(SynthesisError, match=r"ant: the score is not finite .* Use a rate below 0\.5, or another"):
+        ascend(
+            net,
+            [as_objective(net, 1)],
+            Pixels(grey(1, 12)),
+            optimizer=Optimizer(count, rate=0.5),
+            monitor=Monitor("ant"),
+        )
 
 
 def test_the_best_is_kept_for_every_picture_by_itself() -> None:
@@ -487,7 +514,9 @@ def test_the_best_is_kept_for_every_picture_by_itself() -> None:
     net = linear(weights)
     start = Pixels(torch.cat([mean_picture(), MEAN + weights.view(1, 1, SIDE, SIDE) / STD / 2]), bounded=False)
     top = start.snapshot()
-    made = ascend(net, [as_objective(net, "0 - l2()")], start, steps=Steps(60, by="ascent", rate=1.02), redirect=False)
+    made = ascend(
+        net, [as_objective(net, "0 - l2()")], start, optimizer=Optimizer(60, kind="ascent", rate=1.02), redirect=False
+    )
     torch.testing.assert_close(made.pixels[1], top[1], rtol=0, atol=1e-9)
     # |x - top| grows by 1.04 a step.
     away = float((made.pixels[0] - top[1]).norm() / (mean_picture()[0] - top[1]).norm())
@@ -497,9 +526,9 @@ def test_the_best_is_kept_for_every_picture_by_itself() -> None:
 # Interruptions
 
 
-@pytest.mark.parametrize("by", ["adam", "ascent", "lbfgs"])
+@pytest.mark.parametrize("kind", ["adam", "ascent", "lbfgs"])
 @pytest.mark.parametrize("at", [3, 24])
-def test_an_interruption_keeps_the_best_so_far(by: Any, at: int) -> None:
+def test_an_interruption_keeps_the_best_so_far(kind: Any, at: int) -> None:
     calls = 0
 
     def interrupt(*_: Any) -> None:
@@ -512,10 +541,12 @@ def test_an_interruption_keeps_the_best_so_far(by: Any, at: int) -> None:
     first = float(as_objective(net, "dog")(net, pictures(1)))
     handle = net.body[3].register_forward_hook(interrupt)
     with listen() as remarks:
-        made = ascend(net, [as_objective(net, "dog")], Pixels(pictures(1)), steps=Steps(100, by=by, rate=0.02))
+        made = ascend(
+            net, [as_objective(net, "dog")], Pixels(pictures(1)), optimizer=Optimizer(100, kind=kind, rate=0.02)
+        )
     handle.remove()
     assert made.interrupted and made.steps == at - 1 and float(made.scores) > first
-    assert remarks == [f"interrupted after {at - 1} of 100 steps: the best so far was kept"]
+    assert remarks == [f"interrupted after {at - 1} of 100 steps; kept the best so far"]
 
 
 def test_an_interruption_before_the_first_step_is_one() -> None:
@@ -528,7 +559,7 @@ def test_an_interruption_before_the_first_step_is_one() -> None:
 
     handle = net.body[0].register_forward_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        ascend(net, asked, Pixels(pictures(1)), steps=Steps(20))
+        ascend(net, asked, Pixels(pictures(1)), optimizer=Optimizer(20))
 
 
 def test_progress_is_closed_whatever_happens() -> None:
@@ -545,7 +576,7 @@ def test_progress_is_closed_whatever_happens() -> None:
         (failing(4, raises(ValueError("no"))), ValueError),
     ):
         with running(tracker=tracker), pytest.raises(error):
-            ascend(net, [as_objective(net, 1)], Pixels(grey(1, 12)), steps=Steps(20))
+            ascend(net, [as_objective(net, 1)], Pixels(grey(1, 12)), optimizer=Optimizer(20))
             raise KeyboardInterrupt
     assert closed == ["closed", "closed"]
 
@@ -563,7 +594,9 @@ def test_the_progress_label_says_the_score() -> None:
 
     net = tiny("sequential")
     with running(tracker=tracker):
-        made = ascend(net, [as_objective(net, "dog")], Pixels(pictures(1)), steps=Steps(25), watch=Watch("dog"))
+        made = ascend(
+            net, [as_objective(net, "dog")], Pixels(pictures(1)), optimizer=Optimizer(25), monitor=Monitor("dog")
+        )
     assert labels[:10] == ["dog"] * 10 and len(labels) == 25 and len(set(labels)) == 3
     assert labels[10].startswith("dog · ") and float(labels[10][6:]) == pytest.approx(made.history[0], rel=0.01)
     assert float(labels[20][6:]) == pytest.approx(made.history[1], rel=0.01)
@@ -580,7 +613,9 @@ def test_previews_are_pictures_side_by_side_at_every_nth_step(tmp_path: Path) ->
 
     net, start = tiny("sequential"), Recorded(pictures(2))
     with running(tracker=tracker):
-        ascend(net, [as_objective(net, "dog")], start, steps=Steps(9), watch=Watch(preview=preview, every=4))
+        ascend(
+            net, [as_objective(net, "dog")], start, optimizer=Optimizer(9), monitor=Monitor(preview=preview, every=4)
+        )
     assert all(one is None for one in seen[:4]) and all(one is not None for one in seen[4:])
     assert np.array_equal(seen[4], seen[7]) and not np.array_equal(seen[7], seen[8])
     shown, made = seen[8], start.seen[7]
@@ -594,25 +629,25 @@ def test_previews_are_pictures_side_by_side_at_every_nth_step(tmp_path: Path) ->
 
 def test_a_preview_that_cannot_be_written_loses_nothing(tmp_path: Path) -> None:
     net, preview = tiny("sequential"), tmp_path / "so far.png"
-    watch = Watch(preview=preview, every=2)
+    monitor = Monitor(preview=preview, every=2)
     preview.mkdir()
     with listen() as remarks:
-        made = ascend(net, [as_objective(net, "dog")], Pixels(pictures(1)), steps=Steps(8), watch=watch)
-    assert made.steps == 8 and len(remarks) == 1 and "there is no preview: " in remarks[0] and "folder" in remarks[0]
+        made = ascend(net, [as_objective(net, "dog")], Pixels(pictures(1)), optimizer=Optimizer(8), monitor=monitor)
+    assert made.steps == 8 and len(remarks) == 1 and "no preview: " in remarks[0] and "folder" in remarks[0]
 
 
 @pytest.mark.parametrize("name", ["so-far.txt", "so-far.gif", "so-far"])
 def test_previews_of_other_kinds_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"a preview is a .png, .jpg or .webp file, not "):
-        Watch(preview=tmp_path / name)
+        Monitor(preview=tmp_path / name)
 
 
 def test_a_preview_in_a_file_and_every_zero_steps_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="not a folder that can be written"):
-        Watch(preview=tmp_path / "file" / "so-far.png")
-    with pytest.raises(OptionError, match="preview_every is at least 1 step, not 0"):
-        Watch(every=0)
+        Monitor(preview=tmp_path / "file" / "so-far.png")
+    with pytest.raises(OptionError, match="preview_every must be at least 1 step, not 0"):
+        Monitor(every=0)
 
 
 # Tiles
@@ -637,13 +672,13 @@ def pointwise(most: int | None = None) -> Net:
 def test_tiles_have_the_gradient_of_the_whole_picture(tile: int, size: tuple[int, int]) -> None:
     net = pointwise()
     values = torch.rand(2, 3, *size, dtype=torch.float64)
-    options: dict[str, Any] = {"steps": Steps(10, by="ascent", rate=50.0)}
+    options: dict[str, Any] = {"optimizer": Optimizer(10, kind="ascent", rate=50.0)}
     whole, tiled = Recorded(values), Recorded(values)
     made = ascend(net, [as_objective(net, "3:1")], whole, **options)
     parts = ascend(net, [as_objective(net, "3:1")], tiled, tile=tile, **options)
     for one, other in zip(whole.seen, tiled.seen, strict=True):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-12)
-    assert float(made.scores.mean()) > made.history[0] and parts.moved == [True, True]
+    assert float(made.scores.mean()) > made.history[0] and parts.reached == [True, True]
     # Margins are seen twice.
     assert parts.history == pytest.approx(made.history, rel=0.3)
 
@@ -652,7 +687,7 @@ def test_no_tile_is_longer_than_allowed() -> None:
     sides: list[tuple[int, ...]] = []
     net = pointwise()
     handle = net.body.register_forward_pre_hook(lambda _, given: sides.append(tuple(given[0].shape[-2:])))
-    ascend(net, [as_objective(net, "3:1")], Pixels(torch.rand(1, 3, 100, 37).double()), tile=32, steps=Steps(1))
+    ascend(net, [as_objective(net, "3:1")], Pixels(torch.rand(1, 3, 100, 37).double()), tile=32, optimizer=Optimizer(1))
     handle.remove()
     tiles = [side for side in sides if side != (16, 16)]
     assert len(tiles) >= 8 and max(map(max, tiles)) <= 32 and min(map(min, tiles)) >= 12
@@ -660,7 +695,7 @@ def test_no_tile_is_longer_than_allowed() -> None:
 
 def test_tiles_are_halved_where_memory_ends() -> None:
     values = torch.rand(1, 3, 300, 260, dtype=torch.float64)
-    options: dict[str, Any] = {"steps": Steps(4, by="ascent", rate=50.0)}
+    options: dict[str, Any] = {"optimizer": Optimizer(4, kind="ascent", rate=50.0)}
     whole, tiled = Recorded(values), Recorded(values)
     ascend(pointwise(), [as_objective(pointwise(), "3:1")], whole, **options)
     net, sides = pointwise(most=150), list[int]()
@@ -668,21 +703,27 @@ def test_tiles_are_halved_where_memory_ends() -> None:
     with listen() as remarks:
         made = ascend(net, [as_objective(net, "3:1")], tiled, tile=256, **options)
     assert len([side for side in sides if side > 150]) == 1 and max(sides[2:]) <= 128
-    assert made.steps == 4 and len(remarks) == 1 and "memory ran out with tiles of 256 pixels" in remarks[0]
+    assert made.steps == 4 and len(remarks) == 1 and "out of memory with tiles of 256 pixels" in remarks[0]
     for one, other in zip(whole.seen, tiled.seen, strict=True):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-12)
 
 
 def test_memory_that_holds_no_tile_is_an_error() -> None:
     net = pointwise(most=60)
-    with pytest.raises(OutOfMemory, match="memory ran out with tiles of 128 pixels: make a smaller picture"):
-        ascend(net, [as_objective(net, "3:1")], Pixels(torch.rand(1, 3, 300, 260).double()), tile=256, steps=Steps(2))
+    with pytest.raises(OutOfMemory, match="out of memory with tiles of 128 pixels: make a smaller picture"):
+        ascend(
+            net,
+            [as_objective(net, "3:1")],
+            Pixels(torch.rand(1, 3, 300, 260).double()),
+            tile=256,
+            optimizer=Optimizer(2),
+        )
 
 
 def test_other_errors_of_a_tile_are_not_hidden() -> None:
     net = failing(2, raises(RuntimeError("size mismatch")))
     with pytest.raises(RuntimeError, match="size mismatch"):
-        ascend(net, [as_objective(net, 1)], Pixels(grey(1, 40)), tile=24, steps=Steps(2))
+        ascend(net, [as_objective(net, 1)], Pixels(grey(1, 40)), tile=24, optimizer=Optimizer(2))
 
 
 # L-BFGS
@@ -698,7 +739,10 @@ def test_lbfgs_counts_what_its_line_search_tries() -> None:
     assert net.layers
     handle = net.body.register_forward_pre_hook(count)
     made = ascend(
-        net, [as_objective(net, "energy(b) - 0.01*l2()")], Pixels(pictures(1)), steps=Steps(12, by="lbfgs", rate=1)
+        net,
+        [as_objective(net, "energy(b) - 0.01*l2()")],
+        Pixels(pictures(1)),
+        optimizer=Optimizer(12, kind="lbfgs", rate=1),
     )
     handle.remove()
     assert made.steps == 12 and calls == 12 + 1
@@ -709,7 +753,11 @@ def test_lbfgs_keeps_the_best_that_it_tried() -> None:
     for count in range(1, 12):
         start = Pixels(pictures(1), bounded=False)
         made = ascend(
-            net, [as_objective(net, "bee - 0.2*l2()")], start, steps=Steps(count, by="lbfgs", rate=3), redirect=False
+            net,
+            [as_objective(net, "bee - 0.2*l2()")],
+            start,
+            optimizer=Optimizer(count, kind="lbfgs", rate=3),
+            redirect=False,
         )
         assert len(made.history) == count and float(made.scores) == pytest.approx(max(made.history), rel=1e-9)
         last_is_best.append(made.history[-1] == max(made.history))
@@ -721,48 +769,48 @@ def test_lbfgs_keeps_the_best_that_it_tried() -> None:
 
 def test_parts_that_do_not_go_together_are_refused() -> None:
     net = tiny("sequential")
-    asked, fourier = [as_objective(net, "dog")], begin("fourier", grey(1, 20), [0])
-    with pytest.raises(OptionError, match="use them with space='pixels'"):
-        ascend(net, asked, fourier, steps=Steps(5, by="ascent", decay=0.1))
-    with pytest.raises(OptionError, match="use transform='none', or the optimiser adam"):
-        ascend(net, asked, fourier, transform=Transform(jitter=1), steps=Steps(5, by="lbfgs"))
+    asked, fourier = [as_objective(net, "dog")], parametrize("fourier", grey(1, 20), [0])
+    with pytest.raises(OptionError, match="use them with parametrization='pixels'"):
+        ascend(net, asked, fourier, optimizer=Optimizer(5, kind="ascent", decay=0.1))
+    with pytest.raises(OptionError, match="use transform='none', or optimizer='adam'"):
+        ascend(net, asked, fourier, transform=Transform(jitter=1), optimizer=Optimizer(5, kind="lbfgs"))
     with pytest.raises(OptionError, match="3 pictures cannot be shared among 2 objectives"):
         ascend(net, asked * 2, Pixels(grey(3, 20)))
     for nothing in ("tv()", "l2() - blur()"):
-        with pytest.raises(OptionError, match="nothing is asked of the network: add a class"):
+        with pytest.raises(OptionError, match="the objective says nothing about the network: add a class"):
             ascend(net, [*asked, as_objective(net, nothing)], Pixels(grey(2, 20)))
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"count": 0}, "at least 1, not 0 and 4"),
-        ({"blur_every": 0}, "at least 1, not 512 and 0"),
-        ({"by": "sgd"}, "adam, lbfgs or ascent, not 'sgd'"),
-        ({"rate": 0.0}, "the rate is above 0, not 0"),
-        ({"rate": math.nan}, "the rate is above 0, not nan"),
+        ({"steps": 0}, "at least 1, not 0"),
+        ({"blur_every": 0}, "blur_every must be at least 1 step, not 0"),
+        ({"kind": "sgd"}, "adam, lbfgs or ascent, not 'sgd'"),
+        ({"rate": 0.0}, "rate and limit must be above 0, not 0"),
+        ({"rate": math.nan}, "rate and limit must be above 0, not nan"),
         ({"scaling": "median"}, "none, mean or progress, not 'median'"),
         ({"small_norm": 101.0}, "percentages, 0 to 100"),
         ({"small_contribution": -1.0}, "percentages, 0 to 100"),
-        ({"decay": 1.5}, "decay and momentum are shares"),
-        ({"momentum": -0.1}, "decay and momentum are shares"),
-        ({"blur": -1.0}, "blur is in pixels, 0 or more"),
-        ({"limit": 0.0}, "the limit is above 0"),
+        ({"decay": 1.5}, "decay must be in .0, 1., not 1.5"),
+        ({"momentum": -0.1}, "momentum must be in .0, 1., not -0.1"),
+        ({"blur": -1.0}, "blur must be at least 0 pixels"),
+        ({"limit": 0.0}, "rate and limit must be above 0, not 0.05 and 0"),
     ],
 )
-def test_steps_that_cannot_be_taken_are_refused(options: dict[str, Any], says: str) -> None:
+def test_optimizers_out_of_range_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(OptionError, match=says):
-        Steps(**options)
+        Optimizer(**options)
 
 
 # Real networks
 
 
 def test_a_real_class_is_reached(squeezenet: Net) -> None:
-    start = begin("fourier", torch.full((1, 3, 128, 128), 0.5), [0])
+    start = parametrize("fourier", torch.full((1, 3, 128, 128), 0.5), [0])
     objective = as_objective(squeezenet, 130)
     transform = transform_for("standard", 128)
-    made = ascend(squeezenet, [objective], start, transform=transform, steps=Steps(60))
+    made = ascend(squeezenet, [objective], start, transform=transform, optimizer=Optimizer(60))
     assert int(squeezenet(made.pixels).argmax()) == 130 and float(made.scores) > 30
     assert made.history == sorted(made.history)
     assert float(tap(squeezenet, made.pixels, [""])[""][0, 130]) == pytest.approx(float(made.scores), rel=1e-4)
@@ -771,8 +819,8 @@ def test_a_real_class_is_reached(squeezenet: Net) -> None:
 def test_a_real_channel_alone_and_in_a_batch(squeezenet: Net) -> None:
     """Few steps: in 32 bits rounding grows at every tie of a maximum, to 1e-2 after fifteen."""
     asked = [as_objective(squeezenet, f"features.4:{channel}") for channel in (3, 8)]
-    options: dict[str, Any] = {"transform": transform_for("light", 64), "steps": Steps(5)}
+    options: dict[str, Any] = {"transform": transform_for("light", 64), "optimizer": Optimizer(5)}
     values = torch.full((2, 3, 64, 64), 0.5)
-    together = ascend(squeezenet, asked, begin("fourier", values, [1, 2]), seeds=[1, 2], **options)
-    alone = ascend(squeezenet, asked[1:], begin("fourier", values[1:], [2]), seeds=[2], **options)
+    together = ascend(squeezenet, asked, parametrize("fourier", values, [1, 2]), seeds=[1, 2], **options)
+    alone = ascend(squeezenet, asked[1:], parametrize("fourier", values[1:], [2]), seeds=[2], **options)
     torch.testing.assert_close(together.pixels[1], alone.pixels[0], rtol=0, atol=1e-4)

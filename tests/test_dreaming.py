@@ -18,8 +18,10 @@ from convscope.context import listen
 from convscope.drawing.drawings import Film, Picture
 from convscope.errors import ConvscopeError, LayerError, ObjectiveError, OptionError, OutputError, SynthesisError
 from convscope.layers import trunk_layer
-from convscope.synthesis.ascent import _Tiles
-from convscope.synthesis.dream import Guided, dream, octave_sizes
+from convscope.synthesis.dream import dream
+from convscope.synthesis.dream_objective import Guided
+from convscope.synthesis.octaves import octave_sizes
+from convscope.synthesis.tiling import TiledGradient
 from networks import pictures, tiny
 
 QUICK: dict[str, Any] = {"octaves": 2, "steps": 2, "jitter": 3}
@@ -103,14 +105,14 @@ def test_guided_equals_the_notebooks_loop() -> None:
     np.testing.assert_allclose(made.numbers()["picture"], expected, atol=1e-5)
     plain = dream(net, image, octaves=2, steps=3, rate=0.02, jitter=0)
     assert np.abs(made.numbers()["picture"] - plain.numbers()["picture"]).max() > 0.05
-    assert made.recipe.objective.startswith(f"guided({layer}") and len(made.recipe.pictures) == 2
+    assert made.recipe.objective.startswith(f"guided({layer}") and len(made.recipe.options["guide"]["sha256"]) == 64
 
 
 def test_guided_by_parts_is_guided_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     activity, guide = torch.randn(2, 5, 6, 7), torch.randn(11, 5)
     expected = torch.einsum("nchw,pc->nphw", activity, guide).amax(1).flatten(1).mean(1)
     torch.testing.assert_close(Guided("x", guide).read(activity), expected)
-    monkeypatch.setattr("convscope.synthesis.dream._AT_ONCE", 4)
+    monkeypatch.setattr("convscope.synthesis.dream_objective._AT_ONCE", 4)
     torch.testing.assert_close(Guided("x", guide).read(activity), expected)
 
 
@@ -122,7 +124,7 @@ def test_octaves_are_rounded_one_after_the_other() -> None:
 @pytest.mark.parametrize(("side", "count"), [(30, 1), (64, 3), (128, 5), (200, 6)])
 def test_octaves_begin_at_half_of_what_the_network_is_for(zfnet: Net, side: int, count: int) -> None:
     made = dream(zfnet, noise(side, side + 5), steps=1)
-    assert made.recipe.options["octaves"] == count
+    assert made.recipe.settled["octaves"] == count
 
 
 @pytest.mark.parametrize("objective", [{}, {"layer": "conv3"}, {"of": "conv4"}, {"of": "relu5:17"}, {"of": "goldfish"}])
@@ -169,8 +171,10 @@ def test_the_recipe_holds_every_option(zfnet: Net, tmp_path: Path) -> None:
     found = read_recipe(dream(zfnet, noise(80, 66), steps=2, seed=3).save(tmp_path / "dream.png"))
     assert found.objective == "energy(relu5)" and found.method == "dream"
     assert found.options == {
-        "size": 80, "octaves": 3, "octave_scale": 1.4, "steps": 2, "rate": 0.01, "jitter": 32, "tile": 384, "seed": 3,
+        "layer": None, "guide": None, "size": None, "octaves": None, "octave_scale": 1.4, "steps": 2, "rate": 0.01,
+        "jitter": 32, "tile": 384, "zoom": None, "zoom_by": 0.05, "frames": None, "fps": 12.0, "seed": 3,
     }  # fmt: skip
+    assert found.settled == {"size": 80, "octaves": 3}
 
 
 @pytest.mark.parametrize(("size", "said"), [(None, False), (50, True), (120, False)])
@@ -203,7 +207,7 @@ def test_tiles_leave_no_seams(zfnet: Net, chelsea: Any, tile: int, jitter: int) 
 def seams(added: np.ndarray, tile: int) -> tuple[float, float]:
     """The mean absolute difference of neighbours across tiles' borders, and everywhere else."""
     border, other = [], []
-    cuts = list(_Tiles(tile).cuts(*added.shape[1:]))
+    cuts = list(TiledGradient(tile).cuts(*added.shape[1:]))
     assert len(cuts) >= 4
     for axis in (1, 2):
         jumps = np.abs(np.diff(added, axis=axis)).mean(0)
@@ -230,7 +234,7 @@ class Small(nn.Module):
 def test_where_memory_ends_tiles_are_halved_and_it_is_said() -> None:
     made = dream(Net(Small(150), size=64), noise(350, 300), tile=256, octaves=1, steps=2)
     assert made.values.shape == (3, 300, 350)
-    assert any("memory ran out with tiles of 256 pixels" in remark for remark in made.recipe.remarks)
+    assert any("out of memory with tiles of 256 pixels" in remark for remark in made.recipe.remarks)
 
 
 class Interrupts(nn.Module):
@@ -253,7 +257,7 @@ def test_an_interruption_keeps_what_was_dreamt(at: int, octave: int) -> None:
     net, image = Net(Interrupts(at), size=20), noise()
     trunk_layer(net)
     made = dream(net, image, octaves=3, steps=12, jitter=0)
-    assert f"interrupted in octave {octave} of 3: what was dreamt so far was kept" in made.recipe.remarks
+    assert f"interrupted in octave {octave} of 3; kept what was there" in made.recipe.remarks
     assert made.image().size == image.size
     assert np.abs(made.numbers()["picture"] - values(image)).mean() > 0.005
 
@@ -268,7 +272,7 @@ def test_a_layer_that_nothing_moves_is_an_error() -> None:
     net = tiny("sequential", dtype=torch.float32)
     with torch.no_grad():
         net.body[0].bias.fill_(-100)
-    with pytest.raises(SynthesisError, match="nothing in the picture moves energy of 1"):
+    with pytest.raises(SynthesisError, match="no gradient of energy of 1 reaches this picture"):
         dream(net, noise(), layer="1", **QUICK)
 
 
@@ -280,14 +284,14 @@ def test_a_layer_that_nothing_moves_is_an_error() -> None:
         ({"octave_scale": 1.0}, OptionError, "above 1, not 1"),
         ({"size": 0}, OptionError, "at least 1, not 0"),
         ({"tile": 10}, OptionError, "at least 64, not 10"),
-        ({"jitter": -1}, OptionError, "jitter is at least 0"),
+        ({"jitter": -1}, OptionError, "jitter is a whole number, at least 0"),
         ({"steps": 0}, OptionError, "at least 1"),
         ({"rate": 0.0}, OptionError, "above 0"),
         ({"of": "relu4", "layer": "relu4"}, OptionError, "give of, or layer and guide"),
-        ({"of": "relu4", "guide": "x.png"}, OptionError, "give of, or layer and guide"),
-        ({"of": "relu4:3@2,2"}, ObjectiveError, "ask for relu4:3"),
-        ({"of": "relu4:3@centre"}, ObjectiveError, "ask for relu4:3"),
-        ({"of": "tv()"}, OptionError, "nothing is asked of the network"),
+        ({"of": "relu4", "guide": noise()}, OptionError, "give of, or layer and guide"),
+        ({"of": "relu4:3@2,2"}, ObjectiveError, "use relu4:3"),
+        ({"of": "relu4:3@centre"}, ObjectiveError, "use relu4:3"),
+        ({"of": "tv()"}, OptionError, "says nothing about the network"),
         ({"layer": "relu9"}, LayerError, "relu"),
         ({"layer": "fc", "guide": noise()}, LayerError, "without spatial positions, which a guide needs"),
         ({"zoom": 3}, OptionError, "frames='dream-frames'"),
@@ -301,7 +305,7 @@ def test_bad_options_are_refused(zfnet: Net, options: dict[str, Any], error: typ
 
 @pytest.mark.parametrize("options", [{"zoom": 0}, {"zoom_by": 1.0}, {"zoom_by": -0.1}, {"fps": 0.0}])
 def test_bad_films_are_refused(zfnet: Net, tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match="zoom is at least 1 frame"):
+    with pytest.raises(OptionError, match="zoom must be at least 1 frame"):
         dream(zfnet, noise(90, 70), **{"zoom": 2, "frames": tmp_path / "frames", **options})
     assert not (tmp_path / "frames").exists()
 
@@ -329,7 +333,7 @@ def test_every_frame_is_the_dream_of_the_enlarged_middle_of_the_one_before(zfnet
         assert np.array_equal(np.asarray(frames[number]), np.asarray(expected.image()))
     assert made.numbers()["frames"].shape == (3, 3, 47, 61)
     recipe = read_recipe(made.frames[2])
-    assert recipe.options["frame"] == 3 and recipe.options["zoom_by"] == 0.1
+    assert recipe.settled["frame"] == 3 and recipe.options["zoom_by"] == 0.1
 
 
 def test_a_film_that_was_interrupted_goes_on_with_the_same_bytes(
@@ -339,7 +343,7 @@ def test_a_film_that_was_interrupted_goes_on_with_the_same_bytes(
     press_at(monkeypatch, 10)  # four looks a frame: in the third
     part = film(zfnet, tmp_path / "part")
     assert [path.name for path in part.frames] == ["frame-0001.png", "frame-0002.png"]
-    assert any("interrupted at frame 3 of 4: say the same again" in remark for remark in part.recipe.remarks)
+    assert any("interrupted at frame 3 of 4: run the same command again" in remark for remark in part.recipe.remarks)
     assert sorted(contents(tmp_path / "part")) == ["frame-0001.png", "frame-0002.png"]
     monkeypatch.undo()
     again = film(zfnet, tmp_path / "part")

@@ -18,13 +18,13 @@ from convscope.errors import LayerError, OptionError
 from convscope.layers import bottlenecks
 from convscope.recipes import read_recipe
 from convscope.synthesis import invert as inverting
-from convscope.synthesis.ascent import Made, ascend
-from convscope.synthesis.invert import Natural, errors, invert
+from convscope.synthesis.ascent import AscentResult, ascend
+from convscope.synthesis.invert import NaturalPrior, invert, relative_error
 from convscope.synthesis.likeness import Content
 from networks import pictures, tiny
 
 
-def natural_by_hand(x: torch.Tensor, prior: Natural) -> float:
+def natural_by_hand(x: torch.Tensor, prior: NaturalPrior) -> float:
     """The paper's two sums, value by value."""
     norm = rough = 0.0
     channels, height, width = x.shape
@@ -40,7 +40,7 @@ def natural_by_hand(x: torch.Tensor, prior: Natural) -> float:
 
 @pytest.mark.parametrize("beta", [1.0, 2.0])
 def test_the_prior_is_the_papers(beta: float) -> None:
-    prior = Natural(0.3, 0.7, (0.5, 0.4, 0.3), beta=beta)
+    prior = NaturalPrior(0.3, 0.7, (0.5, 0.4, 0.3), beta=beta)
     batch = pictures(2, side=5)
     expected = [natural_by_hand(one, prior) for one in batch]
     np.testing.assert_allclose(prior.read(batch).numpy(), expected, rtol=1e-5)
@@ -48,15 +48,15 @@ def test_the_prior_is_the_papers(beta: float) -> None:
 
 def test_the_priors_gradients_are_the_laplacian_and_a_power() -> None:
     x = pictures(1, side=7).requires_grad_()
-    (rough,) = torch.autograd.grad(Natural(1.0, 0.0, (0.5, 0.4, 0.3)).read(x).sum(), x)
+    (rough,) = torch.autograd.grad(NaturalPrior(1.0, 0.0, (0.5, 0.4, 0.3)).read(x).sum(), x)
     y = x.detach()
     inner = y[..., 1:-1, 1:-1]
     laplacian = y[..., 2:, 1:-1] + y[..., :-2, 1:-1] + y[..., 1:-1, 2:] + y[..., 1:-1, :-2] - 4 * inner
     torch.testing.assert_close(rough[..., 1:-1, 1:-1], -2 * 100 * laplacian / x.numel())
-    (norm,) = torch.autograd.grad(Natural(0.0, 1.0, (0.5, 0.4, 0.3)).read(x).sum(), x)
+    (norm,) = torch.autograd.grad(NaturalPrior(0.0, 1.0, (0.5, 0.4, 0.3)).read(x).sum(), x)
     away = 2 * (y - torch.tensor([0.5, 0.4, 0.3], dtype=y.dtype)[:, None, None])
     torch.testing.assert_close(norm, 6 * 2 * away**5 / x.numel())
-    assert torch.autograd.gradcheck(Natural(0.3, 0.7, (0.5, 0.4, 0.3), beta=1.5).read, (x,))
+    assert torch.autograd.gradcheck(NaturalPrior(0.3, 0.7, (0.5, 0.4, 0.3), beta=1.5).read, (x,))
 
 
 def injective() -> Net:
@@ -69,11 +69,11 @@ def injective() -> Net:
     return Net(body, size=12, name="injective")
 
 
-@pytest.mark.parametrize("space", ["fourier", "pixels"])
-def test_an_injective_layer_gives_the_picture_back(space: Any) -> None:
+@pytest.mark.parametrize("name", ["fourier", "pixels"])
+def test_an_injective_layer_gives_the_picture_back(name: Any) -> None:
     coarse = 0.1 + 0.8 * pictures(1, side=4, dtype=torch.float32)
     picture = nn.functional.interpolate(coarse, size=(12, 12), mode="bilinear")[0]
-    drawing = invert(injective(), picture, layers=["0"], strength=0, space=space, steps=300)
+    drawing = invert(injective(), picture, layers=["0"], strength=0, parametrization=name, steps=300)
     found = drawing.numbers()
     assert found["errors"].item() < 1e-3
     assert np.abs(found["inversions"][0, 0] - picture.numpy()).max() < 3e-3
@@ -85,10 +85,12 @@ def test_the_error_is_zero_at_the_photograph_and_about_one_at_grey(squeezenet: N
     grey = torch.full_like(photograph, 0.5)
     for layer in bottlenecks(squeezenet):
         target = Content(layer.name, tap(squeezenet, photograph, [layer.name])[layer.name])
-        assert errors(squeezenet, target, photograph).item() == 0
+        assert relative_error(squeezenet, target, photograph).item() == 0
         away = tap(squeezenet, grey, [layer.name])[layer.name] - target.target
-        assert errors(squeezenet, target, grey).item() == pytest.approx(float(away.norm() / target.target.norm()), 1e-4)
-        assert 0.3 < errors(squeezenet, target, grey).item() < 1.3, layer.name
+        assert relative_error(squeezenet, target, grey).item() == pytest.approx(
+            float(away.norm() / target.target.norm()), 1e-4
+        )
+        assert 0.3 < relative_error(squeezenet, target, grey).item() < 1.3, layer.name
 
 
 class Wrapped(nn.Module):
@@ -116,13 +118,13 @@ def test_layers_are_spread_over_the_network_and_end_with_the_output(squeezenet: 
 
 def test_priors_grow_with_depth() -> None:
     drawing = invert(load("lenet5"), digits()[3], steps=1)
-    strengths = drawing.recipe.options["total_variation"]
+    strengths = drawing.recipe.settled["total_variation"]
     assert strengths == sorted(strengths) and strengths[-1] > strengths[0] and len(strengths) == 7
 
 
 def test_repeats_are_what_other_seeds_make() -> None:
     net, digit = load("lenet5"), digits()[8]
-    options: dict[str, Any] = {"layers": ["pool2", "fc5"], "optimiser": "adam", "steps": 5}
+    options: dict[str, Any] = {"layers": ["pool2", "fc5"], "optimizer": "adam", "steps": 5}
     both = invert(net, digit, repeats=2, seed=3, **options)
     assert both.sheet().columns == ("the photograph", "pool2", "fc5") and both.sheet().labels == ("seed 3", "seed 4")
     for i, seed in enumerate((3, 4)):
@@ -131,9 +133,9 @@ def test_repeats_are_what_other_seeds_make() -> None:
     assert np.abs(np.diff(both.numbers()["inversions"], axis=1)).max() > 1e-3
 
 
-@pytest.mark.parametrize(("optimiser", "most"), [("lbfgs", 0.2), ("adam", 0.35)])
-def test_a_digit_comes_back_from_every_layer(optimiser: Any, most: float) -> None:
-    drawing = invert(load("lenet5"), digits()[3], optimiser=optimiser, steps=100)
+@pytest.mark.parametrize(("optimizer", "most"), [("lbfgs", 0.2), ("adam", 0.35)])
+def test_a_digit_comes_back_from_every_layer(optimizer: Any, most: float) -> None:
+    drawing = invert(load("lenet5"), digits()[3], optimizer=optimizer, steps=100)
     assert drawing.numbers()["errors"][:, 0].max() < most
     tiles = drawing.sheet().tiles
     assert len({tile.image.size for tile in tiles}) == 1 and len(tiles) == 8
@@ -152,10 +154,10 @@ def test_early_layers_keep_a_photograph_and_the_last_does_not(squeezenet: Net, c
 def test_an_interruption_keeps_the_layers_that_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = list[Any]()
 
-    def interrupted(*arguments: Any, **options: Any) -> Made:
+    def interrupted(*arguments: Any, **options: Any) -> AscentResult:
         made = ascend(*arguments, **options)
         calls.append(made)
-        return Made(made.pixels, made.scores, made.history, 2, made.moved, interrupted=len(calls) == 2)
+        return AscentResult(made.pixels, made.scores, made.history, 2, made.reached, interrupted=len(calls) == 2)
 
     monkeypatch.setattr(inverting, "ascend", interrupted)
     drawing = invert(load("lenet5"), digits()[3], layers=["relu1", "pool2", "relu4", "fc5"], steps=3)
@@ -166,7 +168,14 @@ def test_an_interruption_keeps_the_layers_that_are_done(monkeypatch: pytest.Monk
 def test_mistakes_are_refused_before_anything_is_made() -> None:
     net = tiny("sequential", dtype=torch.float32)
     picture = pictures(1, dtype=torch.float32)[0]
-    for wrong in ({"repeats": 0}, {"strength": -1}, {"beta": 0}, {"space": "maco"}, {"optimiser": "sgd"}, {"rate": 0}):
+    for wrong in (
+        {"repeats": 0},
+        {"strength": -1},
+        {"beta": 0},
+        {"parametrization": "maco"},
+        {"optimizer": "sgd"},
+        {"rate": 0},
+    ):
         with pytest.raises(OptionError):
             invert(net, picture, **wrong)
     with pytest.raises(LayerError, match="nearest"):
@@ -181,7 +190,10 @@ def test_the_command_writes_a_recipe(tmp_path: Path) -> None:
     out, values = tmp_path / "inverted.png", tmp_path / "values.npz"
     words = ["invert", str(digits()[3]), "--net", "lenet5", "--layers", "relu1,fc5", "--steps", "4", "--repeats", "2"]
     assert run([*words, "-o", str(out), "--save-values", str(values)]) == 0
-    options = read_recipe(out).options
+    recipe = read_recipe(out)
+    options = {**recipe.options, **{key: value for key, value in recipe.settled.items() if key not in recipe.options}}
     assert options["layers"] == ["relu1", "fc5"] and options["repeats"] == 2 and options["alpha"] == 6
-    assert {"total_variation", "norm", "space", "optimiser", "rate", "seed", "steps", "strength"} <= set(options)
+    assert {"total_variation", "norm", "parametrization", "optimizer", "rate", "seed", "steps", "strength"} <= set(
+        options
+    )
     assert Image.open(out).width > 300 and np.load(values)["inversions"].shape == (2, 2, 1, 28, 28)

@@ -87,10 +87,10 @@ def test_ranges_stand_for_their_channels(small: Net) -> None:
 
 def test_the_centre_moves_only_its_field() -> None:
     net = Net(nn.Sequential(nn.Conv2d(3, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1)), size=21)
-    made = maximize(net, of="2:1@centre", space="pixels", transform="none", start="zero", steps=10).values["pictures"][
-        0
-    ]
-    begun = maximize(net, of="2:1@centre", space="pixels", transform="none", start="zero", steps=1, rate=1e-9)
+    made = maximize(net, of="2:1@centre", parametrization="pixels", transform="none", init="zero", steps=10).values[
+        "pictures"
+    ][0]
+    begun = maximize(net, of="2:1@centre", parametrization="pixels", transform="none", init="zero", steps=1, rate=1e-9)
     changed = (made - begun.values["pictures"][0]).abs().amax(0) > 1e-3
     rows, columns = torch.nonzero(changed, as_tuple=True)
     assert int(rows.min()) >= 10 - 3 and int(rows.max()) <= 10 + 3
@@ -128,7 +128,7 @@ def test_it_can_start_from_a_picture(zfnet: Net, chelsea: Any, tmp_path: Any) ->
     path = tmp_path / "cat.png"
     Image.fromarray(chelsea).save(path)
     view: InputPicture = zfnet.prepare(path)
-    made = maximize(zfnet, of="espresso", start=str(path), transform="none", steps=1, rate=1e-6).values["pictures"][0]
+    made = maximize(zfnet, of="espresso", init=str(path), transform="none", steps=1, rate=1e-6).values["pictures"][0]
     torch.testing.assert_close(made, zfnet.pixels(view)[0].clamp(0.005, 0.995), atol=0.06, rtol=0)
 
 
@@ -158,14 +158,16 @@ def dead() -> Net:
 
 
 def test_a_dead_unit_is_refused_with_advice_after_a_bounded_try() -> None:
-    with pytest.raises(SynthesisError, match=r"3:1@mean of half dead never moved.*before the rectifier"):
+    with pytest.raises(
+        SynthesisError, match=r"3:1@mean of half dead: no gradient reached the picture.*before the rectifier"
+    ):
         maximize(dead(), of="3:1", steps=10_000)
 
 
 def test_a_dead_unit_among_others_is_named_and_the_others_are_made() -> None:
     made = maximize(dead(), of="3:0-2", steps=70)
-    assert any("never moved" in tile.caption for tile in made.sheet().tiles)
-    assert any("3:1@mean of half dead never moved" in remark for remark in made.recipe.remarks)
+    assert any("no gradient" in tile.caption for tile in made.sheet().tiles)
+    assert any("3:1@mean of half dead: no gradient reached" in remark for remark in made.recipe.remarks)
     assert float(made.values["scores"][0]) > 0
 
 
@@ -211,20 +213,20 @@ def test_an_interruption_of_what_only_prepares_is_one(
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"of": "b:1", "preset": "lucent"}, OptionError, "no preset 'lucent'.*'lucid'"),
+        ({"of": "b:1", "preset": "lucent"}, OptionError, "not 'lucent'; nearest: 'lucid'"),
         ({"of": "b:1", "transform": "wild"}, OptionError, "cannot read the transform 'wild'"),
         ({"of": "b:1", "transform": "jitter=x"}, OptionError, "jitter=8"),
         ({"of": "b:99"}, ObjectiveError, "channels 0 to 7"),
         ({"of": "b:4-2"}, ObjectiveError, "b:2-4"),
-        ({"of": "tv()"}, OptionError, "nothing is asked of the network"),
+        ({"of": "tv()"}, OptionError, "says nothing about the network"),
         ({"of": "b:1", "variants": 0}, OptionError, "at least 1"),
         ({"of": "b:1", "between": 3}, OptionError, "between two units"),
         ({"of": "b:1", "steps": 0}, OptionError, "at least 1"),
         ({"of": "b:1", "rate": 0.0}, OptionError, "above 0"),
-        ({"of": "b:1", "optimiser": "lbfgs", "transform": "light"}, OptionError, "transform='none'"),
-        ({"of": "b:1", "space": "maco", "start": "zero.png"}, ConvscopeError, "maco"),
-        ({"of": "b:1", "start": "nothing.png"}, ConvscopeError, "nothing.png"),
-        ({"of": "b:1", "preset": "yosinski1", "space": "fourier"}, OptionError, "space='pixels'"),
+        ({"of": "b:1", "optimizer": "lbfgs", "transform": "light"}, OptionError, "transform='none'"),
+        ({"of": "b:1", "parametrization": "maco", "init": "zero.png"}, ConvscopeError, "maco"),
+        ({"of": "b:1", "init": "nothing.png"}, ConvscopeError, "nothing.png"),
+        ({"of": "b:1", "preset": "yosinski1", "parametrization": "fourier"}, OptionError, "parametrization='pixels'"),
         ({"of": "b:1", "batch": 0}, OptionError, "at least 1"),
         ({"of": "b:1", "preview_every": 0}, OptionError, "at least 1"),
     ],
@@ -238,7 +240,7 @@ def test_every_filter_of_a_layer(zfnet: Net) -> None:
     mosaic = filters_by_ascent(zfnet, layer="relu2", channels="0-3,7", steps=12)
     assert mosaic.values["pictures"].shape[0] == 5
     assert [tile.caption.split(" ")[0] for tile in mosaic.sheet().tiles] == ["0", "1", "2", "3", "7"]
-    asked = [float(activity(zfnet.sized(mosaic.recipe.options["size"]), p[None], "relu2", k)) for p, k in
+    asked = [float(activity(zfnet.sized(mosaic.recipe.settled["size"]), p[None], "relu2", k)) for p, k in
              zip(mosaic.values["pictures"], (0, 1, 2, 3, 7), strict=True)]  # fmt: skip
     assert asked == pytest.approx(mosaic.values["scores"].tolist(), rel=1e-3)
 

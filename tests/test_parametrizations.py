@@ -19,12 +19,12 @@ from convscope.synthesis.parametrizations import (
     Parametrization,
     Phases,
     Pixels,
-    begin,
     correlate,
     decorrelate,
     frequencies,
     natural_magnitude,
     noise,
+    parametrize,
 )
 from networks import pictures
 
@@ -152,7 +152,7 @@ def magnitudes(start: Phases) -> Tensor:
 @pytest.mark.parametrize("size", [(16, 16), (15, 17), (12, 9)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_phases_keep_the_magnitude(size: tuple[int, int], channels: int) -> None:
-    start = begin("maco", torch.full((2, channels, *size), 0.5, dtype=torch.float64), [3, 4])
+    start = parametrize("maco", torch.full((2, channels, *size), 0.5, dtype=torch.float64), [3, 4])
     assert isinstance(start, Phases)
     asked = start.magnitude.expand(2, -1, -1, -1)
     mirrored = asked[:, :, [-row % size[0] for row in range(size[0])]]
@@ -166,7 +166,7 @@ def test_phases_keep_the_magnitude(size: tuple[int, int], channels: int) -> None
         assert (found <= (asked + mirrored) / 2 * (1 + 1e-6) + 1e-9)[..., own].all()
         (gradient,) = torch.autograd.grad(start.pixels().square().sum(), start.free)
         start.restore(start.free + 10 * gradient)
-        start.settle()
+        start.project()
 
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 50)])
@@ -200,53 +200,53 @@ def test_every_picture_has_noise_of_its_own_seed() -> None:
     assert float(together.std()) == pytest.approx(0.2, rel=0.03) and abs(float(together.mean())) < 0.01
 
 
-@pytest.mark.parametrize("space", ["fourier", "pixels", "maco"])
-def test_a_beginning_depends_on_its_seed_alone(space: parametrizations.Space) -> None:
+@pytest.mark.parametrize("name", ["fourier", "pixels", "maco"])
+def test_a_beginning_depends_on_its_seed_alone(name: parametrizations.ParametrizationName) -> None:
     grey = torch.full((3, 3, 12, 9), 0.5)
-    start, alone = begin(space, grey, [3, 8, 5]), begin(space, grey[:1], [8])
+    start, alone = parametrize(name, grey, [3, 8, 5]), parametrize(name, grey[:1], [8])
     pixels = start.pixels().detach()
     assert torch.equal(start.free[1], alone.free[0]) and start.free.requires_grad
     torch.testing.assert_close(pixels[1], alone.pixels()[0].detach())
     assert (pixels[0] - pixels[1]).abs().max() > 1e-3
     assert pixels.dtype == torch.float32 and pixels.min() >= 0 and pixels.max() <= 1
-    assert torch.equal(begin(space, grey, [3, 8, 5]).free, start.free)
+    assert torch.equal(parametrize(name, grey, [3, 8, 5]).free, start.free)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("space", ["fourier", "pixels", "maco"])
-def test_a_beginning_keeps_the_type(space: parametrizations.Space, dtype: torch.dtype) -> None:
-    assert begin(space, pictures(1, side=9, dtype=dtype), [0]).pixels().dtype == dtype
+@pytest.mark.parametrize("name", ["fourier", "pixels", "maco"])
+def test_a_beginning_keeps_the_type(name: parametrizations.ParametrizationName, dtype: torch.dtype) -> None:
+    assert parametrize(name, pictures(1, side=9, dtype=dtype), [0]).pixels().dtype == dtype
 
 
 def test_spread_is_the_noise_of_the_free_numbers() -> None:
     asked = pictures(2, side=8, channels=3) * 0.6 + 0.2
-    for space in ("fourier", "pixels"):
-        start = begin(space, asked, [1, 2], spread=0.03)
-        clean = begin(space, asked, [1, 2], spread=0)
+    for name in ("fourier", "pixels"):
+        start = parametrize(name, asked, [1, 2], deviation=0.03)
+        clean = parametrize(name, asked, [1, 2], deviation=0)
         torch.testing.assert_close(clean.pixels().detach(), asked, rtol=0, atol=1e-9)
         drawn = noise(tuple(clean.free.shape[1:]), [1, 2], 0.03)  # type: ignore[arg-type]
         torch.testing.assert_close((start.free - clean.free).detach(), drawn.double(), rtol=0, atol=1e-12)
-    assert float((begin("pixels", asked, [1, 2]).pixels().detach() - asked).std()) == pytest.approx(0.01, rel=0.1)
+    assert float((parametrize("pixels", asked, [1, 2]).pixels().detach() - asked).std()) == pytest.approx(0.01, rel=0.1)
 
 
 @pytest.mark.parametrize("bounded", [True, False])
 def test_pixels_keep_to_their_range_when_bounded(bounded: bool) -> None:
-    start = begin("pixels", torch.ones(1, 1, 20, 20), [0], spread=0.5, bounded=bounded)
+    start = parametrize("pixels", torch.ones(1, 1, 20, 20), [0], deviation=0.5, bounded=bounded)
     assert bool(start.free.max() > 1) == (not bounded)
     for value, settled in ((-0.5, 0.0), (0.3, 0.3), (1.5, 1.0)):
         start.restore(torch.full((1, 1, 20, 20), value))
-        start.settle()
+        start.project()
         assert torch.equal(start.pixels(), torch.full((1, 1, 20, 20), settled if bounded else value))
 
 
 def test_phases_cover_the_circle_and_belong_to_their_frequencies() -> None:
-    free = begin("maco", torch.full((1, 3, 64, 64), 0.5), [0]).free.detach()
+    free = parametrize("maco", torch.full((1, 3, 64, 64), 0.5), [0]).free.detach()
     assert free.shape == (1, 3, 64, 33) and free.min() >= -np.pi and free.max() <= np.pi
     assert free.min() < -3.1 and free.max() > 3.1 and abs(float(free.mean())) < 0.1
 
 
 def test_an_unbounded_fourier_picture_may_leave_the_range() -> None:
-    start = begin("fourier", torch.ones(1, 3, 8, 8), [0], bounded=False, spread=0.1)
+    start = parametrize("fourier", torch.ones(1, 3, 8, 8), [0], bounded=False, deviation=0.1)
     assert start.pixels().max() > 1
 
 
@@ -260,6 +260,6 @@ def test_a_snapshot_is_a_copy() -> None:
     assert given.min() == 1
 
 
-def test_an_unknown_space_is_refused() -> None:
-    with pytest.raises(OptionError, match="space is fourier, pixels or maco, not 'wavelets'"):
-        begin("wavelets", torch.zeros(1, 3, 4, 4), [0])  # type: ignore[arg-type]
+def test_an_unknown_parametrization_is_refused() -> None:
+    with pytest.raises(OptionError, match="parametrization must be fourier, pixels or maco, not 'wavelets'"):
+        parametrize("wavelets", torch.zeros(1, 3, 4, 4), [0])  # type: ignore[arg-type]

@@ -17,10 +17,14 @@ from convscope import Net, tap
 from convscope.cli import run
 from convscope.errors import LayerError, OptionError, OutOfMemory, PictureError
 from convscope.layers import first_of_stages, spatial_layer, stage_layers
-from convscope.synthesis import style as styling
-from convscope.synthesis.ascent import Made
+from convscope.synthesis import style_problem
+from convscope.synthesis.ascent import AscentResult
+from convscope.synthesis.colour import recoloured
 from convscope.synthesis.likeness import Content, Style, gram, scale_to
-from convscope.synthesis.style import recoloured, style
+from convscope.synthesis.pooling import pooled_by
+from convscope.synthesis.style import style
+from convscope.synthesis.style_pictures import open_whole
+from convscope.synthesis.style_problem import StyleLayers, StyleProblem
 from networks import pictures
 
 QUICK: dict[str, Any] = {"steps": 12, "size": 40}
@@ -109,7 +113,7 @@ def test_vgg_s_layers_are_the_paper_s() -> None:
     # relu1_1 to relu5_1, and relu4_2, by torchvision's numbers.
     assert [layer.name for layer in first_of_stages(net)] == [f"features.{k}" for k in (1, 6, 11, 18, 25)]
     assert all(layer.kind == "ReLU" for layer in first_of_stages(net))
-    assert styling._Layers.of(net, None, None).content == ["features.20"]
+    assert StyleLayers.of(net, None, None).content == ["features.20"]
 
 
 def test_blocks_stand_for_the_layers_inside_them(squeezenet: Net) -> None:
@@ -119,7 +123,7 @@ def test_blocks_stand_for_the_layers_inside_them(squeezenet: Net) -> None:
         "features.7",
         "features.12",
     ]
-    assert styling._Layers.of(squeezenet, None, None).content == ["features.8"]
+    assert StyleLayers.of(squeezenet, None, None).content == ["features.8"]
     resnet = cs.load("torchvision:resnet18", weights="none")
     assert [layer.name for layer in first_of_stages(resnet)] == ["relu", "layer1.0", "layer2.0", "layer3.0", "layer4.0"]
     googlenet = cs.load("torchvision:googlenet", weights="none")
@@ -147,7 +151,7 @@ def test_scaling_keeps_the_mean_and_adds_no_pattern() -> None:
 
 def costs(net: Net, drawing: cs.Picture, picture: Any, styled: Any) -> tuple[float, float]:
     """The content's and the style's cost of what was made, computed from the pictures alone."""
-    layers = styling._Layers.of(net, None, None)
+    layers = StyleLayers.of(net, None, None)
     made = drawing.values[None]
     size = (made.shape[2], made.shape[3])
 
@@ -178,7 +182,7 @@ def test_a_real_picture_takes_on_the_style_and_keeps_the_content(
     assert isinstance(one, cs.Picture)
     _, before = costs(squeezenet, one, cat, coffee)
     assert styled < before / 10
-    assert drawing.recipe.options["cost"] == pytest.approx(content + 100 * styled, rel=1e-3)
+    assert drawing.recipe.settled["cost"] == pytest.approx(content + 100 * styled, rel=1e-3)
     # What content counts is what keeps it.
     others = [
         style(squeezenet, cat, style=[coffee], size=96, steps=40, content_weight=weight) for weight in (0.0, 30.0)
@@ -187,24 +191,27 @@ def test_a_real_picture_takes_on_the_style_and_keeps_the_content(
     assert more < 0.5 * content and content < 0.95 * less
 
 
-@pytest.mark.parametrize("optimiser", ["lbfgs", "adam"])
-@pytest.mark.parametrize("space", ["fourier", "pixels"])
-def test_the_cost_falls_whatever_the_optimiser(
-    zfnet64: Net, cat: Image.Image, coffee: Image.Image, space: Any, optimiser: Any
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("parametrization", ["fourier", "pixels"])
+def test_the_cost_falls_whatever_the_optimizer(
+    zfnet64: Net, cat: Image.Image, coffee: Image.Image, parametrization: Any, optimizer: Any
 ) -> None:
     found = [
-        style(zfnet64, cat, style=[coffee], size=48, steps=steps, space=space, optimiser=optimiser).recipe.options
+        style(
+            zfnet64, cat, style=[coffee], size=48, steps=steps, parametrization=parametrization, optimizer=optimizer
+        ).recipe
         for steps in (1, 40)
     ]
-    assert found[1]["cost"] < found[0]["cost"] / 2
-    assert found[1]["optimiser"] == optimiser and found[1]["space"] == space and found[1]["steps"] == 40
+    assert found[1].settled["cost"] < found[0].settled["cost"] / 2
+    assert found[1].options["optimizer"] == optimizer and found[1].options["steps"] == 40
+    assert found[1].options["parametrization"] == parametrization
 
 
 def test_the_same_seed_gives_the_same_bytes(
     zfnet64: Net, cat: Image.Image, coffee: Image.Image, tmp_path: Path
 ) -> None:
-    def made(seed: int, start: Any) -> bytes:
-        drawing = style(zfnet64, cat, style=[coffee], start=start, seed=seed, **QUICK)
+    def made(seed: int, init: Any) -> bytes:
+        drawing = style(zfnet64, cat, style=[coffee], init=init, seed=seed, **QUICK)
         return drawing.save(tmp_path / "a.png").read_bytes()
 
     assert made(3, "noise") == made(3, "noise") != made(4, "noise")
@@ -220,7 +227,7 @@ def test_of_two_styles_the_one_that_counts_alone_is_the_first(
         return drawing.values
 
     other = coffee.rotate(90, expand=True).convert("L")
-    assert torch.equal(made([coffee, other], ["1", "0"]), made([coffee], None))
+    assert torch.equal(made([coffee, other], [1, 0]), made([coffee], None))
     assert torch.equal(made([coffee, other], [2, 2]), made([coffee, other], None))
     assert not torch.equal(made([coffee, other], [2, 2]), made([coffee, other], [3, 1]))
 
@@ -240,15 +247,15 @@ def test_scales_double_and_each_begins_with_the_one_before(
 ) -> None:
     firsts: list[Tensor] = []
     ends: list[Tensor] = []
-    whole = styling._Work.make
+    whole = StyleProblem.minimize
 
-    def watched(self: Any, terms: Any, first: Tensor, label: str) -> Made:
+    def watched(self: Any, terms: Any, first: Tensor, label: str) -> AscentResult:
         made = whole(self, terms, first, label)
         firsts.append(first)
         ends.append(made.pixels)
         return made
 
-    monkeypatch.setattr(styling._Work, "make", watched)
+    monkeypatch.setattr(StyleProblem, "minimize", watched)
     drawing = style(zfnet64, cat, style=[coffee], size=80, steps=3, scales=3)
     assert [tuple(first.shape[2:]) for first in firsts] == [(13, 20), (27, 40), (53, 80)]
     for end, first in zip(ends, firsts[1:], strict=False):
@@ -281,9 +288,9 @@ def test_only_the_luminance_is_laid_under_colours() -> None:
 
 
 def test_without_content_a_texture_is_made(zfnet64: Net, cat: Image.Image, coffee: Image.Image) -> None:
-    drawing = style(zfnet64, cat, style=[coffee], content_weight=0, start="noise", size=48, steps=40)
-    assert drawing.recipe.options["content_weight"] == 0 and drawing.recipe.options["cost"] < 5
-    with pytest.raises(OptionError, match="above 0"):
+    drawing = style(zfnet64, cat, style=[coffee], content_weight=0, init="noise", size=48, steps=40)
+    assert drawing.recipe.options["content_weight"] == 0 and drawing.recipe.settled["cost"] < 5
+    with pytest.raises(OptionError, match="both 0"):
         style(zfnet64, cat, style=[coffee], content_weight=0, style_weight=0)
 
 
@@ -302,7 +309,7 @@ def test_maxima_become_means_without_touching_the_network(window: int, options: 
     expected = F.avg_pool2d(pixels, window, **options, count_include_pad=False)
     module = nn.MaxPool2d(window, **options)
     before = module(pixels)
-    with styling._pooling("average"):
+    with pooled_by("average"):
         for found in (
             module(pixels),
             F.max_pool2d(pixels, window, **options),
@@ -310,7 +317,7 @@ def test_maxima_become_means_without_touching_the_network(window: int, options: 
         ):
             torch.testing.assert_close(found, expected)
     torch.testing.assert_close(module(pixels), before)
-    with styling._pooling("max"):
+    with pooled_by("max"):
         torch.testing.assert_close(module(pixels), before)
 
 
@@ -331,15 +338,15 @@ def test_a_map_has_a_column_for_every_layer(zfnet64: Net, cat: Image.Image, coff
     assert sheet.labels == ("content", "style") and [len(row) for row in sheet.rows] == [4, 4]
     values = drawing.numbers()
     assert values["content"].shape == values["style"].shape == (3, 3, 32, 48)
-    own = zfnet64.pixels(styling._opened(zfnet64, cat))
+    own = zfnet64.pixels(open_whole(zfnet64, cat))
     own = scale_to(own, (32, 48))[0].numpy()
     away = [float(np.abs(one - own).mean()) for one in values["content"]]
     assert away[0] < 0.05 and away[0] < away[-1]
 
 
 def test_a_map_takes_no_option_of_the_transfer(zfnet64: Net, cat: Image.Image, coffee: Image.Image) -> None:
-    for name, value in {"content_layers": ["relu1"], "start": "zero", "scales": 2, "keep_colour": True}.items():
-        with pytest.raises(OptionError, match=f"leave {name} out"):
+    for name, value in {"content_layers": ["relu1"], "init": "zero", "scales": 2, "keep_colour": True}.items():
+        with pytest.raises(OptionError, match=f"leave out {name}"):
             style(zfnet64, cat, style=[coffee], map=True, **{name: value})  # type: ignore[arg-type]
 
 
@@ -363,14 +370,14 @@ def test_an_interruption_hands_out_what_there_is(
         calls.clear()
         with monkeypatch.context() as patched:
             # The last look at what was made is not what is interrupted.
-            patched.setattr("convscope.synthesis.ascent._Loop._plain_scores", lambda self, pixels: torch.zeros(1))
+            patched.setattr("convscope.synthesis.scoring.BatchScore.final", lambda *_: torch.zeros(1))
             drawing = style(zfnet64, cat, style=[coffee], size=64, steps=12, scales=2)
         assert any(remark in one for one in drawing.recipe.remarks), (limit, drawing.recipe.remarks)
         assert drawing.numbers()["picture"].shape == (3, 43, 64)
     calls.clear()
     limit = 14
     with monkeypatch.context() as patched:
-        patched.setattr("convscope.synthesis.ascent._Loop._plain_scores", lambda self, pixels: torch.zeros(1))
+        patched.setattr("convscope.synthesis.scoring.BatchScore.final", lambda *_: torch.zeros(1))
         drawing = style(zfnet64, cat, style=[coffee], map=True, size=48, steps=12)
     assert [len([tile for tile in row if tile]) for row in drawing.sheet().rows] == [3, 3]
     assert drawing.render().width > 300
@@ -379,19 +386,19 @@ def test_an_interruption_hands_out_what_there_is(
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"style": []}, OptionError, "no style"),
-        ({"style": [""]}, OptionError, "no style"),
-        ({"style_mix": [1.0, 2.0]}, OptionError, "one weight for each of the 1 styles"),
-        ({"style_mix": [-1.0]}, OptionError, "not negative"),
-        ({"style_mix": ["much"]}, OptionError, "numbers, as 0.7,0.3"),
-        ({"style_weight": -1.0}, OptionError, "not negative"),
+        ({"style": []}, OptionError, "no style picture"),
+        ({"style": [""]}, PictureError, "name a picture"),
+        ({"style_mix": [1.0, 2.0]}, OptionError, "a weight for each of the 1 style pictures"),
+        ({"style_mix": [-1.0]}, OptionError, "at least 0"),
+        ({"style_mix": ["much"]}, OptionError, "a list, each a number"),
+        ({"style_weight": -1.0}, OptionError, "at least 0"),
         ({"style_scale": 0.0}, OptionError, "above 0"),
         ({"style_layers": ["relu9"]}, LayerError, "nearest: 'relu"),
         ({"content_layers": ["fc"]}, LayerError, "without spatial positions, which content needs"),
-        ({"optimiser": "sgd"}, OptionError, "lbfgs or adam"),
-        ({"space": "maco"}, OptionError, "fourier or pixels"),
-        ({"start": "cat"}, OptionError, "content or noise or zero"),
-        ({"pooling": "min"}, OptionError, "max or average"),
+        ({"optimizer": "sgd"}, OptionError, "'lbfgs', 'adam'"),
+        ({"parametrization": "maco"}, OptionError, "'fourier', 'pixels'"),
+        ({"init": "cat"}, OptionError, "'content', 'noise', 'zero'"),
+        ({"pooling": "min"}, OptionError, "'max', 'average'"),
         ({"steps": 0}, OptionError, "at least 1"),
         ({"size": 0}, OptionError, "at least 1"),
         ({"scales": 0}, OptionError, "at least 1"),
@@ -413,12 +420,12 @@ def test_a_layer_without_places_has_no_style(squeezenet: Net) -> None:
 
 def test_styles_may_be_small_or_long_but_not_narrow(squeezenet: Net, cat: Image.Image, coffee: Image.Image) -> None:
     small = style(squeezenet, cat, style=[coffee.resize((10, 8))], size=64, steps=1)
-    assert "the style is enlarged 6.4 times: its texture is blurred" in small.recipe.remarks
+    assert "the style picture is enlarged 6.4 times: its texture is blurred" in small.recipe.remarks
     long = style(squeezenet, cat, style=[coffee.crop((0, 0, 600, 200))], size=128, steps=1)
     assert not long.recipe.remarks
     with pytest.raises(PictureError, match=r"too narrow at 120 × 4 px.*larger style_scale"):
         style(squeezenet, cat, style=[coffee.crop((0, 0, 600, 20))], size=120, steps=1)
-    with pytest.raises(PictureError, match=r"36 × 24 px: features.12 has fewer than 4 places"):
+    with pytest.raises(PictureError, match=r"36 × 24 px: features.12 has fewer than 4 positions"):
         style(squeezenet, cat, style=[coffee], size=36, steps=1)
     with pytest.raises(PictureError, match=r"6x9 pixels does not fit: squeezenet1_0 needs at least 21x21"):
         style(squeezenet, cat, style=[coffee], size=9, steps=1)
@@ -428,7 +435,7 @@ def test_the_size_is_said_where_it_is_not_the_picture_s(zfnet64: Net, cat: Image
     large = cat.resize((1200, 800))
     drawing = style(zfnet64, large, style=[coffee], steps=1)
     assert drawing.numbers()["picture"].shape == (3, 341, 512)
-    assert "made 512 px long, from 1200: ask for more with size" in drawing.recipe.remarks
+    assert "reduced to 512 px from 1200: use size for more" in drawing.recipe.remarks
     own = style(zfnet64, cat.resize((60, 40)), style=[coffee], steps=1)
     assert own.numbers()["picture"].shape == (3, 40, 60) and not own.recipe.remarks
 
@@ -447,7 +454,7 @@ def test_memory_that_ran_out_is_said_with_advice(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
 
-    monkeypatch.setattr(styling, "ascend", fail)
+    monkeypatch.setattr(style_problem, "ascend", fail)
     with pytest.raises(OutOfMemory, match=r"40 × 27 px.*smaller size"):
         style(zfnet64, cat, style=[coffee], **QUICK)
 
@@ -463,8 +470,9 @@ def test_the_command_writes_the_bare_picture_with_its_recipe(
     assert run([*words, "--steps", "12", "--preview", "p.png", "--preview-every", "5", "-o", "o.png"]) == 0
     assert Image.open("o.png").size == (48, 32) == Image.open("p.png").size
     found = cs.read_recipe("o.png")
-    assert found.method == "style" and len(found.pictures) == 3
-    assert found.options["style"] == ["a.png", "b.png"] and found.options["style_mix"] == [0.75, 0.25]
-    assert found.options["style_layers"] == ["relu1", "relu2", "relu4"] and found.options["content_layers"] == ["relu3"]
+    assert found.method == "style" and len(found.pictures) == 1
+    assert [picture["where"] for picture in found.options["style"]] == ["a.png", "b.png"]
+    assert found.options["style_mix"] == [3, 1] and found.settled["style_mix"] == [0.75, 0.25]
+    assert found.settled["style_layers"] == ["relu1", "relu2", "relu4"] and found.settled["content_layers"] == ["relu3"]
     assert run([*words, "--map", "--steps", "2", "-o", "m.png"]) == 0
     assert Image.open("m.png").width > 4 * 48

@@ -37,9 +37,10 @@ from convscope.errors import (
     WeightsError,
 )
 from convscope.stylizing import tiles, training
+from convscope.stylizing.loss import PerceptualLoss, loss_layers
 from convscope.stylizing.network import KIND, StyleNet, read_style, whole
 from convscope.stylizing.settings import Settings
-from convscope.stylizing.training import Judge, open_style
+from convscope.stylizing.training import open_style
 from convscope.zoo.runs import facts, metadata
 from watching import HANG, ended_when_it_hangs
 
@@ -184,7 +185,7 @@ def test_smaller_tiles_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) ->
     with listen() as remarks:
         painted = tiles.paint(net, pixels, tile=512)
     torch.testing.assert_close(painted, expected, atol=1e-5, rtol=0)
-    assert remarks == ["memory ran out with tiles of 512 pixels: went on with smaller ones"]
+    assert remarks == ["out of memory with tiles of 512 pixels; continued with smaller ones"]
     monkeypatch.setattr(nn.Conv2d, "forward", lambda *_: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(OutOfMemory, match="256 x 256") as caught:
         tiles.paint(net, pixels, tile=512)
@@ -265,8 +266,8 @@ def test_files_that_hold_no_style_are_refused(kind: str, tmp_path: Path) -> None
 def test_costs_are_the_papers(folder: Path, zfnet: Net) -> None:
     settings = Settings(size=64, content_weight=2, style_weight=3, tv_weight=5, colour_weight=7)
     style = open_style(folder / "waves.png")
-    judge = Judge.of(zfnet, style, settings)
-    assert judge.content == "relu2" and [one.layer for one in judge.styles] == ["relu1", "relu2", "relu4"]
+    loss = PerceptualLoss.of(zfnet, style, settings)
+    assert loss.content == "relu2" and [one.layer for one in loss.styles] == ["relu1", "relu2", "relu4"]
     x, y = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
 
     def moments(pixels: Tensor) -> Tensor:
@@ -287,12 +288,12 @@ def test_costs_are_the_papers(folder: Path, zfnet: Net) -> None:
         down, right = b[:, 1:] - b[:, :-1], b[:, :, 1:] - b[:, :, :-1]
         variation += float((down**2).sum() + (right**2).sum()) / b.numel() / 2
     expected = torch.tensor([2 * content, 3 * style_cost, 5 * variation, 7 * colours])
-    torch.testing.assert_close(judge(y, x), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(loss(y, x), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_layers_on_vgg_are_johnsons_by_resolution() -> None:
     vgg = load("torchvision:vgg11", weights="none")
-    content, styles = training._layers(vgg, Settings())
+    content, styles = loss_layers(vgg, Settings())
     steps = [vgg.layer(name).field.step[0] for name in styles]
     assert steps == [1, 2, 4, 8] and vgg.layer(content).field.step == (4, 4)
 
@@ -303,11 +304,11 @@ def test_the_style_cost_falls(folder: Path, zfnet: Net, tmp_path: Path) -> None:
         train_style(zfnet, folder / "waves.png", folder / "data", tmp_path / f"{n}.safetensors", steps=n, **options)
         for n in (1, 40)
     )
-    judge = Judge.of(zfnet, open_style(folder / "waves.png"), Settings(size=64))
+    loss = PerceptualLoss.of(zfnet, open_style(folder / "waves.png"), Settings(size=64))
     pixels = (
         torch.from_numpy(np.array(Image.open(folder / "data" / "0.png").resize((64, 64)))).permute(2, 0, 1)[None] / 255
     )
-    costs = [judge(read_style(path)[0](pixels), pixels) for path in (early, late)]
+    costs = [loss(read_style(path)[0](pixels), pixels) for path in (early, late)]
     assert costs[1].sum() < 0.7 * costs[0].sum() and costs[1][1] < 0.7 * costs[0][1]
 
 
@@ -382,17 +383,17 @@ def test_other_settings_are_refused_with_the_difference(folder: Path, zfnet: Net
 def test_a_loss_that_is_no_number_keeps_what_was_good(
     folder: Path, zfnet: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = Judge.__call__
+    call = PerceptualLoss.__call__
 
-    def spoilt(self: Judge, painted: Tensor, pixels: Tensor) -> Tensor:
+    def spoilt(self: PerceptualLoss, painted: Tensor, pixels: Tensor) -> Tensor:
         spoilt.calls += 1  # type: ignore[attr-defined]
-        return judge(self, painted, pixels) * (torch.nan if spoilt.calls > 14 else 1)  # type: ignore[attr-defined]
+        return call(self, painted, pixels) * (torch.nan if spoilt.calls > 14 else 1)  # type: ignore[attr-defined]
 
     spoilt.calls = 0  # type: ignore[attr-defined]
     ten = train_style(zfnet, folder / "waves.png", folder / "data", tmp_path / "ten.safetensors", steps=10, **QUICK)
-    monkeypatch.setattr(Judge, "__call__", spoilt)
+    monkeypatch.setattr(PerceptualLoss, "__call__", spoilt)
     out = tmp_path / "s.safetensors"
-    with pytest.raises(TrainingError, match=r"after 20 steps.*learnt in 10.*lower --rate than 0\.001"):
+    with pytest.raises(TrainingError, match=r"after 20 steps.*weights of step 10.*rate below 0\.001"):
         train_style(zfnet, folder / "waves.png", folder / "data", out, steps=40, **QUICK)
     good, expected = load_file(out), load_file(ten)
     assert all(torch.equal(good[key], expected[key]) for key in expected) and facts(out)["steps"] == 10
@@ -404,7 +405,7 @@ def test_pictures_that_cannot_be_read_are_skipped_and_named(folder: Path, zfnet:
     (folder / "data" / "broken.png").write_bytes(b"no picture")
     with listen() as remarks:
         path = train_style(zfnet, folder / "waves.png", folder / "data", tmp_path / "s.safetensors", steps=24, **QUICK)
-    assert remarks == ["skipped 1 that cannot be read: broken.png"] and facts(path)["pictures"] == 47
+    assert remarks == ["skipped 1 unreadable pictures: broken.png"] and facts(path)["pictures"] == 47
     for number in range(5):
         (folder / "data" / f"broken-{number}.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="more than 5 %"):
@@ -453,16 +454,16 @@ def test_bad_input_is_refused_before_anything_is_computed(
     (folder / "empty").mkdir()
     (folder / "file").write_text("mine")
     cases: list[tuple[type[Exception], str, tuple[Any, ...], dict[str, Any]]] = [
-        (PictureError, "10 x 200", (folder / "thin.png", data, out), {}),
+        (PictureError, "10 × 200", (folder / "thin.png", data, out), {}),
         (PictureError, "no picture", (folder / "none.png", data, out), {}),
         (DataError, "no folder", (waves, folder / "nowhere", out), {}),
         (DataError, "it is a file", (waves, waves, out), {}),
         (DataError, "no picture in", (waves, folder / "empty", out), {}),
-        (OutputError, r"name s\.safetensors", (waves, data, tmp_path / "s.pth"), {}),
+        (OutputError, r"use s\.safetensors", (waves, data, tmp_path / "s.pth"), {}),
         (OutputError, "cannot write", (waves, data, folder / "file" / "s.safetensors"), {}),
         (OptionError, "nearest: 'style_weight'", (waves, data, out), {"style_wieght": 3}),
-        (OptionError, "multiple of 4, not 33: take 36", (waves, data, out), {"size": 33}),
-        (OptionError, "steps is at least 1", (waves, data, out), {"steps": 0}),
+        (OptionError, "multiple of 4, not 33: use 36", (waves, data, out), {"size": 33}),
+        (OptionError, "steps must be at least 1", (waves, data, out), {"steps": 0}),
         (OptionError, "rate", (waves, data, out), {"rate": 0.0}),
         (OptionError, "tv_weight", (waves, data, out), {"tv_weight": -1.0}),
         (OptionError, "workers", (waves, data, out), {"workers": -1}),
@@ -554,9 +555,9 @@ def test_a_real_style_is_learnt(squeezenet: Net, data: Callable[[str], Path], ch
     options = {"size": 96, "width": 8, "blocks": 3, "batch": 2, "workers": 0, "steps": 60, "rate": 5e-3}
     path = train_style(squeezenet, style, tmp_path / "data", tmp_path / "s.safetensors", **options)
     cat = stylize(chelsea, path)
-    judge = Judge.of(squeezenet, open_style(style), Settings(size=96))
+    loss = PerceptualLoss.of(squeezenet, open_style(style), Settings(size=96))
     pixels = torch.from_numpy(chelsea.copy()).permute(2, 0, 1)[None] / 255
-    painted, plain = judge(cat.values[None], pixels), judge(pixels, pixels)
+    painted, plain = loss(cat.values[None], pixels), loss(pixels, pixels)
     assert painted[1] < 0.9 * plain[1] and painted[3] < 0.2 * plain[3] and painted[0] < 0.95, (painted, plain)
     told = json.loads(cat.recipe.to_json())
     assert told["options"]["training"]["through"] == "squeezenet1_0"

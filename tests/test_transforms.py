@@ -275,5 +275,5 @@ def test_what_cannot_be_read_is_refused(asked: str, says: str) -> None:
 
 @pytest.mark.parametrize("part", ["jitter", "scale", "rotate", "pad", "noise", "roll"])
 def test_no_part_is_negative(part: str) -> None:
-    with pytest.raises(OptionError, match="no negative part"):
+    with pytest.raises(OptionError, match="must not be negative"):
         Transform(**{part: -1})  # type: ignore[arg-type]

@@ -32,13 +32,16 @@ if TYPE_CHECKING:
     from .stylizing.painting import stylize as stylize
     from .stylizing.training import train_style as train_style
     from .synthesis.accentuate import accentuate as accentuate
-    from .synthesis.ascent import Steps as Steps
     from .synthesis.ascent import ascend as ascend
     from .synthesis.class_model import class_model as class_model
     from .synthesis.dream import dream as dream
+    from .synthesis.filters_by_ascent import filters_by_ascent as filters_by_ascent
     from .synthesis.invert import invert as invert
-    from .synthesis.maximize import filters_by_ascent as filters_by_ascent
     from .synthesis.maximize import maximize as maximize
+    from .synthesis.optimizers import Optimizer as Optimizer
+    from .synthesis.parametrizations import Fourier as Fourier
+    from .synthesis.parametrizations import Phases as Phases
+    from .synthesis.parametrizations import Pixels as Pixels
     from .synthesis.style import style as style
     from .synthesis.transforms import Transform as Transform
     from .tapping import tap as tap
@@ -62,14 +65,17 @@ _HOMES = {
     "Curve": "drawing.drawings",
     "Drawing": "drawing.drawings",
     "Film": "drawing.drawings",
+    "Fourier": "synthesis.parametrizations",
     "Gallery": "drawing.drawings",
     "Heatmap": "drawing.drawings",
     "Layer": "tracing",
     "Net": "net",
     "Objective": "objectives",
+    "Optimizer": "synthesis.optimizers",
+    "Phases": "synthesis.parametrizations",
     "Picture": "drawing.drawings",
+    "Pixels": "synthesis.parametrizations",
     "Recipe": "recipes",
-    "Steps": "synthesis.ascent",
     "Table": "drawing.tables",
     "Transform": "synthesis.transforms",
     "accentuate": "synthesis.accentuate",
@@ -83,7 +89,7 @@ _HOMES = {
     "explain": "running",
     "explain_many": "bulk",
     "filters": "views.filters",
-    "filters_by_ascent": "synthesis.maximize",
+    "filters_by_ascent": "synthesis.filters_by_ascent",
     "hidden_gradients": "views.hidden",
     "invert": "synthesis.invert",
     "list_methods": "registry",

@@ -19,7 +19,7 @@ from .predictions import predict
 from .running import explain
 from .synthesis.class_model import class_model
 from .synthesis.dream import dream
-from .synthesis.maximize import filters_by_ascent
+from .synthesis.filters_by_ascent import filters_by_ascent
 from .views.compare import compare
 from .views.filters import filters
 from .views.hidden import hidden_gradients

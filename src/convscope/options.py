@@ -34,6 +34,10 @@ class Range:
         return f"{'above ' if self.open else ''}{self.least:g} to {self.most:g}"
 
 
+class Unrecorded:
+    """Marks an option that decides nothing about the result, such as a preview file: recipes leave it out."""
+
+
 @dataclass(frozen=True)
 class Option:
     """One keyword-only parameter: its type, default, and the help and range written where it is declared."""
@@ -43,6 +47,7 @@ class Option:
     default: Any
     help: str = ""
     range: Range | None = None
+    recorded: bool = True
 
     def check(self, value: Any) -> Any:
         """Return the value as the function reads it. Raises OptionError when it has another type or range."""
@@ -115,7 +120,8 @@ def option(name: str, hint: Any, default: Any) -> Option:
     """Return a parameter as an option, by its annotation: its type, its help and its range."""
     kind, *extras = get_args(hint) if get_origin(hint) is typing.Annotated else (hint,)
     text = next((extra for extra in extras if isinstance(extra, str)), "")
-    return Option(name, kind, default, text, next((extra for extra in extras if isinstance(extra, Range)), None))
+    range_ = next((extra for extra in extras if isinstance(extra, Range)), None)
+    return Option(name, kind, default, text, range_, recorded=Unrecorded not in extras)
 
 
 def check_options(owner: str, options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,6 +207,8 @@ def _items(value: Any) -> list[Any]:
 
 
 def _converted_plain(kind: Any, value: Any) -> Any:
+    if kind is Any:
+        return value
     if kind is bool:
         if type(value).__name__ not in ("bool", "bool_"):
             raise TypeError

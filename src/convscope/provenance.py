@@ -39,7 +39,11 @@ def recipe(
         pictures=tuple(map(picture_record, pictures)),
         of=_objective(of),
         size=size,
-        options={name: _option(entry.options[name], value) for name, value in options.items() if name != "of"},
+        options={
+            name: _option(entry.options[name], value)
+            for name, value in options.items()
+            if name != "of" and entry.options[name].recorded
+        },
         versions=versions(),
     )
 
@@ -92,7 +96,7 @@ def _option(option: Option, value: Any) -> Any:
         return [_option(option, item) for item in value]
     if isinstance(value, (Image.Image, Tensor, bytes)) or hasattr(value, "__array__"):
         return asdict(picture_record(value))
-    if option.is_picture and isinstance(value, (str, Path)):
+    if option.is_picture and isinstance(value, (str, Path)) and value not in option.choices:
         return asdict(picture_record(value))
     return str(value) if isinstance(value, (Path, Objective)) else value
 

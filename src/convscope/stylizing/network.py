@@ -1,9 +1,10 @@
-"""The network that paints: Johnson, Alahi & Fei-Fei 2016, arXiv:1603.08155, as in their code.
+"""The style network: Johnson, Alahi & Fei-Fei 2016, arXiv:1603.08155, as in their code.
 
     c9s1-32, d64, d128, R128 x 5, u64, u32, c9s1-3
 
-With instance normalisation (Ulyanov et al. 2016, arXiv:1607.08022) and padding by reflection. Otherwise than theirs,
-u64 and u32 double every value and convolve: transposed convolutions leave a checkerboard (Odena et al., Distill 2016).
+With instance normalisation (Ulyanov et al. 2016, arXiv:1607.08022) and reflection padding. Unlike theirs, u64 and u32
+are nearest-neighbour upsampling and convolution: transposed convolutions leave checkerboards (Odena et al., Distill
+2016).
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ from ..zoo.runs import facts
 from ..zoo.weights import fit_weights, read_weights
 
 KIND = "style network"
-"""What a style file says that it holds, where other weights files name their network."""
+"""The kind that a style file declares, where other weights files name their network."""
 
 STEP = 4
-"""The side of a picture is a multiple of this: the inner layers have a place for every STEP x STEP pixels."""
+"""The stride of the inner layers: sides of pictures are multiples of it."""
 
 _REACH = 150 / 255
-"""How far from grey the output goes, as in Johnson's code: beyond [0, 1], so that black and white can be reached."""
+"""The largest distance of the output from grey, as in Johnson's code: black and white lie within it."""
 
 
-class Layer(nn.Module):
-    """A convolution behind a padding by reflection, which keeps, halves or doubles the picture's sides.
+class ConvBlock(nn.Module):
+    """A convolution with reflection padding that keeps, halves or doubles the sides.
 
-    It is normalised and rectified, unless `rectified` or `normalised` says otherwise.
+    Normalisation and rectifier follow, unless `normalised` or `rectified` is False.
     """
 
     def __init__(
         self,
-        inside: int,
-        outside: int,
+        in_channels: int,
+        out_channels: int,
         kernel: int = 3,
         *,
         down: int = 1,
@@ -49,11 +50,11 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         self.kernel, self.down, self.up, self.rectified = kernel, down, up, rectified
-        self.conv = nn.Conv2d(inside, outside, kernel, down)
-        self.norm = nn.InstanceNorm2d(outside, affine=True) if normalised else None
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, down)
+        self.norm = nn.InstanceNorm2d(out_channels, affine=True) if normalised else None
 
     def forward(self, below: Tensor) -> Tensor:
-        """Map (n, inside, h, w) to (n, outside, h up / down, w up / down)."""
+        """Map (n, in_channels, h, w) to (n, out_channels, h up / down, w up / down)."""
         if self.up > 1:
             below = F.interpolate(below, scale_factor=self.up)
         activity = self.conv(F.pad(below, (self.kernel // 2,) * 4, mode="reflect"))
@@ -62,12 +63,12 @@ class Layer(nn.Module):
         return activity.relu() if self.rectified else activity
 
 
-class Block(nn.Module):
-    """x + f(x), with two layers f; nothing is rectified after the sum (Johnson et al., supplementary material)."""
+class ResidualBlock(nn.Module):
+    """x + f(x), with two convolutions f and no rectifier after the sum (Johnson et al., supplementary material)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(Layer(width, width), Layer(width, width, rectified=False))
+        self.layers = nn.Sequential(ConvBlock(width, width), ConvBlock(width, width, rectified=False))
 
     def forward(self, below: Tensor) -> Tensor:
         """Map (n, width, h, w) to the same shape."""
@@ -75,19 +76,19 @@ class Block(nn.Module):
 
 
 class StyleNet(nn.Module):
-    """The network that paints, with `width` channels at full size: 32 in the paper."""
+    """The style network, with `width` channels at full resolution: 32 in the paper."""
 
     def __init__(self, width: int = 32, blocks: int = 5) -> None:
         super().__init__()
         self.width = width
         self.down = nn.Sequential(
-            Layer(3, width, 9), Layer(width, 2 * width, down=2), Layer(2 * width, 4 * width, down=2)
+            ConvBlock(3, width, 9), ConvBlock(width, 2 * width, down=2), ConvBlock(2 * width, 4 * width, down=2)
         )
-        self.blocks = nn.Sequential(*(Block(4 * width) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(ResidualBlock(4 * width) for _ in range(blocks)))
         self.up = nn.Sequential(
-            Layer(4 * width, 2 * width, up=2),
-            Layer(2 * width, width, up=2),
-            Layer(width, 3, 9, rectified=False, normalised=False),
+            ConvBlock(4 * width, 2 * width, up=2),
+            ConvBlock(2 * width, width, up=2),
+            ConvBlock(width, 3, 9, rectified=False, normalised=False),
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -96,32 +97,32 @@ class StyleNet(nn.Module):
 
 
 def to_pixels(activity: Tensor) -> Tensor:
-    """Return the last layer's activity as pixels, in 0.5 +- 150/255: what is outside [0, 1] is cut off in the end."""
+    """Return the last layer's activity as pixels, in 0.5 +- 150/255: values outside [0, 1] are clipped in the end."""
     return 0.5 + _REACH * activity.tanh()
 
 
 def read_style(path: str | Path) -> tuple[StyleNet, dict[str, Any]]:
-    """Read a style file: the network, and what the file says of how it was trained.
+    """Read a style file: the network, and the record of its training.
 
-    Raises WeightsError for a file that is missing or damaged, or that `convscope train-style` did not write.
+    Raises WeightsError for a file that is missing, damaged or not written by `train_style`.
     """
     path = Path(path)
-    made = f"a style file is made by convscope train-style STYLE.jpg --data FOLDER -o {path.stem}.safetensors"
+    advice = f"make a style file with convscope train-style STYLE.jpg --data FOLDER -o {path.stem}.safetensors"
     if path.exists() and path.suffix.lower() != ".safetensors":
-        raise WeightsError(f"{path} is no style file, which ends in .safetensors: {made}")
-    state, told = read_weights(path), facts(path)
-    if told.get("network") != KIND:
-        held = f"weights of {told['network']}" if "network" in told else "no style"
-        raise WeightsError(f"{path} holds {held}: {made}")
-    net = StyleNet(_count(told, "width", path), _count(told, "blocks", path))
+        raise WeightsError(f"{path} is no style file, which ends in .safetensors: {advice}")
+    state, record = read_weights(path), facts(path)
+    if record.get("network") != KIND:
+        content = f"weights of {record['network']}" if "network" in record else "no style"
+        raise WeightsError(f"{path} holds {content}: {advice}")
+    net = StyleNet(_count(record, "width", path), _count(record, "blocks", path))
     fit_weights(net, state, network=f"a style network of width {net.width}")
-    return net.eval().requires_grad_(False), told
+    return net.eval().requires_grad_(False), record
 
 
-def _count(told: Mapping[str, Any], key: str, path: Path) -> int:
-    value = told.get(key)
+def _count(record: Mapping[str, Any], key: str, path: Path) -> int:
+    value = record.get(key)
     if not isinstance(value, int) or not 1 <= value <= 1024:
-        raise WeightsError(f"{path} is damaged: it says that its {key} is {value!r}")
+        raise WeightsError(f"{path} is damaged: its {key} is {value!r}")
     return value
 
 

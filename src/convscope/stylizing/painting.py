@@ -1,4 +1,4 @@
-"""`stylize`: a picture in a style that a network has learnt."""
+"""`stylize`: paint a picture with a trained style network."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from ..drawing.drawings import Picture
 from ..errors import OptionError
 from ..provenance import picture_record, versions
 from ..recipes import Recipe
+from ..synthesis.colour import LUMA
 from .network import STEP, read_style
 from .settings import KeepColour, Strength, Tile
 from .tiles import paint
 
 _LEAST = 16
-"""The smallest side that is painted: smaller pictures are continued by reflection."""
-
-_LUMA = (0.299, 0.587, 0.114)
+"""The smallest side that is painted: smaller pictures are padded by reflection."""
 
 
 def stylize(
@@ -40,20 +39,20 @@ def stylize(
     """Paint a picture, at its own size, in the style of a file that `train_style` wrote.
 
     Args:
-        picture: anything that `open_picture` reads: a path, an image, an array. Alpha is laid on white.
+        picture: anything that `open_picture` reads: a path, an image, an array. Alpha is composited on white.
         style: the style file.
-        tile: longest side in pixels that is painted at once. Larger pictures are painted in tiles, without a seam.
-        strength: share of the painting in the result, 0 to 1; the rest is the original.
-        keep_colour: take brightness from the painting, colour from the original (Gatys et al. 2016, arXiv:1606.05897).
-        device: where to compute.
+        tile: longest side painted at once, in pixels. Larger pictures are tiled, without a seam.
+        strength: weight of the painted picture in the result, 0 to 1; the rest is the original.
+        keep_colour: change the luminance alone (Gatys et al. 2016, arXiv:1606.05897).
+        device: the device to compute on.
 
-    Returns values (3, h, w) in [0, 1]. Raises WeightsError for a file that holds no style, PictureError, OptionError,
+    Returns values (3, h, w) in [0, 1]. Raises WeightsError for a file that is no style file, PictureError, OptionError,
     OutOfMemory. Johnson et al. 2016, arXiv:1603.08155.
     """
     if not 0 <= strength <= 1:
-        raise OptionError(f"strength is a share, 0 to 1, not {strength}")
+        raise OptionError(f"strength must be in [0, 1], not {strength}")
     style = Path(style)
-    net, told = read_style(style)
+    net, record = read_style(style)
     image = open_picture(picture).convert("RGB")
     with listen() as remarks:
         painted = painted_at_own_size(net.to(device), image, tile)
@@ -61,34 +60,34 @@ def stylize(
         say(remark)
     original = to_tensor(np.asarray(image))[0]
     if keep_colour:
-        weights = torch.tensor(_LUMA)[:, None, None]
+        weights = torch.tensor(LUMA)[:, None, None]
         painted = (original + ((painted - original) * weights).sum(0)).clamp_(0, 1)
     if strength < 1:
         painted = original.lerp_(painted, strength)
     name = Path(picture).name if isinstance(picture, (str, Path)) else "array"
     recipe = Recipe(
         method="stylize",
-        network={"name": style.name, "picture": told.get("picture"), "through": told.get("through")},
+        network={"name": style.name, "picture": record.get("picture"), "through": record.get("through")},
         weights=content_hash(style)[:16],
         pictures=(picture_record(picture),),
-        options={"tile": tile, "strength": strength, "keep_colour": keep_colour, "training": told},
+        options={"tile": tile, "strength": strength, "keep_colour": keep_colour, "training": record},
         remarks=tuple(remarks),
         versions=versions(),
     )
-    return Picture(painted, recipe, f"{name} as {told.get('picture', 'a style')}", f"painted by {style.name}")
+    return Picture(painted, recipe, f"{name} as {record.get('picture', 'a style')}", f"painted by {style.name}")
 
 
 def painted_at_own_size(net: Any, image: Image.Image, tile: int) -> Tensor:
-    """Paint an RGB image; return values (3, h, w) in [0, 1] on the CPU."""
+    """Paint an RGB image at its own size; return values (3, h, w) in [0, 1] on the CPU."""
     array = np.asarray(image)
-    more = [max(_LEAST, -(-side // STEP) * STEP) - side for side in array.shape[:2]]
-    pixels = to_tensor(np.pad(array, ((0, more[0]), (0, more[1]), (0, 0)), mode="reflect"))
+    padding = [max(_LEAST, -(-side // STEP) * STEP) - side for side in array.shape[:2]]
+    pixels = to_tensor(np.pad(array, ((0, padding[0]), (0, padding[1]), (0, 0)), mode="reflect"))
     device = next(net.parameters()).device
     return paint(net, pixels.to(device), tile=tile)[0, :, : image.height, : image.width].cpu()
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
-    """Turn bytes (h, w, 3) into pixels (1, 3, h, w) in [0, 1]."""
+    """Convert bytes (h, w, 3) to pixels (1, 3, h, w) in [0, 1]."""
     return torch.from_numpy(array.transpose(2, 0, 1).copy())[None].float().div_(255)
 
 

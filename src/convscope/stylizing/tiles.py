@@ -1,10 +1,10 @@
-"""Painting a picture of any size in little memory, with the very result of painting it at once.
+"""Painting a picture of any size in little memory, with the result of painting it at once.
 
-Instance normalisation looks at all of a layer, so tiles painted one by one would differ in colour. Here every layer's
-mean and variance are those of the whole picture: a chain of layers is run over the tiles once per layer, each time one
-layer further, with the statistics found so far; the last time its result is kept. Kept are only the inner layers, which
-have one place for every 4 x 4 pixels. A tile reads, beyond its border, what its layers see: nothing is blended, nothing
-has a seam.
+Instance normalisation reads all of a layer, so tiles painted one by one would differ in colour. Here the mean and
+variance of each layer are those of the whole picture: a chain of layers is run over the tiles once per layer, each time
+one layer further, with the statistics so far, and the last run's result is kept. Only the inner layers, at a stride of
+4 pixels, are kept whole. A tile reads as far beyond its border as its layers do: nothing is blended and nothing has a
+seam.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from torch.nn import functional as F
 from ..batching import out_of_memory, release_memory
 from ..context import say, track
 from ..errors import OptionError, OutOfMemory
-from .network import STEP, Block, Layer, StyleNet, to_pixels, whole
+from .network import STEP, ConvBlock, ResidualBlock, StyleNet, to_pixels, whole
 
 _SMALLEST = 64
 
 Span = tuple[int, int]
-"""From, and up to but without."""
+"""Start, and end, exclusive."""
 
 Scale = tuple[Tensor, Tensor]
-"""What a normalisation multiplies by, and what it adds, each (1, c, 1, 1)."""
+"""The factor and the offset of a normalisation, each (1, c, 1, 1)."""
 
 
 def paint(net: StyleNet, pixels: Tensor, *, tile: int) -> Tensor:
-    """Paint pixels (1, 3, h, w) in [0, 1], sides multiples of STEP, seeing at most `tile` x `tile` of them at once.
+    """Paint pixels (1, 3, h, w) in [0, 1], sides multiples of STEP, reading at most `tile` x `tile` of them at once.
 
-    Returns as many, in [0, 1]: those that the whole network gives, but for rounding. When memory runs out, tiles are
-    halved, which a remark says. Raises OptionError for a tile below 64 pixels, OutOfMemory when the smallest do not fit
-    either.
+    Returns as many, in [0, 1], equal to one pass over the whole picture except for rounding. When memory runs out,
+    tiles are halved, and a remark says so. Raises OptionError for a tile below 64 pixels, OutOfMemory when the smallest
+    do not fit either.
     """
     if tile < _SMALLEST:
-        raise OptionError(f"tile is a side in pixels, at least {_SMALLEST}, not {tile}")
+        raise OptionError(f"tile must be at least {_SMALLEST} pixels, not {tile}")
     side = tile
     while True:
         try:
@@ -50,47 +50,47 @@ def paint(net: StyleNet, pixels: Tensor, *, tile: int) -> Tensor:
                 raise
             if side == _SMALLEST:
                 raise OutOfMemory(
-                    f"memory ran out with tiles of {side} pixels: the inner layers of a picture of "
-                    f"{pixels.shape[-1]} x {pixels.shape[-2]} pixels do not fit. Scale it down, or use another device"
+                    f"out of memory with tiles of {side} pixels: the inner layers of a picture of {pixels.shape[-1]} x "
+                    f"{pixels.shape[-2]} pixels do not fit. Scale it down, or use another device"
                 ) from error
             side = max(_SMALLEST, min(side, max(pixels.shape[-2:])) // 2)
         # Outside the handler: until the error is gone, its traceback holds what did not fit.
         release_memory()
-        say(f"memory ran out with tiles of {tile} pixels: went on with smaller ones")
+        say(f"out of memory with tiles of {tile} pixels; continued with smaller ones")
 
 
 def _in_tiles(net: StyleNet, pixels: Tensor, side: int) -> Tensor:
     inner = max(side // STEP, 1)
     activity = _through(_layers(net.down), pixels - 0.5, side, "painting: layers before")
     for number, block in enumerate(net.blocks, 1):
-        first, second = _layers(cast(Block, block).layers)
+        first, second = _layers(cast(ResidualBlock, block).layers)
         label = f"painting: block {number} of {len(net.blocks)}"
         activity += _through([second], _through([first], activity, inner, label), inner, label)
     return to_pixels(_through(_layers(net.up), activity, inner, "painting: layers after")).clamp_(0, 1)
 
 
-def _layers(modules: torch.nn.Module) -> list[Layer]:
-    return [cast(Layer, module) for module in modules.children()]
+def _layers(modules: torch.nn.Module) -> list[ConvBlock]:
+    return [cast(ConvBlock, module) for module in modules.children()]
 
 
-def _through(layers: Sequence[Layer], below: Tensor, side: int, label: str) -> Tensor:
-    """Return what a chain of layers makes of what is below, (1, c, h, w), in tiles of `side` of its places."""
+def _through(layers: Sequence[ConvBlock], below: Tensor, side: int, label: str) -> Tensor:
+    """Apply a chain of layers to an activity (1, c, h, w), in tiles of `side` of its positions."""
     sizes = _sizes(layers, (below.shape[-2], below.shape[-1]))
     above = below.new_empty(1, layers[-1].conv.out_channels, *sizes[-1])
     scales: list[Scale | None] = []
     for depth, layer in enumerate(layers, 1):
-        seen = _Statistics()
+        statistics = _Statistics()
         for rows, columns in track(_tiles(sizes[depth], side * sizes[depth][0] // sizes[0][0]), label):
             part = _part(layers[:depth], scales, below, sizes, rows, columns)
             if layer.norm is not None:
-                seen.add(part)
+                statistics.add(part)
             if depth == len(layers):
                 above[..., slice(*rows), slice(*columns)] = part
-        scales.append(seen.scale(layer))
+        scales.append(statistics.scale(layer))
     return _normalised(above, layers[-1], scales[-1])
 
 
-def _sizes(layers: Sequence[Layer], size: tuple[int, int]) -> list[tuple[int, int]]:
+def _sizes(layers: Sequence[ConvBlock], size: tuple[int, int]) -> list[tuple[int, int]]:
     """Return the rows and columns below a chain of layers and after each of them."""
     sizes = [size]
     for layer in layers:
@@ -108,14 +108,14 @@ def _tiles(size: tuple[int, int], side: int) -> list[tuple[Span, Span]]:
 
 
 def _part(
-    layers: Sequence[Layer],
+    layers: Sequence[ConvBlock],
     scales: Sequence[Scale | None],
     below: Tensor,
     sizes: Sequence[tuple[int, int]],
     rows: Span,
     columns: Span,
 ) -> Tensor:
-    """Return a tile of the last layer's convolution, not yet normalised, from what lies below the first."""
+    """Return a tile of the last layer's convolution, not yet normalised, from the activity below the first."""
     high, wide = (_cuts(layers, [size[axis] for size in sizes], span) for axis, span in enumerate((rows, columns)))
     activity = below[..., slice(*high[0].source), slice(*wide[0].source)]
     for depth, layer in enumerate(layers):
@@ -125,19 +125,19 @@ def _part(
     return activity
 
 
-def _convolved(layer: Layer, activity: Tensor, high: _Cut, wide: _Cut) -> Tensor:
+def _convolved(layer: ConvBlock, activity: Tensor, high: _Cut, wide: _Cut) -> Tensor:
     if layer.up > 1:
         activity = F.interpolate(activity, scale_factor=layer.up)[..., high.kept, wide.kept]
-    # Reflected at the picture's borders only: there, and nowhere else, a tile has nothing to read.
+    # Reflection at the borders of the picture only: elsewhere a tile reads its neighbourhood.
     return layer.conv(F.pad(activity, (wide.before, wide.after, high.before, high.after), mode="reflect"))
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """What a layer reads along one axis to give a span of its places.
+    """What a layer reads along one axis for a span of its positions.
 
-    `source` are places below; `kept` is what is needed of them once they are doubled; `before` and `after` are
-    reflected.
+    `source` is the span of positions below; `kept` the part of them needed after upsampling; `before` and `after` the
+    reflected positions.
     """
 
     source: Span
@@ -146,8 +146,8 @@ class _Cut:
     after: int
 
 
-def _cuts(layers: Sequence[Layer], sizes: Sequence[int], span: Span) -> list[_Cut]:
-    """Return what every layer reads for a span of the last one's places, first layer first."""
+def _cuts(layers: Sequence[ConvBlock], sizes: Sequence[int], span: Span) -> list[_Cut]:
+    """Return what each layer reads for a span of the last one's positions, first layer first."""
     cuts: list[_Cut] = []
     for layer, size in reversed(list(zip(layers, sizes, strict=False))):
         start = span[0] * layer.down - layer.kernel // 2
@@ -159,7 +159,7 @@ def _cuts(layers: Sequence[Layer], sizes: Sequence[int], span: Span) -> list[_Cu
     return cuts[::-1]
 
 
-def _normalised(activity: Tensor, layer: Layer, scale: Scale | None) -> Tensor:
+def _normalised(activity: Tensor, layer: ConvBlock, scale: Scale | None) -> Tensor:
     """Normalise and rectify a layer's convolution, in place."""
     if scale is not None:
         activity.mul_(scale[0]).add_(scale[1])
@@ -168,23 +168,23 @@ def _normalised(activity: Tensor, layer: Layer, scale: Scale | None) -> Tensor:
 
 @dataclass
 class _Statistics:
-    """Mean and variance of channels that come in parts, exact (Chan et al. 1979): the parts' own and their distance."""
+    """Mean and variance of channels from parts, exact (Chan et al. 1979): within the parts and between them."""
 
     count: int = 0
     mean: Tensor | float = 0.0
     squares: Tensor | float = 0.0
 
     def add(self, part: Tensor) -> None:
-        """Take a part of a layer into account, (1, c, h, w)."""
+        """Add a part of a layer, (1, c, h, w)."""
         count = part[0, 0].numel()
         variance, mean = (value.cpu().double() for value in torch.var_mean(part, (2, 3), correction=0, keepdim=True))
-        away, everything = mean - self.mean, self.count + count
-        self.squares = self.squares + variance * count + away.square() * (self.count * count / everything)
-        self.mean = self.mean + away * (count / everything)
-        self.count = everything
+        difference, total = mean - self.mean, self.count + count
+        self.squares = self.squares + variance * count + difference.square() * (self.count * count / total)
+        self.mean = self.mean + difference * (count / total)
+        self.count = total
 
-    def scale(self, layer: Layer) -> Scale | None:
-        """Return what the layer's normalisation does; None where it has none."""
+    def scale(self, layer: ConvBlock) -> Scale | None:
+        """Return the layer's normalisation as factor and offset; None where it has none."""
         if layer.norm is None or not isinstance(self.squares, Tensor) or not isinstance(self.mean, Tensor):
             return None
         weight, bias = (value.cpu().double()[:, None, None] for value in (layer.norm.weight, layer.norm.bias))

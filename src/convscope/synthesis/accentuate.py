@@ -1,33 +1,34 @@
-"""Accentuation: a photograph, changed a little so that one unit sees more of what it looks for.
+"""Feature accentuation: a photograph, changed a little so that a unit responds more to it.
 
 Hamblin, Fel, Saha, Konkle and Alvarez, "Feature Accentuation: Revealing 'What' Features Respond to in Natural Images"
-(arXiv:2402.10039). A heatmap says where a unit looks. What it sees there shows when a photograph x0 is changed until
-the unit sees more of it, while for an earlier layer A it must stay what it is:
+(arXiv:2402.10039). A heatmap says where a unit looks. What it responds to there shows when a photograph x0 is changed
+until the unit responds more, while the activity of an earlier layer A is preserved:
 
     x* = argmax  strength * f(x) / u  -  |A(x) - A(x0)|^2 / |A(x0)|^2
 
-As in the paper the spectrum is changed, a shaken picture is looked at, and what did not matter is faded out. Two things
-are done otherwise. The unit u of the score is fixed beforehand, N |g|_2^2 / |g|_1 for its gradient g by N values at x0,
-so that one strength means as much for a class as for a single unit. And what mattered is not the sum of the gradients
-on the way but the integral of the gradient times the change: the shares of all pixels in f(x*) - f(x0).
+As in the paper the spectrum is optimized under random transforms, and what did not matter is faded out. Two things
+differ. The unit u of the score is fixed beforehand, N |g|_2^2 / |g|_1 for its gradient g with respect to N values at
+x0, so that a strength means the same for a class as for a single unit. And what mattered is not the sum of gradients
+along the way but the integral of the gradient times the change: the contributions of all pixels to f(x*) - f(x0).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from threading import Event
+from typing import Annotated
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import registry, rules
+from .. import rules
 from ..attribution.gradient import gradient_at_pixels, weighted_gradient
 from ..attribution.integrated import path_points
 from ..baselines import blurred
-from ..context import listen, say
-from ..data.images import to_image
+from ..context import running, say
+from ..data.images import InputPicture, to_image
 from ..drawing import colours, layout
 from ..drawing.drawings import Gallery, as_picture, robust_limit
 from ..drawing.layout import Scale, Sheet, Tile, number
@@ -35,134 +36,131 @@ from ..errors import ObjectiveError, RuleError, SynthesisError
 from ..layers import bottlenecks
 from ..net import Net
 from ..objectives import WHOLE_OUTPUT, Objective, Unit, as_objective
+from ..options import Range
 from ..predictions import ObjectiveLike, predict
+from ..recipes import Recipe
 from ..registry import view
-from ..running import footnote, recipe
 from ..tapping import tap
 from ..terms import judges_making
 from ..tracing import PIXELS
-from .ascent import Preview, PreviewEvery, Seed, Steps, Watch, ascend
+from .ascent import Seed, ascend
 from .likeness import Content
+from .monitor import Monitor, Preview, PreviewEvery
+from .optimizers import Optimizer
 from .parametrizations import Fourier, Parametrization
 from .transforms import transform_for
 
 _PUSH = 20.0
-"""What strength 1 is, in shares of the layer that is kept per root mean square of change."""
+"""What strength 1 means: relative distance in the kept layer per root mean square of change."""
 
 _DECAY = 1.5
-"""Changes fall with frequency to this power: more steeply than in pictures made from nothing, which have no detail."""
+"""Exponent of the frequency by which changes fall: steeper than from noise, because a photograph has its detail."""
 
 _BLUR = 0.7
-"""Standard deviation, in pixels, of a Gaussian that changes are seen through: networks with strides draw meshes."""
+"""Standard deviation, in pixels, of a Gaussian over changes: strides leave checkerboards."""
 
 _POINTS, _BATCH = 16, 4
-"""Gradients on the way from the photograph, of which the shares are made, and how many at a time."""
+"""Gradients on the path from the photograph that contributions are integrated from, and how many at a time."""
 
 _INCOMPLETE = 0.05
-"""How far the shares' sum may be from the change of the score without a remark."""
+"""The relative error of the sum of contributions above which a remark is made."""
 
 _FINE, _OPAQUE = 40, 0.95
-"""Shares are gathered over one part in so many of the side; that share of the pixels is more or less transparent."""
+"""Contributions are smoothed over the side divided by the first; the second is the quantile that is fully opaque."""
 
 _SIDE = 256
 _GREY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
-    """How far a layer's activity is from the photograph's, seen without shaking; of the picture itself for PIXELS."""
+class UntransformedContent:
+    """The distance of a layer's activity, without transform, to the photograph's; of pixels for PIXELS."""
 
     net: Net
     content: Content
     layer: str = PIXELS
 
     def read(self, activity: Tensor) -> Tensor:
-        """Return the cost of every picture, (n, c, h, w) to (n,)."""
+        """Return the cost of each picture, (n, c, h, w) to (n,)."""
         return self.content.read(tap(self.net, activity, [self.content.layer])[self.content.layer])
 
     def __str__(self) -> str:
-        return f"kept({self.content.layer})"
+        return f"untransformed_content({self.content.layer})"
 
     def title(self, net: Net) -> str:
-        """Say in plain words what is asked for."""
-        return f"likeness in {self.content.layer}"
+        """Describe the term in plain words."""
+        return f"content in {self.content.layer}"
 
 
-class Change(Parametrization):
-    """A photograph and what has been added to it within a window; at first nothing.
+class Perturbation(Parametrization):
+    """A photograph plus a perturbation within a window; at first none.
 
-    `window` (1, 1, h, w) in [0, 1] says how much of a change is let through.
+    `window` (1, 1, h, w) in [0, 1] is multiplied with the perturbation.
     """
 
     def __init__(self, photograph: Tensor, window: Tensor) -> None:
         self.photograph, self.window = photograph, window
-        self.made = Fourier(photograph, decay=_DECAY)
-        self.free = self.made.free
+        self.spectrum = Fourier(photograph, decay=_DECAY)
+        self.free = self.spectrum.free
         with torch.no_grad():
-            self.before = self.made.pixels()
+            self.initial = self.spectrum.pixels()
 
     def pixels(self) -> Tensor:
-        return self.photograph + self.window * blurred(self.made.pixels() - self.before, _BLUR)
+        return self.photograph + self.window * blurred(self.spectrum.pixels() - self.initial, _BLUR)
 
 
 @view(
-    "Accentuation",
+    "Feature accentuation",
     paper="Hamblin et al. 2024, arXiv:2402.10039",
     caveat="shows what would excite the unit more, which need not be what excites it now",
+    group="make",
 )
 def accentuate(
     net: Net,
-    picture: Any,
+    picture: InputPicture,
     *,
     of: Annotated[
-        str | None,
-        "the objective: a class, layer:channel, layer:channel@y,x, ...; the network's first choice by default",
+        str | None, "the objective: a class, layer:channel, layer:channel@y,x, ...; default: the top-1 class"
     ] = None,
-    strength: Annotated[float, "how far: 1 is a little, 3 is much; below 0 towards what silences the unit"] = 1.0,
-    keep: Annotated[
-        str | None, "the layer that must stay alike, or 'pixels'; by default one at a third of the depth"
-    ] = None,
-    steps: Annotated[int, "how many steps of Adam"] = 60,
-    rate: Annotated[float, "Adam's learning rate"] = 0.05,
+    strength: Annotated[float, "how far: 1 is a little, 3 is much; below 0 suppresses the unit instead"] = 1.0,
+    keep: Annotated[str | None, "layer whose activity is kept, or pixels; default: one at a third of the depth"] = None,
+    steps: Annotated[int, "number of steps of Adam", Range(1)] = 60,
+    rate: Annotated[float, "learning rate of Adam", Range(0, open=True)] = 0.05,
     transform: Annotated[
         str | None,
-        "random changes before every look: none, light, standard, jitter, crops, or parts as 'jitter=8 rotate=10'; by "
-        "default light, and none for a unit at a place",
+        "random transform before every step: none, light, standard, jitter, crops, or parts such as 'jitter=8 "
+        "rotate=10'; default: light, and none for a unit at a position",
     ] = None,
     seed: Seed = 0,
     preview: Preview = None,
     preview_every: PreviewEvery = 20,
 ) -> Gallery:
-    """Change a photograph a little so that a unit sees more of what it looks for, or less.
+    """Change a photograph a little so that a unit responds more to it, or less.
 
-    For a unit at a place nothing changes beyond its receptive field. The values are `picture` and `accentuated`
-    (c, h, w) in [0, 1]; `shares` (1, h, w), what each pixel's change has added to the score, and `around`, the
-    same gathered from its neighbours; `opacity` (1, h, w) in [0, 1]. Raises ObjectiveError for an objective about
-    pictures that are being made, SynthesisError where nothing moves the unit.
+    For a unit at a position nothing changes beyond its receptive field. The values are `picture` and `accentuated`
+    (c, h, w) in [0, 1]; `contributions` (1, h, w), of each pixel's change to the score, and `smoothed`, the same
+    summed over the neighbourhood; `opacity` (1, h, w) in [0, 1]. Raises ObjectiveError for an objective with
+    regularizers of synthesis, SynthesisError where no gradient reaches the picture.
     """
-    seen = net.prepare(picture)
-    pixels = net.pixels(seen)
+    pixels = net.pixels(picture)
     objective = _objective(net, pixels, of)
-    kept = _kept(net, objective, keep)
-    window, placed = _window(net, objective, pixels)
-    chosen = transform or ("none" if placed else "light")
-    shaken, how = transform_for(chosen, max(pixels.shape[-2:])), Steps(steps, rate=rate)
-    with listen() as remarks:
-        cost = Objective(((1.0, Kept(net, _content(net, pixels, kept))),))
-        weight = strength * _PUSH / _unit(net, objective, pixels, strength)
-        watch = Watch(f"accentuating {objective.title(net)}", preview, preview_every)
-        asked, start = [objective * weight - cost], Change(pixels, window)
-        made = ascend(net, asked, start, transform=shaken, steps=how, seeds=[seed], watch=watch)
-        values = _values(net, objective, pixels, made.pixels.clamp(0, 1), window)
-        tiles = _tiles(net, objective, values, _looked_at(window))
-    options = {"strength": strength, "keep": "pixels" if kept == PIXELS else kept, "weight": weight}
-    options |= {"steps": steps, "rate": rate, "transform": chosen, "decay": _DECAY, "blur": _BLUR, "seed": seed}
-    subtitle = f"Accentuation · {net.name} · strength {number(strength)}, kept alike in {options['keep']}"
-    subtitle += f" · {seen.name}" if seen.name else ""
-    sheet = Sheet(
-        _title(net, objective, strength), (tiles,), subtitle, footnote(net, registry.VIEWS["accentuate"], remarks)
-    )
-    return Gallery(sheet, values, recipe(net, "accentuate", [seen], str(objective), options, remarks))
+    layer = _kept_layer(net, objective, keep)
+    window, positioned = _window(net, objective, pixels)
+    chosen = transform or ("none" if positioned else "light")
+    how, optimizer = transform_for(chosen, max(pixels.shape[-2:])), Optimizer(steps, rate=rate)
+    cost = Objective(((1.0, UntransformedContent(net, _content(net, pixels, layer))),))
+    weight = strength * _PUSH / _unit(net, objective, pixels, strength)
+    monitor = Monitor(f"accentuating {objective.title(net)}", preview, preview_every)
+    target, start = [objective * weight - cost], Perturbation(pixels, window)
+    result = ascend(net, target, start, transform=how, optimizer=optimizer, seeds=[seed], monitor=monitor)
+    # What was kept of a cancelled run is still measured.
+    with running(cancel=Event() if result.interrupted else None):
+        values = _values(net, objective, pixels, result.pixels.clamp(0, 1), window)
+    settled = {"keep": "pixels" if layer == PIXELS else layer, "transform": chosen, "weight": weight}
+    subtitle = f"Feature accentuation · {net.name} · strength {number(strength)}, keeping {settled['keep']}"
+    subtitle += f" · {picture.name}" if picture.name else ""
+    sheet = Sheet(_title(net, objective, strength), (_tiles(net, objective, values, _shown_part(window)),), subtitle)
+    return Gallery(sheet, values, Recipe(objective=str(objective), settled=settled))
 
 
 def _objective(net: Net, pixels: Tensor, of: ObjectiveLike) -> Objective:
@@ -174,13 +172,13 @@ def _objective(net: Net, pixels: Tensor, of: ObjectiveLike) -> Objective:
     for _, term in objective.terms:
         if judges_making(term):
             raise ObjectiveError(
-                f"{term} judges a picture that is being made, not a given one: ask for a class or unit"
+                f"{term} is a regularizer for synthesis from noise, not for a given photograph: use a class or unit"
             )
     return objective
 
 
-def _kept(net: Net, objective: Objective, keep: str | None) -> str:
-    """Return the layer that stays alike: by default one at a third of the way to the first layer asked for."""
+def _kept_layer(net: Net, objective: Objective, keep: str | None) -> str:
+    """Return the layer that is kept: by default one at a third of the way to the objective's first layer."""
     if keep is not None:
         return PIXELS if keep == "pixels" else net.layer(keep).name
     order = list(net.layers)
@@ -190,7 +188,7 @@ def _kept(net: Net, objective: Objective, keep: str | None) -> str:
 
 
 def _window(net: Net, objective: Objective, pixels: Tensor) -> tuple[Tensor, bool]:
-    """Return where the picture may change, (1, 1, h, w), and whether all units have places: only what they see may."""
+    """Return where the picture may change, (1, 1, h, w), and whether that is the field of units at positions."""
     window = torch.zeros_like(pixels[:1, :1])
     for _, term in objective.terms:
         position = term.position if isinstance(term, Unit) and term.channel is not None else None
@@ -204,7 +202,7 @@ def _window(net: Net, objective: Objective, pixels: Tensor) -> tuple[Tensor, boo
 
 
 def _unit(net: Net, objective: Objective, pixels: Tensor, strength: float) -> float:
-    """Return the score that counts as one, N |g|_2^2 / |g|_1 of its gradient g by N values.
+    """Return the score that counts as one, N |g|_2^2 / |g|_1 of its gradient g with respect to N values.
 
     Raises SynthesisError when there is no gradient.
     """
@@ -219,8 +217,8 @@ def _unit(net: Net, objective: Objective, pixels: Tensor, strength: float) -> fl
     magnitude = gradient.cpu().double().abs()
     if not magnitude.any():
         raise SynthesisError(
-            f"{objective} is silent for this picture and nothing moves it: ask for another unit, or for the layer "
-            "before its rectifier"
+            f"{objective} is silent for this picture and has no gradient: use another unit, or the layer before its "
+            "rectifier"
         )
     return float(magnitude.numel() * magnitude.square().sum() / magnitude.sum())
 
@@ -231,37 +229,44 @@ def _content(net: Net, pixels: Tensor, layer: str) -> Content:
 
 
 def _values(net: Net, objective: Objective, before: Tensor, after: Tensor, window: Tensor) -> dict[str, Tensor]:
-    shares = _shares(net, objective, before, after)
+    contributions = _contributions(net, objective, before, after)
     with torch.no_grad():
         ends = objective(net, torch.cat([before, after])).cpu().double()
-    change, total = float(ends[1] - ends[0]), float(shares.cpu().double().sum())
+    change, total = float(ends[1] - ends[0]), float(contributions.cpu().double().sum())
     if not change:
-        say("the score has not changed: more strength may move it")
+        say("the score has not changed: try more strength")
     elif abs(total - change) > _INCOMPLETE * abs(change):
-        say(f"what the changes have added is {number(total)} in sum, where the score rose by {number(change)}")
-    around = _around(shares, window)
-    top = float(np.quantile(around.abs()[window[0].cpu() > 0].numpy(), _OPAQUE)) or float(around.abs().max()) or 1.0
-    opacity = (around.abs() / top).clamp(0, 1).sqrt() * (window[0].cpu() > 0)
-    return {"picture": before[0], "accentuated": after[0], "shares": shares, "around": around, "opacity": opacity}
+        say(f"the contributions add up to {number(total)}, the score changed by {number(change)}")
+    smoothed = _smoothed(contributions, window)
+    magnitude, inside = smoothed.abs(), window[0].cpu() > 0
+    top = float(np.quantile(magnitude[inside].numpy(), _OPAQUE)) or float(magnitude.max()) or 1.0
+    opacity = (magnitude / top).clamp(0, 1).sqrt() * inside
+    return {
+        "picture": before[0],
+        "accentuated": after[0],
+        "contributions": contributions,
+        "smoothed": smoothed,
+        "opacity": opacity,
+    }
 
 
-def _shares(net: Net, objective: Objective, before: Tensor, after: Tensor) -> Tensor:
-    """Return what each pixel's change has added to the score, (1, h, w): integrated gradients from the photograph."""
+def _contributions(net: Net, objective: Objective, before: Tensor, after: Tensor) -> Tensor:
+    """Return each pixel's contribution to the change of the score, (1, h, w), by integrated gradients."""
     points, weights = path_points("gauss-legendre", _POINTS)
-    way = after - before
+    path = after - before
 
-    def on_the_way(piece: slice) -> Tensor:
-        return before + torch.tensor(points[piece]).to(way)[:, None, None, None] * way
+    def on_path(piece: slice) -> Tensor:
+        return before + torch.tensor(points[piece]).to(path)[:, None, None, None] * path
 
-    gradient = weighted_gradient(net, objective, on_the_way, weights, _BATCH, "what mattered")
-    return (gradient * way[0]).sum(0, keepdim=True)
+    gradient = weighted_gradient(net, objective, on_path, weights, _BATCH, "contributions")
+    return (gradient * path[0]).sum(0, keepdim=True)
 
 
-def _around(shares: Tensor, window: Tensor) -> Tensor:
-    """Return the shares, (1, h, w), gathered from the pixels around: single ones are as ragged as any gradient."""
+def _smoothed(contributions: Tensor, window: Tensor) -> Tensor:
+    """Return the contributions (1, h, w) blurred: those of single pixels are as noisy as any gradient."""
     rows, columns = _extent(window)
     sigma = min(rows.stop - rows.start, columns.stop - columns.start) / _FINE
-    return blurred(shares[None].float().cpu(), max(1.0, sigma))[0]
+    return blurred(contributions[None].float().cpu(), max(1.0, sigma))[0]
 
 
 def _extent(window: Tensor) -> tuple[slice, slice]:
@@ -271,7 +276,7 @@ def _extent(window: Tensor) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _looked_at(window: Tensor) -> tuple[slice, slice]:
+def _shown_part(window: Tensor) -> tuple[slice, slice]:
     """Return the rows and columns that are shown: the window with a quarter of its size around it."""
     parts = list[slice]()
     for part, most in zip(_extent(window), window.shape[-2:], strict=True):
@@ -282,10 +287,10 @@ def _looked_at(window: Tensor) -> tuple[slice, slice]:
 
 def _title(net: Net, objective: Objective, strength: float) -> str:
     title = objective.title(net)
-    return f"{title[:1].upper()}{title[1:]}: what would {'silence it' if strength < 0 else 'excite it more'} here?"
+    return f"{title[:1].upper()}{title[1:]}: {'suppressed' if strength < 0 else 'accentuated'}"
 
 
-def _answer(net: Net, objective: Objective, pixels: Tensor) -> str:
+def _response(net: Net, objective: Objective, pixels: Tensor) -> str:
     """Write the score of a picture (1, c, h, w), and the probability of a class."""
     with torch.no_grad():
         score = number(float(objective(net, pixels)))
@@ -295,23 +300,21 @@ def _answer(net: Net, objective: Objective, pixels: Tensor) -> str:
     return f"probability {number(float(predict(net, pixels)[0, index]))}, score {score}"
 
 
-def _tiles(
-    net: Net, objective: Objective, values: dict[str, Tensor], looked_at: tuple[slice, slice]
-) -> tuple[Tile, ...]:
-    shown = {name: value.float().cpu()[(slice(None), *looked_at)] for name, value in values.items()}
+def _tiles(net: Net, objective: Objective, values: dict[str, Tensor], part: tuple[slice, slice]) -> tuple[Tile, ...]:
+    shown = {name: value.float().cpu()[(slice(None), *part)] for name, value in values.items()}
     before, after, opacity = shown["picture"], shown["accentuated"], shown["opacity"]
     change, white = as_picture((after - before).numpy())
-    added = shown["around"][0].numpy()
-    limit = robust_limit(added)
-    scale = Scale("polar", -limit, limit, "score", bool(added.min() < -limit), bool(added.max() > limit))
-    painted = Image.fromarray(colours.paint(added, scale.low, scale.high, scale.colours))
-    answers = [_answer(net, objective, values[name][None]) for name in ("picture", "accentuated")]
-    part = "as seen" if shown["picture"].shape == values["picture"].shape else "around what the unit sees"
+    smoothed = shown["smoothed"][0].numpy()
+    limit = robust_limit(smoothed)
+    scale = Scale("polar", -limit, limit, "score", bool(smoothed.min() < -limit), bool(smoothed.max() > limit))
+    painted = Image.fromarray(colours.paint(smoothed, scale.low, scale.high, scale.colours))
+    responses = [_response(net, objective, values[name][None]) for name in ("picture", "accentuated")]
+    whole = shown["picture"].shape == values["picture"].shape
     tiles = [
-        Tile(to_image(before.numpy()), f"the photograph, {part}: {answers[0]}"),
-        Tile(to_image(after.numpy()), f"accentuated: {answers[1]}"),
-        Tile(change, f"the change: grey is 0, white {number(white)}"),
-        Tile(painted, "what the changes around each pixel have added", scale),
+        Tile(to_image(before.numpy()), f"photograph{'' if whole else ' around the receptive field'}: {responses[0]}"),
+        Tile(to_image(after.numpy()), f"accentuated: {responses[1]}"),
+        Tile(change, f"change: grey is 0, white {number(white)}"),
+        Tile(painted, "contribution of the change to the score, smoothed", scale),
         Tile(to_image((_GREY + opacity * (after - _GREY)).numpy()), "accentuated, grey where no change mattered"),
     ]
     return tuple(Tile(layout.enlarged(tile.image, _SIDE), tile.caption, tile.scale) for tile in tiles)

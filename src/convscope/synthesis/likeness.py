@@ -1,9 +1,9 @@
-"""Likeness: how near a picture that is being made comes to another one, as a layer sees both.
+"""Distances between what a layer computes for two pictures: of content and of style, as objective terms.
 
 Content: the activity itself (Mahendran & Vedaldi 2014, arXiv:1412.0035; Gatys et al. 2015, arXiv:1508.06576, eq. 1).
-Style: which channels are active together, wherever (eq. 3-5). Both are divided by what the target itself weighs, so
-that a layer's cost is 1 for a picture that excites nothing, and weights mean the same on any network. Costs are
-positive: subtract them.
+Style: correlations between channels, wherever (eq. 3-5). Both are divided by the target's squared norm, so that
+a layer costs 1 for a picture without activity, and weights mean the same on any network. Costs are positive: subtract
+them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TINY = 1e-12
 
 
 def gram(activity: Tensor) -> Tensor:
-    """Return how channels are active together, (n, c, h, w) to (n, c, c): F F^T / (c h w).
+    """Return the Gram matrix of channels, (n, c, h, w) to (n, c, c): F F^T / (c h w).
 
     Gatys et al. 2015, eq. 3, divided by the number of values, so that sizes can be compared.
     """
@@ -35,16 +35,16 @@ class Content:
     target: Tensor
 
     def read(self, activity: Tensor) -> Tensor:
-        """Return the cost of every picture, (n, ...) to (n,)."""
-        away = (activity - self.target).square().flatten(1).sum(1)
-        return away / (self.target.square().flatten(1).sum(1) + _TINY)
+        """Return the cost of each picture, (n, ...) to (n,)."""
+        distance = (activity - self.target).square().flatten(1).sum(1)
+        return distance / (self.target.square().flatten(1).sum(1) + _TINY)
 
     def __str__(self) -> str:
         return f"content({self.layer})"
 
     def title(self, net: Net) -> str:
-        """Say in plain words what is asked for."""
-        return f"likeness in {self.layer or 'the output'}"
+        """Describe the term in plain words."""
+        return f"content in {self.layer or 'the output'}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +55,20 @@ class Style:
     target: Tensor
 
     def read(self, activity: Tensor) -> Tensor:
-        """Return the cost of every picture, (n, c, h, w) to (n,)."""
-        away = (gram(activity) - self.target).square().flatten(1).sum(1)
-        return away / (self.target.square().flatten(1).sum(1) + _TINY)
+        """Return the cost of each picture, (n, c, h, w) to (n,)."""
+        distance = (gram(activity) - self.target).square().flatten(1).sum(1)
+        return distance / (self.target.square().flatten(1).sum(1) + _TINY)
 
     def __str__(self) -> str:
         return f"style({self.layer})"
 
     def title(self, net: Net) -> str:
-        """Say in plain words what is asked for."""
+        """Describe the term in plain words."""
         return f"style in {self.layer}"
 
 
 def scale_to(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring pictures (n, c, h, w) to another (height, width), smoothly and without new frequencies."""
+    """Scale pictures (n, c, h, w) to another (height, width), bicubic and antialiased, in [0, 1]."""
     if tuple(pixels.shape[-2:]) == size:
         return pixels
     scaled = torch.nn.functional.interpolate(pixels, size=size, mode="bicubic", antialias=True, align_corners=False)

@@ -1,4 +1,4 @@
-"""Many pictures in one call: in batches that stop at the same layer, as large as is quickest."""
+"""Many pictures in one call: in batches that stop at the same layer, of the size that is fastest."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from ..context import listen, say
 from ..errors import OptionError, SynthesisError
 from ..net import Net
 from ..objectives import Objective
-from .ascent import Made, Optimiser, Steps, Watch, ascend
-from .parametrizations import Space, begin
+from .ascent import AscentResult, ascend
+from .monitor import Monitor
+from .parametrizations import parametrize
 from .presets import Preset
 from .transforms import transform_for
 
@@ -25,183 +26,159 @@ _ON_GPU = 64
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that pictures are made by, beside what is asked."""
+    """Everything but the objective that pictures depend on; a `batch` of None is measured."""
 
     preset: Preset
     seed: int = 0
     batch: int | None = None
-    watch: Watch = field(default_factory=Watch)
+    monitor: Monitor = field(default_factory=Monitor)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings by the names of options, for the recipe."""
-        steps = vars(self.preset.steps)
-        changed = {key: value for key, value in steps.items() if value != getattr(Steps, key)}
-        told = {"steps": steps["count"], "optimiser": steps["by"], "rate": steps["rate"]}
-        other = {key: value for key, value in changed.items() if key not in ("count", "by", "rate")}
+    def settled(self) -> dict[str, Any]:
+        """Return what the preset and the measurement decided, by the names of options."""
+        preset, optimizer = self.preset, self.preset.optimizer
         return {
-            "space": self.preset.space,
-            "start": self.preset.start,
-            "transform": self.preset.transform,
-            **told,
-            **other,
-            "spread": self.preset.spread,
-            "bounded": self.preset.bounded,
-            "seed": self.seed,
+            "parametrization": preset.parametrization,
+            "transform": preset.transform,
+            "steps": optimizer.steps,
+            "rate": optimizer.rate,
+            "optimizer": optimizer.kind,
             "batch": self.batch,
         }
 
     def summary(self, net: Net) -> str:
-        """Say in one line how pictures are made."""
-        steps, size = self.preset.steps, f"{net.size[1]} × {net.size[0]}"
-        shaken = "not shaken" if self.preset.transform == "none" else f"transform {self.preset.transform}"
+        """Describe the settings in one line."""
+        preset, optimizer = self.preset, self.preset.optimizer
+        transform = "no transform" if preset.transform == "none" else f"transform {preset.transform}"
+        init = preset.init if isinstance(preset.init, str) else "a picture"
         return (
-            f"{net.name} · {size} · {self.preset.space} from {self.preset.start}, {shaken}, {steps.count} steps of "
-            f"{steps.by} at {steps.rate:.3g} · seed {self.seed}"
+            f"{net.name} · {net.size[1]} × {net.size[0]} · {preset.parametrization}, init {init}, {transform}, "
+            f"{optimizer.steps} steps of {optimizer.kind} at rate {optimizer.rate:.3g} · seed {self.seed}"
         )
 
 
-def settle_settings(
-    preset: Preset,
-    *,
-    space: Space | None = None,
-    start: str | None = None,
-    transform: str | None = None,
-    steps: int | None = None,
-    rate: float | None = None,
-    optimiser: Optimiser | None = None,
-) -> Preset:
-    """Return a preset with what was given in place of its own.
-
-    L-BFGS is not shaken unless that is asked for, and takes steps of its own length.
-    """
-    given = {"space": space, "start": start, "transform": transform}
-    found = replace(preset, **{key: value for key, value in given.items() if value is not None})
-    if optimiser == "lbfgs" and preset.steps.by != "lbfgs":
-        found = replace(found, transform=transform or "none", steps=replace(found.steps, rate=1.0))
-    numbers = {"count": steps, "rate": rate, "by": optimiser}
-    changed: dict[str, Any] = {key: value for key, value in numbers.items() if value is not None}
-    return replace(found, steps=replace(found.steps, **changed))
-
-
-def first_pictures(net: Net, settings: Settings, count: int) -> Tensor:
-    """Return what the pictures are at first, before noise: (count, c, h, w) in [0, 1]."""
-    asked = settings.preset.start
-    if asked == "noise":
-        first = torch.full((1, net.channels, *net.size), 0.5, device=net.device)
-    elif asked == "zero":
+def initial_pictures(net: Net, preset: Preset, count: int) -> Tensor:
+    """Return the initial pictures without noise, (count, c, h, w) in [0, 1]."""
+    if isinstance(preset.init, str) and preset.init == "noise":
+        initial = torch.full((1, net.channels, *net.size), 0.5, device=net.device)
+    elif isinstance(preset.init, str) and preset.init == "zero":
         mean = torch.tensor(net.mean, device=net.device).clamp(0, 1)
-        first = mean[None, :, None, None].expand(1, net.channels, *net.size)
+        initial = mean[None, :, None, None].expand(1, net.channels, *net.size)
     else:
-        if settings.preset.space == "maco":
-            raise OptionError("maco draws its phases: start it from noise, or start a picture in the space 'fourier'")
-        first = net.read(asked)
-    return first.expand(count, -1, -1, -1).clone()
+        if preset.parametrization == "maco":
+            raise OptionError(
+                "maco draws its phases at random: use init='noise', or a picture with parametrization='fourier'"
+            )
+        initial = net.read(preset.init)
+    return initial.expand(count, -1, -1, -1).clone()
 
 
-def make_many(
+def maximize_many(
     net: Net, objectives: Sequence[Objective], settings: Settings, *, copies: int = 1
-) -> tuple[dict[int, Made], Settings]:
-    """Make `copies` pictures for every objective, (copies, c, h, w) each, by the objective's place.
+) -> tuple[dict[int, AscentResult], Settings]:
+    """Make `copies` pictures for each objective, (copies, c, h, w), by the index of the objective.
 
-    Also returns the settings with the batch used. A picture depends on the seed and its place among the copies, not on
-    what else is made. When interrupted, only what was begun is returned.
+    Also returns the settings with the batch used. A picture depends on the seed and its number among the copies, not on
+    other objectives, except for rounding. When interrupted, only what was begun is returned.
     """
-    groups = _of_one_depth(objectives)
+    groups = _of_equal_depth(objectives)
     largest = [objectives[i] for i in max(groups, key=len)]
     if settings.batch is None:
         settings = replace(settings, batch=_measured_batch(net, largest, settings, copies))
-    made: dict[int, Made] = {}
-    for positions in groups:
-        for part in _group(net, objectives, positions, settings, copies, len(made)):
-            made |= part
-            if any(one.interrupted for one in part.values()):
-                left = len(objectives) - len(made)
+    results: dict[int, AscentResult] = {}
+    for indices in groups:
+        for part in _group(net, objectives, indices, settings, copies, len(results)):
+            results |= part
+            if any(result.interrupted for result in part.values()):
+                left = len(objectives) - len(results)
                 say(f"{left} of {len(objectives)} were not begun" if left else "")
-                return made, settings
-    return made, settings
+                return results, settings
+    return results, settings
 
 
 def _group(
-    net: Net, objectives: Sequence[Objective], positions: list[int], settings: Settings, copies: int, before: int
-) -> Iterator[dict[int, Made]]:
-    """Make the pictures of one group, batch by batch, `before` having been made."""
-    own = settings.watch.label
+    net: Net, objectives: Sequence[Objective], indices: list[int], settings: Settings, copies: int, before: int
+) -> Iterator[dict[int, AscentResult]]:
+    """Make the pictures of one group, batch by batch, after `before` others."""
+    own = settings.monitor.label
 
-    def work(piece: slice) -> dict[int, Made]:
-        some = positions[piece]
+    def work(piece: slice) -> dict[int, AscentResult]:
+        some = indices[piece]
         label = f"{own}, {before + piece.stop} of {len(objectives)}" if len(objectives) > len(some) else own
-        asked = [objectives[i] for i in some]
-        together = _batch(net, asked, settings, copies, replace(settings.watch, label=label))
-        return dict(zip(some, _parts(together, len(some)), strict=True))
+        together = _batch(net, [objectives[i] for i in some], settings, copies, replace(settings.monitor, label=label))
+        return dict(zip(some, _split(together, len(some)), strict=True))
 
     assert settings.batch is not None
-    yield from in_batches(work, len(positions), settings.batch, own)
+    yield from in_batches(work, len(indices), settings.batch, own)
 
 
-def _of_one_depth(objectives: Sequence[Objective]) -> list[list[int]]:
-    """Group objectives by the layers they read: what is made together runs the network as far as any of it asks."""
+def _of_equal_depth(objectives: Sequence[Objective]) -> list[list[int]]:
+    """Group objectives by the layers they read: a batch runs the network as far as any of its objectives needs."""
     groups: dict[tuple[str, ...], list[int]] = {}
-    for position, objective in enumerate(objectives):
-        groups.setdefault(objective.layers, []).append(position)
+    for index, objective in enumerate(objectives):
+        groups.setdefault(objective.layers, []).append(index)
     return list(groups.values())
 
 
-def _batch(net: Net, objectives: Sequence[Objective], settings: Settings, copies: int, watch: Watch) -> Made:
+def _batch(
+    net: Net, objectives: Sequence[Objective], settings: Settings, copies: int, monitor: Monitor
+) -> AscentResult:
     seeds = [settings.seed + i for i in range(copies)] * len(objectives)
     preset = settings.preset
-    start = begin(
-        preset.space,
-        first_pictures(net, settings, len(seeds)),
+    parametrization = parametrize(
+        preset.parametrization,
+        initial_pictures(net, preset, len(seeds)),
         seeds,
-        spread=preset.spread,
+        deviation=preset.deviation,
         bounded=preset.bounded,
     )
     transform = transform_for(preset.transform, min(net.size))
-    return ascend(net, objectives, start, transform=transform, steps=preset.steps, seeds=seeds, watch=watch)
+    return ascend(
+        net, objectives, parametrization, transform=transform, optimizer=preset.optimizer, seeds=seeds, monitor=monitor
+    )
 
 
-def _parts(made: Made, count: int) -> list[Made]:
-    """Take the pictures of a batch apart by objective."""
-    copies = len(made.pixels) // count
+def _split(result: AscentResult, count: int) -> list[AscentResult]:
+    """Split the pictures of a batch by objective."""
+    copies = len(result.pixels) // count
     return [
         replace(
-            made,
-            pixels=made.pixels[i * copies : (i + 1) * copies],
-            scores=made.scores[i * copies : (i + 1) * copies],
-            moved=made.moved[i * copies : (i + 1) * copies],
+            result,
+            pixels=result.pixels[i * copies : (i + 1) * copies],
+            scores=result.scores[i * copies : (i + 1) * copies],
+            reached=result.reached[i * copies : (i + 1) * copies],
         )
         for i in range(count)
     ]
 
 
 def _measured_batch(net: Net, objectives: Sequence[Objective], settings: Settings, copies: int) -> int:
-    """Try which number of objectives at once takes least time for each; a GPU takes all that memory holds."""
+    """Measure how many objectives at once take least time each; a GPU takes as many as fit its memory."""
     if net.device.type != "cpu":
         return _ON_GPU
     sizes = [size for size in _BATCHES if size <= len(objectives)]
     if len(sizes) < 2:
         return 1
-    short = replace(settings, preset=replace(settings.preset, steps=replace(settings.preset.steps, count=2)))
+    short = replace(settings, preset=settings.preset.with_steps(2))
 
     def work(size: int) -> None:
-        _batch(net, objectives[:size], short, copies, Watch()).finished()
+        _batch(net, objectives[:size], short, copies, Monitor()).finished()
 
     with listen():
         return quickest(work, sizes)
 
 
-def refuse_dead(net: Net, objectives: Sequence[Objective], made: Mapping[int, Made]) -> None:
-    """Say which units never moved; raise SynthesisError when none did."""
-    dead = [str(objectives[i]) for i, one in made.items() if not any(one.moved)]
+def refuse_dead(net: Net, objectives: Sequence[Objective], results: Mapping[int, AscentResult]) -> None:
+    """Say which objectives had no gradient at the picture; raise SynthesisError when none had."""
+    dead = [str(objectives[i]) for i, result in results.items() if not any(result.reached)]
     if not dead:
         return
-    named = ", ".join(dead[:5]) + (f" and {len(dead) - 5} more" if len(dead) > 5 else "")
+    names = ", ".join(dead[:5]) + (f" and {len(dead) - 5} more" if len(dead) > 5 else "")
     advice = (
-        "ask for the layer before the rectifier, start from a picture that excites it (start=FILE), or try another "
-        "seed; a unit that stays so for every picture is dead"
+        "use the layer before the rectifier, start from a picture that activates it (init=FILE), or try another seed; "
+        "a unit that stays silent for every picture is dead"
     )
-    steps = max(one.steps for one in made.values())
-    reason = f"{named} of {net.name} never moved: no gradient reached the picture in {steps} steps"
-    if len(dead) == len(made):
-        raise SynthesisError(f"{reason}, rectifiers redirected or not: {advice}")
+    steps = max(result.steps for result in results.values())
+    reason = f"{names} of {net.name}: no gradient reached the picture in {steps} steps"
+    if len(dead) == len(results):
+        raise SynthesisError(f"{reason}, even past rectifiers: {advice}")
     say(f"{reason}: {advice}")

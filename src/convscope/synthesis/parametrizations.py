@@ -1,9 +1,9 @@
-"""Starts: what a picture is made of while it is being made, and what it is at first.
+"""Image parametrizations: the numbers that are optimized, and the pictures that they stand for.
 
-A start holds free numbers and says what picture they are. Pixels are the picture itself (Simonyan et al., Gatys et
-al.). Fourier is its spectrum, low frequencies made as easy to change as they are common in photographs, in colours that
-are independent in photographs (lucid). Phases keeps the spectrum's magnitude at that of photographs and frees the phase
-alone (MaCo: Fel et al. 2023, arXiv:2306.06805).
+Pixels are the picture itself (Simonyan et al., Gatys et al.). Fourier is its spectrum, preconditioned so that
+frequencies change as easily as they are common in photographs, in decorrelated colours (lucid). Phases fixes the
+magnitude of the spectrum to that of photographs and optimizes the phase alone (MaCo: Fel et al. 2023,
+arXiv:2306.06805).
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from torch import Tensor
 
 from ..errors import OptionError
 
-Space = Literal["fourier", "pixels", "maco"]
+ParametrizationName = Literal["fourier", "pixels", "maco"]
 
-# The square root of the covariance of colours in photographs, by lucid's numbers.
+# The square root of the covariance of colours in photographs, lucid's numbers.
 _ROOT = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype=torch.float64)
 _COLOURS = _ROOT / _ROOT.norm(dim=0).max()
 
 _EDGE = 0.005
-"""How near to 0 and 1 a sigmoid is asked to come."""
+"""The distance to 0 and 1 that values keep before the inverse of the sigmoid."""
 
 
 def correlate(colours: Tensor) -> Tensor:
-    """Turn independent colours (n, 3, h, w) into red, green and blue; other numbers of channels stay."""
+    """Turn decorrelated colours (n, 3, h, w) into red, green and blue; other numbers of channels stay."""
     if colours.shape[1] != 3:
         return colours
-    return _turned(colours, _COLOURS)
+    return _mixed(colours, _COLOURS)
 
 
 def decorrelate(colours: Tensor) -> Tensor:
     """Undo `correlate`."""
     if colours.shape[1] != 3:
         return colours
-    return _turned(colours, torch.linalg.inv(_COLOURS))
+    return _mixed(colours, torch.linalg.inv(_COLOURS))
 
 
-def _turned(colours: Tensor, matrix: Tensor) -> Tensor:
-    # einsum would leave the channels last in memory, and all that follows would be slower.
+def _mixed(colours: Tensor, matrix: Tensor) -> Tensor:
+    # einsum would return channels-last memory, which slows down everything after.
     return (matrix.to(colours) @ colours.flatten(2)).view_as(colours)
 
 
@@ -62,8 +62,8 @@ class Parametrization(ABC):
     def pixels(self) -> Tensor:
         """Return the pictures, with a graph down to the free numbers."""
 
-    def settle(self) -> None:
-        """Bring the free numbers back to what they may be, after a step."""
+    def project(self) -> None:
+        """Project the free numbers back to their permitted range, after a step."""
         return
 
     def snapshot(self) -> Tensor:
@@ -71,7 +71,7 @@ class Parametrization(ABC):
         return self.free.detach().clone()
 
     def restore(self, numbers: Tensor) -> None:
-        """Set the free numbers to a copy taken before."""
+        """Set the free numbers to those of a snapshot."""
         with torch.no_grad():
             self.free.copy_(numbers)
 
@@ -80,31 +80,31 @@ class Pixels(Parametrization):
     """The picture's own values; in [0, 1] after every step if `bounded`."""
 
     def __init__(self, values: Tensor, *, bounded: bool = True) -> None:
-        # Optimisers lay the numbers out in one row.
+        # Optimizers flatten the numbers.
         self.free = values.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         self.bounded = bounded
 
     def pixels(self) -> Tensor:
         return self.free
 
-    def settle(self) -> None:
+    def project(self) -> None:
         if self.bounded:
             with torch.no_grad():
                 self.free.clamp_(0, 1)
 
 
 class Fourier(Parametrization):
-    """The spectrum of independent colours, scaled by 1 / frequency^decay.
+    """The spectrum of decorrelated colours, scaled by 1 / frequency^decay.
 
-    With `bounded` a sigmoid keeps the picture in (0, 1); without, the sum of the waves is added to mid-grey. `values`
-    are the pictures to begin with.
+    `values` are the initial pictures (n, c, h, w) in [0, 1]. If `bounded`, a sigmoid keeps pictures in (0, 1);
+    otherwise the inverse transform is added to mid-grey.
     """
 
     def __init__(self, values: Tensor, *, bounded: bool = True, decay: float = 1.0) -> None:
         height, width = values.shape[-2:]
         self.bounded, self.size = bounded, (height, width)
         slowest = 1.0 / max(height, width)
-        # lucid's scale, for an orthonormal transform: a step of Adam changes a picture as much whatever its size.
+        # lucid's scale, for an orthonormal transform: a step of Adam changes pictures of any size equally.
         scale = 1 / (4 * frequencies(height, width).clamp(min=slowest) ** decay)
         self.scale = scale.to(values)
         self.free = self.spectrum(values).requires_grad_()
@@ -121,7 +121,7 @@ class Fourier(Parametrization):
 
 
 class Phases(Parametrization):
-    """The phase of a spectrum whose magnitude is that of photographs; bounded by a sigmoid."""
+    """The phase (n, c, h, w // 2 + 1) of a spectrum of fixed magnitude, that of photographs; bounded by a sigmoid."""
 
     def __init__(self, phases: Tensor, magnitude: Tensor, size: tuple[int, int]) -> None:
         self.magnitude, self.size = magnitude, size
@@ -143,51 +143,57 @@ def natural_magnitude(channels: int, height: int, width: int) -> Tensor:
 
     Measured on 800 photographs at 256 x 256 and interpolated in relative frequency. Orthonormal scaling.
     """
-    known = _measured()[:channels]
+    table = _measured()[:channels]
     rows = torch.fft.fftfreq(height)[:, None].expand(height, width // 2 + 1)
     columns = torch.fft.rfftfreq(width)[None].expand(height, width // 2 + 1)
     # Rows of the table go from -1/2 to 1/2, columns from 0 to 1/2, logarithms of magnitude times frequency.
     grid = torch.stack((columns * 4 - 1, rows * 2), -1)[None]
     shape = torch.nn.functional.grid_sample(
-        known[None], grid, mode="bilinear", padding_mode="border", align_corners=True
+        table[None], grid, mode="bilinear", padding_mode="border", align_corners=True
     )[0]
     slowest = 1.0 / max(height, width)
     return shape.exp() / frequencies(height, width).clamp(min=slowest)
 
 
-def noise(shape: tuple[int, int, int], seeds: list[int], spread: float) -> Tensor:
-    """Return normal noise (len(seeds), c, h, w), every picture from its own seed."""
-    drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(drawn) * spread
+def noise(shape: tuple[int, int, int], seeds: list[int], deviation: float) -> Tensor:
+    """Return normal noise (len(seeds), c, h, w) of a standard deviation, each picture from its own seed."""
+    pictures = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(pictures) * deviation
 
 
-def begin(
-    space: Space,
+def parametrize(
+    name: ParametrizationName,
     values: Tensor,
     seeds: list[int],
     *,
-    spread: float = 0.01,
+    deviation: float = 0.01,
     bounded: bool = True,
 ) -> Parametrization:
-    """Return a start in the space asked for, from pictures (n, c, h, w) with noise of its own seed for each.
+    """Return an image parametrization by its name, initialised with pictures plus noise.
 
-    `spread` is the noise's standard deviation: in pixels for "pixels", in the free numbers for "fourier"; "maco" draws
-    all phases. Raises OptionError for an unknown space.
+    Args:
+        name: "pixels", "fourier", or "maco", which draws all phases at random and leaves `values` out.
+        values: the initial pictures (n, c, h, w) in [0, 1].
+        seeds: the seed of each picture's noise.
+        deviation: the noise's standard deviation: of pixels for "pixels", of the free numbers for "fourier".
+        bounded: keep pictures in [0, 1].
+
+    Raises OptionError for an unknown name.
     """
     channels, height, width = values.shape[1:]
-    if space == "pixels":
-        noisy = values + noise((channels, height, width), seeds, spread).to(values)
+    if name == "pixels":
+        noisy = values + noise((channels, height, width), seeds, deviation).to(values)
         return Pixels(noisy.clamp(0, 1) if bounded else noisy, bounded=bounded)
-    if space == "fourier":
-        start = Fourier(values, bounded=bounded)
-        shape: tuple[int, ...] = tuple(start.free.shape[1:])
-        start.restore(start.free + noise(shape, seeds, spread).to(values))  # type: ignore[arg-type]
-        return start
-    if space == "maco":
-        drawn = [
+    if name == "fourier":
+        fourier = Fourier(values, bounded=bounded)
+        shape: tuple[int, ...] = tuple(fourier.free.shape[1:])
+        fourier.restore(fourier.free + noise(shape, seeds, deviation).to(values))  # type: ignore[arg-type]
+        return fourier
+    if name == "maco":
+        uniform = [
             torch.rand(channels, height, width // 2 + 1, generator=torch.Generator().manual_seed(seed))
             for seed in seeds
         ]
-        phases = (torch.stack(drawn) * 2 - 1) * torch.pi
+        phases = (torch.stack(uniform) * 2 - 1) * torch.pi
         return Phases(phases.to(values), natural_magnitude(channels, height, width).to(values), (height, width))
-    raise OptionError(f"space is fourier, pixels or maco, not {space!r}")
+    raise OptionError(f"parametrization must be fourier, pixels or maco, not {name!r}")

@@ -1,0 +1,124 @@
+"""Gradient ascent over octaves: what one size adds to a picture is enlarged and added to the next."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..context import say
+from ..errors import OptionError, SynthesisError
+from ..layers import trunk_layer
+from ..net import Net
+from ..objectives import Objective
+from .ascent import AscentResult, ascend
+from .likeness import scale_to
+from .monitor import Monitor
+from .optimizers import Optimizer
+from .parametrizations import Pixels
+from .transforms import Transform
+
+
+def octave_sizes(height: int, width: int, count: int, scale: float) -> list[tuple[int, int]]:
+    """Return the sizes (height, width) of octaves in pixels, smallest first; each side is the next's over the scale."""
+    sizes = [(height, width)]
+    while len(sizes) < count:
+        sizes.append((round(sizes[-1][0] / scale), round(sizes[-1][1] / scale)))
+    return sizes[::-1]
+
+
+def octave_count(net: Net, image: Image.Image, count: int | None, scale: float) -> int:
+    """Return the number of octaves: by default the first has at least half the side that the network was trained on.
+
+    Raises OptionError for more octaves than the picture has room for.
+    """
+    shorter = min(image.size)
+    if count is None:
+        return max(1, 1 + math.floor(math.log(2 * shorter / min(net.size), scale)))
+    most = 1 + math.floor(math.log(shorter, scale))
+    if not 1 <= count <= most:
+        raise OptionError(
+            f"octaves of scale {scale:g} must be 1 to {most} for {image.width} × {image.height} pixels, not {count}"
+        )
+    return count
+
+
+def to_values(image: Image.Image) -> np.ndarray:
+    """Return an image's values in [0, 1], (c, h, w)."""
+    values = np.asarray(image, dtype=np.float32) / 255
+    return values[None] if values.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+@dataclass(frozen=True)
+class OctaveAscent:
+    """Everything about a dream but the picture."""
+
+    net: Net
+    objective: Objective
+    octaves: int
+    octave_scale: float
+    optimizer: Optimizer
+    jitter: int
+    tile: int
+    seed: int
+    monitor: Monitor
+
+    def dream(self, image: Image.Image, frame: int = 0) -> tuple[Tensor, bool]:
+        """Return the dream of an image, pixels (1, c, h, w) of its size, and whether it was interrupted."""
+        sizes = octave_sizes(image.height, image.width, self.octaves, self.octave_scale)
+        detail: Tensor | None = None
+        interrupted, reached = False, False
+        for number, size in enumerate(sizes):
+            try:
+                # The scaled picture is not kept: one copy more of a large picture is much memory.
+                base = self._base(image, size)
+                start = Pixels(base if detail is None else _enlarged(detail, size).add_(base))
+                del base
+                result = self._ascend(start, number, frame)
+                del start
+                interrupted, reached = result.interrupted, reached or any(result.reached)
+                detail = result.pixels.sub_(self._base(image, size))
+            except KeyboardInterrupt:
+                if detail is None:
+                    raise
+                interrupted = True
+            if interrupted:
+                say(f"interrupted in octave {number + 1} of {len(sizes)}; kept what was there")
+                break
+        if not reached and not interrupted:
+            raise SynthesisError(
+                f"no gradient of {self.objective.title(self.net)} reaches this picture: choose another layer, such as "
+                f"{trunk_layer(self.net).name!r}"
+            )
+        assert detail is not None
+        return _enlarged(detail, sizes[-1]).add_(self._base(image, sizes[-1])).clamp_(0, 1), interrupted
+
+    def _base(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
+        return scale_to(torch.from_numpy(to_values(image))[None].to(self.net.device), size)
+
+    def _ascend(self, start: Pixels, octave: int, frame: int) -> AscentResult:
+        tiled = self.tile < max(start.free.shape[-2:])
+        # Borders of tiles move by half a tile, so that none shows.
+        roll = max(self.jitter, self.tile // 2) if self.jitter and tiled else self.jitter
+        label = f"{self.monitor.label}, octave {octave + 1} of {self.octaves}"
+        return ascend(
+            self.net,
+            [self.objective],
+            start,
+            transform=Transform(roll=roll),
+            optimizer=self.optimizer,
+            seeds=[self.seed + frame * self.octaves + octave],
+            tile=self.tile,
+            # A photograph excites something from the start: the gradient is the true one.
+            redirect=False,
+            monitor=replace(self.monitor, label=label),
+        )
+
+
+def _enlarged(detail: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(detail, size=size, mode="bilinear", align_corners=False)
