@@ -42,7 +42,7 @@ def where(drawings: Any) -> list[str]:
 @pytest.mark.parametrize("method", ["grad_cam", "occlusion"])
 @pytest.mark.parametrize("batch", [1, 3, 100])
 def test_equal_to_one_by_one(net: cs.Net, folder: Path, method: str, batch: int) -> None:
-    drawings = list(cs.explain_many(net, folder, method, batch=batch))
+    drawings = list(cs.explain_many(net, folder, method, batch_size=batch))
     assert where(drawings) == ["0.png", "2.png", "4.png", "6.png", "1.png", "3.png", "5.png"]
     for drawing in drawings:
         alone = cs.explain(net, drawing.recipe.pictures[0].where, method)
@@ -60,7 +60,7 @@ def test_tensors_of_several_sizes_keep_their_order(net: cs.Net) -> None:
 def test_broken_pictures_are_left_out_and_named(net: cs.Net, folder: Path) -> None:
     (folder / "a" / "1-broken.png").write_bytes(b"no picture")
     (folder / "b" / "0-cut.png").write_bytes((folder / "a" / "0.png").read_bytes()[:200])
-    drawings = cs.explain_many(net, folder, "gradient", batch=3)
+    drawings = cs.explain_many(net, folder, "gradient", batch_size=3)
     assert len(list(drawings)) == 7
     assert [Path(skipped.where).name for skipped in drawings.skipped] == ["1-broken.png", "0-cut.png"]
     assert "not a picture" in drawings.skipped[0].reason and "cut short" in drawings.skipped[1].reason
@@ -87,8 +87,8 @@ def test_a_picture_without_a_finite_map_spoils_no_other() -> None:
 
 
 def test_what_is_wrong_with_the_method_is_raised_at_once(net: cs.Net, folder: Path) -> None:
-    with pytest.raises(OptionError, match="batch is a whole number, at least 1"):
-        cs.explain_many(net, folder, "gradient", batch=0)
+    with pytest.raises(OptionError, match="batch_size is a whole number, at least 1"):
+        cs.explain_many(net, folder, "gradient", batch_size=0)
     body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     smooth = cs.Net(body, size=SIZE)
     with pytest.raises(RuleError, match="GELU"):
@@ -102,7 +102,7 @@ def test_an_iterable_that_fails_keeps_what_came_before(net: cs.Net) -> None:
 
     drawings = []
     with pytest.raises(ConnectionError, match="went away"):
-        for drawing in cs.explain_many(net, data(), "gradient", batch=8):
+        for drawing in cs.explain_many(net, data(), "gradient", batch_size=8):
             drawings.append(drawing)
     assert len(drawings) == 3
 
@@ -120,12 +120,12 @@ def test_it_ends_when_it_is_cancelled(net: cs.Net, folder: Path) -> None:
     cancel = threading.Event()
     drawings = []
     with running(cancel=cancel), pytest.raises(Cancelled):
-        for drawing in cs.explain_many(net, folder, "gradient", batch=2):
+        for drawing in cs.explain_many(net, folder, "gradient", batch_size=2):
             drawings.append(drawing)
             cancel.set()
     assert 1 <= len(drawings) <= 2
 
 
 def test_maps_do_not_hold_their_batch(net: cs.Net, folder: Path) -> None:
-    drawing = next(cs.explain_many(net, folder, "gradient", batch=7))
+    drawing = next(cs.explain_many(net, folder, "gradient", batch_size=7))
     assert drawing.values.untyped_storage().nbytes() == drawing.values.numel() * drawing.values.element_size()

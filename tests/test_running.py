@@ -47,6 +47,7 @@ def example(
     layers: Annotated[list[str] | None, "the layers"] = None,
     flag: Annotated[bool, "whether"] = False,
     folder: Annotated[Path | None, "where"] = None,
+    pictures: Annotated[list[Path | Any] | None, "pictures"] = None,
 ) -> None:
     """Take one option of each kind."""
 
@@ -64,6 +65,8 @@ def example(
         ("layers", None, None),
         ("flag", True, True),
         ("folder", "x/y", Path("x/y")),
+        ("pictures", [b"a picture"], [b"a picture"]),
+        ("pictures", b"a picture", [b"a picture"]),
     ],
 )
 def test_options_are_converted(name: str, value: Any, expected: Any) -> None:
@@ -114,7 +117,8 @@ def test_unknown_options_are_named_with_the_nearest() -> None:
 
 def test_defaults_are_filled_in() -> None:
     values = check_options("example", options_of(example), {"count": 2})
-    assert values == {"count": 2, "share": 0.5, "mode": "fast", "layers": None, "flag": False, "folder": None}
+    expected = {"count": 2, "share": 0.5, "mode": "fast", "flag": False}
+    assert values == expected | {"layers": None, "folder": None, "pictures": None}
 
 
 def test_an_option_without_a_default_is_asked_for(net: cs.Net) -> None:

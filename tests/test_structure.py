@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import convscope
+from conftest import ROOT
 from convscope import listing, registry
 
 SOURCE = Path(convscope.__file__).parent
@@ -79,18 +82,44 @@ def test_imports_go_one_way(path: Path) -> None:
 
 
 def test_public_names_are_sorted_and_exist() -> None:
-    assert convscope.__all__ == sorted(convscope.__all__) == dir(convscope)
+    assert convscope.__all__ == sorted(convscope.__all__)
+    assert set(dir(convscope)) == {*convscope.__all__, "__version__"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", convscope.__version__)
     for name in convscope.__all__:
         assert getattr(convscope, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'deconvnets'"):
         convscope.deconvnets  # noqa: B018
 
 
-def test_public_names_are_declared_for_type_checkers() -> None:
-    tree = ast.parse((SOURCE / "__init__.py").read_text())
-    guarded = next(node for node in tree.body if isinstance(node, ast.If))
-    declared = {alias.asname for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert declared == set(convscope.__all__)
+def test_the_declarations_for_type_checkers_are_true() -> None:
+    """`__init__.pyi` is what docs/make_stubs.py writes: every public name, every method with its options."""
+    stubs = runpy.run_path(str(ROOT / "docs" / "make_stubs.py"))
+    formatted = subprocess.run(
+        ["ruff", "format", "-", "--stdin-filename", "x.pyi", "--line-length", "120"],
+        input=stubs["text"](), capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert (SOURCE / "__init__.pyi").read_text() == formatted, "run: python docs/make_stubs.py, then ruff format"
+    assert set(stubs["names"]()) == set(convscope.__all__)
+
+
+CHECKED = """
+import convscope
+
+net = convscope.load("zfnet64")
+convscope.explain(net, "cat.jpg", "occlusion", patch=16)
+convscope.explain(net, "cat.jpg", "occlusion", patch="16")  # wrong
+convscope.explian(net, "cat.jpg", "occlusion")  # wrong
+convscope.maps(net, "cat.jpg", layer="conv1").values
+convscope.maps(net, "cat.jpg", layers="conv1")  # wrong
+"""
+
+
+def test_type_checkers_see_options_and_wrong_names(tmp_path: Path) -> None:
+    (tmp_path / "user.py").write_text(CHECKED)
+    pyright = [str(Path(sys.executable).with_name("pyright")), "--pythonpath", sys.executable, "user.py"]
+    printed = subprocess.run(pyright, capture_output=True, text=True, check=False, cwd=tmp_path).stdout
+    wrong = [number for number, line in enumerate(CHECKED.splitlines(), 1) if line.endswith("# wrong")]
+    assert sorted({int(line) for line in re.findall(r"user\.py:(\d+):", printed)}) == wrong, printed
 
 
 def test_listing_without_import_equals_the_registry() -> None:

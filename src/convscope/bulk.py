@@ -65,7 +65,7 @@ def explain_many(
     of: ObjectiveLike = None,
     *,
     size: int | None = None,
-    batch: int | None = None,
+    batch_size: int | None = None,
     workers: int | None = None,
     exists: Callable[[str], bool] | None = None,
     **options: Any,
@@ -79,7 +79,7 @@ def explain_many(
         method: the name of a method, as for `explain`.
         of: one objective for all pictures; each one's top-1 class when not given.
         size: another input side than the network's own, in pixels.
-        batch: how many pictures at once; 8 on a CPU and 32 elsewhere by default, fewer where memory runs out.
+        batch_size: how many pictures at once; 8 on a CPU and 32 elsewhere by default, fewer where memory runs out.
         workers: threads that read and prepare pictures; by default one per processor, at most 8.
         exists: a function of a recipe's key; pictures for which it is true are not explained again.
         options: the method's own.
@@ -97,11 +97,11 @@ def explain_many(
     check_net(net, "explain_many")
     entry = registry.find(method)
     options = entry.check_options(options)
-    batch = batch if batch is not None else _BATCH.get(net.device.type, _BATCH_ELSEWHERE)
-    if batch < 1:
-        raise OptionError(f"batch is a whole number, at least 1, not {batch}")
+    batch_size = batch_size if batch_size is not None else _BATCH.get(net.device.type, _BATCH_ELSEWHERE)
+    if batch_size < 1:
+        raise OptionError(f"batch_size is a whole number, at least 1, not {batch_size}")
     recipe = provenance.recipe(net, entry, [], of, options, size=size)
-    return Explanations(_Run(net, entry, of, options, size, batch, workers, exists, recipe, read_pictures(data)))
+    return Explanations(_Run(net, entry, of, options, size, batch_size, workers, exists, recipe, read_pictures(data)))
 
 
 @dataclass(frozen=True)

@@ -223,7 +223,7 @@ def _converted_plain(kind: Any, value: Any) -> Any:
         return str(value)  # a layer may be named by its number, a baseline be a value
     if kind is Path:
         return Path(value)
-    if isinstance(kind, type) and not isinstance(value, kind):
+    if kind is not Any and isinstance(kind, type) and not isinstance(value, kind):
         raise TypeError
     return value
 
