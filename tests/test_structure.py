@@ -95,9 +95,13 @@ def test_the_declarations_for_type_checkers_are_true() -> None:
     """`__init__.pyi` is what docs/make_stubs.py writes: every public name, every method with its options."""
     stubs = runpy.run_path(str(ROOT / "docs" / "make_stubs.py"))
     formatted = subprocess.run(
-        [str(Path(sys.executable).with_name("ruff")), "format", "-", "--stdin-filename", "x.pyi", "--line-length", "120"],
-        input=stubs["text"](), capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        [str(Path(sys.executable).with_name("ruff")), "format", "-", "--stdin-filename", "src/convscope/x.pyi"],
+        input=stubs["text"](),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    ).stdout
     assert (SOURCE / "__init__.pyi").read_text() == formatted, "run: python docs/make_stubs.py, then ruff format"
     assert set(stubs["names"]()) == set(convscope.__all__)
 
