@@ -23,7 +23,7 @@ FILE = Path(convscope.__file__).with_suffix(".pyi")
 
 HEAD = '''"""The public names of convscope, written by docs/make_stubs.py."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
