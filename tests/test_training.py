@@ -110,7 +110,8 @@ def shell(data: Path, folder: Path, *more: str, network: str = "lenet5") -> list
     """Return the words of a small run on the command line."""
     words = {"--data": str(data), "-o": str(folder), "--epochs": "3", "--batch": "8", "--workers": "0"}
     words |= {"--precision": "fp32"}
-    return ["train", network, *(word for pair in words.items() for word in pair), *more]
+    own = [word for option, value in words.items() if option not in more for word in (option, value)]
+    return ["train", network, *own, *more]
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
