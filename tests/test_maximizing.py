@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from convscope import Net, as_objective, filters_by_ascent, load, maximize, tap
@@ -123,8 +124,6 @@ def test_a_question_with_penalties_is_smoother(zfnet: Net) -> None:
 
 
 def test_it_can_start_from_a_picture(zfnet: Net, chelsea: Any, tmp_path: Any) -> None:
-    from PIL import Image
-
     path = tmp_path / "cat.png"
     Image.fromarray(chelsea).save(path)
     view: InputPicture = zfnet.prepare(path)
@@ -224,7 +223,7 @@ def test_an_interruption_of_what_only_prepares_is_one(
         ({"of": "b:1", "steps": 0}, OptionError, "at least 1"),
         ({"of": "b:1", "rate": 0.0}, OptionError, "above 0"),
         ({"of": "b:1", "optimizer": "lbfgs", "transform": "light"}, OptionError, "transform='none'"),
-        ({"of": "b:1", "parametrization": "maco", "init": "zero.png"}, ConvscopeError, "maco"),
+        ({"of": "b:1", "parametrization": "maco", "init": Image.new("RGB", (20, 20))}, ConvscopeError, "maco"),
         ({"of": "b:1", "init": "nothing.png"}, ConvscopeError, "nothing.png"),
         ({"of": "b:1", "preset": "yosinski1", "parametrization": "fourier"}, OptionError, "parametrization='pixels'"),
         ({"of": "b:1", "batch": 0}, OptionError, "at least 1"),
