@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
-from collections.abc import Callable
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,11 +21,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision.models import resnet18
 
+import convscope
 from conftest import ROOT
-from convscope import configuration
+from convscope import configuration, plugins
 from convscope.cli import run
 from convscope.data.samples import digits
 from convscope.registry import METHODS, VIEWS, load_all
+from test_structure import ORDER
 
 load_all()
 
@@ -93,17 +101,101 @@ def test_the_page_of_data_is_true(newcomer: Path, capsys: pytest.CaptureFixture[
     assert printed.count("skipped:") == 1 and "broken.jpg is not a picture" in printed
 
 
-def test_the_example_of_contributing_is_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    from convscope import explain, load
+@pytest.fixture
+def registering() -> Iterator[None]:
+    """Whatever is registered in the test is gone after it."""
+    before = [(entries, dict(entries)) for entries in (METHODS, VIEWS)]
+    yield
+    for entries, kept in before:
+        entries.clear()
+        entries.update(kept)
 
-    monkeypatch.setattr("convscope.registry.METHODS", METHODS)
-    (block,) = blocks("CONTRIBUTING.md", "python")
-    try:
-        exec(compile(block, "CONTRIBUTING.md", "exec"), {})
-        drawing = explain(load("lenet5"), digits()[3], "powered_saliency", power=3.0)
-    finally:
-        del METHODS["powered_saliency"]
+
+def contributing(first_words: str) -> str:
+    """Return the example of CONTRIBUTING.md that begins with these words."""
+    (block,) = [block for block in blocks("CONTRIBUTING.md", "python") if block.startswith(f'"""{first_words}')]
+    return block
+
+
+def module(name: str, block: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run a block as the module that its file would be."""
+    made = ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, made)
+    exec(compile(block, "CONTRIBUTING.md", "exec"), vars(made))
+    return made
+
+
+def in_a_process(folder: Path, *arguments: str) -> str:
+    """Run Python in a folder, and return what it prints."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_examples_of_contributing_are_five() -> None:
+    assert len(blocks("CONTRIBUTING.md", "python")) == 5
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_the_examples_of_contributing_pass_ruff(number: int) -> None:
+    block, ruff = blocks("CONTRIBUTING.md", "python")[number], str(Path(sys.executable).with_name("ruff"))
+    as_file = ["-", "--stdin-filename", "src/convscope/attribution/example.py"]
+    for command in (["check", *as_file], ["format", "--check", *as_file]):
+        done = subprocess.run([ruff, *command], input=block, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("registering")
+def test_the_method_of_contributing_is_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    import test_laws
+
+    made = module("convscope.attribution.powered_saliency", contributing("Powered saliency: "), monkeypatch)
+    assert made.powered_saliency is METHODS["powered_saliency"].function
+    drawing = convscope.explain(convscope.load("lenet5"), digits()[3], "powered_saliency", power=3.0)
     assert drawing.values.max() > 0 and "exaggerates" in drawing.note
+    for law in (
+        test_laws.test_finite_right_shape_and_not_empty,
+        test_laws.test_one_by_one_as_in_a_batch,
+        test_laws.test_every_picture_of_a_batch_has_its_own_objective,
+        test_laws.test_nothing_is_left_behind,
+    ):
+        law(METHODS["powered_saliency"], "sequential")
+    tests = module("test_powered_saliency", contributing("Powered saliency against"), monkeypatch)
+    tests.test_powered_saliency_is_a_power_of_the_gradient()
+
+
+@pytest.mark.usefixtures("registering")
+def test_the_view_of_contributing_is_a_view(newcomer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = module("convscope.views.mean_activity", contributing("Mean activity"), monkeypatch)
+    drawing = made.mean_activity(convscope.load("zfnet64"), "cat.jpg", layers=["conv3", "conv5"])
+    assert [values.ndim for values in drawing.values.values()] == [2, 2]
+    drawing.save("drawn.png")
+    convscope.remake("drawn.png").save("remade.png")
+    assert Path("drawn.png").read_bytes() == Path("remade.png").read_bytes()
+
+
+def test_the_source_of_contributing_is_a_source(tmp_path: Path) -> None:
+    package = Path(convscope.__file__).parent
+    shutil.copytree(package, tmp_path / "convscope", ignore=shutil.ignore_patterns("__pycache__", "trained"))
+    (tmp_path / "convscope" / "zoo" / "random_models.py").write_text(contributing("Small random"))
+    code = "from convscope import load; print(load('random:8', size=16), 'random:CHANNELS' in load.__doc__)"
+    printed = in_a_process(tmp_path, "-c", code)
+    assert printed.startswith("<Net random:8: 3 x 16 x 16 pixels, random weights>") and printed.endswith("True\n")
+    assert "ReLU" in in_a_process(tmp_path, "-m", "convscope", "layers", "random:8")
+
+
+def test_the_plugin_of_contributing_is_a_plugin(newcomer: Path) -> None:
+    (newcomer / "red.py").write_text(contributing("Red"))
+    (newcomer / "convscope.toml").write_text(blocks("CONTRIBUTING.md", "toml")[0])
+    assert "The red channel" in in_a_process(newcomer, "-m", "convscope", "red", "--help")
+    in_a_process(newcomer, "-m", "convscope", "red", "cat.jpg", "-o", "red.png")
+    assert Image.open(newcomer / "red.png").info["convscope"]
+    assert tomllib.loads(blocks("CONTRIBUTING.md", "toml")[1])["project"]["entry-points"].keys() == {plugins.GROUP}
+
+
+def test_the_picture_of_the_layers_is_up_to_date() -> None:
+    drawn = Image.open(ROOT / "docs" / "images" / "layers.png").info["Order"]
+    assert json.loads(drawn) == ORDER, "run: python docs/make_layers.py"
 
 
 def test_the_examples_run(chelsea: Any, tmp_path: Path) -> None:
