@@ -79,7 +79,7 @@ def attribute(
     >>> import convscope
     >>> net = convscope.load("zfnet64")
     >>> pixels = net.read("sample:chelsea").repeat(2, 1, 1, 1)
-    >>> convscope.attribute(net, pixels, "grad_cam", of=[3, "conv5:7"]).shape
+    >>> convscope.attribute(net, pixels, "grad_cam", of=[3, "relu6:7"]).shape
     torch.Size([2, 1, 64, 64])
     """
     check_net(net, "attribute")
