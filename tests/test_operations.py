@@ -280,7 +280,7 @@ def test_along_a_dimension_means_the_same_to_regions_and_batches() -> None:
     assert regions._ALONG == whole._ALONG == {*"softmax log_softmax chunk split mean sum amax".split()} | regions._JOINS
 
 
-@pytest.mark.parametrize("name", regions._WINDOWS)
+@pytest.mark.parametrize("name", sorted(regions._WINDOWS))
 def test_what_is_recomputed_in_parts_has_a_fitting_reach(name: str) -> None:
     assert BY_NAME[name].reach in (Reach.WINDOW, Reach.RESAMPLING, Reach.RESHAPE, Reach.MOVE)
 
