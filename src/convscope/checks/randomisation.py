@@ -156,7 +156,8 @@ def checked(net: Net, heatmap: Heatmap, *, stages: int = 3, seed: int = 0, of: O
     `of` is the objective again, where it was a function.
     """
     remark = verdict(cascade(net, heatmap, stages=stages, seed=seed, of=of).score)
-    recipe = replace(heatmap.recipe, remarks=(*heatmap.recipe.remarks, remark))
+    settled = {**heatmap.recipe.settled, "check": True}
+    recipe = replace(heatmap.recipe, remarks=(*heatmap.recipe.remarks, remark), settled=settled)
     return replace(heatmap, note="\n".join(filter(None, (heatmap.note, remark))), recipe=recipe)
 
 

@@ -141,7 +141,7 @@ def distinct_names(pictures: Sequence[Path]) -> list[str]:
 
     root = common_root(map(str, pictures))
     plain = [re.sub(r"[/\\#:]+", "-", str(picture).removeprefix(root)).strip("-.") for picture in pictures]
-    files = {name: Path(name).stem for name in plain}
+    files = {name: name.removesuffix(Path(name).suffix) if _is_ending(Path(name).suffix) else name for name in plain}
     shared = {stem for stem, count in Counter(files.values()).items() if count > 1}
     seen = Counter[str]()
     names = list[str]()
@@ -150,6 +150,13 @@ def distinct_names(pictures: Sequence[Path]) -> list[str]:
         kept = name if files[name] in shared else files[name]
         names.append(kept if seen[name] == 1 else f"{kept}-{seen[name]}")
     return names
+
+
+def _is_ending(suffix: str) -> bool:
+    """Whether a name ends as a picture's file does: "17" after "b.parquet-" is a row."""
+    from ..data.folders import SUFFIXES
+
+    return suffix.lower() in SUFFIXES
 
 
 def load_named(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConvscopeError, OutputError
+from ..errors import OutputError
 from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_folder
 from . import inputs
 from .progress import progress
@@ -18,6 +18,7 @@ from .registered import Signature
 if TYPE_CHECKING:
     from ..drawing.drawings import Drawing
     from ..net import Net
+    from ..recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,15 @@ class Job:
                     print(json.dumps([str(path) for path in self.written], ensure_ascii=False))
 
     def _run_one(self, net: Net) -> None:
-        drawing = self._draw(net, self.pictures)
+        drawing = self.draw(net, self.pictures)
         stem = f"{self.pictures[0].stem}-" if len(self.pictures) == 1 else ""
-        self._write(drawing, self.out or Path(f"{stem}{self.signature.name}.png"), self.save_values)
+        self.report(self.save(drawing, self.out or Path(f"{stem}{self.signature.name}.png"), self.save_values))
         if not self.signature.attributes:
             for remark in drawing.recipe.remarks:
                 print(f"convscope: {remark}", file=sys.stderr)
 
-    def _draw(self, net: Net, pictures: Sequence[Path]) -> Drawing:
+    def draw(self, net: Net, pictures: Sequence[Path]) -> Drawing:
+        """Return what the command draws of one picture, or of all that a view takes together."""
         from .. import registry
 
         entry = registry.load_all()[self.signature.name]
@@ -127,7 +129,7 @@ class Job:
             from ..running import explain
 
             heatmap = explain(net, pictures[0], entry.name, self.of, size=self.size, **self.options)
-            return self._shown(net, heatmap)
+            return self.shown(net, heatmap)
         from ..running import run
 
         if self.size is not None:
@@ -135,7 +137,7 @@ class Job:
         given = {"": [], "picture": pictures[:1], "pictures": [list(pictures)]}[entry.takes]
         return run(entry, net, *given, **self.options)
 
-    def _shown(self, net: Net, heatmap: Any) -> Any:
+    def shown(self, net: Net, heatmap: Any) -> Any:
         """Return a map as it is to be shown."""
         if self.check:
             from ..checks import checked
@@ -144,42 +146,33 @@ class Job:
         return replace(heatmap, cmap=self.cmap, overlay_only=self.overlay)
 
     def _run_each(self, net: Net) -> None:
-        """Draw every picture into a folder; one that fails does not stop the others, and is named at the end."""
-        from ..context import track
+        """Draw every picture into a folder."""
+        from .. import registry
+        from .folder import Folder
 
         folder = self.out or Path(f"convscope-{self.signature.name}")
-        kept: dict[str, Any] = {}
-        failures: list[str] = []
-        names = inputs.distinct_names(self.pictures)
-        for picture, name in track(list(zip(self.pictures, names, strict=True)), self.signature.name):
-            try:
-                drawing = self._draw(net, [picture])
-            except ConvscopeError as error:
-                failures.append(f"{picture}: {error}")
-                continue
-            if self.shared_scale:
-                kept[name] = drawing
-            else:
-                self._write(drawing, folder / f"{name}.png", self.outputs.values_of(folder, name))
-        for name, heatmap in kept.items():
-            compared = heatmap.compared_with(list(kept.values()))
-            self._write(compared, folder / f"{name}.png", self.outputs.values_of(folder, name))
-        if failures:
-            failed = f"{len(failures)} of {len(self.pictures)} pictures failed"
-            raise ConvscopeError(f"{failed}, the others are in {folder}: {'; '.join(failures)}")
+        Folder(self, net, registry.load_all()[self.signature.name], folder).run()
 
-    def _write(self, drawing: Drawing, out: Path, values: Path | None) -> None:
+    def shows_as(self, recipe: Recipe) -> bool:
+        """Whether a drawing with that recipe is shown as this command shows it."""
+        display = {"cmap": self.cmap, "overlay_only": self.overlay or None}
+        shown = {name: value for name, value in display.items() if value is not None}
+        return dict(recipe.display) == shown and bool(recipe.settled.get("check")) == self.check
+
+    def save(self, drawing: Drawing, out: Path, values: Path | None) -> list[Path]:
+        """Write a drawing, and its numbers where they are wanted; return the files."""
         try:
-            self._report(drawing.save(out))
+            files = [drawing.save(out)]
         except OutputError as error:
             raise OutputError(f"{error}{_rescued(drawing, out)}") from None
-        if values:
-            self._report(drawing.save_values(values))
+        return files + ([drawing.save_values(values)] if values else [])
 
-    def _report(self, path: Path) -> None:
-        self.written.append(path)
+    def report(self, files: Sequence[Path]) -> None:
+        """Note and print what has been written."""
+        self.written.extend(files)
         if not self.as_json:
-            print(path)
+            for path in files:
+                print(path)
 
 
 def _rescued(drawing: Drawing, out: Path) -> str:

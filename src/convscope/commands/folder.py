@@ -1,0 +1,154 @@
+"""A command over many pictures: drawn in batches, written in threads, resumed, and summed up at the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..context import in_context, track
+from ..errors import ConvscopeError
+from . import inputs
+
+if TYPE_CHECKING:
+    from ..drawing.drawings import Drawing, Heatmap
+    from ..net import Net
+    from ..recipes import Recipe
+    from ..registry import Entry
+    from .job import Job
+
+_SHOWN = 10
+"""Pictures that are left out and named, at most; of a thousand more it is said how many."""
+
+
+@dataclass
+class Folder:
+    """The drawings of one command, a file per picture, whose names come from the pictures'."""
+
+    job: Job
+    net: Net
+    entry: Entry
+    folder: Path
+    names: dict[str, str] = field(default_factory=dict[str, str])
+    failures: list[str] = field(default_factory=list[str])
+    existing: int = 0
+
+    def __post_init__(self) -> None:
+        pictures = self.job.pictures
+        self.names = dict(zip(map(str, pictures), inputs.distinct_names(pictures), strict=True))
+
+    def run(self) -> None:
+        """Draw every picture; one that fails does not stop the others. Raises ConvscopeError when some failed."""
+        before = len(self.job.written)
+        try:
+            with self._writing() as write:
+                for where, drawing in self._drawings():
+                    write(where, drawing)
+        except KeyboardInterrupt:
+            self._say(f"interrupted; {self._count(before)} in {self.folder}. Run the same command again to resume")
+            raise
+        self._say(f"{self._count(before)} in {self.folder}")
+        if self.failures:
+            failed = f"{len(self.failures)} of {len(self.names)} pictures failed"
+            more = len(self.failures) - _SHOWN
+            shown = "; ".join(self.failures[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+            raise ConvscopeError(f"{failed}, the others are in {self.folder}: {shown}")
+
+    def path(self, where: str) -> Path:
+        """Return where the drawing of a picture is written."""
+        return self.folder / f"{self.names[where]}.png"
+
+    def _count(self, before: int) -> str:
+        files = [path for path in self.job.written[before:] if path.suffix == ".png"]
+        there = f", {self.existing} were there already" if self.existing else ""
+        return f"{len(files)} picture{'s' * (len(files) != 1)} drawn{there}"
+
+    def _say(self, text: str) -> None:
+        print(f"convscope: {text}", file=sys.stderr)
+
+    def _drawings(self) -> Iterator[tuple[str, Drawing]]:
+        if not self.entry.attributes:
+            yield from self._one_by_one()
+        elif self.job.shared_scale:
+            maps = dict(self._maps(list(self.names), resume=False))
+            yield from ((where, map_.compared_with(list(maps.values()))) for where, map_ in maps.items())
+        else:
+            yield from self._maps(list(self.names), resume=True)
+
+    def _maps(self, pictures: Sequence[str], *, resume: bool) -> Iterator[tuple[str, Heatmap]]:
+        """Yield the maps of pictures that are not there yet; the key of a copy's map does not stand for one's own."""
+        from ..bulk import explain_many
+
+        keys = {recipe.key for recipe in map(self._recipe, pictures) if recipe is not None} if resume else set[str]()
+        job = self.job
+        maps = explain_many(
+            self.net, list(pictures), self.entry.name, job.of, size=job.size, exists=keys.__contains__, **job.options
+        )
+        try:
+            for map_ in maps:
+                (record,) = map_.recipe.pictures
+                yield record.where, job.shown(self.net, map_)
+        finally:
+            maps.close()
+        self.failures += [f"{skipped.where}: {skipped.reason}" for skipped in maps.skipped]
+        missing = [where for where in maps.existing if self._recipe(where) is None]
+        self.existing += len(maps.existing) - len(missing)
+        if missing:
+            yield from self._maps(missing, resume=False)
+
+    def _one_by_one(self) -> Iterator[tuple[str, Drawing]]:
+        """Yield what a view draws of each picture."""
+        from ..provenance import recipe
+
+        options = self.entry.check_options(dict(self.job.options))
+        net = self.net if self.job.size is None else self.net.sized(self.job.size)
+        for where in track(list(self.names), self.entry.title):
+            try:
+                there = self._recipe(where)
+                if there is not None and there.key == recipe(net, self.entry, [where], options.get("of"), options).key:
+                    self.existing += 1
+                else:
+                    yield where, self.job.draw(self.net, [Path(where)])
+            except ConvscopeError as error:
+                self.failures.append(f"{where}: {error}")
+
+    def _recipe(self, where: str) -> Recipe | None:
+        """Return the recipe of a picture's file where the command would write the same one again."""
+        from ..drawing.files import recipe_in
+
+        path, values = self.path(where), self.job.outputs.values_of(self.folder, self.names[where])
+        if not path.is_file() or (values is not None and not values.is_file()):
+            return None
+        try:
+            recipe = recipe_in(path)
+        except (ConvscopeError, OSError):
+            return None
+        return recipe if self.job.shows_as(recipe) else None
+
+    @contextmanager
+    def _writing(self) -> Generator[Any]:
+        """Give a function that writes drawings in threads, so that painting does not hold up the network."""
+        pool = ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)), "convscope-writing")
+        waiting: deque[Future[list[Path]]] = deque()
+
+        def write(where: str, drawing: Drawing) -> None:
+            values = self.job.outputs.values_of(self.folder, self.names[where])
+            waiting.append(pool.submit(in_context(self.job.save), drawing, self.path(where), values))
+            self._finish(waiting, keep=8)
+
+        try:
+            yield write
+        finally:
+            pool.shutdown(wait=True)
+            self._finish(waiting, keep=0)
+
+    def _finish(self, waiting: deque[Future[list[Path]]], *, keep: int) -> None:
+        """Report what has been written, in order, until at most `keep` files are under way."""
+        while len(waiting) > keep:
+            self.job.report(waiting.popleft().result())

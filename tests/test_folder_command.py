@@ -1,0 +1,98 @@
+"""A command over a folder of pictures: in batches, resumed, summed up, and nothing lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convscope.cli import run
+from convscope.recipes import read_recipe
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twelve pictures in two folders, of which two are broken."""
+    for number in range(12):
+        path = tmp_path / "pictures" / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = np.random.default_rng(number).integers(0, 256, (28, 28), np.uint8)
+        Image.fromarray(values).save(path)
+    (tmp_path / "pictures" / "a" / "00.png").write_bytes(b"no picture")
+    (tmp_path / "pictures" / "b" / "07.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "pictures"
+
+
+def command(*more: str) -> int:
+    return run(["grad-cam", "pictures", "--net", "lenet5", "-o", "out", *more])
+
+
+def test_broken_pictures_are_named_and_the_others_are_there(pictures: Path, capsys: Capture) -> None:
+    assert command() == 2
+    said = capsys.readouterr().err
+    assert "10 pictures drawn in out" in said
+    assert "2 of 12 pictures failed" in said and "00.png is not a picture" in said and "07.png is empty" in said
+    assert sorted(path.name for path in Path("out").iterdir()) == sorted(
+        f"{'ab'[number % 2]}-{number:02}.png" for number in range(12) if number not in (0, 7)
+    )
+    assert read_recipe("out/a-02.png").pictures[0].where == str(Path("pictures/a/02.png"))
+
+
+def test_what_is_there_is_not_made_again(pictures: Path, capsys: Capture) -> None:
+    command()
+    times = {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
+    Path("out/a-02.png").unlink()
+    Path("out/a-04.png").write_bytes(b"half a pict")
+    capsys.readouterr()
+    assert command() == 2
+    assert "2 pictures drawn, 8 were there already in out" in capsys.readouterr().err
+    for path, time in times.items():
+        assert (path.stat().st_mtime_ns == time) == (path.name not in ("a-02.png", "a-04.png"))
+    capsys.readouterr()
+    command("--of", "3")
+    assert "10 pictures drawn in out" in capsys.readouterr().err, "another objective is another drawing"
+    command("--of", "3", "--cmap", "grey")
+    assert "10 pictures drawn in out" in capsys.readouterr().err, "other colours are another file"
+    command("--of", "3", "--cmap", "grey")
+    assert "0 pictures drawn, 10 were there already" in capsys.readouterr().err
+
+
+def test_a_changed_picture_is_made_again(pictures: Path, capsys: Capture) -> None:
+    command()
+    Image.fromarray(np.full((28, 28), 90, np.uint8)).save(pictures / "a" / "02.png")
+    capsys.readouterr()
+    command()
+    assert "1 picture drawn, 9 were there already" in capsys.readouterr().err
+
+
+def test_copies_of_a_picture_each_get_their_file(pictures: Path, capsys: Capture) -> None:
+    shutil.copy(pictures / "a" / "02.png", pictures / "a" / "copy.png")
+    command()
+    assert Path("out/a-02.png").is_file() and Path("out/a-copy.png").is_file()
+    Path("out/a-copy.png").unlink()
+    command()
+    assert Path("out/a-copy.png").is_file()
+
+
+def test_numbers_lie_beside_and_are_part_of_what_is_there(pictures: Path, capsys: Capture) -> None:
+    command("--save-values", "v.npz")
+    assert len(list(Path("out").glob("*.npz"))) == 10
+    Path("out/a-02.npz").unlink()
+    capsys.readouterr()
+    command("--save-values", "v.npz")
+    assert "1 picture drawn, 9 were there already" in capsys.readouterr().err
+    assert Path("out/a-02.npz").is_file()
+
+
+def test_views_of_each_picture_are_resumed_too(pictures: Path, capsys: Capture) -> None:
+    words = ["project", "pictures", "--net", "lenet5", "--layer", "conv2", "--top", "2", "-o", "views"]
+    assert run(words) == 2
+    assert "10 pictures drawn in views" in capsys.readouterr().err
+    assert run(words) == 2
+    assert "0 pictures drawn, 10 were there already" in capsys.readouterr().err
