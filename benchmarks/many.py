@@ -2,13 +2,14 @@
 
     python benchmarks/many.py [--pictures FOLDER] [--count 1000] [--folder 200] [--rounds 3] [--base SRC]
 
-SqueezeNet 1.0 at 224 pixels, Grad-CAM for each picture's top-1 class. The bare loop reads every picture with Pillow, scales
-and cuts it, runs the network once for the class and once more for the map, in batches of the same size, and nothing else:
-no recipe, no drawing, no check. Without `--pictures` it runs on noise saved as JPEG. Contenders run in turn; a figure is
-the quickest of all rounds, a ratio that of two figures.
+SqueezeNet 1.0 at 224 pixels, Grad-CAM for each picture's top-1 class. The bare loop reads every picture with
+Pillow, scales and cuts it, runs the network once for the class and once more for the map, in batches of the same
+size, and nothing else: no recipe, no drawing, no check. Without `--pictures` it runs on noise saved as JPEG.
+Contenders run in turn; a figure is the quickest of all rounds, a ratio that of two figures.
 
-The second table runs the command line on a folder, `convscope grad-cam FOLDER`, and the same command once per picture in
-one process, as versions before 0.2 did for a folder; `--base` names the sources of such a version, to run it itself.
+The second table runs the command line on a folder, `convscope grad-cam FOLDER`, and the same command once per
+picture in one process, as versions before 0.2 did for a folder; `--base` names the sources of such a version, to
+run it itself.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def bare(net: cs.Net, paths: list[Path]) -> None:
     for start in range(0, len(paths), BATCH):
         pixels = torch.from_numpy(np.stack([prepare(p, net.fit).pixels for p in paths[start : start + BATCH]]))
         inputs = net.normalise(pixels)
-        with torch.inference_mode():
+        with torch.no_grad():
             top = body(inputs).argmax(1)
         kept: list[torch.Tensor] = []
 
