@@ -50,6 +50,17 @@ def test_equal_to_one_by_one(net: cs.Net, folder: Path, method: str, batch: int)
         assert (drawing.title, drawing.subtitle, drawing.recipe) == (alone.title, alone.subtitle, alone.recipe)
 
 
+@pytest.mark.parametrize("method", cs.list_methods())
+def test_captions_are_those_of_one_by_one(net: cs.Net, method: str) -> None:
+    """What is said of one picture of a batch is not said of the others: two are flat, and one is of another range."""
+    pixels = pictures(4, dtype=torch.float32)
+    pixels[1], pixels[2] = 0.5, pixels[2] * 0.3
+    options: dict[str, Any] = {"rise": {"masks": 30}, "extremal": {"steps": 5}}.get(method, {})
+    together = list(cs.explain_many(net, pixels, method, batch_size=4, **options))
+    for row, drawing in enumerate(together):
+        assert drawing.note == cs.explain(net, pixels[row], method, **options).note, row
+
+
 def test_tensors_of_several_sizes_keep_their_order(net: cs.Net) -> None:
     pixels = [pictures(1, dtype=torch.float32)[0], torch.rand(3, SIZE + 4, SIZE), pictures(2, dtype=torch.float32)[1]]
     drawings = list(cs.explain_many(net, pixels, "gradient", 1))

@@ -162,7 +162,7 @@ def test_cam_is_complete_for_every_linear_head(kind: str, layer: str) -> None:
     said = float(net(PIXELS[:1])[0, INDEX]) - float(grids[0].mean())
     rest = net(PIXELS)[:, INDEX].detach() - torch.stack(grids).mean((1, 2))
     torch.testing.assert_close(rest, rest[:1].expand(2))
-    assert any(f"plus {said:.3g}, which" in remark for remark in remarks)
+    assert any(f"plus {said:.3g}, the rest of the score" in remark for remark in remarks)
     assert any("its own weights" in remark for remark in remarks)
 
 
@@ -188,9 +188,9 @@ def test_cam_of_class_maps_that_are_pooled_is_the_map_of_the_class(squeezenet: N
 )
 def test_cam_refuses_heads_that_are_not_linear(name: str, layer: str | None, words: str) -> None:
     net = Net(models.get_model(name, weights=None).eval(), size=64, name=name)
-    with pytest.raises(LayerError, match=f"head that is linear.*above .* of {name} .*{words}.*layer_cam"):
+    with pytest.raises(LayerError, match=f"needs a linear head.*above .* of {name} .*{words}.*layer_cam"):
         cam(net, torch.rand(1, 3, 64, 64), as_objective(net, INDEX), layer=layer)
-    with pytest.raises(LayerError, match="lies Softmax"):
+    with pytest.raises(LayerError, match="Softmax"):
         cam(pooled(), PIXELS, as_objective(pooled(), "p(3)"))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import provenance, registry
 from .batching import Halving
-from .context import listen, track
+from .context import listen, remarks_about, track
 from .data.hashing import content_hash
 from .data.images import InputPicture
 from .data.loading import Loaded, read_ahead
@@ -200,9 +200,17 @@ class _Run:
         # Every map has numbers of its own: one that is kept must not hold the whole batch.
         return [
             heatmap(
-                net, self.entry, picture, row.clone(), objective, title, replace(each.recipe, remarks=tuple(remarks))
+                net,
+                self.entry,
+                picture,
+                row.clone(),
+                objective,
+                title,
+                replace(each.recipe, remarks=remarks_about(remarks, number)),
             )
-            for each, picture, row, objective, title in zip(ready, pictures, values, objectives, titles, strict=True)
+            for number, (each, picture, row, objective, title) in enumerate(
+                zip(ready, pictures, values, objectives, titles, strict=True)
+            )
         ]
 
 

@@ -6,7 +6,7 @@ Everything goes through one context variable. Without a listener it goes nowhere
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, replace
@@ -36,12 +36,13 @@ class Cancelled(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Context:
-    """Who listens to a computation: each part is None where nobody does."""
+    """Who listens to a computation, each part None where nobody does; `picture` is the row that is talked about."""
 
     remarks: list[str] | None = None
     tracker: Tracker | None = None
     viewer: Viewer | None = None
     cancel: threading.Event | None = None
+    picture: tuple[int, int] | None = None
 
 
 _current: ContextVar[Context] = ContextVar("convscope context", default=Context())  # noqa: B039  it is frozen
@@ -72,19 +73,58 @@ def running(
         _current.reset(token)
 
 
-def say(remark: str) -> None:
-    """Add a remark that whoever looks at the result must read."""
-    remarks = _current.get().remarks
-    if remarks is not None and remark and remark not in remarks:
-        remarks.append(remark)
+class PerPicture(str):
+    """Remarks about the pictures of a batch, one each, "" where there is none; as text, all that differ."""
+
+    __slots__ = ("rows",)
+    rows: tuple[str, ...]
+
+    def __new__(cls, rows: Sequence[str]) -> PerPicture:
+        """Join what differs; `rows` keeps it apart."""
+        text = super().__new__(cls, "; ".join(dict.fromkeys(filter(None, rows))))
+        text.rows = tuple(rows)
+        return text
+
+
+def say(remark: str | Sequence[str]) -> None:
+    """Add a remark that whoever looks at the result must read; of a batch, a list with one for each picture."""
+    context = _current.get()
+    if context.remarks is None:
+        return
+    if isinstance(remark, str) and context.picture is not None:
+        row, count = context.picture
+        remark = [remark if number == row else "" for number in range(count)]
+    if not isinstance(remark, str):
+        remark = remark[0] if len(remark) == 1 else PerPicture(remark)
+    if remark and (isinstance(remark, PerPicture) or remark not in context.remarks):
+        context.remarks.append(remark)
+
+
+@contextmanager
+def about(row: int, count: int) -> Generator[None]:
+    """Let what is said inside the block be about one picture of a batch."""
+    token = _current.set(replace(_current.get(), picture=(row, count)))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def remarks_about(remarks: Iterable[str], row: int) -> tuple[str, ...]:
+    """Return the remarks that hold for one picture of a batch."""
+    texts = (remark.rows[row] if isinstance(remark, PerPicture) else remark for remark in remarks)
+    return tuple(dict.fromkeys(filter(None, texts)))
 
 
 @contextmanager
 def listen() -> Generator[list[str]]:
     """Collect the remarks made inside the block."""
     remarks: list[str] = []
-    with running(remarks=remarks):
+    token = _current.set(replace(_current.get(), remarks=remarks, picture=None))
+    try:
         yield remarks
+    finally:
+        _current.reset(token)
 
 
 def track(steps: Sized[T_co], label: Label) -> Iterable[T_co]:

@@ -40,6 +40,6 @@ def activation(
         # The objective is not used, but its layers run: a network that fails on this picture fails here as elsewhere.
         readings = tap(net, pixels, (*(one.name for one in layers), *objective.layers))
         maps = [(one, one.by_position(readings[one.name]).abs().mean(1, keepdim=True)) for one in layers]
-        if not any(bool(map_.any()) for _, map_ in maps):
-            say("no unit of this layer is active in this picture")
+        active = torch.stack([map_.flatten(1).any(1) for _, map_ in maps]).any(0).tolist()
+        say(["" if any_ else "no unit of this layer is active in this picture" for any_ in active])
         return fuse(maps, pixels, align).clone()

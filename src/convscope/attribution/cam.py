@@ -96,8 +96,8 @@ def grad_cam_plus_plus(
 
     def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
         total = activity.sum((2, 3), keepdim=True)
-        if bool((total < 0).any()):
-            say("the layer is not rectified, as Grad-CAM++ assumes: negative channel sums count as zero")
+        negative = "the layer is not rectified, as Grad-CAM++ assumes: negative channel sums count as zero"
+        say([negative if any_ else "" for any_ in (total < 0).flatten(1).any(1).tolist()])
         rising = gradient.clamp(min=0)
         weight = (rising / (2 + rising * total.clamp(min=0))).sum((2, 3), keepdim=True)
         return (weight * activity).sum(1, keepdim=True)
@@ -156,8 +156,8 @@ def xgrad_cam(
     def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
         # With sums that may cancel, a channel's weight would be whatever rounding leaves to divide by.
         size = activity.abs()
-        if bool((activity < 0).any()):
-            say("the layer is not rectified, as XGrad-CAM assumes: the magnitudes of its activity count")
+        negative = "the layer is not rectified, as XGrad-CAM assumes: the magnitudes of its activity count"
+        say([negative if any_ else "" for any_ in (activity < 0).flatten(1).any(1).tolist()])
         total = size.sum((2, 3), keepdim=True)
         weight = (gradient * size).sum((2, 3), keepdim=True) / total.where(total > 0, torch.ones_like(total))
         return (weight * activity).sum(1, keepdim=True)
@@ -231,11 +231,10 @@ def cam(
             "needs a head that pools the patches. grad_cam and layer_cam use an earlier layer"
         )
     contributions = (gradient * activity).sum(1, keepdim=True) * one.positions
-    if _uneven(gradient):
-        say("the head is linear but does not pool evenly: every position has its own weights")
-    if len(pixels) == 1:
-        rest = float(score.detach() - contributions.mean())
-        say(f"the mean over the layer's positions plus {rest:.3g}, the rest of the score, is the score")
+    uneven = "the head is linear but does not pool evenly: every position has its own weights"
+    say([uneven if _uneven(row) else "" for row in gradient.split(1)])
+    rests = (score.detach() - contributions.mean((1, 2, 3))).tolist()
+    say([f"the mean over the layer's positions plus {rest:.3g}, the rest of the score, is the score" for rest in rests])
     maps = fuse([(one, contributions)], pixels, align)
 
     def alone(row: int) -> Tensor:

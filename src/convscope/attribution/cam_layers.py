@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from ..context import say
+from ..context import about, say
 from ..errors import LayerError, OptionError
 from ..layers import check_positions, independent, last_spatial_layers, layers_named
 from ..net import Net
@@ -72,26 +72,27 @@ def _last_input(net: Net, pixels: Tensor, objective: Objective, last: Layer) -> 
     if OUTPUT in objective.layers and (candidate is None or not candidate.gradient.any()):
         spatial = [one for one in net.layers.values() if one.spatial and one.positions > 1 and one.leaf and one.name]
         others = _inputs_if_read(net, pixels, objective, [one for one in spatial if "Pool" not in one.kind])
-        candidate = next((one for one in reversed(others) if one and _positions_read(one) > 1), candidate)
+        candidate = next((one for one in reversed(others) if one and max(_positions_read(one)) > 1), candidate)
     if candidate is None:
         raise independent(objective, last)
     return candidate
 
 
-def _positions_read(one: CamInput) -> int:
-    """Count the positions of a layer at which the objective's gradient is not zero, in any picture."""
-    return int(one.gradient.ne(0).any(1).any(0).sum())
+def _positions_read(one: CamInput) -> list[int]:
+    """Count, for every picture, the positions of a layer at which the objective's gradient is not zero."""
+    return one.gradient.ne(0).any(1).flatten(1).sum(1).tolist()
 
 
 def _with_remark(inputs: list[CamInput]) -> list[CamInput]:
     """Note in the caption where the objective depends on few positions of a layer."""
     for one in inputs:
-        read = _positions_read(one)
-        if 0 < read < _FEW * one.layer.positions:
-            say(
-                f"the objective depends on {read} of {one.layer.positions} positions of this layer: "
-                "an earlier layer shows more"
-            )
+        few = f"of {one.layer.positions} positions of this layer: an earlier layer shows more"
+        say(
+            [
+                f"the objective depends on {read} {few}" if 0 < read < _FEW * one.layer.positions else ""
+                for read in _positions_read(one)
+            ]
+        )
     return inputs
 
 
@@ -136,15 +137,20 @@ def redo_unread(maps: Tensor, inputs: list[CamInput], alone: Callable[[int], Ten
     unread = torch.stack([~one.gradient.flatten(1).any(1) for one in inputs]).any(0)
     if len(maps) == 1 or not unread.any():
         return maps
-    return torch.cat([alone(row) if unread[row] else maps[row : row + 1] for row in range(len(maps))])
+    rows: list[Tensor] = []
+    for row in range(len(maps)):
+        with about(row, len(maps)):
+            rows.append(alone(row) if unread[row] else maps[row : row + 1])
+    return torch.cat(rows)
 
 
 def fuse(maps: list[tuple[Layer, Tensor]], pixels: Tensor, align: str) -> Tensor:
     """Upsample maps (n, 1, rows, columns) of layers to the picture, fuse them, and name the layers in the caption."""
     for layer, map_ in maps:
         say(f"layer {layer.name}, {map_.shape[-2]} x {map_.shape[-1]} positions")
-    if not any(bool(map_.any()) for _, map_ in maps):
-        say("no positive evidence in this layer: all contributions are negative or zero")
+    positive = torch.stack([map_.flatten(1).any(1) for _, map_ in maps]).any(0).tolist()
+    none = "no positive evidence in this layer: all contributions are negative or zero"
+    say(["" if any_ else none for any_ in positive])
     upsampled = torch.stack([upsample(map_, layer, pixels, align) for layer, map_ in maps])
     if len(maps) == 1:
         return upsampled[0]

@@ -84,13 +84,14 @@ def _backward_with(
     with rule:
         projection = gradient_at_pixels(net, pixels, objective)
     say(rule.report)
-    if not projection.any() and rule.rule in (rules.plain, rules.straight):
+    if rule.rule in (rules.plain, rules.straight):
         say_if_flat(projection)
-    elif not projection.any():
-        say(
-            "the signal does not reach the pixels: it is negative everywhere at some rectifier; "
-            "choose a single activation instead, as layer:channel"
-        )
+        return projection, rule
+    blocked = (
+        "the signal does not reach the pixels: it is negative everywhere at some rectifier; "
+        "choose a single activation instead, as layer:channel"
+    )
+    say(["" if any_ else blocked for any_ in projection.flatten(1).any(1).tolist()])
     return projection, rule
 
 

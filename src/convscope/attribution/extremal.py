@@ -145,8 +145,8 @@ def _climb(reward: Callable[[Tensor], Tensor], grid: Tensor, size: tuple[int, ..
         # Rounded, so that errors of the last digit, which differ with the batch, do not grow from step to step.
         grid = ((leaf.detach() + _RATE * positions * speed).clamp(0, 1) * _LEVELS).round() / _LEVELS
         moved = moved if done else (grid != _START).flatten(1).any(1)
-    if not moved.all():
-        say("the score does not change with the mask: no region can be found")
+    still = "the score does not change with the mask: no region can be found"
+    say(["" if any_ else still for any_ in moved.tolist()])
     return _enlarge(smooth(grid.detach()), size) * moved.to(grid)[:, None, None, None]
 
 
@@ -164,14 +164,12 @@ def _enlarge(mask: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def _report(game: Game, baseline: str, mask: Tensor, reached: Tensor, whole: Tensor, nothing: Tensor) -> None:
-    say(f"the region is {_span(mask.mean((1, 2, 3)) * 100)} % of the picture, baseline {baseline}")
+    shares = (mask.mean((1, 2, 3)) * 100).tolist()
+    say([f"the region is {share:.3g} % of the picture, baseline {baseline}" for share in shares])
     region = "with this region alone" if game == "preserve" else "without this region"
-    say(f"score {_span(reached)} {region}, {_span(whole)} for the whole picture, {_span(nothing)} for the baseline")
-
-
-def _span(values: Tensor) -> str:
-    low, high = (f"{float(value):.3g}" for value in (values.min(), values.max()))
-    return low if low == high else f"{low} to {high}"
+    scores = zip(reached.tolist(), whole.tolist(), nothing.tolist(), strict=True)
+    say([f"score {own:.3g} {region}, {all_:.3g} for the whole picture, {none:.3g} for the baseline"
+         for own, all_, none in scores])  # fmt: skip
 
 
 def _check(area: float, step: int, pixels: Tensor) -> None:

@@ -70,8 +70,8 @@ def gradient_through(net: Net, pixels: Tensor, objective: Objective, change: Cal
 
 def say_if_flat(gradient: Tensor) -> None:
     """Note in the caption that a gradient is zero everywhere, which a blank map would not show."""
-    if not gradient.any():
-        say("the gradient is zero everywhere: the score does not change around this picture")
+    flat = "the gradient is zero everywhere: the score does not change around this picture"
+    say(["" if any_ else flat for any_ in gradient.flatten(1).any(1).tolist()])
 
 
 @method(
@@ -181,8 +181,8 @@ def smooth_grad(
     would shift their mean.
     """
     deviations = noise * (pixels.amax((1, 2, 3)) - pixels.amin((1, 2, 3)))
-    spans = " and ".join(dict.fromkeys(f"{value:.2g}" for value in deviations.tolist()))
-    say(f"{'mean of squares' if squared else 'mean'} over {samples} noisy copies, standard deviation {spans}")
+    copies = f"{'mean of squares' if squared else 'mean'} over {samples} noisy copies, standard deviation"
+    say([f"{copies} {value:.2g}" for value in deviations.tolist()])
     weights = [1 / samples] * samples
 
     def smoothed(row: int, picture: Tensor) -> Tensor:

@@ -42,6 +42,6 @@ def guided_grad_cam(
     network's activation is not a rectifier, LayerError as `grad_cam` does.
     """
     product = guided_backprop(net, pixels, objective) * grad_cam(net, pixels, objective, layer=layer)
-    if not product.any():
-        say("the product is zero everywhere: guided backpropagation and Grad-CAM do not overlap")
+    zero = "the product is zero everywhere: guided backpropagation and Grad-CAM do not overlap"
+    say(["" if any_ else zero for any_ in product.flatten(1).any(1).tolist()])
     return product

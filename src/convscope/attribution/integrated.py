@@ -104,13 +104,15 @@ def path_points(rule: str, steps: int) -> tuple[list[float], list[float]]:
 
 def _say_completeness(net: Net, pixels: Tensor, start: Tensor, objective: Objective, maps: Tensor) -> None:
     """Note in the caption what the maps add up to, and what they should."""
-    if not maps.any():
-        say("the map is zero everywhere: the score does not change along the path, or the picture is its baseline")
+    flat = "the map is zero everywhere: the score does not change along the path, or the picture is its baseline"
+    say(["" if any_ else flat for any_ in maps.flatten(1).any(1).tolist()])
     with torch.inference_mode():
         ends = objective.rows([*range(len(pixels))] * 2)(net, torch.cat([pixels, start])).cpu().double()
     changes, sums = (ends[: len(pixels)] - ends[len(pixels) :]).tolist(), maps.cpu().double().sum((1, 2, 3)).tolist()
+    remarks: list[str] = []
     for change, total in zip(changes, sums, strict=True):
         error = abs(total - change)
         share = f", {100 * error / abs(change):.2g} %" if change else ""
         more = ": use more steps" if error > 0.05 * abs(change) else ""
-        say(f"adds up to {total:.3g} of F(x) − F(x') = {change:.3g}, off by {error:.2g}{share}{more}")
+        remarks.append(f"adds up to {total:.3g} of F(x) − F(x') = {change:.3g}, off by {error:.2g}{share}{more}")
+    say(remarks)

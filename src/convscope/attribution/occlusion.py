@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import baselines
 from ..batching import budget
-from ..context import say
+from ..context import about, say
 from ..errors import OptionError
 from ..incremental.occlusions import Occluder, Occlusions, occluded_scores, report
 from ..net import Net
@@ -72,18 +72,21 @@ def occlusion(
         base = objective(net, pixels)
         for row, (picture, occluder, clean) in enumerate(zip(pixels, occluders, base, strict=True)):
             own = objective.rows(row)
-            covered = Occlusions(net, picture[None], own.layers, squares, occluder[None], amount)
-            report(covered)
-
-            def scores(only: np.ndarray | None = None, covered: Occlusions = covered, own: Objective = own) -> Tensor:
-                return occluded_scores(covered, own.score, "occlusion", only)
-
-            maps.append(
-                mean_over_squares(
-                    clean - (_coarse_to_fine(scores, squares, clean) if approximate else scores()), squares
-                )
-            )
+            with about(row, len(pixels)):
+                occlusions = Occlusions(net, picture[None], own.layers, squares, occluder[None], amount)
+                maps.append(_map_of(occlusions, own, squares, clean, approximate))
     return torch.stack(maps)[:, None]
+
+
+def _map_of(occlusions: Occlusions, own: Objective, squares: Occluder, clean: Tensor, approximate: bool) -> Tensor:
+    """Return the map (h, w) of one picture, whose score is `clean`."""
+    report(occlusions)
+
+    def scores(only: np.ndarray | None = None) -> Tensor:
+        return occluded_scores(occlusions, own.score, "occlusion", only)
+
+    occluded = _coarse_to_fine(scores, squares, clean) if approximate else scores()
+    return mean_over_squares(clean - occluded, squares)
 
 
 def squares_over(pixels: Tensor, patch: int | None, stride: int | None) -> Occluder:

@@ -81,7 +81,7 @@ def rise(
             sums.add(start, scores, shown)
         maps = (sums.covariances() / samples.variance.flatten()) if centred else sums.averages(whole, keep)
         say(f"{masks} masks of {cells} x {cells} cells, {keep:g} of them shown, baseline {baseline}")
-        say(_agreement(maps, masks))
+        say([_agreement(maps[:, row : row + 1], masks) for row in range(len(pixels))])
     return maps[0].clone().unflatten(-1, pixels.shape[-2:])[:, None]
 
 
@@ -122,7 +122,7 @@ _ENOUGH = 0.9
 
 
 def _agreement(maps: Tensor, masks: int) -> str:
-    """Say how well two halves of the masks agree, for the worst picture, and how many masks would be enough."""
+    """Say how well two halves of the masks agree for a picture, and how many masks would be enough."""
     whole, even, odd = maps / maps[0].abs().amax(-1, keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
     if not whole.any():
         return "the score does not change with the masks"
