@@ -14,8 +14,8 @@ from torch import nn
 from convscope import Net, as_objective, load, tap
 from convscope.cli import run
 from convscope.data.samples import digits
+from convscope.drawing.files import read_recipe
 from convscope.errors import LayerError, ObjectiveError, SynthesisError
-from convscope.recipes import read_recipe
 from convscope.synthesis.accentuate import Perturbation, UntransformedContent, accentuate
 from convscope.synthesis.likeness import Content
 from networks import pictures, tiny

@@ -26,11 +26,12 @@ from torch import Tensor
 from convscope.data.images import Fit, InputPicture, prepare
 from convscope.drawing import colours, layout
 from convscope.drawing.drawings import Curve, Drawing, Film, Gallery, Heatmap, Picture, robust_limit
+from convscope.drawing.files import read_recipe
 from convscope.drawing.layout import Scale, Sheet, Tile, enlarged, in_rows, number, side_by_side
 from convscope.drawing.tables import Column, Table
 from convscope.drawing.typesetting import PAPER
 from convscope.errors import OptionError, OutputError, PictureError, RecipeError
-from convscope.recipes import PictureRecord, Recipe, read_recipe
+from convscope.recipes import PictureRecord, Recipe
 
 thorough = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 Box = tuple[float, float, float, float]

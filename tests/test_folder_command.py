@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from convscope.cli import run
-from convscope.recipes import read_recipe
+from convscope.drawing.files import read_recipe
 
 Capture = pytest.CaptureFixture[str]
 

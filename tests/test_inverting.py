@@ -14,9 +14,9 @@ from torch import nn
 from convscope import Net, load, tap
 from convscope.cli import run
 from convscope.data.samples import digits
+from convscope.drawing.files import read_recipe
 from convscope.errors import LayerError, OptionError
 from convscope.layers import bottlenecks
-from convscope.recipes import read_recipe
 from convscope.synthesis import invert as inverting
 from convscope.synthesis.ascent import AscentResult, ascend
 from convscope.synthesis.invert import NaturalPrior, invert, relative_error

@@ -51,7 +51,7 @@ _HOMES = {
     "occlusion_study": "views.occlusion_study",
     "predict": "predictions",
     "project": "views.project",
-    "read_recipe": "recipes",
+    "read_recipe": "drawing.files",
     "reconstruct": "views.reconstruct",
     "relu_rule": "rules",
     "remake": "remaking",

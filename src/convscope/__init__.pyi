@@ -13,6 +13,7 @@ from .drawing.drawings import Film as Film
 from .drawing.drawings import Gallery as Gallery
 from .drawing.drawings import Heatmap as Heatmap
 from .drawing.drawings import Picture as Picture
+from .drawing.files import read_recipe as read_recipe
 from .drawing.tables import Column as Column
 from .drawing.tables import Table as Table
 from .errors import ConvscopeError as ConvscopeError
@@ -21,7 +22,6 @@ from .objectives import Objective as Objective
 from .objectives import as_objective as as_objective
 from .predictions import predict as predict
 from .recipes import Recipe as Recipe
-from .recipes import read_recipe as read_recipe
 from .registry import list_methods as list_methods
 from .registry import method as method
 from .registry import view as view

@@ -12,7 +12,6 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 from .errors import RecipeError
@@ -133,28 +132,6 @@ def _typed(cls: type[Recipe], content: Json) -> Json:
     except TypeError as error:
         raise RecipeError(str(error)) from None
     return values
-
-
-def read_recipe(path: str | Path) -> Recipe:
-    """Read the recipe inside a PNG that convscope wrote.
-
-    Raises PictureError for what is no picture, RecipeError when there is no recipe in it or a newer one.
-    """
-    from PIL import Image
-
-    from .data.images import open_picture
-
-    open_picture(path)
-    with Image.open(path) as image:
-        text = image.info.get(CHUNK)
-    if not text:
-        raise RecipeError(
-            f"{path} holds no recipe: it was not written by convscope, or was saved again by a program that drops it"
-        )
-    try:
-        return Recipe.from_json(text)
-    except RecipeError as error:
-        raise RecipeError(f"the recipe inside {path} cannot be read: {error}") from None
 
 
 _in_use: ContextVar[Recipe | None] = ContextVar("recipe", default=None)

@@ -13,11 +13,12 @@ from . import registry
 from .checks import checked
 from .data.hashing import content_hash
 from .drawing.base import Drawing
+from .drawing.files import read_recipe
 from .errors import PictureError, RecipeError
 from .net import Net
 from .predictions import ObjectiveLike
 from .provenance import network_record, versions
-from .recipes import NetworkSource, PictureRecord, Recipe, read_recipe
+from .recipes import NetworkSource, PictureRecord, Recipe
 from .registry import Entry
 from .running import explain, run
 from .zoo import load

@@ -126,8 +126,6 @@ def run(entry: Entry, *inputs: Any, **options: Any) -> Any:
     with listen() as remarks, making(recipe):
         drawing: Drawing = entry.function(net, *prepared.values(), **options)
     draft = drawing.recipe
-    if draft.method:  # stamped by itself
-        return drawing
     recipe = replace(
         recipe,
         objective=draft.objective,
@@ -204,16 +202,6 @@ def _check_one_picture(picture: Any) -> None:
             f"expected one picture, not a {type(picture).__name__} of {len(picture)}: for many, "
             "explain_many(net, pictures, method)"
         )
-
-
-def recipe(
-    net: Net, method: str, pictures: list[InputPicture], objective: str, options: dict[str, Any], remarks: list[str]
-) -> Recipe:
-    """Write down how a view that stamps its own drawing made it."""
-    entry = registry.load_all()[method]
-    kept = {name: value for name, value in options.items() if value is not None}
-    full = provenance.recipe(net, entry, pictures, objective or None, {})
-    return replace(full, options=kept, objective=objective, remarks=tuple(remarks))
 
 
 def _unit(entry: Entry, objective: Objective) -> str:

@@ -120,13 +120,13 @@ class Folder:
 
     def _recipe(self, where: str) -> Recipe | None:
         """Return the recipe of a picture's file where the command would write the same one again."""
-        from ..drawing.files import recipe_in
+        from ..drawing.files import read_recipe
 
         path, values = self.path(where), self.job.outputs.values_of(self.folder, self.names[where])
         if not path.is_file() or (values is not None and not values.is_file()):
             return None
         try:
-            recipe = recipe_in(path)
+            recipe = read_recipe(path)
         except (ConvscopeError, OSError):
             return None
         return recipe if self.job.shows_as(recipe) else None

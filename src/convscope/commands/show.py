@@ -17,6 +17,6 @@ def show(
     as_json: inputs.AsJson = False,
 ) -> None:
     """Print how a drawing was made: the recipe inside its file, always as JSON."""
-    from ..drawing.files import recipe_in
+    from ..drawing.files import read_recipe
 
-    print(recipe_in(picture).to_json())
+    print(read_recipe(picture).to_json())

@@ -59,7 +59,7 @@ def write_npz(path: Path, numbers: Mapping[str, np.ndarray], meta: Meta) -> None
         archive.comment = comment
 
 
-def recipe_in(path: str | Path) -> Recipe:
+def read_recipe(path: str | Path) -> Recipe:
     """Read the recipe inside a .png, .npz or .safetensors file that convscope wrote.
 
     Raises PictureError for what cannot be read, RecipeError where there is no recipe, or a newer one.
@@ -73,7 +73,7 @@ def recipe_in(path: str | Path) -> Recipe:
     try:
         return Recipe.from_json(text)
     except RecipeError as error:
-        raise RecipeError(f"{path}: {error}") from None
+        raise RecipeError(f"the recipe inside {path} cannot be read: {error}") from None
 
 
 def load(path: str | Path) -> Drawing:
@@ -82,7 +82,7 @@ def load(path: str | Path) -> Drawing:
     Raises PictureError for what cannot be read or has no numbers, RecipeError where there is no recipe, or a newer one.
     """
     path = Path(path)
-    recipe, words = recipe_in(path), _words(path)
+    recipe, words = read_recipe(path), _words(path)
     kind = _kinds().get(words["kind"])
     if kind is None:
         raise PictureError(f"{path} holds a {words['kind']}, which this version of convscope does not have")
@@ -183,7 +183,7 @@ def _beside(path: Path, endings: tuple[str, ...], recipe: Recipe) -> Path | None
     if path.suffix.lower() in endings:
         return path
     for other in (path.with_suffix(ending) for ending in endings):
-        if other.is_file() and recipe_in(other) == recipe:
+        if other.is_file() and read_recipe(other) == recipe:
             return other
     return None
 

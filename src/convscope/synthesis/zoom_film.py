@@ -18,9 +18,10 @@ from .. import outputs, registry
 from ..context import listen, say, track
 from ..data.images import open_picture
 from ..drawing.drawings import Picture
+from ..drawing.files import read_recipe
 from ..errors import OptionError, OutputError
 from ..provenance import footnote
-from ..recipes import Recipe, current_recipe, read_recipe
+from ..recipes import Recipe, current_recipe
 from .octaves import OctaveAscent
 
 Frame = Callable[[Tensor], Picture]

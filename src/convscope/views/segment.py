@@ -23,7 +23,7 @@ from ..drawing.drawings import Drawing, Heatmap
 from ..drawing.layout import Sheet, Tile
 from ..errors import OutputError
 from ..net import Net
-from ..options import Range
+from ..options import Range, Unrecorded
 from ..predictions import ObjectiveLike
 from ..recipes import Recipe
 from ..registry import view
@@ -134,8 +134,12 @@ def segment(
     ] = 0.02,
     size: Annotated[int | None, "side of the network's input in pixels, where it takes more than one", Range(1)] = None,
     seed: Annotated[int, "seed of the colour models"] = 0,
-    cutout: Annotated[Path | None, "also write the object with alpha: a .png or .webp file, or a folder"] = None,
-    cartoon: Annotated[Path | None, "also write the object as a cartoon: a .png or .webp file, or a folder"] = None,
+    cutout: Annotated[
+        Path | None, "also write the object with alpha: a .png or .webp file, or a folder", Unrecorded
+    ] = None,
+    cartoon: Annotated[
+        Path | None, "also write the object as a cartoon: a .png or .webp file, or a folder", Unrecorded
+    ] = None,
 ) -> Segmentation:
     """Segment the object that a method's map marks by a graph cut: outline, box, cut-out and cartoon.
 
