@@ -5,7 +5,11 @@ BIN := .venv/bin
 # PyTorch's own threads, times the workers of the test runner, should not exceed the cores.
 WORKERS ?= 2
 
-.PHONY: demo test check bench clean
+# Laws and oracles on tiny networks, for the inner loop: under two minutes.
+QUICK := tests/test_structure.py tests/test_laws.py tests/test_objectives.py tests/test_running.py tests/test_bulk.py \
+	tests/test_tapping.py tests/test_gradient.py tests/test_occlusion.py tests/test_operations.py
+
+.PHONY: demo test quick check bench clean
 
 demo: .venv/installed
 	$(BIN)/convscope demo -o demo
@@ -13,6 +17,9 @@ demo: .venv/installed
 
 test: .venv/tested check
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+quick: .venv/tested
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not slow' -k 'not (captum or squeezenet or alexnet or shared or concat or relu6 or "in-place")' $(QUICK)
 
 check: .venv/tested
 	$(BIN)/ruff check src tests benchmarks examples training
@@ -23,6 +30,8 @@ bench: .venv/tested
 	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/networks.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/many.py
 	$(BIN)/python benchmarks/cams.py
 	$(BIN)/python benchmarks/occlusion.py
 	$(BIN)/python benchmarks/maximizing.py

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convscope import remake
 from convscope.demo import write_demo
 from convscope.registry import METHODS, load_all
 
@@ -83,3 +84,12 @@ def test_the_page_tells_how_the_network_learned(folder: Path) -> None:
     assert len(shares) == 6 and shares[-1] == max(shares) > 60
     first, last = (np.load(path)["filters"] for path in sorted(folder.glob("filters-epoch-*.npz")))
     assert first.shape == last.shape == (48, 3, 7, 7) and np.abs(first - last).max() > 0.01
+
+
+@pytest.mark.slow
+def test_every_figure_is_remade_to_the_byte(folder: Path, tmp_path: Path) -> None:
+    figures = sorted(folder.rglob("*.png"))
+    assert len(figures) > 40
+    for figure in figures:
+        again = remake(figure).save(tmp_path / "again.png")
+        assert again.read_bytes() == figure.read_bytes(), figure.name

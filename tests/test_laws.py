@@ -217,9 +217,9 @@ def test_does_not_depend_on_the_other_pictures_of_the_batch(entry: Entry) -> Non
 
 @each_method
 def test_options_do_not_hide_those_of_every_command(entry: Entry) -> None:
-    from convscope import cli
+    from convscope.commands.registered import COMMON, ONLY_METHODS
 
-    assert not set(entry.options) & {*cli._COMMON, *cli._EXPLAIN}
+    assert not set(entry.options) & {*COMMON, *ONLY_METHODS}
 
 
 @each_method
