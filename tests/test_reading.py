@@ -149,7 +149,7 @@ def test_options_that_cannot_be(tmp_path: Path) -> None:
         ("alexnet", "did you mean 'torchvision:alexnet'?"),
         ("a.pth", "load('torchvision:resnet18', weights='a.pth')"),
         ("torchvision:fcn_resnet50", "Net(torchvision.models.get_model('fcn_resnet50'), output=...)"),
-        ("keras:vgg16", "Other sources: torchvision:, timm:, hf:, caffe:, onnx:, pt2:, file:"),
+        ("keras:vgg16", "Other sources: torchvision:, "),
         ("", "there is no network ''; nearest: "),
     ],
 )

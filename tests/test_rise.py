@@ -128,7 +128,7 @@ def test_of_a_sum_over_all_masks_is_exactly_its_parts() -> None:
     sums = module._Sums(torch.zeros(2, 2, 7, dtype=torch.float64))
     for piece in torch.arange(64).split(10):
         sums.add(int(piece[0]), (scores[piece] - whole)[:, None], masks[piece] - keep)
-    grads = sums.gradients()[0, 0] * 63 / 64 / (keep * (1 - keep))
+    grads = sums.covariances()[0, 0] * 63 / 64 / (keep * (1 - keep))
     torch.testing.assert_close(grads, part, rtol=1e-12, atol=1e-12)
     averages = sums.averages(whole, keep)[0, 0]
     torch.testing.assert_close(averages, part + keep * (part.sum() - part) + 7, rtol=1e-12, atol=1e-12)
@@ -227,7 +227,7 @@ def test_halves_agree_better_with_more_masks_and_the_caption_says_how_many_are_e
     for masks in (30, 200, 5000):
         with listen() as remarks:
             rise(net, pixels, as_objective(net, INDEX), masks=masks)
-        assert remarks[0] == f"{masks} masks of 7 x 7 cells, 0.5 of them shown, filled with mean"
+        assert remarks[0] == f"{masks} masks of 7 x 7 cells, 0.5 of them shown, baseline mean"
         agreement, wanted = re.search(r"r = (-?[\d.]+)", remarks[1]), re.search(r"masks=(\d+)", remarks[1])
         assert agreement
         said.append((float(agreement[1]), int(wanted[1]) if wanted else 0))

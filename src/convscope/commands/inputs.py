@@ -135,12 +135,18 @@ def distinct_names(pictures: Sequence[Path]) -> list[str]:
     """Name outputs after the pictures, from the folder that all have in common: "a-0001" and "b-0001".
 
     A name depends on the common folder, not on what else is there, unless only endings differ ("cat.jpg", "cat.png"):
-    then these stay. The same picture again is numbered.
+    then these stay. Without a common folder the last part is the name where that tells all apart. The same picture
+    again is numbered.
     """
     from ..data.folders import common_root
 
-    root = common_root(map(str, pictures))
-    plain = [re.sub(r"[/\\#:]+", "-", str(picture).removeprefix(root)).strip("-.") for picture in pictures]
+    addresses = [str(picture) for picture in pictures]
+    last = [re.split(r"[/\\#:]", address)[-1] for address in addresses]
+    root = common_root(addresses)
+    if not root and len(set(last)) == len(set(addresses)):
+        plain = last
+    else:
+        plain = [re.sub(r"[/\\#:]+", "-", address.removeprefix(root)).strip("-.") for address in addresses]
     files = {name: name.removesuffix(Path(name).suffix) if _is_ending(Path(name).suffix) else name for name in plain}
     shared = {stem for stem, count in Counter(files.values()).items() if count > 1}
     seen = Counter[str]()

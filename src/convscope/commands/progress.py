@@ -54,7 +54,11 @@ class _Bars:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             console = Console(file=sys.stderr)
             # In a file or a pipe a bar would be an empty line.
-            self.display = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+            # What is printed goes to stdout: above the bar only where both are one terminal.
+            own = sys.stdout.isatty()
+            self.display = Progress(
+                *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=own
+            )
             self.display.start()
         return self.display
 
