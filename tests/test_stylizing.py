@@ -204,7 +204,7 @@ def test_a_painting_has_its_pictures_size(size: tuple[int, int], tmp_path: Path)
     assert written.size == size and written.mode == "RGB"
     told = read_recipe(tmp_path / "out.png")
     assert told.method == "stylize" and told.options["tile"] == 1024 and told.options["training"]["width"] == 4
-    assert told.network == "waves.safetensors, waves.png by zfnet64"
+    assert told.network == {"name": "waves.safetensors", "picture": "waves.png", "through": "zfnet64"}
     assert drawing.values.min() >= 0 and drawing.values.max() <= 1
 
 
