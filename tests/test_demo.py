@@ -61,7 +61,7 @@ def test_every_method_is_there_with_question_scale_and_recipe(folder: Path) -> N
         for picture in ("coffee", "chelsea"):
             image = Image.open(folder / f"{entry.name}-{picture}.png")
             recipe = json.loads(image.info["convscope"])
-            assert recipe["objective"].isdigit() and recipe["network"] == "zfnet64"
+            assert recipe["objective"].isdigit() and recipe["network"]["name"] == "zfnet64"
             values = np.load(folder / f"{entry.name}-{picture}.npz")["map"]
             assert values.shape[0] in (1, 3) and values.shape[1:] == (128, 128) and np.abs(values).max() > 0
     articles = text.split("<article>")[1:]

@@ -112,7 +112,7 @@ def test_why_this_pixel(name: str) -> None:
         assert drawing.values.isfinite().all(), method
         assert drawing.values.any() or method == "grad_cam", method
     assert explain(net, picture(), "gradient", "ship").title.startswith("Ship, ")
-    with pytest.raises(NetworkError, match=re.escape("(1, 4, 96, 96), not (n, classes): ask with of=':0@48,48'")):
+    with pytest.raises(NetworkError, match=re.escape("(1, 4, 96, 96), not (n, classes): use of=':0@48,48'")):
         explain(net, picture(), "gradient")
 
 
@@ -266,7 +266,7 @@ def test_occlusion_where_how_much_is_kept_depends_on_the_picture(choice: str) ->
     net = Net(Choosing(CHOICES[choice]), size=48)
     seen = torch.rand(3, 48, 48)
     drawing = explain(net, seen, "occlusion", patch=8, stride=8)
-    assert "cannot be followed, how many numbers it goes on with depends on values" in drawing.note
+    assert "cannot be followed, the size of a result depends on values" in drawing.note
     covered = seen.clone()
     covered[:, 8:16, 16:24] = 0
     expected = float(net(seen[None]) - net(covered[None]))
@@ -329,7 +329,7 @@ def test_a_network_that_compares_with_a_fixed_picture(method: str) -> None:
     options = {"occlusion": {"patch": 8, "stride": 8}, "integrated_gradients": {"steps": 4}}.get(method, {})
     options |= {"layer": "features.3#1"} if method in ("hires_cam", "grad_cam", "activation") else {}
     drawing = explain(net, seen, method, **options)
-    assert drawing.values.isfinite().all() and drawing.title.startswith("The answer, ")
+    assert drawing.values.isfinite().all() and drawing.title.startswith("The output, ")
     if method == "gradient":
         leaf = seen[None].clone().requires_grad_()
         (grad,) = torch.autograd.grad(body(leaf, other).sum(), leaf)
