@@ -75,7 +75,7 @@ def test_random_weights_and_caveats_are_said_in_the_caption() -> None:
     random = cs.load("lenet5", weights=None)
     drawing = cs.explain(random, np.zeros((28, 28)), "guided_backprop", 3)
     assert "random weights, seed 0" in drawing.note and "explains nothing" in drawing.note
-    assert "hardly changes with the class" in drawing.note
+    assert "nearly independent of the class" in drawing.note
     assert "4 of 4 rectifiers rewritten" in drawing.note
     assert drawing.recipe.network["note"] == "random weights, seed 0"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import io
 import struct
 import zlib
@@ -433,10 +434,13 @@ def test_a_colour_picture_for_a_grey_network_and_the_reverse() -> None:
 def test_the_name_and_the_digest_of_what_was_seen(tmp_path: Path) -> None:
     Image.fromarray(COLOUR).save(tmp_path / "cat.png")
     seen = prepare(tmp_path / "cat.png", Fit((12, 12), 14))
-    assert seen.name == "cat.png" and seen.digest == prepare(COLOUR, Fit((12, 12), 14)).digest
+    assert seen.name == "cat.png" and seen.where == str(tmp_path / "cat.png")
+    assert seen.sha256 == hashlib.sha256((tmp_path / "cat.png").read_bytes()).hexdigest()
+    array, again = (prepare(values, Fit((12, 12), 14)) for values in (COLOUR, COLOUR.copy()))
+    assert array.where == "ndarray" and array.sha256 == again.sha256
     changed = COLOUR.copy()
     changed[12, 15] += 9
-    assert prepare(changed, Fit((12, 12), 14)).digest != seen.digest
+    assert prepare(changed, Fit((12, 12), 14)).sha256 != array.sha256
 
 
 def test_folders_of_pictures(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batching import in_batches
+from ..batching import in_batches, out_of_memory
 from ..context import say
 from ..net import Net
 from ..tapping import tap
@@ -92,6 +92,9 @@ class Occlusions:
             self._check(sweep)
         except CannotFollow as error:
             return f"computed in full: the network cannot be followed, {error}"
+        except _UNCUT as error:
+            _raise_if_memory(error)
+            return "computed in full: the network cannot be followed, its parts do not fit together at the far edge"
         self.sweep = sweep
         return f"recomputed only what the occluder can reach: {sweep.share:.0%} of the work"
 
@@ -122,8 +125,14 @@ class Occlusions:
         """Yield (numbers of positions, readings) until all positions, or those of `only`, have been computed."""
         numbers = np.arange(self.count) if only is None else only
         if self.sweep is not None:
-            yield from self.sweep.run(self.baseline, label, only=numbers)
-            return
+            try:
+                for part, readings in self.sweep.run(self.baseline, label, only=numbers):
+                    numbers = np.setdiff1d(numbers, part)
+                    yield part, readings
+                return
+            except _UNCUT as error:
+                _raise_if_memory(error)
+                say(f"{len(numbers)} positions computed in full: their parts do not fit together at the far edge")
 
         def work(part: slice) -> tuple[np.ndarray, Readings]:
             return numbers[part], self._full(numbers[part])
@@ -136,6 +145,16 @@ class Occlusions:
         largest = max((math.prod(layer.shape) for layer in self.net.layers.values()), default=0)
         need = 4 * max(largest * scale, self.pixels.numel()) * self.pixels.element_size()
         return max(1, min(64, int(self.memory / need)))
+
+
+_UNCUT = (RuntimeError, ValueError, IndexError)
+"""What torch and numpy raise where parts of a layer turn out not to have the sizes that were worked out for them."""
+
+
+def _raise_if_memory(error: Exception) -> None:
+    """Raise an error again that says that memory ran out: full passes would take more."""
+    if out_of_memory(error):
+        raise error
 
 
 def _tolerance(value: Tensor) -> float:
