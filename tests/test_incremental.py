@@ -356,3 +356,18 @@ def test_layers_that_mix_all_places(kind: str) -> None:
     torch.testing.assert_close(
         result, in_full(net, pixels, occluder, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9
     )
+
+
+@pytest.mark.parametrize("pads", [(0, 1, 0, 1), (0, 3, 0, 2), (1, 2, 1, 2), (0, 0, 0, 4)])
+def test_padding_at_the_far_edges_is_exact(pads: tuple[int, int, int, int]) -> None:
+    """TensorFlow's "same": more below and to the right than above and to the left."""
+    torch.manual_seed(0)
+    body = nn.Sequential(
+        nn.Conv2d(3, 4, (2, 1)), nn.ZeroPad2d(pads), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(4, 3),
+    ).double()  # fmt: skip
+    net = Net(body, size=(15, 13))
+    pixels, baseline = torch.rand(2, 1, 3, 15, 13, dtype=torch.float64).unbind()
+    occluder = Occluder(15, 13, 2, 1)
+    result = in_parts(net, pixels, occluder, baseline)
+    torch.testing.assert_close(result, in_full(net, pixels, occluder, baseline), rtol=1e-9, atol=1e-12)

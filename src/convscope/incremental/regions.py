@@ -29,12 +29,17 @@ Bounds = np.ndarray
 
 @dataclass(frozen=True)
 class Taps:
-    """A sliding window along one axis; `padding` lies before the first input, negative where some are skipped."""
+    """A sliding window along one axis.
+
+    `padding` lies before the first input, negative where some are skipped; `after` beyond the last, where it is more
+    than a window's own length.
+    """
 
     size: int = 1
     stride: int = 1
     padding: int = 0
     dilation: int = 1
+    after: int = 0
 
     @property
     def reach(self) -> int:
@@ -213,11 +218,11 @@ def _pad(step: Step, x: Tensor, out: Tensor) -> Local | None:
     pads = [int(p) for p in step.argument(1, "pad", ())]
     if step.argument(2, "mode", "constant") != "constant":
         return None
-    left, _, top, _, *channels = (*pads, *[0] * (4 - len(pads)))
+    left, right, top, bottom, *channels = (*pads, *[0] * (4 - len(pads)))
     value = float(step.argument(3, "value", None) or 0)
     if channels and value:
         return None
-    taps = (Taps(padding=top), Taps(padding=left))
+    taps = (Taps(padding=top, after=bottom), Taps(padding=left, after=right))
     return Local(lambda parts: F.pad(parts[0], (0, 0, 0, 0, *channels)) if channels else parts[0], taps, border=value)
 
 

@@ -274,7 +274,7 @@ class Sweep:
     def _pads(taps: Taps, extent: int) -> tuple[int, int]:
         before = max(taps.padding, 0)
         # A window may hang over the far border by as much as it is long and strides.
-        return before, max(before, taps.reach + taps.stride) if not taps.identity else 0
+        return before, max(before, taps.reach + taps.stride, taps.after) if not taps.identity else 0
 
     def _scaled(self, value: Tensor, form: Local, out: tuple[np.ndarray, np.ndarray, int, int]) -> Tensor:
         if form.scale is None:
