@@ -144,7 +144,8 @@ def described(kind: Any) -> str:
     origin, members = get_origin(kind), [part for part in _members(kind) if part is not type(None)]
     if len(members) > 1:
         words = [described(part) for part in members]
-        return " or ".join(dict.fromkeys(words))
+        # Python caches unions, so that one written later may come back in the order of an equal one.
+        return " or ".join(sorted(dict.fromkeys(words)))
     if members and members[0] is not kind:
         return described(members[0])
     if origin is Literal:

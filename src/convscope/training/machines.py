@@ -58,6 +58,8 @@ def processes(device: torch.device) -> Generator[torch.device]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield device
+        # Together: one that takes its connections down early can end the other in an abort.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
