@@ -9,7 +9,7 @@ WORKERS ?= 2
 QUICK := tests/test_structure.py tests/test_laws.py tests/test_objectives.py tests/test_running.py tests/test_bulk.py \
 	tests/test_tapping.py tests/test_gradient.py tests/test_occlusion.py tests/test_operations.py
 
-.PHONY: demo test quick check bench clean
+.PHONY: demo test quick nightly check bench clean
 
 demo: .venv/installed
 	$(BIN)/convscope demo -o demo
@@ -20,6 +20,10 @@ test: .venv/tested check
 
 quick: .venv/tested
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not slow' -k 'not (captum or squeezenet or alexnet or shared or concat or relu6)' $(QUICK)
+
+# Sweeps that take hours: every family of timm, a thousand networks drawn at random.
+nightly: .venv/tested
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m nightly
 
 check: .venv/tested
 	$(BIN)/ruff check src tests benchmarks examples training
