@@ -71,6 +71,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version(__name__)
+    renames = import_module(".renames", __name__)
+    if name in renames.NAMES:
+        renames.warn(name, renames.NAMES[name])
+        name = renames.NAMES[name]
     if name not in _HOMES:
         raise AttributeError(f"module 'convscope' has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -19,6 +19,7 @@ from . import dry_run
 from .data import decoding, images
 from .errors import LayerError, NetworkError, PictureError, WeightsError, nearest
 from .recipes import NetworkSource
+from .renames import renamed
 from .sharing import frozen, no_inference_mode
 from .tracing import OUTPUT, Layer, traced_layers
 
@@ -150,6 +151,8 @@ class Net(nn.Module):
     def device(self) -> torch.device:
         """Where the network's weights are."""
         return self._first.device
+
+    view = renamed("view", "prepare")
 
     def prepare(self, picture: Any, *, size: int | None = None) -> images.InputPicture:
         """Read a picture as the network will see it, and remember the original."""

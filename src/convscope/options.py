@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from .errors import OptionError, nearest
+from .renames import OPTIONS, warn
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,10 @@ def check_options(owner: str, options: Mapping[str, Option], values: Mapping[str
 
     Raises OptionError for a name that it does not have, a missing one, or a value of another type or range.
     """
+    for old, new in OPTIONS.items():
+        if old in values and old not in options and new in options and new not in values:
+            warn(f"option {old!r} of {owner}", repr(new), depth=2)
+            values = {new if name == old else name: value for name, value in values.items()}
     for name in values:
         if name not in options:
             near = nearest(name, options) if options else "none"

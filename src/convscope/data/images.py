@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import PictureError
+from ..renames import renamed
 from .hashing import content_hash, where_of
 from .opening import open_picture
 
@@ -72,6 +73,8 @@ class InputPicture:
     box: tuple[float, float, float, float]
     name: str = ""
     source: Any = field(default=None, repr=False, compare=False)
+
+    seen = renamed("seen", "pixels")
 
     @property
     def where(self) -> str:

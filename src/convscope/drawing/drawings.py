@@ -21,6 +21,7 @@ from ..data.images import InputPicture, to_image
 from ..data.opening import open_picture
 from ..errors import OptionError, OutputError, PictureError
 from ..recipes import Recipe
+from ..renames import renamed
 from . import colours, layout, pictures
 from .base import Drawing
 from .layout import Scale, Sheet, Tile
@@ -76,6 +77,8 @@ class Heatmap(Drawing):
     limit: float | None = None
     cmap: str | None = None
     overlay_only: bool = False
+
+    view = renamed("view", "picture")
 
     def display(self) -> dict[str, Any]:
         shown = {"limit": self.limit, "cmap": self.cmap, "overlay_only": self.overlay_only or None}
