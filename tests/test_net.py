@@ -223,6 +223,33 @@ def test_a_network_that_does_not_run_on_a_picture_alone(body: nn.Module, reason:
         as_objective(net, 0)
 
 
+class Headless(nn.Conv2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return self.head(super().forward(input))
+
+
+def test_a_mistake_in_the_users_own_forward_is_told_with_its_line() -> None:
+    """A property that fails by an AttributeError is not taken for a network without that property."""
+    net = Net(Headless(3, 2, 3), size=9, name="odd")
+    line = Headless.forward.__code__.co_firstlineno + 1
+    for ask in (lambda: net.output, lambda: explain(net, torch.rand(3, 9, 9), "gradient"), lambda: net.layer("conv")):
+        with pytest.raises(
+            NetworkError, match=f"'Headless' object has no attribute 'head', in line {line} of test_net"
+        ):
+            ask()
+
+
+def test_no_property_of_a_net_hides_an_attribute_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = tiny("concat")
+    for name in [name for name, value in vars(Net).items() if isinstance(value, property)]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Net, name, property(lambda self: self.body.nonsense))
+            with pytest.raises(NetworkError, match=f"the {name} of concat .* has no attribute 'nonsense'"):
+                getattr(net, name)
+    with pytest.raises(AttributeError, match="'Net' object has no attribute 'nonsense'"):
+        _ = net.nonsense
+
+
 def test_a_tensor_has_no_entries_to_choose() -> None:
     """Its first entry would be the first picture of the batch."""
     net = Net(nn.Conv2d(3, 2, 3), size=9, name="plain", output=0)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+_OURS = (str(Path(__file__).parent), os.path.join("-packages", "torch", ""))
 
 
 class ConvscopeError(Exception):
@@ -80,3 +85,13 @@ def nearest(asked: str, existing: Iterable[str], *, count: int = 3, prefix: str 
     shown = close or names[:8]
     more = "" if close or len(names) <= 8 else f", ... ({len(names)} in all)"
     return ", ".join(repr(prefix + name) for name in shown) + more
+
+
+def told(error: BaseException) -> str:
+    """Return what somebody else's error says, on one line, and the line of their code that raised it."""
+    lines = str(error).splitlines()
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not any(part in frame.filename for part in _OURS)]
+    # Without a frame of theirs there is none but ours.
+    where = f", in line {theirs[-1].lineno} of {Path(theirs[-1].filename).name}" if theirs else ""
+    return (f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__) + where

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map_only
 
 from . import dry_run
 from .data import decoding, images
-from .errors import LayerError, NetworkError, PictureError, WeightsError, nearest
+from .errors import ConvscopeError, LayerError, NetworkError, PictureError, WeightsError, nearest, told
 from .recipes import NetworkSource
 from .renames import renamed
 from .sharing import frozen, no_inference_mode
@@ -102,6 +102,16 @@ class Net(nn.Module):
         self.order = order
         self.fit = _fit(size, resize, interpolation)
         check_finite(body, self.name)
+
+    def __getattr__(self, name: str) -> Any:
+        # A property that raises an AttributeError ends here, where a module would say that it has no such attribute.
+        asked = getattr(type(self), name, None)
+        if not isinstance(asked, property) or asked.fget is None:
+            return super().__getattr__(name)
+        try:
+            return asked.fget(self)
+        except AttributeError as error:
+            raise NetworkError(f"the {name} of {self.name} cannot be told: {told(error)}") from error
 
     @property
     def output_name(self) -> str:
@@ -291,14 +301,15 @@ class Net(nn.Module):
         height, width = self.size
         try:
             return dry_run.trace(self.body, (self.channels, height, width), self._called)
-        except torch.OutOfMemoryError:
+        except (ConvscopeError, torch.OutOfMemoryError):
             raise
         except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise NetworkError(
-                f"{self.name} does not run on a picture of {height}x{width} pixels ({reason}): if it reads "
+                f"{self.name} does not run on a picture of {height}x{width} pixels ({told(error)}): if it reads "
                 "another size or more than a picture, say so, as in Net(..., size=64) or Net(..., extra=[...])"
             ) from error
+        except Exception as error:  # a mistake in the body's own code, such as an attribute that it lacks
+            raise NetworkError(f"{self.name} fails in its forward pass: {told(error)}") from error
 
     @property
     def layers(self) -> Mapping[str, Layer]:
