@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import os
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-_OURS = (str(Path(__file__).parent), os.path.join("-packages", "torch", ""))
+_OURS = (str(Path(__file__).parent), str(Path("-packages/torch")))
 
 
 class ConvscopeError(Exception):
