@@ -49,7 +49,7 @@ bench: .venv/tested
 
 # The stamps depend on what is installed, so a second run starts at once.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[imagenet]'
 	@touch $@
 
 .venv/tested: .venv/installed

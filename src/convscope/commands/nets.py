@@ -98,7 +98,7 @@ def _print(infos: Sequence[NetworkInfo], pattern: str | None) -> None:
 
     libraries = [source for source in sources().values() if source.names] if pattern is None else []
     listed = {source.prefix for source in libraries}
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("network", no_wrap=True)
     table.add_column("from", overflow="fold", min_width=len(FILE))
@@ -117,11 +117,15 @@ def _print(infos: Sequence[NetworkInfo], pattern: str | None) -> None:
 
 
 def _row(info: NetworkInfo, with_path: Sequence[str]) -> tuple[str, ...]:
+    from ..zoo.info import UNINSTALLED
+    from ..zoo.packaged import install
+
     side = info.side if isinstance(info.side, tuple) else (info.side, info.side)
+    more = f": {_short(info.path)}" if info.weights in with_path else ""
     return (
         info.name,
         _short(info.source),
-        f"{info.weights}: {_short(info.path)}" if info.weights in with_path else info.weights,
+        f"{info.weights}: {install()}" if info.weights == UNINSTALLED else f"{info.weights}{more}",
         f"{info.megabytes:,.1f}" if info.megabytes else "",
         f"{side[0]}x{side[1]}" if info.side else "",
         str(info.classes or ""),

@@ -87,16 +87,16 @@ def _run(
     from ..data.datasets import open_data
     from ..training.recipes import recipe
     from ..training.run import Run
-    from ..zoo.blueprints import BLUEPRINTS
+    from ..zoo.blueprints import TRAINABLE
 
-    if network not in BLUEPRINTS:
-        plain = ", ".join(name for name in BLUEPRINTS if ":" not in name)
+    if network not in TRAINABLE:
+        plain = ", ".join(name for name in TRAINABLE if ":" not in name)
         raise NetworkError(
-            f"convscope trains {plain} and their variants, not {network!r}; nearest: {nearest(network, BLUEPRINTS)}"
+            f"convscope trains {plain} and their variants, not {network!r}; nearest: {nearest(network, TRAINABLE)}"
         )
     if not -(2**63) <= seed < 2**63:
         raise OptionError(f"seed is a whole number of 64 bits, not {seed}")
-    blueprint = BLUEPRINTS[network]
+    blueprint = TRAINABLE[network]
     chosen = recipe(blueprint, recipe_name, **changes)
     learn, hold = open_data(data, names=names, held_out=held_out, seed=seed)
     if not blueprint.any_classes and len(learn.classes) != blueprint.classes:

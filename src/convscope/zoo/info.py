@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHIPS, CACHED, HERE, ABSENT, MISSING, NONE = "ships", "cached", "here", "not downloaded", "missing", "none"
-"""Where a network's weights are: in the package, in a library's cache, in a file of the user's, nowhere yet."""
+INSTALLED, UNINSTALLED = "installed", "not installed"
+"""Where a network's weights are: in the package, in a library's cache, in a file of the user's, nowhere yet; or in a
+package of their own."""
 
 
 @dataclass(frozen=True)
 class NetworkInfo:
     """A network that can be loaded, with what is known of it without loading it.
 
-    `source` is the library or file that names it; `weights` is where they are: "ships", "cached", "here", "not
-    downloaded", "missing" or "none"; `path` is their file, `side` the input's in pixels.
+    `source` is the library or file that names it; `weights` is where they are: "ships", "installed", "not
+    installed", "cached", "here", "not downloaded", "missing" or "none"; `path` is their file, `side` the input's in
+    pixels.
     """
 
     name: str

@@ -44,8 +44,9 @@ def load(
     """Load a network by name.
 
     Args:
-        name: "zfnet64", "lenet5" and "lenet5-1998", which ship with the package; "zfnet", "alexnet-zf" and their
-            variants ("alexnet-zf:no-3-4"); a name of the user's configuration, whose options come after those given
+        name: "zfnet64", "lenet5" and "lenet5-1998", which ship with the package; "efficientnet-lite0", "-lite1" and
+            "-lite2", whose weights the extra `imagenet` installs; "zfnet", "alexnet-zf" and their variants
+            ("alexnet-zf:no-3-4"); a name of the user's configuration, whose options come after those given
             here; or a network of a source:
                 {sources}
         weights: "default" for its own weights (those of libraries are downloaded once into torch's cache), the path of

@@ -1,15 +1,20 @@
-"""The project's own networks, with the weights that ship, those of a training run, or random ones."""
+"""The project's own networks, with weights that ship, of a package or of a training run, or random ones."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ..errors import OptionError, WeightsError
 from ..net import Net
-from . import runs
+from . import packaged, runs
 from .blueprints import BLUEPRINTS, Blueprint
-from .weights import fit_weights, read_weights
+from .reading import read_classes
+from .weights import State, fit_weights, read_weights
 
 
 def build(name: str, weights: str | Path | None, epoch: int | None, *, seed: int, reading: dict[str, Any]) -> Net:
@@ -30,6 +35,8 @@ def _random(blueprint: Blueprint, epoch: int | None, seed: int) -> Net:
 
 
 def _trained(blueprint: Blueprint, weights: str | Path, epoch: int | None) -> Net:
+    if blueprint.package:
+        return _packaged(blueprint, weights, epoch)
     path = _file(blueprint.name, weights, epoch)
     facts, state = runs.facts(path), read_weights(path)
     if facts.get("network", blueprint.name) != blueprint.name:
@@ -38,6 +45,26 @@ def _trained(blueprint: Blueprint, weights: str | Path, epoch: int | None) -> Ne
     body = blueprint.body(len(classes) or blueprint.classes)
     fit_weights(body, state, network=blueprint.name)
     return blueprint.net(body, classes, note=f"epoch {epoch} of its training" if epoch is not None else "")
+
+
+def _packaged(blueprint: Blueprint, weights: str | Path, epoch: int | None) -> Net:
+    """Load weights of a package, or of a file that has the same tensors in the same order; of any number of classes."""
+    if epoch is not None:
+        raise OptionError(f"{blueprint.name} has no snapshots of its training: leave out epoch")
+    state = read_weights(packaged.weights(blueprint.package) if weights == "default" else Path(weights))
+    classes = next((len(bias) for bias in reversed(state.tensors.values()) if bias.ndim == 1), blueprint.classes)
+    body = blueprint.body(classes)
+    own = body.state_dict()
+    state.unwrap(own)
+    if _kinds(state.tensors) == _kinds(own):
+        state = State(state.path, dict(zip(own, state.tensors.values(), strict=True)))
+    fit_weights(body, state, network=blueprint.name)
+    return blueprint.net(body, read_classes(blueprint.class_names) if classes == blueprint.classes else [])
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> list[tuple[str, torch.Size]]:
+    """Say what each tensor is, whatever its module is called: a weight of that shape, a running mean, ..."""
+    return [(name.rpartition(".")[2], tensor.shape) for name, tensor in tensors.items()]
 
 
 def _digits(blueprint: Blueprint) -> list[str]:
