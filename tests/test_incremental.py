@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -266,7 +267,7 @@ def test_a_network_whose_every_layer_is_global_gains_nothing() -> None:
 
 
 def test_what_is_computed_wrongly_is_found_and_computed_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last guard: three positions are computed both ways before any result is given out."""
+    """The last guard: four positions are computed both ways before any result is given out."""
     right = regions._WINDOWS["max_pool2d"]
 
     def wrong(step: Any, x: Tensor, out: Tensor) -> Any:
@@ -371,3 +372,66 @@ def test_padding_at_the_far_edges_is_exact(pads: tuple[int, int, int, int]) -> N
     occluder = Occluder(15, 13, 2, 1)
     result = in_parts(net, pixels, occluder, baseline)
     torch.testing.assert_close(result, in_full(net, pixels, occluder, baseline), rtol=1e-9, atol=1e-12)
+
+
+class Mapped(nn.Module):
+    """A function of one's own between two convolutions."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor], channels: int = 4) -> None:
+        super().__init__()
+        self.first, self.between, self.last = nn.Conv2d(3, 4, 3, padding=1), between, nn.Conv2d(channels, 3, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.between(torch.relu(self.first(x)))).amax((2, 3))
+
+
+CROPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "a column less": lambda x: x[..., :-1],
+    "a row less": lambda x: x[:, :, :-1],
+    "two sides": lambda x: x[:, :, 1:-2, 2:-3],
+    "every other": lambda x: x[:, :, :-1:2, 1:-2:2],
+    "shifted": lambda x: F.pad(x, (1, 0, 1, 0))[..., :-1, :-1],
+    "negative padding": lambda x: F.pad(x, (0, -1, 1, -3)),
+    "by arithmetic": lambda x: x[:, :, : int(x.shape[2] * 0.7)],
+    "in place": lambda x: F.relu(x[..., :-1, :-1] - 0.1, inplace=True),
+    "a sum of two": lambda x: x[..., 1:, 1:] + x[..., :-1, :-1],
+    "beside a pooling": lambda x: x[..., :-1, :-1].max(F.max_pool2d(x, 2, 1)),
+}
+
+
+@pytest.mark.parametrize("size", [(15, 13), (16, 16)])
+@pytest.mark.parametrize("name", CROPS)
+def test_cropping_at_the_far_edges_is_exact(name: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    net = Net(Mapped(CROPS[name]).double(), size=size, channels=3)
+    pixels, baseline = torch.rand(2, 1, 3, *size, dtype=torch.float64).unbind()
+    occluder = Occluder(*size, 3, 2)
+    result = in_parts(net, pixels, occluder, baseline)
+    torch.testing.assert_close(result, in_full(net, pixels, occluder, baseline), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, AssertionError, NotImplementedError, MemoryError])
+@pytest.mark.parametrize("calls", [0, 12])
+def test_whatever_parts_raise_full_passes_go_on(
+    error: type[Exception], calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the check, or when some positions have been computed already; the caption says so."""
+    play, count = Sweep._play, 0
+
+    def failing(self: Sweep, *args: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > calls:
+            raise error("no such thing")
+        return play(self, *args)
+
+    monkeypatch.setattr(Sweep, "_play", failing)
+    net, occlusions, occluder, pixels = score_net(Head(""), 32)
+    with listen() as remarks:
+        result = occluded_scores(occlusions, as_objective(net, 1).score, "")
+    said = " ".join([occlusions.how, *remarks])
+    assert "computed in full" in said, said
+    assert (error.__name__ if error is not MemoryError else "out of memory") in said, said
+    torch.testing.assert_close(
+        result, in_full(net, pixels, occluder, torch.zeros_like(pixels))[:, 1], rtol=0, atol=1e-9
+    )

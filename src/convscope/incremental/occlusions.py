@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batching import in_batches, out_of_memory
+from ..batching import in_batches
 from ..context import say
 from ..net import Net
 from ..tapping import tap
 from .sweep import Readings, Sweep
 from .tape import CannotFollow, record
 
-_PROBES = 3
+_PROBES = 4
 _FEW = 8
 """Up to so many positions are computed in full: recording and checking would cost as much."""
 
@@ -92,15 +92,15 @@ class Occlusions:
             self._check(sweep)
         except CannotFollow as error:
             return f"computed in full: the network cannot be followed, {error}"
-        except _UNCUT as error:
-            _raise_if_memory(error)
-            return "computed in full: the network cannot be followed, its parts do not fit together at the far edge"
+        except Exception as error:  # full passes need nothing of what failed, and less memory
+            return f"computed in full: the network cannot be followed, {_failure(error)}"
         self.sweep = sweep
         return f"recomputed only what the occluder can reach: {sweep.share:.0%} of the work"
 
     def _check(self, sweep: Sweep) -> None:
         """Compute a few positions both ways. Raises CannotFollow where the results differ."""
-        probes = np.unique(np.linspace(0, self.count - 1, _PROBES + 2).astype(int)[1:-1])
+        # The first and the last position reach the near and the far edges.
+        probes = np.unique(np.linspace(0, self.count - 1, _PROBES).astype(int))
         # One at a time: the check shall not take more memory than the sweep.
         passes = [self._full(probes[i : i + 1]) for i in range(len(probes))]
         expected = {name: torch.cat([readings[name] for readings in passes]) for name in passes[0]}
@@ -130,9 +130,9 @@ class Occlusions:
                     numbers = np.setdiff1d(numbers, part)
                     yield part, readings
                 return
-            except _UNCUT as error:
-                _raise_if_memory(error)
-                say(f"{len(numbers)} positions computed in full: their parts do not fit together at the far edge")
+            except Exception as error:
+                self.sweep = None
+                say(f"{len(numbers)} positions computed in full: {_failure(error)}")
 
         def work(part: slice) -> tuple[np.ndarray, Readings]:
             return numbers[part], self._full(numbers[part])
@@ -147,14 +147,10 @@ class Occlusions:
         return max(1, min(64, int(self.memory / need)))
 
 
-_UNCUT = (RuntimeError, ValueError, IndexError)
-"""What torch and numpy raise where parts of a layer turn out not to have the sizes that were worked out for them."""
-
-
-def _raise_if_memory(error: Exception) -> None:
-    """Raise an error again that says that memory ran out: full passes would take more."""
-    if out_of_memory(error):
-        raise error
+def _failure(error: Exception) -> str:
+    """Say in one line what an operation of the network raised when it was given parts."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"its parts raise {type(error).__name__}: {first[:100]}"
 
 
 def _tolerance(value: Tensor) -> float:

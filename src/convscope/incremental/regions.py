@@ -31,8 +31,8 @@ Bounds = np.ndarray
 class Taps:
     """A sliding window along one axis.
 
-    `padding` lies before the first input, negative where some are skipped; `after` beyond the last, where it is more
-    than a window's own length.
+    `padding` lies before the first input, `after` beyond the last where it is more than a window's own length; both are
+    negative where inputs are skipped.
     """
 
     size: int = 1
@@ -236,8 +236,11 @@ def _getitem(step: Step, x: Tensor, out: Tensor) -> Local | None:
     batch, *between, rows, columns = (*index[:at], *rest, *index[at + 1 :])
     if any(isinstance(part, int) for part in (batch, rows, columns)) or batch.indices(1) != (0, 1, 1):
         return None
-    (y0, _, ys), (x0, _, xs) = rows.indices(x.shape[-2]), columns.indices(x.shape[-1])
-    taps = (Taps(stride=ys, padding=-y0), Taps(stride=xs, padding=-x0))
+    (y0, y1, ys), (x0, x1, xs) = rows.indices(x.shape[-2]), columns.indices(x.shape[-1])
+    taps = (
+        Taps(stride=ys, padding=-y0, after=y1 - x.shape[-2]),
+        Taps(stride=xs, padding=-x0, after=x1 - x.shape[-1]),
+    )
     channels = (slice(None), *between, slice(None, None, ys), slice(None, None, xs))
     return Local(lambda parts: parts[0][channels], taps)
 
