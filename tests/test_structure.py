@@ -19,7 +19,7 @@ SOURCE = Path(convscope.__file__).parent
 
 # Each module may import from those before it only.
 ORDER = [
-    ["errors", "context", "operations", "calls", "geometry", "quiet", "renames", "sharing", "twins"],
+    ["errors", "context", "operations", "calls", "geometry", "quiet", "renames", "sharing", "surroundings", "twins"],
     ["propagation", "rules", "outputs", "ranks", "configuration", "options"],
     ["dry_run", "plugins"],
     ["listing"],

@@ -19,6 +19,7 @@ from .geometry import Field
 from .propagation import Call, Input, TensorField, by_proportions, everything, extent_of, output_field
 from .quiet import quiet
 from .sharing import frozen, hooked
+from .surroundings import Surroundings
 from .twins import twin
 
 
@@ -53,12 +54,15 @@ def trace(
     tensors = (*body.parameters(), *body.buffers())
     first = next((value for value in tensors if value.is_floating_point()), torch.zeros(()))
     picture = torch.zeros(1, *shape, dtype=first.dtype, device="meta")
+    beside = Surroundings(body)
     try:
         copy = twin(body)
         return _run(copy, picture, lambda x: call(copy, x))
     except Exception:  # whatever a copy without data raises, the module itself may not
         if first.is_meta:
             raise
+    finally:
+        beside.restore()
     with frozen(body):
         return _run(body, picture.new_zeros(picture.shape, device=first.device), lambda x: call(body, x))
 

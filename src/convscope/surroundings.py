@@ -1,0 +1,146 @@
+"""Surroundings: what a module's code can write to beside the module, put back after a run without data.
+
+A twin takes what a pass writes to the module. But code also keeps tensors elsewhere: in class attributes, globals,
+closures, `lru_cache`, objects that modules share, and dictionaries that somebody's hooks fill. A tensor without data
+that stayed there would be found by the next real pass.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+from functools import _lru_cache_wrapper, partial
+from types import CellType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from typing import Any
+
+from torch import Tensor, nn
+
+_FOREIGN = {*sys.stdlib_module_names, "torch", "torchvision", "timm", "numpy", "PIL", "convscope"} - {"__main__"}
+"""Packages that keep no tensors of a network beside its modules."""
+
+_MOST = 20_000
+"""How many objects are looked at, the nearest first."""
+
+
+class Surroundings:
+    """Everything that a module's code can reach by name and write to, as it is now.
+
+    `restore()` puts back each place that holds a tensor without data by then, and empties caches of functions that
+    were filled.
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        self.places: list[tuple[Any, Any]] = []
+        self.caches: list[tuple[_lru_cache_wrapper[Any], int]] = []
+        known = set[int]()
+        waiting: deque[Any] = deque(body.modules())
+        while waiting and len(known) < _MOST:
+            value = waiting.popleft()
+            if id(value) in known:
+                continue
+            known.add(id(value))
+            if isinstance(value, _lru_cache_wrapper):
+                self.caches.append((value, value.cache_info().misses))
+            if _is_place(value):
+                self.places.append((value, _content(value)))
+            waiting.extend(_within(value))
+
+    def restore(self) -> None:
+        """Put back what is without data."""
+        for place, before in self.places:
+            if _lacks_data(place, before):
+                _put_back(place, before)
+        for cache, misses in self.caches:
+            if cache.cache_info().misses != misses:
+                cache.cache_clear()
+
+
+def _is_place(value: Any) -> bool:
+    """Whether a value has parts that can be written over, of which not too many: a network's state is small."""
+    if isinstance(value, (dict, list, set, deque)):
+        return len(value) <= _MOST
+    return isinstance(value, CellType) or (isinstance(value, type) and not _foreign(value))
+
+
+def _within(value: Any) -> Iterator[Any]:
+    """Yield what can be reached from a value."""
+    if isinstance(value, FunctionType):
+        yield from value.__closure__ or ()
+        yield from (value.__defaults__, value.__kwdefaults__, value.__dict__)
+        if not _foreign(value):
+            yield value.__globals__
+    elif isinstance(value, (MethodType, partial, _lru_cache_wrapper, staticmethod, classmethod, property)):
+        names = ("__func__", "__self__", "func", "args", "keywords", "__wrapped__", "fget")
+        yield from (getattr(value, name, None) for name in names)
+    elif isinstance(value, nn.Module):
+        yield from (type(value), *vars(value).values())
+    elif isinstance(value, type) and not _foreign(value):
+        yield from (*value.__bases__, *list(vars(value).values()))
+    elif isinstance(value, tuple) or _is_place(value):
+        yield from _values(_content(value))
+    elif not isinstance(value, (Tensor, ModuleType, type)):
+        yield _attributes(value)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Return an object's own attributes, where it is of a class that may hold a network's state."""
+    return getattr(value, "__dict__", {}) if isinstance(value, SimpleNamespace) or not _foreign(type(value)) else {}
+
+
+def _foreign(value: Any) -> bool:
+    return (getattr(value, "__module__", None) or "builtins").split(".")[0] in _FOREIGN
+
+
+def _content(place: Any) -> dict[Any, Any] | list[Any]:
+    """Return a copy of what a place holds, one level deep."""
+    if isinstance(place, CellType):
+        try:
+            return [place.cell_contents]
+        except ValueError:  # still empty
+            return []
+    if isinstance(place, type):
+        return dict(vars(place))
+    return dict(place) if isinstance(place, dict) else list(place)
+
+
+def _values(content: Any) -> list[Any]:
+    return list(content.values()) if isinstance(content, dict) else list(content)
+
+
+def _lacks_data(place: Any, before: Any) -> bool:
+    """Whether a place holds a tensor without data that it did not hold before."""
+    old = {id(value) for value in _values(before)}
+    return any(id(value) not in old and _is_without_data(value) for value in _values(_content(place)))
+
+
+def _is_without_data(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.is_meta
+    if isinstance(value, (dict, list, tuple, set, deque)):
+        return any(_is_without_data(part) for part in _values(value))
+    if isinstance(value, nn.Module):
+        return any(parameter.is_meta for parameter in value.parameters())
+    own = {} if isinstance(value, (type, ModuleType)) else _attributes(value)
+    return any(isinstance(part, Tensor) and part.is_meta for part in own.values())
+
+
+def _put_back(place: Any, before: Any) -> None:
+    if isinstance(place, CellType):
+        if before:
+            place.cell_contents = before[0]
+        else:
+            del place.cell_contents
+    elif isinstance(place, type):
+        for name in [name for name in vars(place) if name not in before]:
+            delattr(place, name)
+        for name, value in before.items():
+            if vars(place)[name] is not value:
+                setattr(place, name, value)
+    elif isinstance(place, dict):
+        for name in [name for name in place if name not in before]:
+            del place[name]
+        place.update(before)
+    else:
+        place.clear()
+        place.extend(before) if isinstance(place, (list, deque)) else place.update(before)
