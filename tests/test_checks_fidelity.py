@@ -240,7 +240,7 @@ def test_curves_are_drawn_with_their_areas(tmp_path: Path) -> None:
     maps = [explain(net, picture(), name, 1) for name in ("gradient", "grad_cam")]
     drawing = curves(net, maps, steps=6)
     assert len(drawing.series) == 4 and all("tion: 0." in name for name in drawing.series)
-    assert drawing.y_label == "probability of bee"
+    assert drawing.y_label == "softmax of bee"
     assert drawing.save(tmp_path / "c.png").is_file()
 
 

@@ -30,7 +30,7 @@ def test_the_first_choice_is_asked_when_nothing_is(net: cs.Net) -> None:
     first = int(probabilities.argmax())
     drawing = explain(net)
     assert drawing.recipe.objective == str(first)
-    assert drawing.title == f"{CLASSES[first]}, {probabilities[first]:.2f}: what made it say so?"
+    assert drawing.title == f"{CLASSES[first]}, softmax {probabilities[first]:.2f}: what made it say so?"
     other = (first + 1) % len(CLASSES)
     assert "what speaks for it?" in explain(net, of=other).title
 

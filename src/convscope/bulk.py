@@ -193,8 +193,8 @@ class _Run:
     def _together(self, ready: list[_Ready]) -> list[Heatmap]:
         net, pictures = self.net, [each.picture for each in ready if each.picture is not None]
         pixels = net.pixels(*pictures)
-        objectives, titles = settle_each(net, pixels, self.of)
         with listen() as remarks, making(self.recipe):
+            objectives, titles = settle_each(net, pixels, self.of)
             values: Tensor = self.entry.function(net, pixels, batched(objectives), **self.options)
         check_map(net, values, self.entry.name)
         # Every map has numbers of its own: one that is kept must not hold the whole batch.

@@ -200,6 +200,7 @@ _NETWORK: dict[str, _Kind] = {
     "channels": _WHOLE,
     "order": _TEXT,
     "classes": ("a file, a list of names or 'imagenet'", lambda value: _is_text(value) or _is_texts(value)),
+    "head": ("'softmax', 'sigmoid', 'probability' or 'value'", _is_text),
     "output": ("a key in quotes or a whole number", lambda value: _is_text(value) or _is_whole(value)),
 }
 

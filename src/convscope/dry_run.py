@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from .calls import in_place, name_of, tensors
 from .geometry import Field
+from .heads import LastOperations, last_operation
 from .propagation import Call, Input, TensorField, by_proportions, everything, extent_of, output_field
 from .quiet import quiet
 from .sharing import frozen, hooked
@@ -29,7 +30,7 @@ class Execution:
 
     `call` counts the executions of the same module from 1. `lies` is the field of one unit even where `field`, of
     channels last, is that of the whole layer. `parts` says how many entries along the batch a picture has: more than
-    one for windows or heads.
+    one for windows or heads. `operation` is the last that gave the output its meaning (`heads`).
     """
 
     module: str
@@ -40,6 +41,7 @@ class Execution:
     lies: Field
     channels_last: bool = False
     parts: int = 1
+    operation: str = ""
 
 
 def trace(
@@ -76,7 +78,14 @@ def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> 
     # Scripted modules take no hooks: they are no layers. What the body itself returns may not be the output.
     named = [(n, m) for n, m in body.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
     # Tensors of inference mode do not know what they are views of.
-    with torch.inference_mode(False), torch.no_grad(), quiet(), hooked((m, hook(n)) for n, m in named), _Fields():
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        quiet(),
+        hooked((m, hook(n)) for n, m in named),
+        _Fields(),
+        LastOperations(),
+    ):
         executions.add("", body, forward(picture))
     return executions.list
 
@@ -109,6 +118,7 @@ class _Executions:
                 channels_last=channels_last,
                 lies=units.field,
                 parts=output.shape[0] if output.ndim else 1,
+                operation=last_operation(output),
             )
         )
 

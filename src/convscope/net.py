@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map_only
 from . import dry_run
 from .data import decoding, images
 from .errors import ConvscopeError, LayerError, NetworkError, PictureError, WeightsError, nearest, told
+from .heads import Head, HeadKind, check_kind, settled_head
 from .recipes import NetworkSource
 from .renames import renamed
 from .sharing import frozen, no_inference_mode
@@ -48,6 +49,10 @@ class Net(nn.Module):
         resize: what the picture's shorter side is scaled to before the centre is cut, `size` when not given; or
             (height, width) to scale to, whatever its proportions.
         classes: the names of the outputs, in order.
+        head: what the outputs are: "softmax" (scores of exclusive classes), "sigmoid" (one logit per label),
+            "probability" (probabilities already) or "value" (numbers that are none, as of a regression). When not
+            given, the last operation tells; without a softmax or sigmoid there, several outputs are taken for scores of
+            classes, of which captions show what they then call "softmax".
         name: what captions and recipes call the network.
         channels: 1 for grey, 3 for RGB; read off the first convolution when not given.
         interpolation: "bilinear", "bicubic", "lanczos" or "nearest", for `read`.
@@ -77,6 +82,7 @@ class Net(nn.Module):
         order: str = "RGB",
         output: Output | None = None,
         extra: Extra | None = None,
+        head: HeadKind | None = None,
     ) -> None:
         options = {key: value for key, value in locals().items() if key not in ("self", "body", "__class__")}
         super().__init__()
@@ -92,6 +98,7 @@ class Net(nn.Module):
         self.classes = tuple(classes)
         self.note = note
         self._pick, self._extra = output, extra
+        self._head: HeadKind | None = check_kind(head)
         self.source: NetworkSource | None = None
         self._layers: dict[str, Layer] | None = None
         self._digest: tuple[Any, str] = (None, "")
@@ -150,6 +157,7 @@ class Net(nn.Module):
             "order": self.order,
             "mean": list(self.mean),
             "std": list(self.std),
+            "head": self._head,
         }
 
     @property
@@ -332,6 +340,12 @@ class Net(nn.Module):
             )
         return output
 
+    @property
+    def head(self) -> Head:
+        """What the output's numbers are. Raises NetworkError for a head that the output cannot have."""
+        output = self.output
+        return settled_head(self._head, output.operation, output.shape, self.name)
+
     def layer(self, name: str | int) -> Layer:
         """Find a layer by its dotted name, or by n for the nth convolution in execution order.
 
@@ -392,8 +406,12 @@ class Net(nn.Module):
         return f"<Net {self.name}: {', '.join(filter(None, parts))}>"
 
     def class_name(self, index: int) -> str:
-        """Return the name of a class, or "class 7" when the network has no names."""
-        return self.classes[index] if index < len(self.classes) else f"class {index}"
+        """Return the name of a class; without names "class 7", or "output 7" where outputs are no classes."""
+        if index < len(self.classes):
+            return self.classes[index]
+        if self.output.shape[:1] == (1,):
+            return "the output" if self.head.kind == "value" else "the positive class"
+        return f"output {index}" if self.head.kind == "value" else f"class {index}"
 
 
 def _written(value: Any) -> bool:

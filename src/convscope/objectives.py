@@ -1,7 +1,7 @@
 """Objectives: the score that a picture is explained by, one number per picture.
 
     objective = term { (" + " | " - ") term }
-    term      = [ number "*" ] ( "output" | class | "p(" class ")" | unit | layer | function )
+    term      = [ number "*" ] ( "output" | class | "p(" class | unit ")" | unit | layer | function )
     class     = index | name, or a part of it that no other name contains
     unit      = layer ":" channel [ "@" position ]
     layer     = dotted name | n, the nth convolution
@@ -9,9 +9,9 @@
     function  = "energy(" layer ")" | "direction(" layer "," file.npy ")" | "diversity(" layer ")"
               | "tv()" | "l1()" | "l2()" | "blur()"
 
-A class is its logit, the score before the softmax; p(class) is its probability. "output" is the output of a network
-that gives one number per picture. The functions are in `terms.py`; tv, l1, l2, blur and diversity are regularisers for
-synthesis, and are refused where a given picture is explained.
+A class is its score, the output before a softmax or sigmoid; p(class) is its probability, by what the outputs are
+(`heads`). "output" is the output of a network that gives one number per picture. The functions are in `terms.py`; tv,
+l1, l2, blur and diversity are regularisers for synthesis, and are refused where a given picture is explained.
 
 A channel without a position is its strongest position in projections (Zeiler & Fergus isolate one activation) and its
 mean elsewhere; `explain` says which in the caption.
@@ -30,15 +30,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .context import say
 from .errors import ObjectiveError, nearest
+from .heads import STATE, Head
 from .layers import channelled_layer, output_or_layer
 from .net import Net
 from .tapping import tap
 from .terms import parse_term
-from .tracing import OUTPUT
-
-WHOLE_OUTPUT = "output"
-"""Names the output of a network that gives one number per picture."""
+from .tracing import OUTPUT, WHOLE_OUTPUT
 
 Position = tuple[int, int] | Literal["max", "mean", "centre"] | None
 
@@ -109,21 +108,22 @@ class Unit:
 
 @dataclass(frozen=True)
 class Probability:
-    """The softmax probability of a class; raising it also suppresses the other classes."""
+    """The probability of an output by the network's head; behind a softmax, raising it suppresses the other classes."""
 
-    channel: int
+    unit: Unit
+    head: Head
     layer: str = OUTPUT
 
     def read(self, activity: Tensor) -> Tensor:
-        """Reduce the output (n, classes) to one probability per picture."""
-        return probabilities(activity)[:, self.channel]
+        """Reduce the output, (n, classes) or (n, classes, h, w), to one probability per picture."""
+        return self.unit.read(self.head.read(activity))
 
     def __str__(self) -> str:
-        return f"p({self.channel})"
+        return f"p({self.unit})"
 
     def title(self, net: Net) -> str:
         """Return the words that stand for it in titles and captions."""
-        return f"probability of {net.class_name(self.channel)}"
+        return f"{self.head.word} of {self.unit.title(net)}"
 
 
 @dataclass(frozen=True)
@@ -149,14 +149,6 @@ class Output:
     def title(self, net: Net) -> str:
         """Return the words that stand for it in titles and captions."""
         return "a function of the output" if str(self) == "<lambda>" else str(self).replace("_", " ")
-
-
-def probabilities(output: Tensor) -> Tensor:
-    """Return class probabilities (n, classes): the softmax of the output, or the output where it is one already."""
-    sums = output.detach().sum(1)
-    if output.detach().min() >= 0 and bool(((sums - 1).abs() < 1e-3).all()):
-        return output
-    return output.softmax(1)
 
 
 @dataclass(frozen=True)
@@ -430,9 +422,25 @@ def _unit(net: Net, text: str) -> Term:
 
 def _probability(net: Net, text: str) -> Probability:
     unit = _unit(net, text)
-    if not isinstance(unit, Unit) or unit.layer != OUTPUT or unit.channel is None or len(net.output.shape) != 1:
+    if not isinstance(unit, Unit) or unit.layer != OUTPUT or (unit.channel is None and net.output.shape):
         raise ObjectiveError(f"p({text}) is not the probability of a class: write p(281) or p(tabby)")
-    return Probability(unit.channel)
+    return probability(net, unit)
+
+
+def probability(net: Net, unit: Unit) -> Probability:
+    """Return the probability that a unit of the output stands for; where that is an assumption, a remark says so.
+
+    Raises ObjectiveError where the output's numbers are no probabilities.
+    """
+    head = net.head
+    if head.kind == "value":
+        raise ObjectiveError(
+            f"p({unit}) is no probability: the output of {net.name} is a {head.word}, of={str(unit)!r}; where it is a "
+            "logit say so, as in Net(..., head='sigmoid'), or --head sigmoid"
+        )
+    if not head.certain:
+        say(f"p(...) is the softmax of the output (the output itself where it sums to 1), an assumption: {STATE}")
+    return Probability(unit, head)
 
 
 def _class_index(net: Net, index: int) -> Unit:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .context import say
 from .errors import NetworkError, ObjectiveError, PictureError
+from .heads import Head
 from .net import Net
-from .objectives import WHOLE_OUTPUT, Objective, ObjectiveBatch, Unit, as_objective, probabilities
+from .objectives import WHOLE_OUTPUT, Objective, ObjectiveBatch, Unit, as_objective
 from .tapping import tap
 from .terms import judges_making
 
@@ -17,10 +19,10 @@ ObjectiveLike = str | int | Objective | Callable[[Tensor], Tensor] | None
 
 
 def predict(net: Net, pixels: Tensor) -> Tensor:
-    """Return class probabilities (n, classes): the softmax of the output, or the output where it is one already.
+    """Return class probabilities (n, classes), by the head: softmax or sigmoid of the output, or itself.
 
-    Pixels (n, c, h, w) in [0, 1]. Raises NetworkError when the output is not (n, classes) or is NaN, PictureError for
-    what is not pixels.
+    Pixels (n, c, h, w) in [0, 1]. Raises NetworkError when the output is not (n, classes), is NaN, or is no
+    probability, PictureError for what is not pixels.
 
     >>> import convscope
     >>> net = convscope.load("zfnet64")
@@ -32,13 +34,49 @@ def predict(net: Net, pixels: Tensor) -> Tensor:
             f"predict reads pixels, a tensor (n, {net.channels}, h, w) in [0, 1], not {type(pixels).__name__}: "
             f"predict(net, net.read({pixels!r}))"
         )
+    head, numbers = answers(net, pixels)
+    if head.kind == "value":
+        raise NetworkError(
+            f"{net.name} gives a {head.word}, not probabilities: net(pixels) returns it; where it is a logit say so, as "
+            "in Net(..., head='sigmoid')"
+        )
+    return numbers
+
+
+def answers(net: Net, pixels: Tensor) -> tuple[Head, Tensor]:
+    """Return what a network says of pixels, (n, k): probabilities where its head has some, and the head.
+
+    Raises NetworkError when the output is not (n, k) or holds NaN.
+    """
     with torch.inference_mode():
         output = net(pixels).float()
     if output.ndim != 2:
         shape = tuple(output.shape)
         raise NetworkError(f"{net.name} gives outputs of shape {shape}, not (n, classes): use of={_example(output)}")
     check_output(net, output)
-    return probabilities(output)
+    head = net.head.of(output)
+    return head, head.read(output)
+
+
+def first_choices(net: Net, pixels: Tensor) -> list[int]:
+    """Return the output to explain of each picture when none is named: the top-1 class or label.
+
+    Raises ObjectiveError where outputs are no classes, and one must be named.
+    """
+    head, numbers = answers(net, pixels)
+    return _first_choices(net, head, numbers)
+
+
+def _first_choices(net: Net, head: Head, numbers: Tensor) -> list[int]:
+    count = numbers.shape[1]
+    if head.kind == "value" and count > 1:
+        raise ObjectiveError(
+            f"{net.name} gives {count} values, none of which is its answer: name one, as of={count - 1}, a sum such as "
+            f"'0 - 0.5*{count - 1}', or a direction of them, 'direction(output, file.npy)'"
+        )
+    if count > 1 and not head.exclusive(numbers):
+        say("several labels may hold at once: the most confident one is explained")
+    return numbers.argmax(1).tolist()
 
 
 def _example(output: Tensor) -> str:
@@ -69,19 +107,17 @@ def settle_each(net: Net, pixels: Tensor, of: ObjectiveLike) -> tuple[list[Objec
     """Return the objective of each picture of a batch (n, c, h, w), and its title."""
     if of is None and not net.output.shape:
         of = WHOLE_OUTPUT
-    if of is None:
-        shares = predict(net, pixels)
-        top = shares.argmax(1).tolist()
-        titles = [_class_title(net, index, row) for index, row in zip(top, shares, strict=True)]
-        classes = {index: as_objective(net, index) for index in set(top)}
-        return [classes[index] for index in top], titles
-    objective = checked_objective(net, of)
-    index = objective.class_index
-    if index is not None and len(net.output.shape) == 1:
-        titles = [_class_title(net, index, row) for row in predict(net, pixels)]
+    objective = None if of is None else checked_objective(net, of)
+    if objective is not None and (objective.class_index is None or len(net.output.shape) != 1):
+        return [objective] * len(pixels), _titles(net, pixels, objective)
+    head, numbers = answers(net, pixels)
+    if objective is not None:
+        indices = [objective.class_index or 0] * len(pixels)
     else:
-        titles = _titles(net, pixels, objective)
-    return [objective] * len(pixels), titles
+        indices = _first_choices(net, head, numbers)
+    objectives = {index: as_objective(net, index) for index in set(indices)}
+    titles = [_class_title(net, head, index, row) for index, row in zip(indices, numbers, strict=True)]
+    return [objectives[index] for index in indices], titles
 
 
 def checked_objective(net: Net, of: ObjectiveLike) -> Objective:
@@ -108,10 +144,13 @@ def _titles(net: Net, pixels: Tensor, objective: Objective) -> list[str]:
     ]
 
 
-def _class_title(net: Net, index: int, shares: Tensor) -> str:
-    share, top = float(shares[index]), int(shares.argmax()) == index
-    shown = f"{share:.2f}" if share >= 0.01 else f"{share:.1g}"
-    return f"{net.class_name(index)}, {shown}: what {'made it say so' if top else 'speaks for it'}?"
+def _class_title(net: Net, head: Head, index: int, numbers: Tensor) -> str:
+    name, shown = net.class_name(index), head.text(float(numbers[index]))
+    if head.kind == "value":
+        return f"{name[:1].upper()}{name[1:]}, {head.word} {shown}: what raises it?"
+    said = float(numbers[index]) >= 0.5 or (head.exclusive(numbers[None]) and int(numbers.argmax()) == index)
+    word = "" if head.certain else f"{head.word} "
+    return f"{name}, {word}{shown}: what {'made it say so' if said else 'speaks for it'}?"
 
 
 def _strongest(objective: Objective, readings: dict[str, Tensor], row: int) -> str:

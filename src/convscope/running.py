@@ -49,9 +49,9 @@ def explain(
     _check_one_picture(picture)
     prepared = net.prepare(picture, size=size)
     pixels = net.pixels(prepared)
-    objective, title = settle(net, pixels, of)
     recipe = provenance.recipe(net, entry, [prepared], of, options, size=size)
     with listen() as remarks, making(recipe):
+        objective, title = settle(net, pixels, of)
         values = entry.function(net, pixels, objective, **options)[0]
     check_map(net, values, entry.name)
     return heatmap(net, entry, prepared, values, objective, title, replace(recipe, remarks=tuple(remarks)))
@@ -205,5 +205,5 @@ def _check_one_picture(picture: Any) -> None:
 
 
 def _unit(entry: Entry, objective: Objective) -> str:
-    probability = all(isinstance(term, Probability) for _, term in objective.terms)
-    return entry.unit.replace("score", "probability") if probability else entry.unit
+    words = {term.head.word if isinstance(term, Probability) else "score" for _, term in objective.terms}
+    return entry.unit.replace("score", min(words)) if len(words) == 1 else entry.unit

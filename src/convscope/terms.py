@@ -23,7 +23,7 @@ from .baselines import blurred
 from .errors import ObjectiveError, nearest
 from .layers import spatial_layer, spatial_names
 from .net import Net
-from .tracing import PIXELS, Layer
+from .tracing import PIXELS, WHOLE_OUTPUT, Layer
 
 _BLUR = 1.0
 
@@ -82,7 +82,7 @@ class Energy:
         return activity.flatten(1).square().mean(1)
 
     def __str__(self) -> str:
-        return f"energy({self.layer})"
+        return f"energy({self.layer or WHOLE_OUTPUT})"
 
     def title(self, net: Net) -> str:
         """Return the words that stand for it in titles and captions."""
@@ -145,7 +145,7 @@ class Direction:
         return (dots * cosines**self.power).mean(1)
 
     def __str__(self) -> str:
-        return f"direction({self.layer}, {self.file})"
+        return f"direction({self.layer or WHOLE_OUTPUT}, {self.file})"
 
     def title(self, net: Net) -> str:
         """Return the words that stand for it in titles and captions."""
@@ -179,7 +179,7 @@ def _layer(net: Net, name: str, inside: str) -> Layer:
         raise ObjectiveError(
             f"{name}() needs a layer: write {name}({names[len(names) // 2]}), or another of {nearest('', names)}"
         )
-    return net.layer(inside)
+    return net.output if inside == WHOLE_OUTPUT and inside not in net.layers else net.layer(inside)
 
 
 def _energy(net: Net, name: str, inside: str) -> Energy:

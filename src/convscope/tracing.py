@@ -15,6 +15,9 @@ from .geometry import Field
 OUTPUT = ""
 """The name of the last layer, as `named_modules` names the root."""
 
+WHOLE_OUTPUT = "output"
+"""Names the output in objectives, where a network gives one number per picture or a term reads all of it."""
+
 PIXELS = "(pixels)"
 """What stands for the picture itself where layers are read."""
 
@@ -32,7 +35,8 @@ class Layer:
     the batch; `module` is the module itself; `number` says that it is the nth convolution in execution order. A layer
     (tokens, channels) of a transformer has as its last tokens one per patch: `tokens` says in how many rows and
     columns. `lies` says by steps and centres where units lie, also where each has read all of the picture. `parts` is
-    above 1 where a picture is cut into windows or heads that take several entries of the batch.
+    above 1 where a picture is cut into windows or heads that take several entries of the batch. `operation` is the last
+    that gave the layer's numbers their meaning.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Layer:
     tokens: tuple[int, int] | None = None
     lies: Field | None = None
     parts: int = 1
+    operation: str = ""
 
     @property
     def title(self) -> str:
@@ -121,6 +126,7 @@ def _layer(name: str, step: Execution, module: nn.Module, patches: Execution | N
         tokens=tokens,
         lies=patches.lies if patches and tokens else step.lies,
         parts=step.parts,
+        operation=step.operation,
     )
 
 

@@ -26,7 +26,7 @@ from ..drawing.drawings import Heatmap
 from ..errors import DataError, NetworkError, OptionError
 from ..net import Net
 from ..objectives import as_objective
-from ..predictions import predict
+from ..predictions import first_choices
 from ..provenance import network_record, pictures_record, versions
 from ..recipes import Recipe
 from ..registry import Entry, find
@@ -161,7 +161,7 @@ def _classes(net: Net, pictures: Sequence[Boxed], size: int | None, target: str)
             "explained is the network's top-1 class"
         )
     return [
-        index if index is not None else int(predict(net, net.read(boxed.path, size=size))[0].argmax())
+        index if index is not None else first_choices(net, net.read(boxed.path, size=size))[0]
         for boxed, index in track(list(zip(pictures, labelled, strict=True)), "classes")
     ]
 

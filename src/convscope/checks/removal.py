@@ -18,11 +18,13 @@ from torch import Tensor
 
 from ..baselines import baseline_pixels
 from ..batching import in_batches
+from ..context import say
 from ..drawing.drawings import Heatmap
 from ..errors import OptionError
 from ..net import Net
-from ..objectives import Objective, Probability
+from ..objectives import Objective, Unit, probability
 from ..predictions import ObjectiveLike
+from ..tracing import OUTPUT
 from .cases import Case
 
 First = Literal["most", "least"]
@@ -102,12 +104,15 @@ def insertion(
 
 
 def _case(net: Net, heatmap: Heatmap, of: ObjectiveLike) -> tuple[Case, Objective]:
-    """Read a map's recipe back, and settle the score: for a class, its probability."""
+    """Read a map's recipe back, and settle the score: for a class, its probability where there is one."""
     case = Case.of(net, heatmap, of)
     index = case.objective.class_index
-    if of is None and index is not None and len(net.output.shape) == 1:
-        return case, Objective(((1.0, Probability(index)),))
-    return case, case.objective
+    if of is not None or index is None or len(net.output.shape) != 1:
+        return case, case.objective
+    if net.head.kind == "value":
+        say(f"deletion and insertion follow the {net.head.word}, which is no probability: areas have its unit")
+        return case, case.objective
+    return case, Objective(((1.0, probability(net, Unit(OUTPUT, index))),))
 
 
 def importance(case: Case) -> Tensor:

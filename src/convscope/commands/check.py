@@ -71,6 +71,7 @@ def check(
     mean: inputs.Mean = None,
     std: inputs.Std = None,
     classes: inputs.Classes = None,
+    head: inputs.Head = None,
     size: inputs.Size = None,
     of: inputs.Of = None,
     stages: Stages = 6,
@@ -94,7 +95,7 @@ def check(
     """
     place = Path(located(picture))
     _check_request(place, boxes, of, out)
-    reading = {"mean": mean, "std": std, "classes": classes}
+    reading = {"mean": mean, "std": std, "classes": classes, "head": head}
     if boxes is None:
         with progress():
             loaded = inputs.load_named(net, weights, epoch, device, [place], **reading)
@@ -154,12 +155,12 @@ def _check_picture(
 ) -> tuple[Table, list[Cascade]]:
     """Check every method on one picture; one that refuses the network is named and left out."""
     from ..context import track
-    from ..predictions import predict
+    from ..predictions import first_choices
     from ..running import explain
 
     # A class that is settled once costs one pass for all methods.
     single = not net.output.shape
-    objective = of if of is not None or single else int(predict(net, net.read(picture, size=size))[0].argmax())
+    objective = of if of is not None or single else first_choices(net, net.read(picture, size=size))[0]
     rows: list[tuple[str | float, ...]] = []
     cascades: list[Cascade] = []
     refusal: ConvscopeError | None = None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PANEL = "Network"
 
-NETWORK = ("weights", "epoch", "device", "mean", "std", "classes")
+NETWORK = ("weights", "epoch", "device", "mean", "std", "classes", "head")
 """Options that say, beside --net, which network it is."""
 
 
@@ -79,6 +79,17 @@ Classes = Annotated[
     str | None,
     typer.Option(
         help="file with the classes' names, one per line or .json; or imagenet", metavar="FILE", rich_help_panel=_PANEL
+    ),
+]
+Head = Annotated[
+    str | None,
+    typer.Option(
+        help="what the outputs are: softmax (scores of exclusive classes), sigmoid (one logit per label), probability "
+        "(probabilities already) or value (numbers that are none); by default what the network's source or last "
+        "operation says",
+        autocompletion=beginning(("softmax", "sigmoid", "probability", "value")),
+        metavar="[softmax|sigmoid|probability|value]",
+        rich_help_panel=_PANEL,
     ),
 ]
 Out = Annotated[
@@ -175,12 +186,13 @@ def load_named(
     mean: str | None = None,
     std: str | None = None,
     classes: str | None = None,
+    head: str | None = None,
 ) -> Net:
     """Load the network that a command or the configuration names, or say on stderr which was taken instead."""
     from ..zoo import default_for, find_device, load
     from ..zoo.configured import configured
 
-    told = {"mean": _numbers(mean), "std": _numbers(std), "classes": classes}
+    told = {"mean": _numbers(mean), "std": _numbers(std), "classes": classes, "head": head}
     reading: Any = {key: value for key, value in told.items() if value is not None}
     chosen = configured().net if name is None else name
     given = default_for(pictures) if chosen is None else chosen

@@ -44,6 +44,7 @@ def layers(
     mean: inputs.Mean = None,
     std: inputs.Std = None,
     classes: inputs.Classes = None,
+    head: inputs.Head = None,
     out: inputs.TableOut = None,
     as_json: inputs.AsJson = False,
 ) -> None:
@@ -52,7 +53,7 @@ def layers(
 
     check_table(out)
     chosen = weights or ("default" if at_hand(net) else "none")
-    loaded = inputs.load_named(net, chosen, None, "cpu", [], mean=mean, std=std, classes=classes)
+    loaded = inputs.load_named(net, chosen, None, "cpu", [], mean=mean, std=std, classes=classes, head=head)
     print_table(layer_table(loaded, everything=everything), out, as_json)
 
 

@@ -32,6 +32,7 @@ COMMON: Mapping[str, Parameter] = {
     "mean": (inputs.Mean, None),
     "std": (inputs.Std, None),
     "classes": (inputs.Classes, None),
+    "head": (inputs.Head, None),
     "out": (inputs.Out, None),
     "size": (inputs.Size, None),
     "save_values": (inputs.SaveValues, None),

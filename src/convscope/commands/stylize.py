@@ -44,6 +44,7 @@ def train_style(
     mean: inputs.Mean = None,
     std: inputs.Std = None,
     classes: inputs.Classes = None,
+    head: inputs.Head = None,
     workers: Annotated[int, typer.Option(help="processes that load pictures")] = 2,
     preview: Annotated[
         Path | None, typer.Option(help="write what it makes of a picture to this file meanwhile")
@@ -71,7 +72,7 @@ def train_style(
     open_style(taught)
     find_data(folder)
     with progress(), listen() as remarks:
-        judge = inputs.load_named(net, weights, epoch, device, [taught], mean=mean, std=std, classes=classes)
+        judge = inputs.load_named(net, weights, epoch, device, [taught], mean=mean, std=std, classes=classes, head=head)
         of = located(preview_of) if preview_of else None
         kept = {"workers": workers, "preview": preview, "preview_every": preview_every, "preview_of": of}
         try:

@@ -37,7 +37,7 @@ from ..layers import bottlenecks
 from ..net import Net
 from ..objectives import WHOLE_OUTPUT, Objective, Unit, as_objective
 from ..options import Range
-from ..predictions import ObjectiveLike, predict
+from ..predictions import ObjectiveLike, answers, first_choices
 from ..recipes import Recipe
 from ..registry import view
 from ..tapping import tap
@@ -167,7 +167,7 @@ def _objective(net: Net, pixels: Tensor, of: ObjectiveLike) -> Objective:
     if of is None and not net.output.shape:
         of = WHOLE_OUTPUT
     if of is None:
-        return as_objective(net, int(predict(net, pixels)[0].argmax()))
+        return as_objective(net, first_choices(net, pixels)[0])
     objective = as_objective(net, of)
     for _, term in objective.terms:
         if judges_making(term):
@@ -291,13 +291,16 @@ def _title(net: Net, objective: Objective, strength: float) -> str:
 
 
 def _response(net: Net, objective: Objective, pixels: Tensor) -> str:
-    """Write the score of a picture (1, c, h, w), and the probability of a class."""
+    """Write the score of a picture (1, c, h, w), and the probability of a class where there is one."""
     with torch.no_grad():
         score = number(float(objective(net, pixels)))
     index = objective.class_index
     if index is None or len(net.output.shape) != 1:
         return f"activity {score}"
-    return f"probability {number(float(predict(net, pixels)[0, index]))}, score {score}"
+    head, shares = answers(net, pixels)
+    if head.kind == "value":
+        return f"{head.word} {score}"
+    return f"{head.word} {number(float(shares[0, index]))}, score {score}"
 
 
 def _tiles(net: Net, objective: Objective, values: dict[str, Tensor], part: tuple[slice, slice]) -> tuple[Tile, ...]:

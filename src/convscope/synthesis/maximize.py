@@ -23,7 +23,7 @@ from ..errors import LayerError, ObjectiveError, OptionError
 from ..net import Net
 from ..objectives import Objective, as_objective
 from ..options import Range
-from ..predictions import predict
+from ..predictions import answers
 from ..recipes import Recipe
 from ..registry import view
 from ..terms import Diversity
@@ -191,12 +191,12 @@ def _rows(
 
 
 def _captions(net: Net, objective: Objective, title: str, result: AscentResult) -> list[str]:
-    """Caption each picture with its objective and score; for a class also with its probability."""
+    """Caption each picture with its objective and score; for a class also with its probability, if there is one."""
     index = objective.class_index
     name = f"{title} {net.class_name(index)}" if index is not None and net.classes else title
     values = [number(float(score)) for score in result.scores]
-    if index is not None:
-        probabilities = predict(net, result.pixels)[:, index].tolist()
-        values = [f"{value}, p = {p:.2g}" for value, p in zip(values, probabilities, strict=True)]
+    if index is not None and net.head.kind != "value" and len(net.output.shape) == 1:
+        head, shares = answers(net, result.pixels)
+        values = [f"{v}, {head.equals} {p:.2g}" for v, p in zip(values, shares[:, index].tolist(), strict=True)]
     endings = ["" if reached else " · no gradient" for reached in result.reached]
     return [f"{name} · {value}{ending}" for value, ending in zip(values, endings, strict=True)]

@@ -29,8 +29,8 @@ from ..errors import LayerError, NetworkError, ObjectiveError, RuleError
 from ..incremental.occlusions import Occluder, Occlusions, report
 from ..layers import last_spatial_layer, spatial_layer
 from ..net import Net
-from ..objectives import Unit, as_objective, probabilities
-from ..predictions import ObjectiveLike, predict
+from ..objectives import Unit, as_objective
+from ..predictions import ObjectiveLike, answers, first_choices
 from ..recipes import Recipe
 from ..registry import view
 from ..tapping import tap
@@ -58,6 +58,11 @@ class _Study:
     def unit(self) -> str:
         return f"{self.layer.name}:{self.channel}"
 
+    @property
+    def number(self) -> str:
+        """The name of the values of the output."""
+        return "score" if self.net.head.kind == "value" else "probability"
+
 
 @view("Occlusion study", paper="Zeiler & Fergus 2013, arXiv:1311.2901v3, sec. 4.2, Fig. 7")
 def occlusion_study(
@@ -76,7 +81,8 @@ def occlusion_study(
     """Show a channel's activity, the class's probability and the top-1 class for every position of a sliding square.
 
     The values are (rows, columns) of positions: `activity` is summed over the channel's spatial positions,
-    `probability` that of the class, `first` the index of the top-1 class. Raises LayerError for a layer without spatial
+    `probability` that of the class, `first` the index of the top-1 class; where the output is no probability, `score`
+    stands in its place. Raises LayerError for a layer without spatial
     positions, OptionError for a patch that does not fit.
     """
     pixels = net.pixels(picture)
@@ -100,7 +106,7 @@ def _target(net: Net, pixels: Tensor, of: ObjectiveLike) -> int:
             f"{net.name} has outputs of shape {net.output.shape}, not classes: use occlusion with of=..."
         )
     if of is None:
-        return int(predict(net, pixels)[0].argmax())
+        return first_choices(net, pixels)[0]
     index = as_objective(net, of).class_index
     if index is None:
         raise ObjectiveError(f"of names one class here, not {of!r}; a layer's channel is given as unit=layer:channel")
@@ -130,26 +136,29 @@ def _slide(study: _Study, memory: str | None) -> dict[str, Tensor]:
     with torch.inference_mode(False):
         covered = Occlusions(net, pixels, [layer, OUTPUT], study.squares, replacement, budget(memory, pixels.device))
         report(covered)
-        maps = {name: torch.zeros(covered.count) for name in ("activity", "probability", "first")}
+        maps = {name: torch.zeros(covered.count) for name in ("activity", study.number, "first")}
         for numbers, readings in covered.read("occlusion study"):
-            shares, at = probabilities(readings[OUTPUT].float()), torch.from_numpy(numbers)
+            shares, at = net.head.read(readings[OUTPUT].float()), torch.from_numpy(numbers)
             maps["activity"][at] = readings[layer][:, study.channel].float().sum((1, 2)).cpu()
-            maps["probability"][at] = shares[:, study.target].cpu()
+            maps[study.number][at] = shares[:, study.target].cpu()
             maps["first"][at] = shares.argmax(1).float().cpu()
-    return {name: values.view(study.squares.grid) for name, values in maps.items()}
+    several = net.output.shape[0] > 1
+    return {name: map_.view(study.squares.grid) for name, map_ in maps.items() if several or name != "first"}
 
 
 def _tiles(study: _Study, maps: dict[str, Tensor]) -> tuple[tuple[Tile, ...], ...]:
     net, pixels, squares = study.net, study.pixels, study.squares
     activity = float(_activity(net, pixels, study.layer)[study.channel].sum())
-    share = float(predict(net, pixels)[0, study.target])
+    head, numbers = answers(net, pixels)
     above = (
         Tile(_picture(study), "(a) the picture, with one square to scale"),
         _map(maps["activity"], squares, f"(b) activity of {study.unit}, {number(activity)} without occlusion"),
         _projection(study),
     )
-    title = f"(d) probability of {net.class_name(study.target)}, {number(share)} without occlusion"
-    return above, (_map(maps["probability"], squares, title), *_top_1(net, maps["first"].long(), squares))
+    share = number(float(numbers[0, study.target]))
+    title = f"(d) {head.word} of {net.class_name(study.target)}, {share} without occlusion"
+    choices = _top_1(study, maps["first"].long(), exclusive=head.exclusive(numbers)) if "first" in maps else ()
+    return above, (_map(maps[study.number], squares, title), *choices)
 
 
 def _picture(study: _Study) -> Image.Image:
@@ -202,14 +211,16 @@ def _nearest(squares: Occluder) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, None] * squares.grid[1] + columns, above[:, None] | beside
 
 
-def _top_1(net: Net, first: Tensor, squares: Occluder) -> tuple[Tile, Tile]:
-    """Draw the top-1 class at every position, and its legend."""
+def _top_1(study: _Study, first: Tensor, *, exclusive: bool) -> tuple[Tile, Tile]:
+    """Draw the top-1 class at every position, of labels the most confident one, and its legend."""
+    net, squares = study.net, study.squares
     classes, counts = first.unique(return_counts=True)
     order = counts.argsort(descending=True, stable=True)[:_NAMED]
     named, palette = classes[order].tolist(), colours.distinct(min(len(order), _NAMED))
     painted = np.full((*first.shape, 3), _OTHER, dtype=np.uint8)
     for colour, index in zip(palette, named, strict=True):
         painted[(first == index).numpy()] = colour
+    what = "top-1 class" if exclusive else "largest output" if net.head.kind == "value" else "most confident label"
     nearest, outside = _nearest(squares)
     whole = painted.reshape(-1, 3)[nearest]
     whole[outside] = _OUTSIDE
@@ -221,7 +232,7 @@ def _top_1(net: Net, first: Tensor, squares: Occluder) -> tuple[Tile, Tile]:
     if len(classes) > len(named):
         entries.append((_OTHER, f"{len(classes) - len(named)} other classes"))
     return (
-        Tile(_fitted(Image.fromarray(whole)), "(e) the top-1 class at each position"),
+        Tile(_fitted(Image.fromarray(whole)), f"(e) the {what} at each position"),
         Tile(legend(entries, (_SIDE, _SIDE)), "its classes, with their share of the positions"),
     )
 

@@ -64,6 +64,7 @@ class Blueprint:
             classes=classes,
             name=self.name,
             channels=self.channels,
+            head="softmax",
             note=note,
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ..errors import OptionError, nearest
 
 if TYPE_CHECKING:
+    from ..heads import HeadKind
     from ..net import Extra, Output
 
 IMAGENET = "imagenet"
@@ -23,7 +24,7 @@ class Reading(TypedDict, total=False):
     mean, std: per channel, of pixels in [0, 1] in RGB, or "imagenet" for ImageNet's; mean="imagenet" stands for both.
         For Caffe's networks in Caffe's own units and order (0 to 255, BGR), the mean also as a .binaryproto or .npy
         file.
-    size, resize, interpolation, channels, order, output, extra: as `Net` has them.
+    size, resize, interpolation, channels, order, output, extra, head: as `Net` has them.
     classes: the names of the outputs, or a file: one name per line, or JSON; "imagenet" for ImageNet's 1,000.
     """
 
@@ -37,6 +38,7 @@ class Reading(TypedDict, total=False):
     classes: Sequence[str] | str | Path
     output: Output
     extra: Extra
+    head: HeadKind
 
 
 def settled(reading: Reading, *, own_units: bool = False) -> dict[str, Any]:

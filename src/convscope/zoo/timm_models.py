@@ -147,6 +147,8 @@ def assemble(plan: Plan, path: Path | None, *, seed: int, reading: dict[str, Any
     count = getattr(body, "num_classes", 0)
     classes = plan.classes if len(plan.classes) == count else _imagenet(count)
     labels: dict[str, Any] = {"name": plan.name, "classes": classes, "note": "; ".join(notes + said)}
+    # Without a classifier its outputs are features; of classes that are nobody's standard they may be anything.
+    labels["head"] = "value" if count == 0 else "softmax" if _imagenet(count) else None
     return Net(body, **preprocessing | labels | reading)
 
 

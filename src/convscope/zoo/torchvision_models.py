@@ -48,13 +48,15 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
     choice: Any = models.get_model_weights(model).DEFAULT  # type: ignore[attr-defined]
     body = _body(models, model, choice, weights)
     preset = choice.transforms()
+    own_classes = len(_head(body)[1]) == published.CLASSES
     own: dict[str, Any] = {
         "mean": preset.mean,
         "std": preset.std,
         "size": preset.crop_size[0],
         "resize": preset.resize_size[0],
         "interpolation": preset.interpolation.value,
-        "classes": choice.meta["categories"] if len(_head(body)[1]) == published.CLASSES else (),
+        # Outputs of the user's own may be anything.
+        **({"classes": choice.meta["categories"], "head": "softmax"} if own_classes else {}),
         "name": model,
         "note": f"random weights, seed {seed}" if weights is None else "",
     }

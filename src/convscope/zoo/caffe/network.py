@@ -58,12 +58,16 @@ class PlannedLayer:
 
 @dataclass(frozen=True)
 class Layout:
-    """The layers that an output needs, in order, and the number of the output's blob; `outputs` names all there are."""
+    """The layers that an output needs, in order, and the number of the output's blob; `outputs` names all there are.
+
+    `softmax` says that the output was to go through a softmax, which was left out.
+    """
 
     layers: tuple[PlannedLayer, ...]
     output: int
     name: str
     outputs: tuple[str, ...]
+    softmax: bool = False
 
     @property
     def shared(self) -> dict[tuple[str, str], tuple[str, str]]:
@@ -166,7 +170,20 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
         raise NetworkError(f"{path}: {error}") from None
     own, said = _reading(definition, shape, options)
     notes = [f"random weights, seed {seed}" if weights is None else "", *_notes(definition, layout, asked), said]
+    own["head"] = _head(definition, layout, asked)
     return Net(body.eval(), **own | options, name=definition.name, note="; ".join(filter(None, notes)))
+
+
+def _head(definition: Definition, layout: Layout, asked: str | None) -> str | None:
+    """Return what the output is where a softmax that was left out, or the only loss of the training, says so."""
+    losses = {kind: head for kind, head in _HEADS.items() if any(f"({kind})" in part for part in definition.dropped)}
+    if layout.softmax:
+        return "softmax"
+    return next(iter(losses.values())) if asked is None and len(losses) == 1 else None
+
+
+_HEADS = {"SoftmaxWithLoss": "softmax", "SigmoidCrossEntropyLoss": "sigmoid", "EuclideanLoss": "value"}
+"""What an output is, by the loss that it was trained with."""
 
 
 def _input(definition: Definition, options: dict[str, Any]) -> Shape:
@@ -226,7 +243,8 @@ def _needed(layers: list[PlannedLayer], latest: dict[str, int], asked: str | Non
     output = max(outputs) if asked is None else latest[asked]
     name = outputs[output] if asked is None else asked
     maker = next((layer for layer in layers if output in layer.makes), None)
-    if asked is None and maker is not None and maker.spec.type == "Softmax" and maker.reads != (0,):
+    softmax = asked is None and maker is not None and maker.spec.type == "Softmax" and maker.reads != (0,)
+    if softmax and maker is not None:
         output = maker.reads[0]
     needed, wanted = list[PlannedLayer](), {output}
     for layer in reversed(layers):
@@ -235,7 +253,7 @@ def _needed(layers: list[PlannedLayer], latest: dict[str, int], asked: str | Non
             needed.append(layer)
     if not needed:
         raise NetworkError(f"the output {name!r} is the input itself: ask for a blob that a layer makes")
-    return Layout(tuple(reversed(needed)), output, name, tuple(outputs.values()))
+    return Layout(tuple(reversed(needed)), output, name, tuple(outputs.values()), softmax)
 
 
 def _body(layout: Layout, definition: Definition, weights: Path | None) -> CaffeNet:
