@@ -64,7 +64,7 @@ def test_what_the_output_is_comes_from_the_user_or_the_last_operation(network: N
 
 
 def test_a_head_is_one_of_four_words_and_fits_the_output() -> None:
-    with pytest.raises(NetworkError, match="head is one of 'softmax'.*not 'logits'"):
+    with pytest.raises(NetworkError, match=r"head is one of 'softmax'.*not 'logits'"):
         net(head="logits")
     with pytest.raises(NetworkError, match="softmax of one number is always 1: head='sigmoid'"):
         title(net(1, head="softmax"))

@@ -37,8 +37,8 @@ def predict(net: Net, pixels: Tensor) -> Tensor:
     head, numbers = answers(net, pixels)
     if head.kind == "value":
         raise NetworkError(
-            f"{net.name} gives a {head.word}, not probabilities: net(pixels) returns it; where it is a logit say so, as "
-            "in Net(..., head='sigmoid')"
+            f"{net.name} gives a {head.word}, not probabilities: net(pixels) returns it; where it is a logit say so, "
+            "as in Net(..., head='sigmoid')"
         )
     return numbers
 
@@ -59,7 +59,7 @@ def answers(net: Net, pixels: Tensor) -> tuple[Head, Tensor]:
 
 
 def first_choices(net: Net, pixels: Tensor) -> list[int]:
-    """Return the output to explain of each picture when none is named: the top-1 class or label.
+    """Return the output to explain of each picture when none is named: its top-1 class or label.
 
     Raises ObjectiveError where outputs are no classes, and one must be named.
     """
