@@ -19,6 +19,8 @@ from convscope.operations import BY_NAME, BY_NODE, OPERATIONS, Backward, Reach, 
 
 SHAPE = (1, 4, 6, 6)
 
+EVERY_OTHER = torch.arange(0, 18, 2).view(1, 1, 3, 3)
+
 CALLS: dict[str, Callable[[Tensor], Any]] = {
     "relu": F.relu, "relu6": F.relu6, "hardtanh": lambda x: F.hardtanh(x, 0, 2), "clamp": lambda x: x.clamp(0),
     "clip": lambda x: x.clip(0), "clamp_min": lambda x: x.clamp_min(0), "clamp_max": lambda x: x.clamp_max(1),
@@ -32,12 +34,15 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "double": lambda x: x.double(), "type_as": lambda x: x.type_as(torch.zeros(())), "mul": lambda x: x * 2,
     "type": lambda x: x.type(torch.float32), "detach": lambda x: x.detach(), "half": lambda x: x.half(),
     "bfloat16": lambda x: x.bfloat16(),
-    "lerp": lambda x: torch.lerp(x, x * 2, 0.3), "addcmul": lambda x: torch.addcmul(x, x, x),
+    "lerp": lambda x: torch.lerp(x, x * 2, x), "addcmul": lambda x: torch.addcmul(x, x, x),
+    "addcdiv": lambda x: torch.addcdiv(x, x, x + 1), "erf": lambda x: x.erf(), "expm1": lambda x: x.expm1(),
+    "atan": lambda x: x.atan(), "arctan": lambda x: x.arctan(),
     "reciprocal": lambda x: x.reciprocal(), "rdiv": lambda x: 2 / x, "pow": lambda x: x**3,
     "square": lambda x: x.square(), "sqrt": lambda x: x.sqrt(), "rsqrt": lambda x: x.rsqrt(), "exp": lambda x: x.exp(),
     "log": lambda x: x.log(), "log1p": lambda x: x.log1p(), "sin": lambda x: x.sin(), "cos": lambda x: x.cos(),
     "sigmoid": lambda x: x.sigmoid(), "log_sigmoid": F.logsigmoid, "hardsigmoid": F.hardsigmoid,
     "tanh": lambda x: x.tanh(), "softsign": F.softsign, "hardshrink": F.hardshrink,
+    "softshrink": F.softshrink,
     "local_response_norm": lambda x: F.local_response_norm(x, 3),
     "maximum": lambda x: torch.maximum(x, torch.ones(())), "minimum": lambda x: torch.minimum(x, torch.ones(())),
     "where": lambda x: torch.where(x > 0, x, 0.0), "masked_fill": lambda x: x.masked_fill(x > 1, 0.0), "abs": abs,
@@ -72,6 +77,8 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "unsqueeze": lambda x: x.unsqueeze(1), "getitem": lambda x: x[:, 1:, ::2], "narrow": lambda x: x.narrow(1, 0, 2),
     "unbind": lambda x: x.unbind(1)[0], "permute": lambda x: x.permute(0, 2, 3, 1),
     "transpose": lambda x: x.transpose(1, 2), "pixel_shuffle": lambda x: F.pixel_shuffle(x, 2),
+    "channel_shuffle": lambda x: F.channel_shuffle(x, 2),
+    "max_unpool2d": lambda x: F.max_unpool2d(x[..., :3, :3], EVERY_OTHER.expand(len(x), 4, 3, 3), 2),
 }  # fmt: skip
 
 
@@ -208,6 +215,13 @@ LINEAR = """AccumulateGrad MaxPool2D Convolution Addmm Baddbmm Addbmm Mm Bmm Mv 
     ConstantPadNd ReflectionPad2D ReplicationPad2D Expand Repeat Split SplitWithSizes Unbind Narrow Alias Detach
     AsStrided Unfold Im2Col Col2Im Roll Flip Diagonal PixelShuffle PixelUnshuffle UpsampleNearest2D UpsampleBilinear2D
     UpsampleBicubic2D GridSampler2D NativeDropout FusedDropout _PassBack"""
+ALSO_LINEAR = """FractionalMaxPool2D MaxUnpool2D ReflectionPad1D ReflectionPad3D ReplicationPad1D ReplicationPad3D
+    UpsampleNearest1D UpsampleNearest3D UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D
+    UpsampleLinear1D UpsampleTrilinear3D UpsampleBilinear2DAa UpsampleBicubic2DAa GridSampler3D AffineGridGenerator
+    UnsafeSplit UnsafeSplitWithSizes FftR2C FftC2C FftC2R ChannelShuffle Scatter ScatterAdd IndexAdd IndexCopy IndexFill
+    Fill Zero ViewAsReal ViewAsComplex Complex Real Imag Conj ConjPhysical Rot90 Tril Triu"""
+ALSO_CURVED = """Lerp Addcmul Addcdiv Erf Expm1 Atan Glu Cumprod Min Amin Topk Sort Kthvalue Median Cdist Trilinear
+    MkldnnRnnLayer CudnnRnn MiopenRnn ThnnFusedLstmCell ThnnFusedGruCell"""
 CURVED = """Mul Sigmoid Tanh Softmax LogSoftmax LogSigmoid Hardsigmoid Exp Log Log1P Pow Sqrt Rsqrt Reciprocal Square
     NativeLayerNorm NativeGroupNorm Norm LinalgVectorNorm Var Std VarMean StdMean Logsumexp Amax Max
     ScaledDotProductFlashAttentionForCpu ScaledDotProductFlashAttention ScaledDotProductEfficientAttention
@@ -233,19 +247,19 @@ BATCHED = """conv2d max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2
     group_norm layer_norm conv_transpose2d pixel_shuffle scaled_dot_product_attention"""
 
 # Pointwise for one reader and unknown to the other, or to both.
-ALSO_FIELDS = """softsign hardshrink log_sigmoid truediv rdiv reciprocal rsqrt log1p sin cos clip masked_fill
-    sign sgn signbit heaviside gt lt ge le greater less greater_equal less_equal eq ne"""
-ALSO_PARTS = """rrelu log_sigmoid rdiv log1p sin cos clip masked_fill requires_grad identity
-    sgn signbit heaviside greater less greater_equal less_equal"""
+ALSO_FIELDS = """addcdiv erf expm1 atan arctan softshrink softsign hardshrink log_sigmoid truediv rdiv
+    reciprocal rsqrt log1p sin cos clip masked_fill sign sgn signbit heaviside gt lt ge le greater less greater_equal less_equal eq ne"""
+ALSO_PARTS = """addcdiv erf expm1 atan arctan softshrink rrelu log_sigmoid rdiv log1p sin cos clip masked_fill
+    requires_grad identity sgn signbit heaviside greater less greater_equal less_equal"""
 
 
 @pytest.mark.parametrize(
     ("derived", "before", "new"),
     [
-        (rules._LINEAR, LINEAR, ""),
-        (rules._CURVED, CURVED, ""),
-        (rules._ACTIVATIONS, ACTIVATIONS, ""),
-        (rules._UNDEFINED, f"{ACTIVATIONS} Maximum Minimum Where MaskedFill Abs CopySlices", ""),
+        (rules._LINEAR, LINEAR, ALSO_LINEAR),
+        (rules._CURVED, CURVED, ALSO_CURVED),
+        (rules._ACTIVATIONS, ACTIVATIONS, "Hardshrink Softshrink"),
+        (rules._UNDEFINED, f"{ACTIVATIONS} Maximum Minimum Where MaskedFill Abs CopySlices", "Hardshrink Softshrink"),
         (rules._COMPARISONS, COMPARISONS, ""),
         (rules._POOLINGS, "MaxPool2DWithIndices MaxPool2D AdaptiveMaxPool2D", ""),
         (rules._MAXIMA, "Amax Max Maximum", ""),
@@ -256,7 +270,7 @@ ALSO_PARTS = """rrelu log_sigmoid rdiv log1p sin cos clip masked_fill requires_g
         (tape._QUERIES, QUERIES, ""),
         (tape._CHOICES, CHOICES, ""),
         (frozenset(n for n, o in BY_NAME.items() if o.batched), f"{PARTS} {BATCHED}",
-         f"{ALSO_PARTS} max_pool2d_with_indices"),
+         f"{ALSO_PARTS} max_pool2d_with_indices channel_shuffle max_unpool2d"),
     ],
     ids=["linear", "curved", "activations", "undefined", "comparisons", "poolings", "maxima", "fields", "parts",
          "reshapes", "creations", "queries", "choices", "batches"],

@@ -20,7 +20,7 @@ SOURCE = Path(convscope.__file__).parent
 # Each module may import from those before it only.
 ORDER = [
     ["errors", "context", "operations", "calls", "geometry", "quiet", "renames", "sharing", "surroundings", "twins"],
-    ["heads", "propagation", "rules", "outputs", "ranks", "configuration", "options"],
+    ["heads", "propagation", "view_writes", "rules", "outputs", "ranks", "configuration", "options"],
     ["dry_run", "plugins"],
     ["listing"],
     ["registry"],

@@ -72,8 +72,9 @@ def _operation(
 # What is computed position by position keeps the pictures of a batch apart; of the others these are known to.
 _BATCHED = frozenset((Reach.POINTWISE, Reach.NOISE, Reach.JOIN, Reach.ALONG, Reach.REDUCTION))
 _BATCHED_NAMES = frozenset(
-    """conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d pad interpolate linear
-    getitem batch_norm group_norm layer_norm pixel_shuffle scaled_dot_product_attention""".split()
+    """conv2d conv_transpose2d max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d max_unpool2d pad
+    interpolate linear getitem batch_norm group_norm layer_norm pixel_shuffle channel_shuffle
+    scaled_dot_product_attention""".split()
 )
 
 _RECTIFIERS = (
@@ -108,8 +109,12 @@ _ARITHMETIC = (
     _operation(Reach.POINTWISE, Backward.LINEAR, "to float double half bfloat16 type type_as", "ToCopy"),
     _operation(Reach.POINTWISE, Backward.LINEAR, "detach", "Detach"),
     _operation(Reach.POINTWISE, Backward.CURVED, "mul imul rmul", "Mul"),
-    _operation(Reach.POINTWISE, Backward.NONE, "lerp"),
-    _operation(Reach.POINTWISE, Backward.NONE, "addcmul"),
+    _operation(Reach.POINTWISE, Backward.CURVED, "lerp", "Lerp"),
+    _operation(Reach.POINTWISE, Backward.CURVED, "addcmul", "Addcmul"),
+    _operation(Reach.POINTWISE, Backward.CURVED, "addcdiv", "Addcdiv"),
+    _operation(Reach.POINTWISE, Backward.CURVED, "erf", "Erf"),
+    _operation(Reach.POINTWISE, Backward.CURVED, "expm1", "Expm1"),
+    _operation(Reach.POINTWISE, Backward.CURVED, "atan arctan", "Atan"),
     _operation(Reach.POINTWISE, Backward.CURVED, "reciprocal rdiv", "Reciprocal"),
     _operation(Reach.POINTWISE, Backward.CURVED, "pow", "Pow"),
     _operation(Reach.POINTWISE, Backward.CURVED, "square", "Square"),
@@ -125,7 +130,8 @@ _ARITHMETIC = (
     _operation(Reach.POINTWISE, Backward.CURVED, "hardsigmoid", "Hardsigmoid"),
     _operation(Reach.POINTWISE, Backward.CURVED, "tanh", "Tanh"),
     _operation(Reach.POINTWISE, Backward.NONE, "softsign"),
-    _operation(Reach.POINTWISE, Backward.NONE, "hardshrink"),
+    _operation(Reach.POINTWISE, Backward.ACTIVATION, "hardshrink", "Hardshrink", title="hard shrinkage"),
+    _operation(Reach.POINTWISE, Backward.ACTIVATION, "softshrink", "Softshrink", title="soft shrinkage"),
     _operation(Reach.POINTWISE, Backward.NONE, "local_response_norm"),
 )
 
@@ -154,18 +160,32 @@ _WINDOWS = (
     _operation(Reach.WINDOW, Backward.LINEAR, "conv_transpose2d"),
     _operation(Reach.WINDOW, Backward.LINEAR, "max_pool2d max_pool2d_with_indices", "MaxPool2D MaxPool2DWithIndices"),
     _operation(Reach.WINDOW, Backward.LINEAR, "max_pool3d", "MaxPool3DWithIndices"),
+    _operation(Reach.WINDOW, Backward.LINEAR, "", "FractionalMaxPool2D"),
+    _operation(Reach.WINDOW, Backward.LINEAR, "max_unpool2d", "MaxUnpool2D"),
     _operation(Reach.WINDOW, Backward.LINEAR, "avg_pool2d", "AvgPool2D"),
     _operation(Reach.WINDOW, Backward.LINEAR, "", "AvgPool1D"),
     _operation(Reach.WINDOW, Backward.LINEAR, "", "AvgPool3D"),
     _operation(Reach.WINDOW, Backward.NONE, "lp_pool2d"),
     _operation(Reach.WINDOW, Backward.LINEAR, "", "Im2Col Col2Im Unfold"),
-    _operation(Reach.WINDOW, Backward.LINEAR, "pad", "ConstantPadNd ReflectionPad2D ReplicationPad2D"),
+    _operation(
+        Reach.WINDOW,
+        Backward.LINEAR,
+        "pad",
+        """ConstantPadNd ReflectionPad1D ReflectionPad2D ReflectionPad3D ReplicationPad1D ReplicationPad2D
+        ReplicationPad3D""",
+    ),
     _operation(Reach.RESAMPLING, Backward.LINEAR, "adaptive_avg_pool2d", "AdaptiveAvgPool2D MkldnnAdaptiveAvgPool2D"),
     _operation(Reach.RESAMPLING, Backward.LINEAR, "adaptive_max_pool2d", "AdaptiveMaxPool2D"),
     _operation(
-        Reach.RESAMPLING, Backward.LINEAR, "interpolate", "UpsampleNearest2D UpsampleBilinear2D UpsampleBicubic2D"
+        Reach.RESAMPLING,
+        Backward.LINEAR,
+        "interpolate",
+        """UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleNearestExact1D UpsampleNearestExact2D
+        UpsampleNearestExact3D UpsampleLinear1D UpsampleBilinear2D UpsampleBicubic2D UpsampleTrilinear3D
+        UpsampleBilinear2DAa UpsampleBicubic2DAa""",
     ),
-    _operation(Reach.RESAMPLING, Backward.LINEAR, "", "GridSampler2D"),
+    _operation(Reach.RESAMPLING, Backward.LINEAR, "", "GridSampler2D GridSampler3D"),
+    _operation(Reach.MATRIX, Backward.LINEAR, "", "AffineGridGenerator"),
 )
 
 _MIXING = (
@@ -173,7 +193,8 @@ _MIXING = (
     _operation(Reach.NOISE, Backward.LINEAR, "dropout2d feature_dropout"),
     _operation(Reach.NOISE, Backward.LINEAR, "alpha_dropout"),
     _operation(Reach.JOIN, Backward.LINEAR, "cat concat concatenate", "Cat"),
-    _operation(Reach.ALONG, Backward.LINEAR, "chunk split", "Split SplitWithSizes"),
+    _operation(Reach.ALONG, Backward.LINEAR, "chunk split", "Split SplitWithSizes UnsafeSplit UnsafeSplitWithSizes"),
+    _operation(Reach.ALONG, Backward.CURVED, "", "Glu"),
     _operation(Reach.ALONG, Backward.CURVED, "softmax", "Softmax"),
     _operation(Reach.ALONG, Backward.CURVED, "log_softmax", "LogSoftmax"),
     _operation(Reach.REDUCTION, Backward.LINEAR, "mean", "Mean"),
@@ -183,7 +204,17 @@ _MIXING = (
     _operation(Reach.MATRIX, Backward.CURVED, "", "Norm LinalgVectorNorm"),
     _operation(Reach.MATRIX, Backward.CURVED, "", "Var Std VarMean StdMean"),
     _operation(Reach.MATRIX, Backward.CURVED, "", "Logsumexp"),
-    _operation(Reach.MATRIX, Backward.CURVED, "", "Prod Cumsum"),
+    _operation(Reach.MATRIX, Backward.CURVED, "", "Prod Cumsum Cumprod"),
+    # Numbers chosen by rank: where they come from stays as it is, as the switches of max pooling.
+    _operation(Reach.MATRIX, Backward.CURVED, "", "Min Amin Topk Sort Kthvalue Median"),
+    _operation(Reach.MATRIX, Backward.LINEAR, "", "FftR2C FftC2C FftC2R"),
+    _operation(Reach.MATRIX, Backward.CURVED, "", "Cdist Trilinear"),
+    _operation(
+        Reach.MATRIX,
+        Backward.CURVED,
+        "",
+        "MkldnnRnnLayer CudnnRnn MiopenRnn ThnnFusedLstmCell ThnnFusedGruCell",
+    ),
     _operation(Reach.NORMALISATION, Backward.LINEAR, "batch_norm", "NativeBatchNorm CudnnBatchNorm MiopenBatchNorm"),
     _operation(Reach.NORMALISATION, Backward.CURVED, "layer_norm", "NativeLayerNorm"),
     _operation(Reach.NORMALISATION, Backward.CURVED, "group_norm", "NativeGroupNorm"),
@@ -213,6 +244,10 @@ _LAYOUT = (
     _operation(Reach.MOVE, Backward.LINEAR, "transpose", "T Transpose"),
     _operation(Reach.MOVE, Backward.LINEAR, "pixel_shuffle", "PixelShuffle"),
     _operation(Reach.MOVE, Backward.LINEAR, "", "PixelUnshuffle"),
+    _operation(Reach.MOVE, Backward.LINEAR, "channel_shuffle", "ChannelShuffle"),
+    _operation(Reach.MOVE, Backward.LINEAR, "", "Scatter ScatterAdd IndexAdd IndexCopy IndexFill Fill Zero"),
+    _operation(Reach.MOVE, Backward.LINEAR, "", "ViewAsReal ViewAsComplex Complex Real Imag Conj ConjPhysical"),
+    _operation(Reach.MOVE, Backward.LINEAR, "", "Rot90 Tril Triu"),
     _operation(Reach.MOVE, Backward.LINEAR, "", "Stack"),
     _operation(Reach.MOVE, Backward.LINEAR, "", "IndexSelect Gather"),
     _operation(Reach.MOVE, Backward.LINEAR, "", "Expand Repeat"),

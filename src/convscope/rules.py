@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from .calls import name_of
 from .errors import RuleError
 from .operations import BY_NODE, Backward, names, nodes, nodes_of
+from .view_writes import beside_views, is_copy, mark_copies
 
 _INSTEAD = "Methods that follow the true gradient (gradient, saliency, grad_cam) and occlusion work"
 
@@ -83,6 +84,12 @@ _ACTIVATIONS = nodes(Backward.ACTIVATION)
 _UNDEFINED = _ACTIVATIONS | nodes(Backward.SELECTION)
 _COMPARISONS = names(Backward.COMPARISON)
 
+_SMALL = 1e-3
+"""Floors up to this, but 0, only keep a divisor or the base of a power from being 0."""
+
+_RECURRENT = ("CudnnRnn", "MiopenRnn")
+_RELU_MODE = 0
+
 
 class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu_rule(deconvnet):`
     """Rewrite the backward pass of every rectifier, and on request of max pooling, that runs inside the `with` block.
@@ -128,6 +135,12 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
             self.comparison = name
         if func in (torch.autograd.grad, Tensor.backward):
             self._check(args[0] if args else kwargs["outputs"])
+        output = beside_views(lambda a, k: self._call(func, a, k), func, args, kwargs)
+        mark_copies(name, args, output)
+        return output
+
+    def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Make a call, and apply the rule to what it has computed."""
         output = func(*args, **kwargs)
         if not isinstance(output, Tensor) or output.grad_fn is None:
             return output
@@ -169,6 +182,8 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
             if _rectifies(node):
                 total += 1
                 rewritten += _marked(node)
+            elif is_copy(node):
+                continue
             elif kind not in _LINEAR or _foreign(node):
                 self._check_curved(node, kind)
                 curved = kind
@@ -210,15 +225,19 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
 
     def _check_curved(self, node: Node, kind: str) -> None:
         """Refuse a node that is not linear unless it is known not to rectify."""
-        if self.rule is plain and (kind in _ACTIVATIONS or kind == "Mul"):
+        if (self.rule is plain and (kind in _ACTIVATIONS or kind == "Mul")) or _guards(node) or _is_magnitude(node):
             return
         if kind in _UNDEFINED:
             raise RuleError(
                 f"the network uses {BY_NODE[kind].title}, where {self._name} is not defined: it is a rule for ReLU. "
                 f"{_INSTEAD}"
             )
-        if kind == "Mul" and _multiplies_by_a_mask(node):
+        if _multiplies_by_a_mask(node):
             raise RuleError(f"the network multiplies by a mask, where {self._name} is not defined. {_INSTEAD}")
+        if kind in _RECURRENT and getattr(node, "_saved_mode", None) == _RELU_MODE:
+            raise RuleError(
+                f"a recurrent layer runs its ReLU inside one call, where {self._name} cannot reach. {_INSTEAD}"
+            )
         if kind not in _CURVED or _foreign(node):
             raise RuleError(
                 f"the network contains {kind} (compiled, scripted, checkpointed, custom, or unknown to convscope), "
@@ -278,11 +297,43 @@ def _middle(start: int, kernel: int, dilation: int, extent: int) -> int:
     return start + dilation * min(max((kernel - 1) // 2, first), last)
 
 
+def _guards(node: Node) -> bool:
+    """Whether a node is a clamp from just above 0, as of normalisations and generalised means: its gradient stays."""
+    kind = kind_of(node)
+    if kind not in ("Clamp", "ClampMin") or getattr(node, "_saved_max", None) is not None:
+        return False
+    floor = _saved_number(node, "min")
+    return floor is not None and 0 < floor <= _SMALL
+
+
+def _is_magnitude(node: Node) -> bool:
+    """Whether a node is the absolute value of complex numbers, which is no rectifier."""
+    return kind_of(node) == "Abs" and node._saved_self.is_complex()  # type: ignore[attr-defined]
+
+
+_FACTORS = {
+    "Mul": ("_saved_self", "_saved_other"),
+    "Addcmul": ("", "_saved_tensor1", "_saved_tensor2"),
+    "Lerp": ("", "", "_saved_weight"),
+}
+"""What the nodes of products call their factors."""
+
+
 def _multiplies_by_a_mask(node: Node) -> bool:
-    """Whether a product has a factor without gradient that differs between positions, as a mask's does."""
-    factors = zip(node.next_functions, ("_saved_self", "_saved_other"), strict=False)
+    """Whether a product has a factor without gradient that differs between positions, as a mask's does.
+
+    Products of complex numbers are filters of frequencies.
+    """
+    if _is_complex(node):
+        return False
+    factors = zip(node.next_functions, _FACTORS.get(kind_of(node), ()), strict=False)
     masks = [getattr(node, name, None) for (edge, _), name in factors if edge is None]
     return any(isinstance(m, Tensor) and (m.dtype == torch.bool or (m.ndim > 2 and m[0, 0].numel() > 1)) for m in masks)
+
+
+def _is_complex(node: Node) -> bool:
+    """Whether a node's result is of complex numbers."""
+    return any(metadata.dtype.is_complex for metadata in node._input_metadata)
 
 
 def _metadata(node: Node) -> dict[str, Any]:

@@ -244,7 +244,7 @@ def cam(
 
 
 # A quotient is linear in one of its two parts only, a maximum only once its switches are set.
-_LINEAR = nodes(Backward.LINEAR) - nodes_of("div", "max_pool2d", "adaptive_max_pool2d", "max_pool3d")
+_LINEAR = nodes(Backward.LINEAR) - nodes_of("div", "max_pool2d", "adaptive_max_pool2d", "max_pool3d", "max_unpool2d")
 
 
 def _check_head(net: Net, layer: Layer, score: Tensor) -> None:
