@@ -248,7 +248,8 @@ BATCHED = """conv2d max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2
 
 # Pointwise for one reader and unknown to the other, or to both.
 ALSO_FIELDS = """addcdiv erf expm1 atan arctan softshrink softsign hardshrink log_sigmoid truediv rdiv
-    reciprocal rsqrt log1p sin cos clip masked_fill sign sgn signbit heaviside gt lt ge le greater less greater_equal less_equal eq ne"""
+    reciprocal rsqrt log1p sin cos clip masked_fill
+    sign sgn signbit heaviside gt lt ge le greater less greater_equal less_equal eq ne"""
 ALSO_PARTS = """addcdiv erf expm1 atan arctan softshrink rrelu log_sigmoid rdiv log1p sin cos clip masked_fill
     requires_grad identity sgn signbit heaviside greater less greater_equal less_equal"""
 
