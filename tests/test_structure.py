@@ -20,8 +20,8 @@ SOURCE = Path(convscope.__file__).parent
 # Each module may import from those before it only.
 ORDER = [
     ["errors", "context", "operations", "calls", "geometry", "quiet", "renames", "sharing", "surroundings", "twins"],
-    ["heads", "propagation", "view_writes", "rules", "outputs", "ranks", "configuration", "options"],
-    ["dry_run", "plugins"],
+    ["heads", "propagation", "view_writes", "outputs", "ranks", "configuration", "options"],
+    ["dry_run", "rules", "plugins"],
     ["listing"],
     ["registry"],
     ["recipes"],
