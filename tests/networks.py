@@ -109,6 +109,72 @@ class Six(nn.Sequential):
         )  # fmt: skip
 
 
+class BatchStatistics(nn.Module):
+    """Batch norm by the statistics of the batch, in eval mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3, padding=1)
+        self.bn, self.relu, self.head = nn.BatchNorm2d(6, track_running_stats=False), nn.ReLU(), head(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.relu(self.b(self.relu(self.bn(self.a(x))))))
+
+
+class Brightest(Concat):
+    """Pictures relative to the largest number of their batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x / (4 + x.amax()))
+
+
+class Standardised(Functional):
+    """Pictures by mean and deviation of their batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x - x.mean()) / (0.1 + x.std()))
+
+
+class BesideTheFirst(Concat):
+    """Pictures relative to the first of their batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - 0.5 * x[:1])
+
+
+class OnePicture(Concat):
+    """Reads one picture at a time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).view(1, len(CLASSES))
+
+
+class Noisy(Concat):
+    """Dropout that is on in eval mode too, the function's default."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + F.dropout(x).mean((1, 2, 3))[:, None]
+
+
+class Jittered(Concat):
+    """Adds noise to its pictures."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + 0.05 * torch.rand_like(x))
+
+
+DEPENDENT: dict[str, Callable[[], nn.Module]] = {
+    "batch statistics": BatchStatistics,
+    "brightest": Brightest,
+    "standardised": Standardised,
+    "beside the first": BesideTheFirst,
+    "one picture": OnePicture,
+}
+"""Networks whose answer for a picture depends on its batch, or that take none."""
+
+RANDOM: dict[str, Callable[[], nn.Module]] = {"noisy": Noisy, "jittered": Jittered}
+"""Networks that draw random numbers in eval mode."""
+
 TINY: dict[str, Callable[[], nn.Module]] = {
     "sequential": Sequential,
     "functional": Functional,
@@ -124,9 +190,9 @@ def tiny_body(kind: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -
     """Build a tiny network with random weights and, where it has batch norm, random statistics, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body = TINY[kind]()
+        body = (TINY | DEPENDENT | RANDOM)[kind]()
         for module in body.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
                 for value in (module.weight, module.bias, module.running_mean, module.running_var):
                     nn.init.uniform_(value, 0.3, 1.3)
     return body.to(dtype).eval()

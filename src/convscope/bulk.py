@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import provenance, registry
 from .batching import Halving
-from .context import listen, remarks_about, track
+from .context import listen, remarks_about, say, track
 from .data.hashing import content_hash
 from .data.images import InputPicture
 from .data.loading import Loaded, read_ahead
@@ -21,7 +21,7 @@ from .net import Net
 from .predictions import ObjectiveLike, batched, settle_each
 from .recipes import PictureRecord, Recipe, making
 from .registry import Entry
-from .running import check_map, check_net, heatmap
+from .running import blank, check_map, check_net, check_repeatable, heatmap
 
 _BATCH = {"cpu": 8}
 _BATCH_ELSEWHERE = 32
@@ -100,6 +100,7 @@ def explain_many(
     batch_size = batch_size if batch_size is not None else _BATCH.get(net.device.type, _BATCH_ELSEWHERE)
     if batch_size < 1:
         raise OptionError(f"batch_size is a whole number, at least 1, not {batch_size}")
+    check_repeatable(net, blank(net, net.fit.size if size is None else net.fit.scaled(size).size))
     recipe = provenance.recipe(net, entry, [], of, options, size=size)
     return Explanations(_Run(net, entry, of, options, size, batch_size, workers, exists, recipe, read_pictures(data)))
 
@@ -193,8 +194,10 @@ class _Run:
     def _together(self, ready: list[_Ready]) -> list[Heatmap]:
         net, pictures = self.net, [each.picture for each in ready if each.picture is not None]
         pixels = net.pixels(*pictures)
+        check_repeatable(net, pixels)
         with listen() as remarks, making(self.recipe):
             objectives, titles = settle_each(net, pixels, self.of)
+            say(net.behaviour(pixels).remark)
             values: Tensor = self.entry.function(net, pixels, batched(objectives), **self.options)
         check_map(net, values, self.entry.name)
         # Every map has numbers of its own: one that is kept must not hold the whole batch.

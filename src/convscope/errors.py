@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import traceback
 from collections.abc import Iterable
+from itertools import dropwhile
 from pathlib import Path
 
-_OURS = (str(Path(__file__).parent), str(Path("-packages/torch")))
+_OURS, _TORCH = str(Path(__file__).parent), str(Path("-packages/torch"))
 
 
 class ConvscopeError(Exception):
@@ -89,8 +90,12 @@ def nearest(asked: str, existing: Iterable[str], *, count: int = 3, prefix: str 
 def told(error: BaseException) -> str:
     """Return what somebody else's error says, on one line, and the line of their code that raised it."""
     lines = str(error).splitlines()
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not any(part in frame.filename for part in _OURS)]
-    # Without a frame of theirs there is none but ours.
-    where = f", in line {theirs[-1].lineno} of {Path(theirs[-1].filename).name}" if theirs else ""
+    where = their_line(traceback.extract_tb(error.__traceback__))
     return (f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__) + where
+
+
+def their_line(frames: traceback.StackSummary) -> str:
+    """Return ", in line 7 of model.py" for the innermost frame of what convscope called, outside torch, or ""."""
+    called = dropwhile(lambda frame: _OURS not in frame.filename, frames)
+    theirs = [frame for frame in called if not any(part in frame.filename for part in (_OURS, _TORCH))]
+    return f", in line {theirs[-1].lineno} of {Path(theirs[-1].filename).name}" if theirs else ""

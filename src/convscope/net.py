@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from . import dry_run
+from .behaviour import Behaviour, behaviour_of, drawing
 from .data import decoding, images
 from .errors import ConvscopeError, LayerError, NetworkError, PictureError, WeightsError, nearest, told
 from .heads import Head, HeadKind, check_kind, settled_head
@@ -33,7 +35,7 @@ Extra = Sequence[Any] | Mapping[str, Any] | Callable[[Tensor], Sequence[Any] | M
 """What a body reads besides the picture: arguments by position or by name, or a function that makes them."""
 
 
-_tracing = threading.RLock()
+_tracing, _looking = threading.RLock(), threading.RLock()
 
 
 class Net(nn.Module):
@@ -62,6 +64,8 @@ class Net(nn.Module):
             what the body returns to a tensor (n, ...), such as the score of one box of a detector.
         extra: what the body reads besides the picture: a list (by position), a dict (by name), or a function of the
             body's input (n, c, h, w) that returns one of the two. Tensors of one entry are repeated for a batch.
+        seed: of a body that draws random numbers also in eval mode, the seed that every forward pass of a picture
+            begins with, so that its answer is the same each time; without one its pictures are not explained.
 
     Raises NetworkError when the body is not a module, WeightsError when a parameter is NaN or infinite.
     """
@@ -83,6 +87,7 @@ class Net(nn.Module):
         output: Output | None = None,
         extra: Extra | None = None,
         head: HeadKind | None = None,
+        seed: int | None = None,
     ) -> None:
         options = {key: value for key, value in locals().items() if key not in ("self", "body", "__class__")}
         super().__init__()
@@ -99,9 +104,11 @@ class Net(nn.Module):
         self.note = note
         self._pick, self._extra = output, extra
         self._head: HeadKind | None = check_kind(head)
+        self.seed = _checked_seed(seed)
         self.source: NetworkSource | None = None
         self._layers: dict[str, Layer] | None = None
         self._digest: tuple[Any, str] = (None, "")
+        self._behaviours: dict[Any, Behaviour] = {}
         self.channels = channels or _first_channels(body)
         self.mean, self.std = (_per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
         if order not in ORDERS or (order == "BGR" and self.channels != 3):
@@ -180,7 +187,7 @@ class Net(nn.Module):
         return images.prepare(picture, fit, channels=self.channels)
 
     def _prepared_tensor(self, pixels: Tensor) -> images.InputPicture:
-        pixels = self._check(pixels[None] if pixels.ndim == 3 else pixels)
+        pixels = self.checked(pixels[None] if pixels.ndim == 3 else pixels)
         if len(pixels) != 1:
             raise PictureError(f"expected one picture, not a batch of {len(pixels)}: shape {tuple(pixels.shape)}")
         seen = pixels[0].detach().float().cpu().numpy()
@@ -211,14 +218,36 @@ class Net(nn.Module):
 
     def run(self, pixels: Tensor) -> Tensor:
         """Do what `forward` does, but let an error about the size be the network's own."""
-        pixels = self._check(pixels)
-        with frozen(self.body), no_inference_mode():
-            return self._called(self.body, self.normalise(pixels))
+        passes = self.passes(pixels)
+        return passes[0]() if len(passes) == 1 else torch.cat([one() for one in passes])
 
-    def _called(self, body: Callable[..., Any], inputs: Tensor) -> Tensor:
-        """Call the body on what it reads, and pick the tensor to look at."""
+    def passes(self, pixels: Tensor) -> list[Callable[[], Tensor]]:
+        """Return the forward passes for pixels (n, c, h, w): one, or one for each picture where `behaviour` says so."""
+        pixels = self.checked(pixels)
+        if len(pixels) < 2 or not self.behaviour(pixels).alone:
+            return [partial(self._pass, pixels, None, self.seed)]
+        return [partial(self._pass, pixels, row, self.seed) for row in range(len(pixels))]
+
+    def behaviour(self, pixels: Tensor) -> Behaviour:
+        """Say how the network treats pictures like these (n, c, h, w), from a few passes when first asked."""
+        if pixels.is_meta:
+            return Behaviour()
+        key = (tuple(pixels.shape[1:]), pixels.dtype, pixels.device)
+        with _looking:  # one thread looks, and the others wait for what it finds
+            if key not in self._behaviours:
+                self._behaviours[key] = behaviour_of(self.body, self._pass, pixels, self.seed)
+            return self._behaviours[key]
+
+    def _pass(self, pixels: Tensor, row: int | None = None, seed: int | None = None) -> Tensor:
+        """Run the body once, on all pictures of a batch or on that of one row."""
+        pictures = pixels if row is None else pixels[row : row + 1]
+        with frozen(self.body), no_inference_mode(), drawing(seed, pixels.device):
+            return self._called(self.body, self.normalise(pictures), None if row is None else (row, len(pixels)))
+
+    def _called(self, body: Callable[..., Any], inputs: Tensor, row: tuple[int, int] | None = None) -> Tensor:
+        """Call the body on what it reads, and pick the tensor to look at; `row` is that of a batch of so many."""
         given = self._extra(inputs) if callable(self._extra) else self._extra or ()
-        given = tree_map_only(Tensor, lambda t: _for_batch(t, inputs), given)
+        given = tree_map_only(Tensor, lambda t: _for_batch(t, inputs, row), given)
         if isinstance(given, Mapping):
             return self._picked(body(inputs, **given))
         return self._picked(body(inputs, *given))
@@ -275,7 +304,8 @@ class Net(nn.Module):
         inputs = ((pixels - mean[:, None, None]) / std[:, None, None]).to(self._first.dtype)
         return inputs.flip(1) if self.order == "BGR" else inputs
 
-    def _check(self, pixels: Tensor) -> Tensor:
+    def checked(self, pixels: Tensor) -> Tensor:
+        """Return pixels as they are. Raises PictureError for what the network does not read."""
         if pixels.ndim != 4 or pixels.shape[1] != self.channels or 0 in pixels.shape[2:]:
             raise PictureError(
                 f"{self.name} reads pixels of shape (n, {self.channels}, height, width), not {tuple(pixels.shape)}"
@@ -432,9 +462,11 @@ def _fit(size: int | tuple[int, int], resize: int | tuple[int, int] | None, inte
     return images.Fit((height, width), scaled, interpolation)
 
 
-def _for_batch(tensor: Tensor, inputs: Tensor) -> Tensor:
-    """Bring what is read besides the picture to its device, and repeat it for every picture of a batch."""
+def _for_batch(tensor: Tensor, inputs: Tensor, row: tuple[int, int] | None) -> Tensor:
+    """Bring what is read besides the picture to its device, and repeat it for a batch, or take what is of one row."""
     tensor = tensor.to(inputs.device)
+    if row is not None and tensor.ndim > 0 and len(tensor) == row[1]:
+        return tensor[row[0] : row[0] + 1]
     alone = tensor.ndim > 0 and len(tensor) == 1 and len(inputs) > 1
     return tensor.expand(len(inputs), *tensor.shape[1:]) if alone else tensor
 
@@ -461,6 +493,12 @@ def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
     if [type(side) for side in sides] != [int, int]:
         raise NetworkError(f"size and resize are a number of pixels or (height, width), not {size!r}")
     return sides
+
+
+def _checked_seed(seed: int | None) -> int | None:
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64):
+        raise NetworkError(f"seed is a whole number from 0 on, or None, not {seed!r}")
+    return seed
 
 
 def _per_channel(value: float | Sequence[float], channels: int, name: str) -> tuple[float, ...]:

@@ -61,7 +61,7 @@ def network_record(net: Net) -> dict[str, Any]:
         "output": net.output_name,
         "source": asdict(net.source) if net.source is not None else None,
         "reads": net.reads,
-    }
+    } | ({"seed": net.seed} if net.seed is not None else {})
 
 
 def picture_record(picture: Any) -> PictureRecord:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import provenance, registry
-from .context import listen
+from .context import listen, say
 from .data.images import InputPicture
 from .drawing.drawings import Drawing, Heatmap
 from .errors import NetworkError, ObjectiveError, OptionError, PictureError
@@ -49,9 +49,11 @@ def explain(
     _check_one_picture(picture)
     prepared = net.prepare(picture, size=size)
     pixels = net.pixels(prepared)
+    check_repeatable(net, pixels)
     recipe = provenance.recipe(net, entry, [prepared], of, options, size=size)
     with listen() as remarks, making(recipe):
         objective, title = settle(net, pixels, of)
+        say(net.behaviour(pixels).remark)
         values = entry.function(net, pixels, objective, **options)[0]
     check_map(net, values, entry.name)
     return heatmap(net, entry, prepared, values, objective, title, replace(recipe, remarks=tuple(remarks)))
@@ -91,6 +93,7 @@ def attribute(
             "net.read(picture) makes them, explain and explain_many take pictures"
         )
     pixels = pixels.to(net.device)
+    check_repeatable(net, net.checked(pixels))
     maps = entry.function(net, pixels, _objectives(net, pixels, of), **options)
     check_map(net, maps, entry.name)
     return maps
@@ -123,7 +126,11 @@ def run(entry: Entry, *inputs: Any, **options: Any) -> Any:
     }
     pictures = [picture for value in prepared.values() for picture in (value if isinstance(value, list) else [value])]
     recipe = provenance.recipe(net, entry, pictures, options.get("of"), options)
+    sizes = [picture.pixels.shape[1:] for picture in pictures if isinstance(picture, InputPicture)]
+    pixels = blank(net, sizes[0] if sizes else net.size)
+    check_repeatable(net, pixels)
     with listen() as remarks, making(recipe):
+        say(net.behaviour(pixels).remark)
         drawing: Drawing = entry.function(net, *prepared.values(), **options)
     draft = drawing.recipe
     recipe = replace(
@@ -133,6 +140,11 @@ def run(entry: Entry, *inputs: Any, **options: Any) -> Any:
         remarks=tuple(dict.fromkeys((*draft.remarks, *remarks))),
     )
     return drawing.with_recipe(recipe, footnote(net, entry, list(recipe.remarks)))
+
+
+def blank(net: Net, size: tuple[int, int]) -> Tensor:
+    """Return one black picture (1, c, h, w), on the network's device."""
+    return torch.zeros(1, net.channels, *size, device=net.device)
 
 
 def _bound(entry: Entry, inputs: Sequence[Any], options: dict[str, Any]) -> tuple[Net, list[Any]]:
@@ -186,6 +198,19 @@ def check_map(net: Net, values: Tensor, method: str) -> None:
     """Raise NetworkError when a map holds NaN or infinite values."""
     if not torch.isfinite(values).all():
         raise NetworkError(f"{method} gave NaN or infinite values on {net.name}: its weights or activations overflow")
+
+
+def check_repeatable(net: Net, pixels: Tensor) -> None:
+    """Raise NetworkError when a network gives another answer each time for pictures like `pixels` (n, c, h, w)."""
+    behaviour = net.behaviour(pixels)
+    if not behaviour.random:
+        return
+    ways = "take that out of its forward pass"
+    if behaviour.seedable:
+        ways = "switch that off in eval mode, fix its numbers by Net(..., seed=0), or average by explain(..., seeds=8)"
+    if "dropout" in behaviour.random:
+        ways = ways.replace("switch that off in eval mode", "pass training=self.training to it")
+    raise NetworkError(f"{net.name} is random, with another answer each time: {behaviour.random}; {ways}")
 
 
 def check_net(net: Any, caller: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .errors import LayerError
@@ -47,18 +48,34 @@ def tap(
 
 
 class _Reader:
+    """Reads layers during one pass, or during as many as there are pictures where each is computed alone."""
+
     def __init__(self, names: set[str], leaves: set[str], *, whole: bool) -> None:
         self.names, self.leaves, self.whole = names, leaves, whole
         self.kept: dict[str, Tensor] = {}
         self.calls: dict[str, int] = {}
+        self.passes, self.done = 1, 0
+        self.joined: dict[str, Tensor] = {}
 
     def read(self, net: Net, pixels: Tensor) -> None:
+        passes = net.passes(pixels)
+        self.passes = len(passes)
+        parts: list[dict[str, Tensor]] = []
         modules = sorted({name.partition("#")[0] for name in self.names})
         with hooked((net.body.get_submodule(module), self._hook(module)) for module in modules):
-            try:
-                output = net.run(pixels)
-            except _Enough:
-                return
+            for self.done, run in enumerate(passes):
+                self.kept, self.calls = {}, {}
+                self._read_one(run)
+                parts.append(self.kept)
+        if len(parts) > 1:
+            names = [name for name in parts[0] if all(name in part for part in parts)]
+            self.kept = {name: torch.cat([part[name] for part in parts]) for name in names} | self.joined
+
+    def _read_one(self, run: Callable[[], Tensor]) -> None:
+        try:
+            output = run()
+        except _Enough:
+            return
         if self.whole:
             self.kept[OUTPUT] = output
 
@@ -79,7 +96,10 @@ class _Reader:
         if name in self.leaves:
             above = output.requires_grad and not self.leaves.isdisjoint(self.kept)
             self.kept[name] = output.clone() if above else output.detach().clone().requires_grad_()
-            onward = None if last else self.kept[name].clone()
+            onward = self.kept[name].clone()
+            if self.passes > 1:
+                onward = self._join(name, onward if above else onward.detach())
+            onward = None if last else onward
         else:
             # The copy is kept and the original goes on: whatever works in place later cannot reach what was read.
             self.kept[name] = output if last else output.clone()
@@ -87,3 +107,13 @@ class _Reader:
         if last:
             raise _Enough
         return onward
+
+    def _join(self, name: str, value: Tensor) -> Tensor:
+        """Put what one pass read into the one leaf of all passes, and return it with the gradient going there too."""
+        count = len(value)
+        if name not in self.joined:
+            self.joined[name] = value.new_empty(self.passes * count, *value.shape[1:]).requires_grad_()
+        leaf, rows = self.joined[name], slice(self.done * count, (self.done + 1) * count)
+        leaf.data[rows] = value.detach()
+        # Of the value there is only the gradient to come: of a leaf below, on which this layer depends.
+        return value + (leaf[rows] - leaf[rows].detach()) if value.requires_grad else leaf[rows].clone()

@@ -75,7 +75,9 @@ def _drops(net: Net, picture: Tensor, objective: Objective, layer: Layer, batch:
         layer.by_position(ablated)[torch.arange(len(ablated), device=ablated.device), active[piece]] = 0
         return ablated
 
-    grows = len(active) > 1 and _grows(net, picture, objective, layer, without(slice(0, 2)))
+    alone = net.behaviour(picture).alone
+    batch = 1 if alone else batch
+    grows = alone or (len(active) > 1 and _grows(net, picture, objective, layer, without(slice(0, 2))))
     if not grows:
         say("the batch cannot grow at this layer: the whole network ran for every channel")
 

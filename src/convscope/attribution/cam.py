@@ -269,7 +269,7 @@ def _curved(root: Any) -> Iterator[str]:
 
 def _on_the_layer(node: Any) -> bool:
     """Whether a node rectifies or max-pools the layer itself: w max(0, A) is the gradient times A at every position."""
-    while kind_of(node) in ("Relu", "Clone", "MaxPool2DWithIndices") or (
+    while kind_of(node) in ("Relu", "Clone", "Slice", "MaxPool2DWithIndices") or (
         kind_of(node) in ("Clamp", "ClampMin") and node._saved_min == 0 and getattr(node, "_saved_max", None) is None
     ):
         node = node.next_functions[0][0]

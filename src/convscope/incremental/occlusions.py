@@ -83,6 +83,8 @@ class Occlusions:
     def _prepare(self) -> str:
         if self.count <= _FEW:
             return "computed in full"
+        if self.net.seed is not None:
+            return "computed in full: every pass draws the network's random numbers"
         try:
             sweep = Sweep(
                 record(self.net, self.pixels, self.layers), (self.occluder.rows, self.occluder.columns), self.memory
