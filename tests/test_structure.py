@@ -20,7 +20,7 @@ SOURCE = Path(convscope.__file__).parent
 # Each module may import from those before it only.
 ORDER = [
     ["errors", "context", "operations", "calls", "geometry", "quiet", "renames", "sharing", "surroundings", "twins"],
-    ["heads", "propagation", "view_writes", "outputs", "ranks", "configuration", "options", "batching"],
+    ["bodies", "heads", "propagation", "view_writes", "outputs", "ranks", "configuration", "options", "batching"],
     ["dry_run", "rules", "plugins"],
     ["listing"],
     ["registry"],

@@ -9,7 +9,14 @@ from torch import Tensor
 
 
 def name_of(function: Any) -> str:
-    """Return a function's name as the table of operations has it: "add" for `__add__` and `add_`."""
+    """Return a function's name as the table of operations has it: "add" for `__add__` and `add_`.
+
+    An operator of another library, such as "quantized::conv2d", keeps its library's name before it, so that it is not
+    taken for torch's own.
+    """
+    qualified = str(getattr(function, "_qualified_op_name", ""))
+    if qualified and not qualified.startswith("aten::"):
+        return qualified
     return getattr(function, "__name__", "").strip("_")
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from . import bodies
 from .calls import in_place, name_of, tensors
 from .geometry import Field
 from .heads import LastOperations, last_operation
@@ -53,8 +54,7 @@ def trace(
     when not given. Falls back to a run on real zeros where the module cannot run without data.
     """
     call = call or (lambda module, x: module(x))
-    tensors = (*body.parameters(), *body.buffers())
-    first = next((value for value in tensors if value.is_floating_point()), torch.zeros(()))
+    first = bodies.first_float(body)
     picture = torch.zeros(1, *shape, dtype=first.dtype, device="meta")
     beside = Surroundings(body)
     try:
@@ -75,8 +75,8 @@ def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         return lambda module, _, output: executions.add(name, module, output)
 
-    # Scripted modules take no hooks: they are no layers. What the body itself returns may not be the output.
-    named = [(n, m) for n, m in body.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
+    # What the body itself returns may not be the output.
+    named = [(name, module) for name, module in bodies.parts(body) if name]
     # Tensors of inference mode do not know what they are views of.
     with (
         torch.inference_mode(False),
@@ -112,7 +112,7 @@ class _Executions:
             Execution(
                 module=name,
                 call=self.calls[name],
-                kind=type(module).__name__,
+                kind=bodies.kind(module),
                 shape=tuple(output.shape[1:]),
                 field=units.field.over(units.grid(output.shape)) if channels_last else units.field,
                 channels_last=channels_last,

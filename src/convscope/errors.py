@@ -89,7 +89,9 @@ def nearest(asked: str, existing: Iterable[str], *, count: int = 3, prefix: str 
 
 def told(error: BaseException) -> str:
     """Return what somebody else's error says, on one line, and the line of their code that raised it."""
-    lines = str(error).splitlines()
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if lines and "TorchScript interpreter" in lines[0]:  # what went wrong comes after its own traceback
+        lines = [lines[-1].partition(": ")[2] or lines[-1]]
     where = their_line(traceback.extract_tb(error.__traceback__))
     return (f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__) + where
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from torch import nn
 
+from .bodies import in_one_piece, without_gradient
 from .errors import ConvscopeError, LayerError, OptionError, nearest
 from .net import Net
 from .tracing import OUTPUT, Layer
@@ -79,8 +80,11 @@ def _refuse(
     )
 
 
-def independent(objective: object, layer: Layer) -> LayerError:
-    """Return the error for an objective that does not depend on a layer."""
+def independent(net: Net, objective: object, layer: Layer) -> LayerError:
+    """Return the error for an objective that does not depend on a layer, or whose gradient does not reach it."""
+    cut = without_gradient(net.body)
+    if cut:
+        return LayerError(f"no gradient of {objective} reaches {layer.title} of {net.name}: {cut}")
     return LayerError(f"{objective} does not depend on {layer.title}: name a layer that runs before it")
 
 
@@ -162,7 +166,8 @@ def last_spatial_layers(net: Net) -> list[Layer]:
             spatial = [layer for layer in norms if layer.shape[-1] == norms[-1].shape[-1]]
     layers = [layer for layer in spatial if "Pool" not in layer.kind]
     if not layers or _early(net, layers[-1], 0.8 if layers[-1].tokens else 0.2):
-        raise LayerError(f"{net.name} has no late layer with spatial positions (c, h, w): name a layer")
+        opaque = in_one_piece(net.body)
+        raise LayerError(f"{net.name} has no late layer with spatial positions (c, h, w): {opaque or 'name a layer'}")
     return layers[-_LAST_TOKENS:] if layers[-1].tokens else layers[-1:]
 
 

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from . import dry_run
+from . import bodies, dry_run
 from .behaviour import Behaviour, behaviour_of, drawing
 from .data import decoding, images
 from .errors import ConvscopeError, LayerError, NetworkError, PictureError, WeightsError, nearest, told
@@ -28,11 +28,19 @@ from .tracing import OUTPUT, Layer, traced_layers
 
 ORDERS = ("RGB", "BGR")
 
+_OTHERWISE = (
+    "if it reads another size or more than a picture, say so, as in Net(..., size=64) or Net(..., extra=[...]); if it "
+    "takes a dict or a list, Net(..., call=lambda body, pixels: body({'image': pixels}))"
+)
+
 Output = str | int | Callable[[Any], Tensor]
 """What of a body's result is looked at: its entry of a dict or tuple, or a function of it."""
 
 Extra = Sequence[Any] | Mapping[str, Any] | Callable[[Tensor], Sequence[Any] | Mapping[str, Any]]
 """What a body reads besides the picture: arguments by position or by name, or a function that makes them."""
+
+Call = Callable[[Callable[..., Any], Tensor], Any]
+"""How a body is called: a function of the body and of what it reads, (n, c, h, w)."""
 
 
 _tracing, _looking = threading.RLock(), threading.RLock()
@@ -66,6 +74,8 @@ class Net(nn.Module):
             body's input (n, c, h, w) that returns one of the two. Tensors of one entry are repeated for a batch.
         seed: of a body that draws random numbers also in eval mode, the seed that every forward pass of a picture
             begins with, so that its answer is the same each time; without one its pictures are not explained.
+        call: how to call a body that takes something else than a tensor (n, c, h, w): a function of the body and that
+            tensor, as in `lambda body, pixels: body({"image": pixels})` or `body(list(pixels))`.
 
     Raises NetworkError when the body is not a module, WeightsError when a parameter is NaN or infinite.
     """
@@ -88,28 +98,30 @@ class Net(nn.Module):
         extra: Extra | None = None,
         head: HeadKind | None = None,
         seed: int | None = None,
+        call: Call | None = None,
     ) -> None:
         options = {key: value for key, value in locals().items() if key not in ("self", "body", "__class__")}
         super().__init__()
-        if not isinstance(body, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise NetworkError(
-                f"Net wraps a torch.nn.Module, not {type(body).__name__}; to load one by name: convscope.load(...)"
-            )
+        bodies.check_module(body)
         if isinstance(body, Net):
             raise NetworkError("this is a Net already: use it as it is")
-        self.body = body
+        self.body = body = bodies.unwrapped(body)
         self._options = options
-        self.name = name or type(body).__name__
+        self.name = name or bodies.kind(body)
+        bodies.check_ready(body, self.name)
         self.classes = tuple(classes)
         self.note = note
-        self._pick, self._extra = output, extra
+        if call is not None and extra is not None:
+            raise NetworkError("call says all of what the body reads: give call or extra, not both")
+        self._pick, self._extra, self._call = output, extra, call
         self._head: HeadKind | None = check_kind(head)
         self.seed = _checked_seed(seed)
+        self._holds_compiled = bodies.holds_compiled(body)
         self.source: NetworkSource | None = None
         self._layers: dict[str, Layer] | None = None
         self._digest: tuple[Any, str] = (None, "")
         self._behaviours: dict[Any, Behaviour] = {}
-        self.channels = channels or _first_channels(body)
+        self.channels = channels or bodies.first_channels(body)
         self.mean, self.std = (_per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
         if order not in ORDERS or (order == "BGR" and self.channels != 3):
             raise NetworkError(f"order is RGB or BGR, the latter for 3 channels; not {order!r} for {self.channels}")
@@ -169,8 +181,7 @@ class Net(nn.Module):
 
     @property
     def _first(self) -> Tensor:
-        tensors = (t for t in (*self.body.parameters(), *self.body.buffers()) if t.is_floating_point())
-        return next(tensors, torch.zeros(()))
+        return bodies.first_float(self.body)
 
     @property
     def device(self) -> torch.device:
@@ -224,6 +235,8 @@ class Net(nn.Module):
     def passes(self, pixels: Tensor) -> list[Callable[[], Tensor]]:
         """Return the forward passes for pixels (n, c, h, w): one, or one for each picture where `behaviour` says so."""
         pixels = self.checked(pixels)
+        if self._first.is_meta and not pixels.is_meta:
+            bodies.check_data(self.body, self.name)
         if len(pixels) < 2 or not self.behaviour(pixels).alone:
             return [partial(self._pass, pixels, None, self.seed)]
         return [partial(self._pass, pixels, row, self.seed) for row in range(len(pixels))]
@@ -241,11 +254,14 @@ class Net(nn.Module):
     def _pass(self, pixels: Tensor, row: int | None = None, seed: int | None = None) -> Tensor:
         """Run the body once, on all pictures of a batch or on that of one row."""
         pictures = pixels if row is None else pixels[row : row + 1]
-        with frozen(self.body), no_inference_mode(), drawing(seed, pixels.device):
+        eagerly = bodies.eagerly() if self._holds_compiled else nullcontext()
+        with frozen(self.body), no_inference_mode(), eagerly, drawing(seed, pixels.device):
             return self._called(self.body, self.normalise(pictures), None if row is None else (row, len(pixels)))
 
     def _called(self, body: Callable[..., Any], inputs: Tensor, row: tuple[int, int] | None = None) -> Tensor:
         """Call the body on what it reads, and pick the tensor to look at; `row` is that of a batch of so many."""
+        if self._call is not None:
+            return self._picked(self._call(body, inputs))
         given = self._extra(inputs) if callable(self._extra) else self._extra or ()
         given = tree_map_only(Tensor, lambda t: _for_batch(t, inputs, row), given)
         if isinstance(given, Mapping):
@@ -307,8 +323,10 @@ class Net(nn.Module):
     def checked(self, pixels: Tensor) -> Tensor:
         """Return pixels as they are. Raises PictureError for what the network does not read."""
         if pixels.ndim != 4 or pixels.shape[1] != self.channels or 0 in pixels.shape[2:]:
+            instead = self._reads_instead()
             raise PictureError(
                 f"{self.name} reads pixels of shape (n, {self.channels}, height, width), not {tuple(pixels.shape)}"
+                f"{instead and f'; {instead}'}"
             )
         if not pixels.is_floating_point():
             raise PictureError(
@@ -335,16 +353,19 @@ class Net(nn.Module):
             return False
         return True
 
+    def _reads_instead(self) -> str:
+        return "" if self._call else bodies.reads_instead(self.body)
+
     def _traced(self) -> list[dry_run.Execution]:
         height, width = self.size
         try:
             return dry_run.trace(self.body, (self.channels, height, width), self._called)
         except (ConvscopeError, torch.OutOfMemoryError):
             raise
-        except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
             raise NetworkError(
-                f"{self.name} does not run on a picture of {height}x{width} pixels ({told(error)}): if it reads "
-                "another size or more than a picture, say so, as in Net(..., size=64) or Net(..., extra=[...])"
+                f"{self.name} does not run on a picture of {height}x{width} pixels ({told(error)}): "
+                f"{self._reads_instead() or _OTHERWISE}"
             ) from error
         except Exception as error:  # a mistake in the body's own code, such as an attribute that it lacks
             raise NetworkError(f"{self.name} fails in its forward pass: {told(error)}") from error
@@ -409,19 +430,23 @@ class Net(nn.Module):
         """Find a module that is registered under several names by its first name."""
         first = next(key for key, part in self.body.named_modules() if part is module)
         if first == name:
+            opaque = bodies.in_one_piece(self.body)
+            if opaque:
+                raise LayerError(f"layer {name!r} of {self.name} cannot be read: {opaque}")
             raise LayerError(f"layer {name!r} of {self.name} exists but does not run, or does not return a tensor")
         return self.layer(first)
 
     @property
     def digest(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the weights and buffers."""
-        state = self.body.state_dict()
+        bodies.check_data(self.body, self.name)
+        state = list(bodies.weights(self.body))
         # A sum and a sample see changes that bypass autograd's version counter, such as `parameter.data += 1`.
-        key = tuple((t.data_ptr(), t._version, float(t.sum()), bytes(_bytes(_sample(t)))) for t in state.values())
+        key = tuple((t.data_ptr(), t._version, float(t.detach().sum()), bytes(_bytes(_sample(t)))) for _, t in state)
         known, digest = self._digest
         if known != key:
             whole = hashlib.sha256()
-            for name, value in state.items():
+            for name, value in state:
                 whole.update(name.encode())
                 whole.update(_bytes(value))
             digest = whole.hexdigest()[:16]
@@ -479,13 +504,6 @@ def _sample(tensor: Tensor) -> Tensor:
 def _bytes(tensor: Tensor) -> Any:
     flat = tensor.detach().contiguous().cpu().reshape(-1)
     return flat.view(torch.uint8).numpy().data if flat.numel() else b""
-
-
-def _first_channels(body: nn.Module) -> int:
-    for module in body.modules():
-        if isinstance(module, nn.Conv2d):
-            return module.in_channels
-    return 3
 
 
 def _sides(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -137,7 +137,8 @@ def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Generator[None]:
     try:
         with _lock:  # torch numbers hooks without one
             for module, hook in hooks:
-                handles.append(module.register_forward_hook(_guarded(owner, hook)))
+                # TorchScript's own method refuses, though Python calls a scripted part's hooks like any other's.
+                handles.append(nn.Module.register_forward_hook(module, _guarded(owner, hook)))
         yield
     finally:
         _own.reset(token)

@@ -92,6 +92,10 @@ class _Reader:
     def _keep(self, name: str, output: Any) -> Tensor | None:
         if not isinstance(output, Tensor):
             raise LayerError(f"layer {name!r} returns {type(output).__name__}, not a tensor: ask for a layer inside it")
+        if name in self.leaves and not (output.is_floating_point() or output.is_complex()):
+            raise LayerError(f"layer {name!r} holds whole numbers ({output.dtype}), which have no gradient")
+        if output.is_quantized:  # what is kept are the values that it stands for
+            output = output.dequantize()
         last = not self.whole and len(self.kept) == len(self.names) - 1
         if name in self.leaves:
             above = output.requires_grad and not self.leaves.isdisjoint(self.kept)

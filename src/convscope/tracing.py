@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from . import bodies
 from .dry_run import Execution
 from .geometry import Field
 
@@ -115,19 +117,27 @@ def _layer(name: str, step: Execution, module: nn.Module, patches: Execution | N
     tokens = _tokens(step, patches)
     return Layer(
         name=name,
-        kind=parametrize.type_before_parametrizations(module).__name__,
+        kind=_kind(module),
         shape=step.shape,
         field=step.field,
         parameters=sum(p.numel() for part in _own(module) for p in part.parameters(recurse=False)),
         module=module,
         number=number,
-        leaf=all(name == _PARAMETRIZATIONS for name, _ in module.named_children()),
+        leaf=_scripted(module) or all(name == _PARAMETRIZATIONS for name, _ in module.named_children()),
         channels_last=step.channels_last,
         tokens=tokens,
         lies=patches.lies if patches and tokens else step.lies,
         parts=step.parts,
         operation=step.operation,
     )
+
+
+def _kind(module: nn.Module) -> str:
+    return bodies.kind(module) if _scripted(module) else parametrize.type_before_parametrizations(module).__name__
+
+
+def _scripted(module: nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)
 
 
 def _tokens(step: Execution, patches: Execution | None) -> tuple[int, int] | None:
@@ -139,6 +149,8 @@ def _tokens(step: Execution, patches: Execution | None) -> tuple[int, int] | Non
 
 
 def _own(module: nn.Module) -> list[nn.Module]:
-    """Return a module and what computes its parameters."""
+    """Return a module and what computes its parameters; of a scripted one all that is inside."""
+    if _scripted(module):
+        return list(module.modules())
     beside = module._modules.get(_PARAMETRIZATIONS)
     return [module, *(beside.modules() if beside is not None else ())]

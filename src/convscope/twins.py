@@ -32,7 +32,16 @@ def twin(body: nn.Module) -> nn.Module:
     for module in modules:
         attributes = {name: _copied(value, copies) for name, value in dict(vars(module)).items()}
         vars(copies[id(module)]).update(attributes | {"training": False})
+        _decompile(copies[id(module)])
     return copies.get(id(body), body)
+
+
+def _decompile(copy: nn.Module) -> None:
+    """Let a twin run as it was written: what `torch.compile` made belongs to the original."""
+    if vars(copy).get("_compiled_call_impl") is not None:
+        vars(copy)["_compiled_call_impl"] = None
+    if "dynamo_ctx" in vars(copy):
+        vars(copy)["forward"] = copy._modules["_orig_mod"]
 
 
 def _copied(value: Any, copies: dict[int, Any]) -> Any:

@@ -221,7 +221,7 @@ def cam(
     with torch.inference_mode(False), torch.enable_grad():
         score, (activity,) = score_and_activities(net, pixels, objective, [one])
         if not score.requires_grad:
-            raise independent(objective, one)
+            raise independent(net, objective, one)
         _check_head(net, one, score)
         (gradient,) = torch.autograd.grad(score.sum(), activity)
     gradient, activity = one.by_position(gradient), one.by_position(activity.detach())

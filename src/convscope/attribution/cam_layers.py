@@ -74,7 +74,7 @@ def _last_input(net: Net, pixels: Tensor, objective: Objective, last: Layer) -> 
         others = _inputs_if_read(net, pixels, objective, [one for one in spatial if "Pool" not in one.kind])
         candidate = next((one for one in reversed(others) if one and max(_positions_read(one)) > 1), candidate)
     if candidate is None:
-        raise independent(objective, last)
+        raise independent(net, objective, last)
     return candidate
 
 
@@ -101,7 +101,7 @@ def activities_and_gradients(net: Net, pixels: Tensor, objective: Objective, lay
     inputs = _inputs_if_read(net, pixels, objective, layers)
     for layer, one in zip(layers, inputs, strict=True):
         if one is None:
-            raise independent(objective, layer)
+            raise independent(net, objective, layer)
     return [one for one in inputs if one is not None]
 
 

@@ -93,7 +93,7 @@ def gradients_at(net: Net, pixels: Tensor, objective: Objective, layers: list[La
         gradients = torch.autograd.grad(score, sources, allow_unused=True) if connected else [None] * len(names)
     for layer, gradient in zip(layers, gradients, strict=True):
         if gradient is None:
-            raise independent(objective, layer)
+            raise independent(net, objective, layer)
     return [gradient for gradient in gradients if gradient is not None]
 
 

@@ -12,7 +12,7 @@ from ..errors import OptionError, nearest
 
 if TYPE_CHECKING:
     from ..heads import HeadKind
-    from ..net import Extra, Output
+    from ..net import Call, Extra, Output
 
 IMAGENET = "imagenet"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -24,7 +24,7 @@ class Reading(TypedDict, total=False):
     mean, std: per channel, of pixels in [0, 1] in RGB, or "imagenet" for ImageNet's; mean="imagenet" stands for both.
         For Caffe's networks in Caffe's own units and order (0 to 255, BGR), the mean also as a .binaryproto or .npy
         file.
-    size, resize, interpolation, channels, order, output, extra, head: as `Net` has them.
+    size, resize, interpolation, channels, order, output, extra, call, head: as `Net` has them.
     classes: the names of the outputs, or a file: one name per line, or JSON; "imagenet" for ImageNet's 1,000.
     """
 
@@ -39,6 +39,7 @@ class Reading(TypedDict, total=False):
     output: Output
     extra: Extra
     head: HeadKind
+    call: Call
 
 
 def settled(reading: Reading, *, own_units: bool = False) -> dict[str, Any]:
