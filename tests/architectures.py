@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -108,6 +109,105 @@ class Planes(nn.Module):
         return torch.cat(planes, 1) + x.mean(1, keepdim=True)
 
 
+class Applied(nn.Module):
+    """A function of one's own, under its name."""
+
+    def __init__(self, name: str, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.name, self.function = name, function
+
+    def extra_repr(self) -> str:
+        return self.name
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def same_padded(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """TensorFlow's "same": where the padding is odd, one more below and to the right."""
+    wide = [max((math.ceil(n / stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
+    (top, bottom), (left, right) = ((n // 2, n - n // 2) for n in wide)
+    return F.pad(x, (left, right, top, bottom))
+
+
+def unpooled(x: Tensor) -> Tensor:
+    pooled, where = F.max_pool2d(x, 2, return_indices=True)
+    return F.max_unpool2d(pooled, where, 2, output_size=x.shape[-2:])
+
+
+def scattered(x: Tensor) -> Tensor:
+    index = torch.arange(x.shape[1]).flip(0).view(1, -1, 1, 1).expand(x.shape)
+    return torch.zeros_like(x).scatter(1, index, x)
+
+
+def assigned(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[..., -1] = 0
+    return y
+
+
+EDGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "a column less": lambda x: x[..., :-1],
+    "a row less": lambda x: x[:, :, :-1],
+    "cropped": lambda x: x[:, :, 1:-2, :-1],
+    "cropped in place": lambda x: F.relu(x[..., :-1, 1:] * 0.9, inplace=True),
+    "every other but the last": lambda x: x[:, :, :-1:2, 1:-1:2],
+    "two crops": lambda x: x[..., 1:, 1:] - x[..., :-1, :-1],
+    "shifted": lambda x: F.pad(x[..., 1:, 1:], (0, 1, 0, 1)),
+    "far padding": lambda x: F.pad(x, (0, 1, 0, 1)),
+    "far padding, constant": lambda x: F.pad(x, (0, 2, 0, 3), value=0.7),
+    "unequal padding": nn.ZeroPad2d((1, 2, 1, 2)),
+    "same, pooled": lambda x: F.max_pool2d(same_padded(x, 3, 2), 3, 2),
+    "same, averaged": lambda x: F.avg_pool2d(same_padded(x, 2, 3), 2, 3),
+    "narrowed": lambda x: x.narrow(2, 0, x.shape[2] - 1),
+    "focused": lambda x: x[..., : x.shape[2] // 2 * 2 : 2, :-1] + x[..., 1 : x.shape[2] // 2 * 2 : 2, 1:],
+}
+MIXING: dict[str, Callable[[Tensor], Tensor]] = {
+    "unpooled": unpooled,
+    "scattered": scattered,
+    "assigned": assigned,
+    "nearest-exact": lambda x: F.interpolate(x, size=(9, 11), mode="nearest-exact"),
+    "antialias": lambda x: F.interpolate(x, size=(7, 6), mode="bilinear", antialias=True),
+    "bicubic": lambda x: F.interpolate(x, scale_factor=1.5, mode="bicubic"),
+    "lerp": lambda x: torch.lerp(x, x.square(), 0.3),
+    "lerp between positions": lambda x: torch.lerp(x, x.flip(3), torch.sigmoid(x)),
+    "frequencies": lambda x: torch.fft.irfft2(torch.fft.rfft2(x) * 0.5, s=x.shape[-2:]) + x,
+    "circular": lambda x: F.pad(x, (1, 0, 0, 1), mode="circular"),
+    "reflected": lambda x: F.pad(x, (0, 1, 1, 0), mode="reflect"),
+    "replicated": lambda x: F.pad(x, (0, 2, 0, 1), mode="replicate"),
+    "generalised mean": lambda x: F.avg_pool2d(x.clamp(min=1e-6).pow(3), 3, 2).pow(1 / 3),
+    "normalised channels": lambda x: F.normalize(x, dim=1),
+    "normalised positions": lambda x: F.normalize(x.flatten(2), dim=2).view_as(x) * 5,
+    "instance norm, in place": lambda x: F.relu(F.instance_norm(x), inplace=True),
+    "standardised": lambda x: x / (x.std((2, 3), keepdim=True) + 1),
+    "flipped": lambda x: x.flip(3),
+    "rolled": lambda x: torch.roll(x, 2, 3),
+    "turned": lambda x: torch.rot90(x, 1, (2, 3)),
+    "swapped": lambda x: x.mT,
+    "channels last": lambda x: x.permute(0, 2, 3, 1).mul(2).permute(0, 3, 1, 2),
+    "two largest": lambda x: x.topk(2, 1).values if x.shape[1] > 1 else x,
+    "cumulated": lambda x: x.cumsum(3) / 4,
+    "unfolded": lambda x: F.unfold(x[:, :1], 3).view(len(x), 9, x.shape[2] - 2, x.shape[3] - 2),
+    "transposed": lambda x: F.conv_transpose2d(x[:, :1], torch.full((1, 2, 3, 3), 0.3, dtype=x.dtype), stride=2),
+    "lp": lambda x: F.lp_pool2d(x.abs() + 0.1, 2, 3, 2),
+    "a picture's maximum": lambda x: x / (x.abs().amax((1, 2, 3), keepdim=True) + 0.1),
+    "rows by position": lambda x: x + torch.linspace(0, 1, x.shape[2], dtype=x.dtype)[:, None],
+    "wider": lambda x: torch.cat([x, x.new_zeros(*x.shape[:3], 1)], 3),
+    "attention": lambda x: F.scaled_dot_product_attention(*[x.flatten(2).mT] * 3).mT.reshape(x.shape),
+}
+
+
+def _edge(draw: Draw, channels: int) -> tuple[nn.Module, int]:
+    name = draw(st.sampled_from(sorted(EDGES)))
+    return Applied(name, EDGES[name]), channels
+
+
+def _mixing(draw: Draw, channels: int) -> tuple[nn.Module, int]:
+    name = draw(st.sampled_from(sorted(MIXING)))
+    more = {"two largest": min(2, channels), "unfolded": 9, "transposed": 2}
+    return Applied(name, MIXING[name]), more.get(name, channels)
+
+
 def _conv(draw: Draw, channels: int) -> tuple[nn.Module, int]:
     groups = draw(st.sampled_from([g for g in (1, 2, 3, channels) if channels % g == 0]))
     out = groups * draw(st.integers(1, 3))
@@ -176,7 +276,7 @@ def _odd(draw: Draw, channels: int) -> tuple[nn.Module, int]:
     return (Gate(channels) if kind == "gate" else nn.Upsample(scale_factor=2)), channels
 
 
-KINDS = (_conv, _conv, _conv, _pool, _pool, _placewise, _placewise, _joined, _joined, _odd)
+KINDS = (_conv, _conv, _conv, _pool, _pool, _placewise, _placewise, _joined, _joined, _odd, _edge, _edge, _mixing)
 
 
 @st.composite

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,7 @@ from convscope.context import listen
 from convscope.incremental import regions
 from convscope.incremental.occlusions import Occluder, Occlusions, occluded_scores
 from convscope.incremental.sweep import Sweep
-from convscope.incremental.tape import record
+from convscope.incremental.tape import CannotFollow, record
 
 LAYERS = ("",)
 
@@ -50,19 +51,48 @@ def in_parts(net: Net, pixels: Tensor, occluder: Occluder, baseline: Tensor, mem
     return result
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
-@given(architectures(), st.integers(1, 9), st.integers(1, 7), st.sampled_from([2**28, 2**17]))
-def test_equals_full_passes_on_any_architecture(
-    drawn: tuple[nn.Module, tuple[int, int]], patch: int, stride: int, memory: int
+def check_on_any_architecture(
+    drawn: tuple[nn.Module, tuple[int, int]], patch: int, stride: int, memory: int, followed: Counter[str]
 ) -> None:
-    """Occluders over every border, odd sizes, little memory: the same to 1e-9."""
+    """Occluders over every border, odd sizes, little memory: the same to 1e-9, or the network cannot be followed."""
     body, size = drawn
     net = Net(body, mean=0.4, std=0.3, size=size, channels=3)
     pixels, baseline = torch.rand(1, 3, *size, dtype=torch.float64), torch.rand(1, 3, *size, dtype=torch.float64)
     occluder = Occluder(*size, patch, max(stride, min(size) // 5))
+    try:
+        result = in_parts(net, pixels, occluder, baseline, memory)
+    except CannotFollow as error:
+        followed[str(error)] += 1
+        return
+    followed["in parts"] += 1
     expected = in_full(net, pixels, occluder, baseline)
-    result = in_parts(net, pixels, occluder, baseline, memory)
     torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9 * max(1.0, float(expected.abs().max())))
+
+
+def on_architectures(examples: int) -> Counter[str]:
+    """Draw networks, check each, and count how many could be followed and why others could not."""
+    followed: Counter[str] = Counter()
+
+    @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
+    @given(architectures(), st.integers(1, 9), st.integers(1, 7), st.sampled_from([2**28, 2**17]))
+    def check(drawn: tuple[nn.Module, tuple[int, int]], patch: int, stride: int, memory: int) -> None:
+        check_on_any_architecture(drawn, patch, stride, memory, followed)
+
+    check()
+    return followed
+
+
+def test_equals_full_passes_on_any_architecture() -> None:
+    followed = on_architectures(60)
+    assert followed["in parts"] >= 0.9 * followed.total(), followed
+
+
+@pytest.mark.nightly
+def test_equals_full_passes_on_a_thousand_architectures(capsys: pytest.CaptureFixture[str]) -> None:
+    followed = on_architectures(1000)
+    with capsys.disabled():
+        print(f"\nof {followed.total()} networks: {dict(followed.most_common())}")
+    assert followed["in parts"] >= 0.9 * followed.total(), followed
 
 
 class Accumulated(nn.Module):
