@@ -212,7 +212,10 @@ def test_names_of_data_stand_for_places(home: Path) -> None:
         ('[networks.a]\nload = "lenet5"\nsize = "big"', "size is a whole number or [height, width], not 'big'"),
         ('[networks.a]\nload = "lenet5"\nsize = true', "size is a whole number or [height, width], not True"),
         ('[networks.a]\nload = "lenet5"\nmean = [1, "x"]', "mean is a number, one per channel, 'imagenet' or a file"),
-        ('[networks.a]\nload = "lenet5"\nclasses = [1]', "classes is a file, a list of names or 'imagenet', not [1]"),
+        (
+            '[networks.a]\nload = "lenet5"\nclasses = [1]',
+            "classes is a file, a list of names, a table of names by index or 'imagenet', not [1]",
+        ),
         ('[networks.a]\nload = "lenet5"\nextra = [1]', "extra cannot be said here"),
         ('[networks.lenet5]\nload = "zfnet64"', "'lenet5' ships with convscope: choose another name"),
         (

@@ -136,7 +136,7 @@ def test_weights_with_code_are_refused(hub: Hub, pets: Any, tmp_path: Path, monk
         load("hf:me/pets")
     torch.save({"state_dict": Evil()}, folder / "pytorch_model.bin")
     (downloads.cache() / "hf-me--pets-pytorch_model.bin").unlink()
-    with pytest.raises(WeightsError, match="is refused: it holds more than tensors, and loading it would run code"):
+    with pytest.raises(WeightsError, match=r"is refused: it holds more than tensors, .* and loading it would run code"):
         load("hf:me/pets")
     assert not Path("evil").exists()
 

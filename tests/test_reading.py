@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from convscope import Net, load
+from convscope.data.class_names import class_names
 from convscope.data.images import Fit, prepare
 from convscope.errors import NetworkError, OptionError
-from convscope.zoo.reading import IMAGENET_MEAN, IMAGENET_STD, read_classes, settled
+from convscope.zoo.reading import IMAGENET_MEAN, IMAGENET_STD, settled
 
 
 def test_squashing_keeps_all_of_the_picture_and_ignores_its_proportions() -> None:
@@ -108,14 +109,14 @@ def test_names_of_classes_in_json(tmp_path: Path) -> None:
     path = tmp_path / "names.json"
     for told in (["a", "b"], {"1": "b", "0": "a"}, {"0": ["n01440764", "a"], "1": ["n01443537", "b"]}):
         path.write_text(json.dumps(told))
-        assert read_classes(path) == ("a", "b")
+        assert class_names(path) == ("a", "b")
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("{]", "cannot read the names of classes from"),
-        ('{"0": "a", "2": "b"}', "its keys are not the numbers 0, 1, 2"),
+        ('{"0": "a", "2": "b"}', "there is no name for index 1"),
         ('{"cat": 1}', "cannot read the names of classes from"),
         ("3", "it holds int, not a list"),
         ("[]", "holds no names of classes: write one per line"),
@@ -125,7 +126,7 @@ def test_names_of_classes_that_cannot_be_read(text: str, words: str, tmp_path: P
     path = tmp_path / "names.json"
     path.write_text(text)
     with pytest.raises(OptionError, match=words):
-        read_classes(path)
+        class_names(path)
 
 
 def test_options_that_cannot_be(tmp_path: Path) -> None:

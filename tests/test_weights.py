@@ -112,9 +112,7 @@ def test_a_network_that_calls_its_own_part_model_keeps_the_name(tmp_path: Path) 
 
 def test_checkpoints_without_a_state_dict_of_ones_own(tmp_path: Path) -> None:
     torch.save({"G": {"a": torch.zeros(1)}, "D": {"a": torch.zeros(1)}}, tmp_path / "w.pth")
-    assert "several state dicts, 'G', 'D': keep one of them, as in torch.save(torch.load('w.pth')['G']," in refused(
-        tmp_path / "w.pth"
-    )
+    assert "several state dicts, 'G', 'D': name one, as in weights='w.pth#G'" in refused(tmp_path / "w.pth")
     itself: dict[str, Any] = {}
     itself["model"] = itself
     torch.save(itself, tmp_path / "w.pth")
@@ -267,10 +265,17 @@ def test_files_that_carry_code_are_refused_and_run_nothing(
     assert marker.exists(), "the payload is real"
 
 
-def test_whole_modules_are_refused(tmp_path: Path) -> None:
+def test_whole_modules_are_refused_with_the_lines_that_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(lenet5(), tmp_path / "w.pt")
     message = refused(tmp_path / "w.pt")
-    assert "more than tensors" in message and "torch.save(model.state_dict(), path)" in message
+    assert "more than tensors, a whole module (torch.nn.modules.container.Sequential)" in message
+    lines = (
+        "import torch; model = torch.load('w.pt', weights_only=False); torch.save(model.state_dict(), 'weights.pth')"
+    )
+    assert message.endswith(lines)
+    monkeypatch.chdir(tmp_path)
+    exec(lines)
+    assert holds(load("lenet5", weights=tmp_path / "weights.pth"), torch.load(tmp_path / "weights.pth"))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -343,7 +348,7 @@ def test_a_list_of_tensors_without_end_is_not_walked(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
         file.writestr("archive/data.pkl", b"\x80\x02" + b"(" * 10**7)
-    assert refused(path).endswith("is damaged: its list of tensors has more than 2 MiB")
+    assert refused(path).endswith("is damaged: its list of tensors has more than 8 MiB")
 
 
 @pytest.mark.filterwarnings("ignore")

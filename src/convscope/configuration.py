@@ -199,7 +199,10 @@ _NETWORK: dict[str, _Kind] = {
     "interpolation": _TEXT,
     "channels": _WHOLE,
     "order": _TEXT,
-    "classes": ("a file, a list of names or 'imagenet'", lambda value: _is_text(value) or _is_texts(value)),
+    "classes": (
+        "a file, a list of names, a table of names by index or 'imagenet'",
+        lambda value: _is_text(value) or _is_texts(value) or isinstance(value, dict),
+    ),
     "head": ("'softmax', 'sigmoid', 'probability' or 'value'", _is_text),
     "output": ("a key in quotes or a whole number", lambda value: _is_text(value) or _is_whole(value)),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -19,6 +20,7 @@ from torch.utils._pytree import tree_map_only
 from . import bodies, dry_run
 from .behaviour import Behaviour, behaviour_of, drawing
 from .data import decoding, images
+from .data.class_names import ClassNames, class_names
 from .errors import ConvscopeError, LayerError, NetworkError, PictureError, WeightsError, nearest, told
 from .heads import Head, HeadKind, check_kind, settled_head
 from .recipes import NetworkSource
@@ -58,7 +60,8 @@ class Net(nn.Module):
         size: the input's side, or (height, width), in pixels.
         resize: what the picture's shorter side is scaled to before the centre is cut, `size` when not given; or
             (height, width) to scale to, whatever its proportions.
-        classes: the names of the outputs, in order.
+        classes: the names of the outputs: in order, a dict by index (`id2label`) or by name (`class_to_idx`), or the
+            path of a file of one of these (.txt, .csv, .json).
         head: what the outputs are: "softmax" (scores of exclusive classes), "sigmoid" (one logit per label),
             "probability" (probabilities already) or "value" (numbers that are none, as of a regression). When not
             given, the last operation tells; without a softmax or sigmoid there, several outputs are taken for scores of
@@ -88,7 +91,7 @@ class Net(nn.Module):
         std: float | Sequence[float] = 1.0,
         size: int | tuple[int, int] = 224,
         resize: int | tuple[int, int] | None = None,
-        classes: Sequence[str] = (),
+        classes: ClassNames = (),
         name: str = "",
         channels: int | None = None,
         interpolation: str = "bilinear",
@@ -109,7 +112,8 @@ class Net(nn.Module):
         self._options = options
         self.name = name or bodies.kind(body)
         bodies.check_ready(body, self.name)
-        self.classes = tuple(classes)
+        self.classes = options["classes"] = class_names(classes)
+        self._shared_names = {name for name, count in Counter(self.classes).items() if count > 1}
         self.note = note
         if call is not None and extra is not None:
             raise NetworkError("call says all of what the body reads: give call or extra, not both")
@@ -159,6 +163,8 @@ class Net(nn.Module):
 
     def changed(self, **options: Any) -> Net:
         """Return the same network, its weights shared, with other options of Net."""
+        if "classes" in options:
+            options["classes"] = class_names(options["classes"])
         net = Net(self.body, **self._options | options)
         if self.source is not None and all(map(_written, options.values())):
             net.source = replace(self.source, changed={**self.source.changed, **options})
@@ -388,8 +394,18 @@ class Net(nn.Module):
         if self.classes and (len(output.shape) == 1 or output.spatial) and len(self.classes) != output.shape[0]:
             raise NetworkError(
                 f"{self.name} has {len(self.classes)} class names for {output.shape[0]} outputs: give one name each"
+                + self._names_meant(output.shape[0])
             )
         return output
+
+    def _names_meant(self, count: int) -> str:
+        """Guess what went wrong with names that are one too many."""
+        if len(self.classes) != count + 1:
+            return ""
+        if count == 1:
+            return f"; one output is that of one class, as classes=[{self.classes[1]!r}]"
+        spare = next((at for at in (0, -1) if "background" in self.classes[at].lower()), None)
+        return "" if spare is None else f"; without the background: classes=names[{'1:' if spare == 0 else ':-1'}]"
 
     @property
     def head(self) -> Head:
@@ -463,7 +479,8 @@ class Net(nn.Module):
     def class_name(self, index: int) -> str:
         """Return the name of a class; without names "class 7", or "output 7" where outputs are no classes."""
         if index < len(self.classes):
-            return self.classes[index]
+            name = self.classes[index]
+            return f"{name} ({index})" if name in self._shared_names else name
         if self.output.shape[:1] == (1,):
             return "the output" if self.head.kind == "value" else "the positive class"
         return f"output {index}" if self.head.kind == "value" else f"class {index}"

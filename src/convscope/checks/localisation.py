@@ -158,7 +158,7 @@ def _classes(net: Net, pictures: Sequence[Boxed], size: int | None, target: str)
         _refuse_wordnet_ids(net, unknown)
         say(
             f"{len(unknown)} pictures have a label that is no class of {net.name} ({unknown[0]!r}): "
-            "explained is the network's top-1 class"
+            "explained is the network's top-1 class; --names FILE (label, name) gives labels the network's names"
         )
     return [
         index if index is not None else first_choices(net, net.read(boxed.path, size=size))[0]

@@ -35,7 +35,8 @@ Boxes = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(help="with --boxes: maximum number of pictures, evenly spaced over all")]
 Names = Annotated[
-    Path | None, typer.Option(help="with --boxes: table (.csv) of labels and class names, as for WordNet ids")
+    Path | None,
+    typer.Option(help="with --boxes: names of labels, as for WordNet ids: .csv (label, name), .json or .txt"),
 ]
 Top1 = Annotated[
     bool, typer.Option("--top-1", help="with --boxes: explain the network's top-1 class, not the labelled one")

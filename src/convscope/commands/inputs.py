@@ -78,7 +78,9 @@ Std = Annotated[
 Classes = Annotated[
     str | None,
     typer.Option(
-        help="file with the classes' names, one per line or .json; or imagenet", metavar="FILE", rich_help_panel=_PANEL
+        help="file with the classes' names: .txt, one per line, .csv or .json; or imagenet",
+        metavar="FILE",
+        rich_help_panel=_PANEL,
     ),
 ]
 Head = Annotated[

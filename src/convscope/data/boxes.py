@@ -11,6 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ..errors import DataError, OptionError
+from .class_names import shown_names
 
 Box = tuple[float, float, float, float]
 
@@ -129,15 +130,11 @@ def spread_over(pictures: Sequence[Boxed], limit: int | None) -> list[Boxed]:
 
 
 def renamed(pictures: Sequence[Boxed], table: Path) -> list[Boxed]:
-    """Replace labels by names to show: `table` (.csv) has the label in its first column, the name in its second.
+    """Replace labels by names to show: a .csv (label, name), a .json dict, or .txt with both in each line.
 
     Of several names with commas between, as WordNet has them, the first is taken. Raises DataError.
     """
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            shown = {row[0].strip(): row[1].partition(",")[0].strip() for row in csv.reader(file) if len(row) > 1}
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot read the names of classes in {table}: {error}") from None
+    shown = {label: name.partition(",")[0].strip() for label, name in shown_names(table).items()}
     if not any(picture.label in shown for picture in pictures):
         raise DataError(
             f"{table} names none of the classes, such as {pictures[0].label!r}: its columns are class, name"

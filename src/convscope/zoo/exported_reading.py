@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..errors import NetworkError
 from .graphs import reason
-from .weights import scripted
 
 _SCHEMA = 8
 _LARGEST_TEXT = 2**28
@@ -92,9 +91,14 @@ def read_program(path: Path) -> Program:
         raise NetworkError(f"{path} is not a program of torch.export.save, or is damaged: {reason(error)}") from None
 
 
+def _scripted(members: list[str]) -> bool:
+    """Whether an archive with these members is TorchScript."""
+    return any("/code/" in name for name in members) and any(name.endswith("constants.pkl") for name in members)
+
+
 def _refuse_others(names: list[str], path: Path) -> None:
     """Tell programs from other archives that torch writes."""
-    if scripted(names):
+    if _scripted(names):
         raise NetworkError(
             f"{path} is TorchScript, compiled code that takes no hooks: its layers cannot be read nor its rectifiers "
             "rewritten. Export the Python model again by torch.export.save, or keep the numbers alone by "

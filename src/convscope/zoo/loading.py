@@ -9,6 +9,7 @@ from typing import Any, TypeVar, Unpack
 import torch
 
 from ..configuration import Network
+from ..data.class_names import class_names
 from ..errors import ConvscopeError, NetworkError, OptionError, nearest
 from ..net import Net
 from ..recipes import NetworkSource
@@ -59,6 +60,8 @@ def load(
     Raises NetworkError for an unknown name, WeightsError when weights cannot be read, do not fit or are not finite,
     OptionError for an epoch without a snapshot, ConfigurationError for a configuration that cannot be read.
     """
+    if "classes" in reading and not isinstance(reading["classes"], (str, Path)):
+        reading["classes"] = class_names(reading["classes"])
     network = find_network(name)
     if network is not None:
         return _configured(network, weights, epoch, device, reading)

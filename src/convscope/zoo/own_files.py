@@ -60,8 +60,9 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
     if weights is None or weights == "default":
         notes += _of_weights(draws.says(net.body, seed), weights, notes, f"{function} in {path.name}")
     else:
-        fit_weights(net.body, read_weights(Path(weights)), network=f"file:{model}")
-        notes = [note for note in notes if not note.startswith(_RANDOM)]
+        state = read_weights(Path(weights))
+        fit_weights(net.body, state, network=f"file:{model}")
+        notes = [note for note in (*notes, state.note) if note and not note.startswith(_RANDOM)]
     note = "; ".join(notes)
     return net if note == net.note else net.changed(note=note)
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.class_names import class_names
 from ..errors import OptionError, WeightsError
 from ..net import Net
 from . import packaged, runs
 from .blueprints import BLUEPRINTS, Blueprint
-from .reading import read_classes
-from .weights import State, fit_weights, read_weights
+from .weights import Part, State, fit_weights, read_weights
 
 
 def build(name: str, weights: str | Path | None, epoch: int | None, *, seed: int, reading: dict[str, Any]) -> Net:
@@ -44,7 +44,7 @@ def _trained(blueprint: Blueprint, weights: str | Path, epoch: int | None) -> Ne
     classes = [str(name) for name in facts.get("classes", [])] or _digits(blueprint)
     body = blueprint.body(len(classes) or blueprint.classes)
     fit_weights(body, state, network=blueprint.name)
-    return blueprint.net(body, classes, note=f"epoch {epoch} of its training" if epoch is not None else "")
+    return blueprint.net(body, classes, note=f"epoch {epoch} of its training" if epoch is not None else state.note)
 
 
 def _packaged(blueprint: Blueprint, weights: str | Path, epoch: int | None) -> Net:
@@ -57,9 +57,9 @@ def _packaged(blueprint: Blueprint, weights: str | Path, epoch: int | None) -> N
     own = body.state_dict()
     state.unwrap(own)
     if _kinds(state.tensors) == _kinds(own):
-        state = State(state.path, dict(zip(own, state.tensors.values(), strict=True)))
+        state = State(state.path, (Part("", dict(zip(own, state.tensors.values(), strict=True))),))
     fit_weights(body, state, network=blueprint.name)
-    return blueprint.net(body, read_classes(blueprint.class_names) if classes == blueprint.classes else [])
+    return blueprint.net(body, class_names(blueprint.class_names) if classes == blueprint.classes else [])
 
 
 def _kinds(tensors: Mapping[str, Tensor]) -> list[tuple[str, torch.Size]]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from ..data.class_names import IMAGENET, ClassNames, class_names
 from ..errors import OptionError, nearest
 
 if TYPE_CHECKING:
     from ..heads import HeadKind
     from ..net import Call, Extra, Output
 
-IMAGENET = "imagenet"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -25,7 +23,8 @@ class Reading(TypedDict, total=False):
         For Caffe's networks in Caffe's own units and order (0 to 255, BGR), the mean also as a .binaryproto or .npy
         file.
     size, resize, interpolation, channels, order, output, extra, call, head: as `Net` has them.
-    classes: the names of the outputs, or a file: one name per line, or JSON; "imagenet" for ImageNet's 1,000.
+    classes: the names of the outputs, in any form that `Net` takes; "imagenet" for ImageNet's 1,000, in the order of
+        their ids, as Caffe and torchvision have them.
     """
 
     mean: float | Sequence[float] | str | Path
@@ -35,7 +34,7 @@ class Reading(TypedDict, total=False):
     interpolation: str
     channels: int
     order: str
-    classes: Sequence[str] | str | Path
+    classes: ClassNames
     output: Output
     extra: Extra
     head: HeadKind
@@ -53,8 +52,8 @@ def settled(reading: Reading, *, own_units: bool = False) -> dict[str, Any]:
     for key in options:
         if key not in existing:
             raise OptionError(f"load has no option {key!r}; nearest: {nearest(key, sorted(existing))}")
-    if isinstance(options.get("classes"), (str, Path)):
-        options["classes"] = read_classes(options["classes"])
+    if "classes" in options:
+        options["classes"] = class_names(options["classes"])
     if not own_units:
         options |= _of_pixels(options)
     elif isinstance(options.get("std"), str):
@@ -79,42 +78,3 @@ def _of_pixels(options: dict[str, Any]) -> dict[str, Any]:
                 f"{key} is one number per channel, of pixels in [0, 1], or 'imagenet'; not {str(units[key])!r}{file}"
             )
     return units
-
-
-def read_classes(source: str | Path) -> tuple[str, ...]:
-    """Read the names of classes from a file, one per line (a WordNet id before the name is left out), or JSON.
-
-    JSON is a list of names, or a dict from numbers to names or, as Keras has it, to (id, name). "imagenet" stands for
-    the 1,000 of ImageNet's challenge in the order of their ids, as Caffe and torchvision have them. Raises
-    OptionError.
-    """
-    if source == IMAGENET:
-        from torchvision.models import AlexNet_Weights
-
-        return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
-    path = Path(source)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        names = _from_json(json.loads(text)) if path.suffix.lower() == ".json" else _from_lines(text)
-    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OptionError(f"cannot read the names of classes from {path}: {reason}") from None
-    if not names:
-        raise OptionError(f"{path} holds no names of classes: write one per line")
-    return names
-
-
-def _from_lines(text: str) -> tuple[str, ...]:
-    lines = (re.sub(r"^n\d{8}[\s,]+", "", line.strip()) for line in text.splitlines())
-    return tuple(line for line in lines if line)
-
-
-def _from_json(content: Any) -> tuple[str, ...]:
-    if isinstance(content, dict):
-        numbers = sorted(content, key=int)
-        if [int(number) for number in numbers] != list(range(len(numbers))):
-            raise ValueError("its keys are not the numbers 0, 1, 2, ...")
-        content = [content[number] for number in numbers]
-    if not isinstance(content, list):
-        raise ValueError(f"it holds {type(content).__name__}, not a list or a dict of names")
-    return tuple(str(name[-1] if isinstance(name, list) else name) for name in content)

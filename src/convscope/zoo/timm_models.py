@@ -142,11 +142,11 @@ def assemble(plan: Plan, path: Path | None, *, seed: int, reading: dict[str, Any
         state.unwrap([f"{name}.weight" for name in (*_named(config, "first_conv"), *_named(config, "classifier"))])
         config |= _class_count(config, state)
     body = _body(plan, config, state)
-    notes = [f"random weights, seed {seed}"] if state is None else _adapted(body, state)
+    notes = [f"random weights, seed {seed}"] if state is None else [*_adapted(body, state), state.note]
     preprocessing, said = _preprocessing(config)
     count = getattr(body, "num_classes", 0)
     classes = plan.classes if len(plan.classes) == count else _imagenet(count)
-    labels: dict[str, Any] = {"name": plan.name, "classes": classes, "note": "; ".join(notes + said)}
+    labels: dict[str, Any] = {"name": plan.name, "classes": classes, "note": "; ".join(filter(None, notes + said))}
     # Without a classifier its outputs are features; of classes that are nobody's standard they may be anything.
     labels["head"] = "value" if count == 0 else "softmax" if _imagenet(count) else None
     return Net(body, **preprocessing | labels | reading)

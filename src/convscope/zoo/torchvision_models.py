@@ -46,7 +46,7 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
         close = nearest(model, names(), prefix="torchvision:")
         raise NetworkError(f"torchvision has no classification network {model!r}; nearest: {close}")
     choice: Any = models.get_model_weights(model).DEFAULT  # type: ignore[attr-defined]
-    body = _body(models, model, choice, weights)
+    body, said = _body(models, model, choice, weights)
     preset = choice.transforms()
     own_classes = len(_head(body)[1]) == published.CLASSES
     own: dict[str, Any] = {
@@ -58,12 +58,13 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
         # Outputs of the user's own may be anything.
         **({"classes": choice.meta["categories"], "head": "softmax"} if own_classes else {}),
         "name": model,
-        "note": f"random weights, seed {seed}" if weights is None else "",
+        "note": f"random weights, seed {seed}" if weights is None else said,
     }
     return Net(body, **own | reading)
 
 
-def _body(models: Any, model: str, choice: Any, weights: str | Path | None) -> torch.nn.Module:
+def _body(models: Any, model: str, choice: Any, weights: str | Path | None) -> tuple[torch.nn.Module, str]:
+    """Return the network, and what a caption must say of its weights."""
     path = _downloaded(model, choice) if weights == "default" else None if weights is None else Path(weights)
     state = None if path is None else read_weights(path)
     if state is not None and model.startswith("densenet"):
@@ -86,7 +87,7 @@ def _body(models: Any, model: str, choice: Any, weights: str | Path | None) -> t
         if head is not None and head.shape[1:] == weight.shape[1:] and 0 < len(head) != len(weight):
             body = _made(models, model, options | {"num_classes": len(head)})
         fit_weights(body, state, network=f"torchvision:{model}")
-    return body
+    return body, "" if state is None else state.note
 
 
 def _made(models: Any, model: str, options: dict[str, Any]) -> torch.nn.Module:
