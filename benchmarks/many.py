@@ -31,7 +31,6 @@ from torch.nn import functional as F
 
 import convscope as cs
 from convscope.data.folders import find_pictures
-from convscope.data.images import prepare
 
 BATCH = 8
 
@@ -50,7 +49,7 @@ def bare(net: cs.Net, paths: list[Path]) -> None:
     """Grad-CAM by hand for a network whose maps are pooled: nothing but decoding and passes."""
     body, inner = net.body, net.body.classifier[1]
     for start in range(0, len(paths), BATCH):
-        pixels = torch.from_numpy(np.stack([prepare(p, net.fit).pixels for p in paths[start : start + BATCH]]))
+        pixels = torch.from_numpy(np.stack([net.prepare(path).pixels for path in paths[start : start + BATCH]]))
         inputs = net.normalise(pixels)
         with torch.no_grad():
             top = body(inputs).argmax(1)

@@ -23,7 +23,8 @@ from safetensors import safe_open
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from convscope.data.images import Fit, InputPicture, prepare
+from convscope.data.images import InputPicture, prepare
+from convscope.data.preprocessing import Fit, Preprocessing
 from convscope.drawing import colours, layout
 from convscope.drawing.drawings import Curve, Drawing, Film, Gallery, Heatmap, Picture, robust_limit
 from convscope.drawing.files import read_recipe
@@ -52,7 +53,7 @@ RECIPE = Recipe(
 
 def picture_view(height: int = 90, width: int = 140, *, fit: Fit | None = None, seed: int = 0) -> InputPicture:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    return prepare(pixels, fit or Fit((56, 56), 64))
+    return prepare(pixels, Preprocessing(fit or Fit((56, 56), 64)))
 
 
 def heatmap(values: Tensor | None = None, *, seen: InputPicture | None = None, **options: Any) -> Heatmap:
@@ -213,7 +214,7 @@ def with_picture(folder: Path, **options: Any) -> Heatmap:
     """A map whose picture lies in a folder, as its recipe says."""
     pixels = np.random.default_rng(0).integers(0, 256, (90, 140, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "p.png")
-    picture = prepare(folder / "p.png", Fit((56, 56), 64))
+    picture = prepare(folder / "p.png", Preprocessing(Fit((56, 56), 64)))
     reads = {"size": [56, 56], "resize": 64, "interpolation": "bilinear", "channels": 3}
     record = PictureRecord(str(folder / "p.png"), picture.sha256)
     drawing = heatmap(seen=picture, **options)
@@ -418,8 +419,9 @@ def test_painting_does_not_import_matplotlib() -> None:
     code = (
         "import sys, torch, numpy as np\n"
         "from convscope.drawing.drawings import Heatmap, Picture\n"
-        "from convscope.data.images import Fit, prepare\n"
-        "seen = prepare(np.zeros((30, 40, 3), np.uint8), Fit((28, 28), 28))\n"
+        "from convscope.data.images import prepare\n"
+        "from convscope.data.preprocessing import Fit, Preprocessing\n"
+        "seen = prepare(np.zeros((30, 40, 3), np.uint8), Preprocessing(Fit((28, 28), 28)))\n"
         "Heatmap(torch.randn(3, 28, 28), seen, title='T', signed=True, projects=True).render()\n"
         "Picture(torch.rand(3, 28, 28), title='T')._repr_png_()\n"
         "print('matplotlib' in sys.modules)"

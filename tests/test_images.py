@@ -21,9 +21,11 @@ from torch import nn
 from torchvision import models
 
 from convscope import Net
+from convscope.data.display import to_image
 from convscope.data.folders import find_pictures
-from convscope.data.images import Fit, prepare, to_image
+from convscope.data.images import prepare
 from convscope.data.opening import open_picture
+from convscope.data.preprocessing import Fit, Preprocessing
 from convscope.errors import PictureError
 from mutations import edits, mutated
 from networks import tiny
@@ -123,7 +125,7 @@ def test_a_long_thin_picture_does_not_fill_the_memory(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Image.Image, "resize", watched)
     with pytest.raises(PictureError, match="1 x 60000"):
-        prepare(Image.new("L", (1, 60_000)), Fit((224, 224), 256))
+        prepare(Image.new("L", (1, 60_000)), Preprocessing(Fit((224, 224), 256)))
 
 
 # Frames
@@ -232,9 +234,10 @@ def test_floating_point_tiff(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((20, 30)).astype(np.float32)
     Image.fromarray(values).save(tmp_path / "f.tif")
     assert np.abs(np.asarray(open_picture(tmp_path / "f.tif")) / 255 - values).max() <= 0.5 / 255 + 1e-6
-    for wrong, word in ((values * 255, "254"), (values - 1, "-"), (values * np.nan, "nan")):
+    wrongs = {"divide by 255": values * 255, "before normalisation": values - 1, "NaN": values * np.nan}
+    for word, wrong in wrongs.items():
         Image.fromarray(wrong).save(tmp_path / "w.tif")
-        assert word in refused(tmp_path / "w.tif") and "0 to 1" in refused(tmp_path / "w.tif")
+        assert word in refused(tmp_path / "w.tif")
 
 
 @pytest.mark.parametrize("mode", ["LAB", "HSV", "YCbCr", "RGBX", "RGBa", "La", "PA", "I;16B", "I", "F"])
@@ -290,8 +293,8 @@ def test_arrays_of_every_kind() -> None:
 def test_opening_changes_neither_array_nor_image() -> None:
     array, image = COLOUR / 255, Image.fromarray(np.dstack([COLOUR, GREY[:1, :1].repeat(24, 0).repeat(31, 1)]))
     before, image_before = array.copy(), image.tobytes()
-    prepare(array, Fit((9, 9), 10))
-    prepare(image, Fit((9, 9), 10))
+    prepare(array, Preprocessing(Fit((9, 9), 10)))
+    prepare(image, Preprocessing(Fit((9, 9), 10)))
     assert np.array_equal(array, before) and image.tobytes() == image_before and image.mode == "RGBA"
 
 
@@ -307,7 +310,7 @@ def test_opening_changes_neither_array_nor_image() -> None:
         (COLOUR.astype(np.int8), ["int8"]),
         (GREY.astype(complex), ["complex128"]),
         (np.array([["a"]]), ["type"]),
-        (COLOUR.transpose(2, 0, 1), ["(3, 24, 31)", "(h, w, 3)"]),
+        (COLOUR.transpose(1, 2, 0), ["(31, 3, 24)", "(h, w, 3)"]),
         (COLOUR[None], ["(1, 24, 31, 3)"]),
         (GREY[0], ["(20,)"]),
         (COLOUR[..., :2], ["(24, 31, 2)"]),
@@ -407,7 +410,7 @@ def test_sizes_that_are_none(size: int) -> None:
 @pytest.mark.parametrize("fit", [Fit((96, 96), 110), Fit((64, 96), 96), Fit((28, 28), 28)], ids=str)
 def test_the_box_leads_back_to_the_original(size: tuple[int, int], fit: Fit) -> None:
     """A white dot in the original is found where the box says it is, to a pixel of what the network saw."""
-    left, top, right, bottom = prepare(np.zeros(size, np.uint8), fit, channels=1).box
+    left, top, right, bottom = prepare(np.zeros(size, np.uint8), Preprocessing(fit, 1)).box
     assert 0 <= left < right <= size[1] + 1e-9 and 0 <= top < bottom <= size[0] + 1e-9
     one = min(size) / fit.resize
     for down, along in ((0.5, 0.5), (0.3, 0.6), (0.7, 0.2)):
@@ -415,7 +418,7 @@ def test_the_box_leads_back_to_the_original(size: tuple[int, int], fit: Fit) -> 
         picture = np.zeros(size, np.uint8)
         dot = max(2, round(one))
         picture[y - dot : y + dot, x - dot : x + dot] = 255
-        seen = prepare(picture, fit, channels=1).pixels[0]
+        seen = prepare(picture, Preprocessing(fit, 1)).pixels[0]
         row, column = (
             (seen.sum(1 - axis) * (np.arange(fit.size[axis]) + 0.5)).sum() / seen.sum() / fit.size[axis]
             for axis in (0, 1)
@@ -424,23 +427,23 @@ def test_the_box_leads_back_to_the_original(size: tuple[int, int], fit: Fit) -> 
 
 
 def test_a_colour_picture_for_a_grey_network_and_the_reverse() -> None:
-    grey = prepare(COLOUR, Fit((24, 24), 24), channels=1)
+    grey = prepare(COLOUR, Preprocessing(Fit((24, 24), 24), 1))
     assert grey.pixels.shape == (1, 24, 24) and grey.original.mode == "L"
-    colour = prepare(GREY, Fit((12, 12), 12), channels=3)
+    colour = prepare(GREY, Preprocessing(Fit((12, 12), 12), 3))
     assert colour.pixels.shape == (3, 12, 12) and colour.original.mode == "RGB"
     assert (colour.pixels == colour.pixels[:1]).all()
 
 
 def test_the_name_and_the_digest_of_what_was_seen(tmp_path: Path) -> None:
     Image.fromarray(COLOUR).save(tmp_path / "cat.png")
-    seen = prepare(tmp_path / "cat.png", Fit((12, 12), 14))
+    seen = prepare(tmp_path / "cat.png", Preprocessing(Fit((12, 12), 14)))
     assert seen.name == "cat.png" and seen.where == str(tmp_path / "cat.png")
     assert seen.sha256 == hashlib.sha256((tmp_path / "cat.png").read_bytes()).hexdigest()
-    array, again = (prepare(values, Fit((12, 12), 14)) for values in (COLOUR, COLOUR.copy()))
+    array, again = (prepare(values, Preprocessing(Fit((12, 12), 14))) for values in (COLOUR, COLOUR.copy()))
     assert array.where == "ndarray" and array.sha256 == again.sha256
     changed = COLOUR.copy()
     changed[12, 15] += 9
-    assert prepare(changed, Fit((12, 12), 14)).sha256 != array.sha256
+    assert prepare(changed, Preprocessing(Fit((12, 12), 14))).sha256 != array.sha256
 
 
 def test_folders_of_pictures(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from convscope import Net, load
 from convscope.data.class_names import class_names
-from convscope.data.images import Fit, prepare
+from convscope.data.images import prepare
+from convscope.data.preprocessing import Fit, Preprocessing
 from convscope.errors import NetworkError, OptionError
 from convscope.zoo.reading import IMAGENET_MEAN, IMAGENET_STD, settled
 
@@ -22,10 +23,10 @@ from convscope.zoo.reading import IMAGENET_MEAN, IMAGENET_STD, settled
 def test_squashing_keeps_all_of_the_picture_and_ignores_its_proportions() -> None:
     picture = Image.new("RGB", (400, 100), "white")
     picture.paste("red", (0, 0, 40, 100))
-    seen = prepare(picture, Fit((20, 20), (20, 20)))
+    seen = prepare(picture, Preprocessing(Fit((20, 20), (20, 20))))
     assert seen.box == (0, 0, 400, 100)
     assert seen.pixels[1, :, 0] == pytest.approx(0) and seen.pixels[1, :, -1] == pytest.approx(1)
-    cut = prepare(picture, Fit((20, 20), (24, 40)))
+    cut = prepare(picture, Preprocessing(Fit((20, 20), (24, 40))))
     assert cut.box == pytest.approx((100, 100 / 12, 300, 1100 / 12))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope import Net, as_objective
-from convscope.data.images import to_image
+from convscope.data.display import to_image
 from convscope.registry import METHODS, VIEWS, load_all
 from convscope.running import run
 from convscope.sharing import frozen, hooked

@@ -15,6 +15,7 @@ from .data.hashing import content_hash
 from .data.images import InputPicture
 from .data.loading import Loaded, read_ahead
 from .data.pictures import Pictures, read_pictures
+from .data.preprocessing import Size
 from .drawing.drawings import Heatmap
 from .errors import ConvscopeError, NetworkError, OptionError, PictureError
 from .net import Net
@@ -64,7 +65,7 @@ def explain_many(
     method: str,
     of: ObjectiveLike = None,
     *,
-    size: int | None = None,
+    size: Size | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     exists: Callable[[str], bool] | None = None,
@@ -78,7 +79,7 @@ def explain_many(
             tensors, or a list of those.
         method: the name of a method, as for `explain`.
         of: one objective for all pictures; each one's top-1 class when not given.
-        size: another input side than the network's own, in pixels.
+        size: another input side than the network's own, in pixels, or (height, width).
         batch_size: how many pictures at once; 8 on a CPU and 32 elsewhere by default, fewer where memory runs out.
         workers: threads that read and prepare pictures; by default one per processor, at most 8.
         exists: a function of a recipe's key; pictures for which it is true are not explained again.
@@ -120,7 +121,7 @@ class _Run:
         entry: Entry,
         of: ObjectiveLike,
         options: dict[str, Any],
-        size: int | None,
+        size: Size | None,
         batch: int,
         workers: int | None,
         exists: Callable[[str], bool] | None,
@@ -209,7 +210,7 @@ class _Run:
                 row.clone(),
                 objective,
                 title,
-                replace(each.recipe, remarks=remarks_about(remarks, number)),
+                replace(each.recipe, remarks=tuple(dict.fromkeys((*picture.remarks, *remarks_about(remarks, number))))),
             )
             for number, (each, picture, row, objective, title) in enumerate(
                 zip(ready, pictures, values, objectives, titles, strict=True)

@@ -14,13 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from . import bodies, dry_run
 from .behaviour import Behaviour, behaviour_of, drawing
-from .data import decoding, images
+from .context import say
+from .data import images
 from .data.class_names import ClassNames, class_names
+from .data.display import Display, to_image
+from .data.preprocessing import Preprocessing, Size, checked_bands, checked_range, fit_of, per_channel
+from .data.rasters import Raster, check_range
 from .errors import ConvscopeError, LayerError, NetworkError, PictureError, WeightsError, nearest, told
 from .heads import Head, HeadKind, check_kind, settled_head
 from .recipes import NetworkSource
@@ -73,6 +78,13 @@ class Net(nn.Module):
         order: "RGB", or "BGR" for a body that reads blue first. Pixels, mean and std are RGB all the same.
         output: for a body that returns a dict or a tuple, the key or place of the tensor to look at; or a function of
             what the body returns to a tensor (n, ...), such as the score of one box of a detector.
+        fit: how a picture of other proportions fits: "cover" (scaled until the input is covered, the centre cut out),
+            "contain" (all of it, padded with the mean colour) or "stretch" (both sides scaled to the input's); the last
+            two use the whole picture and leave `resize` aside.
+        value_range: the values of deeper pictures than 8 bits, as (black, white), that become 0 and 1; by default the
+            type's own from 0 on (65,535 for uint16), and [0, 1] for floating point. 8-bit pictures are 0 to 255.
+        show: the band that figures show in grey, or the three that they show as red, green and blue, numbered from 0;
+            the first three by default, of two bands the first.
         extra: what the body reads besides the picture: a list (by position), a dict (by name), or a function of the
             body's input (n, c, h, w) that returns one of the two. Tensors of one entry are repeated for a batch.
         seed: of a body that draws random numbers also in eval mode, the seed that every forward pass of a picture
@@ -102,6 +114,9 @@ class Net(nn.Module):
         head: HeadKind | None = None,
         seed: int | None = None,
         call: Call | None = None,
+        fit: str = "cover",
+        value_range: Sequence[float] | None = None,
+        show: int | Sequence[int] | None = None,
     ) -> None:
         options = {key: value for key, value in locals().items() if key not in ("self", "body", "__class__")}
         super().__init__()
@@ -126,11 +141,13 @@ class Net(nn.Module):
         self._digest: tuple[Any, str] = (None, "")
         self._behaviours: dict[Any, Behaviour] = {}
         self.channels = channels or bodies.first_channels(body)
-        self.mean, self.std = (_per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
+        self.mean, self.std = (per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
         if order not in ORDERS or (order == "BGR" and self.channels != 3):
             raise NetworkError(f"order is RGB or BGR, the latter for 3 channels; not {order!r} for {self.channels}")
         self.order = order
-        self.fit = _fit(size, resize, interpolation)
+        self.fit = fit_of(size, resize, interpolation, fit)
+        self.value_range = checked_range(value_range)
+        self.show = checked_bands(show, self.channels)
         check_finite(body, self.name)
 
     def __getattr__(self, name: str) -> Any:
@@ -154,10 +171,10 @@ class Net(nn.Module):
         """The input's (height, width) in pixels."""
         return self.fit.size
 
-    def sized(self, side: int) -> Net:
-        """Return the same network, its weights shared, reading pictures of another side in pixels."""
-        fit = self.fit.scaled(side)
-        said = f"input {side} × {side} pixels"
+    def sized(self, size: Size) -> Net:
+        """Return the same network, its weights shared, reading pictures of another side or (height, width)."""
+        fit = self.fit.scaled(size)
+        said = f"input {fit.size[0]} × {fit.size[1]} pixels"
         note = f"{self.note}; {said}" if self.note else said
         return self.changed(size=fit.size, resize=fit.resize, note=note)
 
@@ -183,7 +200,15 @@ class Net(nn.Module):
             "mean": list(self.mean),
             "std": list(self.std),
             "head": self._head,
+            # What most networks have no use for is not written for them.
+            **({"fit": self.fit.mode} if self.fit.mode != "cover" else {}),
+            **({"value_range": list(self.value_range)} if self.value_range else {}),
         }
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures are read: their cut, bands and values, and how they are shown."""
+        return Preprocessing(self.fit, self.channels, self.value_range, self.show, self.mean)
 
     @property
     def _first(self) -> Tensor:
@@ -196,24 +221,54 @@ class Net(nn.Module):
 
     view = renamed("view", "prepare")
 
-    def prepare(self, picture: Any, *, size: int | None = None) -> images.InputPicture:
+    def prepare(self, picture: Any, *, size: Size | None = None) -> images.InputPicture:
         """Read a picture as the network will see it, and remember the original."""
-        fit = self.fit if size is None else self.fit.scaled(size)
         if isinstance(picture, Tensor):
             return self._prepared_tensor(picture)
-        return images.prepare(picture, fit, channels=self.channels)
+        fit = self.fit if size is None else self.fit.scaled(size)
+        return images.prepare(picture, replace(self.preprocessing, fit=fit))
+
+    def prepare_whole(self, picture: Any) -> images.InputPicture:
+        """Read a whole picture at its own size and aspect, and say what must be said of it."""
+        if isinstance(picture, Tensor):
+            return self._prepared_tensor(picture)
+        prepared = images.prepare(picture, replace(self.preprocessing, fit=None))
+        for remark in prepared.remarks:
+            say(remark)
+        return prepared
+
+    def whole(self, picture: Any) -> images.Whole:
+        """Open a picture in the network's bands at its own size, and say what must be said of it."""
+        if isinstance(picture, Tensor):
+            return Raster(self._prepared_tensor(picture).pixels.transpose(1, 2, 0))
+        whole, _, remarks = images.open_whole(picture, self.preprocessing)
+        for remark in remarks:
+            say(remark)
+        return whole
+
+    def image(self, pixels: Tensor | np.ndarray) -> Image.Image:
+        """Show pixels (c, h, w) as an 8-bit picture, in the bands that `show` names."""
+        return to_image(pixels.detach().float().cpu().numpy() if isinstance(pixels, Tensor) else pixels, self.show)
 
     def _prepared_tensor(self, pixels: Tensor) -> images.InputPicture:
         pixels = self.checked(pixels[None] if pixels.ndim == 3 else pixels)
         if len(pixels) != 1:
             raise PictureError(f"expected one picture, not a batch of {len(pixels)}: shape {tuple(pixels.shape)}")
         seen = pixels[0].detach().float().cpu().numpy()
-        decoding.check_range(float(seen.min()), float(seen.max()), "the tensor")
+        check_range(float(seen.min()), float(seen.max()), "the tensor")
         height, width = seen.shape[1:]
-        original = images.to_image(seen if len(seen) in (1, 3) else seen[:1])
-        return images.InputPicture(original, seen, (0, 0, width, height), source=pixels)
+        display = Display.of(seen, self.show)
+        remarks = (f"shown from {display.black:.3g} (black) to {display.white:.3g} (white)",)
+        return images.InputPicture(
+            display.image(seen),
+            seen,
+            (0, 0, width, height),
+            source=pixels,
+            remarks=remarks if display.stretched else (),
+            display=display,
+        )
 
-    def read(self, picture: Any, *, size: int | None = None) -> Tensor:
+    def read(self, picture: Any, *, size: Size | None = None) -> Tensor:
         """Read a picture into pixels (1, c, h, w) in [0, 1] on the network's device.
 
         A path, PIL image or array is scaled and its centre cut out; a tensor (c, h, w) or (1, c, h, w) is taken as it
@@ -493,17 +548,6 @@ def _written(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float, bool))
 
 
-def _fit(size: int | tuple[int, int], resize: int | tuple[int, int] | None, interpolation: str) -> images.Fit:
-    height, width = _sides(size)
-    scaled = resize or min(height, width)
-    sides = _sides(scaled)
-    if min(height, width, *sides) < 1:
-        raise NetworkError(f"size and resize are in pixels, at least 1, not {size} and {resize}")
-    if interpolation not in images.INTERPOLATIONS:
-        raise NetworkError(f"interpolation is one of {nearest('', images.INTERPOLATIONS)}, not {interpolation!r}")
-    return images.Fit((height, width), scaled, interpolation)
-
-
 def _for_batch(tensor: Tensor, inputs: Tensor, row: tuple[int, int] | None) -> Tensor:
     """Bring what is read besides the picture to its device, and repeat it for a batch, or take what is of one row."""
     tensor = tensor.to(inputs.device)
@@ -523,35 +567,10 @@ def _bytes(tensor: Tensor) -> Any:
     return flat.view(torch.uint8).numpy().data if flat.numel() else b""
 
 
-def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
-    sides = size if isinstance(size, tuple) else (size, size)
-    if [type(side) for side in sides] != [int, int]:
-        raise NetworkError(f"size and resize are a number of pixels or (height, width), not {size!r}")
-    return sides
-
-
 def _checked_seed(seed: int | None) -> int | None:
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64):
         raise NetworkError(f"seed is a whole number from 0 on, or None, not {seed!r}")
     return seed
-
-
-def _per_channel(value: float | Sequence[float], channels: int, name: str) -> tuple[float, ...]:
-    try:
-        values = tuple(float(v) for v in np.atleast_1d(np.asarray(value)))
-    except (TypeError, ValueError):
-        raise NetworkError(f"{name} is a number, or one per channel, not {value!r}") from None
-    if len(values) == 1:
-        values *= channels
-    if len(values) != channels:
-        raise NetworkError(f"{name} has {len(values)} values for a network of {channels} channels")
-    if name == "std" and min(values) <= 0:
-        raise NetworkError(f"std must be positive, not {min(values)}")
-    if not np.isfinite(values).all():
-        raise NetworkError(f"{name} must be finite, not {values}")
-    if name == "mean" and max(values) > 1:
-        raise NetworkError(f"mean is of pixels in [0, 1], not {max(values):g}: divide mean and std by 255")
-    return values
 
 
 def check_finite(body: nn.Module, name: str) -> None:

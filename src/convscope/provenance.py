@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .data.display import default_bands
 from .data.hashing import content_hash, where_of
 from .data.images import InputPicture
+from .data.preprocessing import Size, sides
 from .net import Net
 from .objectives import Objective
 from .options import Option
@@ -29,7 +31,7 @@ def recipe(
     of: Any,
     options: Mapping[str, Any],
     *,
-    size: int | None = None,
+    size: Size | None = None,
 ) -> Recipe:
     """Write down what decides a drawing: `options` are those of the entry, checked, defaults included."""
     return Recipe(
@@ -38,7 +40,7 @@ def recipe(
         weights=net.digest,
         pictures=tuple(map(picture_record, pictures)),
         of=_objective(of),
-        size=size,
+        size=size if size is None or isinstance(size, int) else sides(size),
         options={
             name: _option(entry.options[name], value)
             for name, value in options.items()
@@ -101,11 +103,22 @@ def _option(option: Option, value: Any) -> Any:
     return str(value) if isinstance(value, (Path, Objective)) else value
 
 
+def shown_bands(net: Net) -> str:
+    """Say which of a network's bands are shown, where they are not all."""
+    bands = net.show or default_bands(net.channels)
+    if len(bands) == net.channels and not net.show:
+        return ""
+    which = f"Band {bands[0]} of" if len(bands) == 1 else f"Bands {bands[0]}, {bands[1]} and {bands[2]} of"
+    how = "in grey" if len(bands) == 1 else "as red, green and blue"
+    return f"{which} {net.channels}, from 0, shown {how}."
+
+
 def footnote(net: Net, entry: Entry, remarks: Sequence[str]) -> str:
     """Gather what a reader must know: remarks of this run, the network's note, the method's caveat."""
     first, _, rest = net.note.partition("; ")
     made_up = first.startswith("random")
     lines = [f"{net.name} has {first}: this explains nothing it has learnt.", rest] if made_up else [net.note]
     lines += ["; ".join(remarks)]
+    lines += [shown_bands(net)]
     lines += [f"{entry.title}: {entry.caveat}." if entry.caveat else ""]
     return "\n".join(line for line in lines if line)

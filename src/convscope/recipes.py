@@ -59,7 +59,7 @@ class Recipe:
     weights: str = ""
     pictures: tuple[PictureRecord, ...] = ()
     of: Any = None
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     objective: str = ""
     settled: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -126,6 +126,8 @@ def _typed(cls: type[Recipe], content: Json) -> Json:
     try:
         values["pictures"] = tuple(PictureRecord(**picture) for picture in values.get("pictures", ()))
         values["remarks"] = tuple(values.get("remarks", ()))
+        if isinstance(values.get("size"), list):
+            values["size"] = tuple(values["size"])
         maps = [values[name] for name in ("network", "options", "settled", "versions", "display") if name in values]
         if not all(isinstance(value, dict) for value in maps):
             raise TypeError("a part that should be an object is none")

@@ -61,7 +61,9 @@ def remake(
     return replace(drawing, **recipe.display) if recipe.display else drawing  # type: ignore[type-var]
 
 
-def _made(entry: Entry, net: Net, inputs: list[Any], of: Any, size: int | None, options: dict[str, Any]) -> Drawing:
+def _made(
+    entry: Entry, net: Net, inputs: list[Any], of: Any, size: int | tuple[int, int] | None, options: dict[str, Any]
+) -> Drawing:
     if entry.attributes:
         return explain(net, inputs[0], entry.name, of, size=size, **options)
     if "of" in entry.options:
@@ -101,7 +103,7 @@ def _loaded(recipe: Recipe) -> Net:
 
 
 def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with JSON's lists of two sides as the pairs that Net reads."""
+    """Return options with JSON's lists of two numbers as the pairs that Net reads."""
     return {name: tuple(value) if name in ("size", "resize") and isinstance(value, list) else value
             for name, value in options.items()}  # fmt: skip
 

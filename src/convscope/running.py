@@ -13,7 +13,8 @@ from torch import Tensor
 from . import provenance, registry
 from .context import listen, say
 from .data.images import InputPicture
-from .drawing.drawings import Drawing, Heatmap
+from .data.preprocessing import Size
+from .drawing.drawings import Drawing, Heatmap, Picture
 from .errors import NetworkError, ObjectiveError, OptionError, PictureError
 from .net import Net
 from .objectives import Objective, Probability
@@ -24,7 +25,7 @@ from .registry import Entry
 
 
 def explain(
-    net: Net, picture: Any, method: str, of: ObjectiveLike = None, *, size: int | None = None, **options: Any
+    net: Net, picture: Any, method: str, of: ObjectiveLike = None, *, size: Size | None = None, **options: Any
 ) -> Heatmap:
     """Show what in a picture made the network respond as it did.
 
@@ -33,7 +34,7 @@ def explain(
         picture: a path, PIL image, array, or tensor (c, h, w) in [0, 1].
         method: the name of a method, such as "grad_cam"; `convscope.list_methods()` lists them.
         of: the objective (see `as_objective`); the top-1 class when not given.
-        size: another input side than the network's own, in pixels.
+        size: another input side than the network's own, in pixels, or (height, width).
         options: the method's own, as its docstring lists them.
 
     Returns a Heatmap in the pixels of the network's input. Raises a ConvscopeError that says what to do.
@@ -52,6 +53,8 @@ def explain(
     check_repeatable(net, pixels)
     recipe = provenance.recipe(net, entry, [prepared], of, options, size=size)
     with listen() as remarks, making(recipe):
+        for remark in prepared.remarks:
+            say(remark)
         objective, title = settle(net, pixels, of)
         say(net.behaviour(pixels).remark)
         values = entry.function(net, pixels, objective, **options)[0]
@@ -131,7 +134,12 @@ def run(entry: Entry, *inputs: Any, **options: Any) -> Any:
     check_repeatable(net, pixels)
     with listen() as remarks, making(recipe):
         say(net.behaviour(pixels).remark)
+        for picture in pictures:
+            for remark in picture.remarks if isinstance(picture, InputPicture) else ():
+                say(remark)
         drawing: Drawing = entry.function(net, *prepared.values(), **options)
+    if isinstance(drawing, Picture):
+        drawing = replace(drawing, show=net.show)
     draft = drawing.recipe
     recipe = replace(
         recipe,

@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from PIL import Image
 
-from ..data.images import to_image
 from ..drawing import colours, layout
 from ..drawing.drawings import Gallery, Heatmap, as_picture, robust_limit
 from ..drawing.layout import Sheet, Tile
@@ -55,7 +54,7 @@ def draw_cascades(net: Net, rows: Sequence[Cascade]) -> Gallery:
 
 def _sheet(net: Net, rows: Sequence[Cascade]) -> Sheet:
     first, independent = rows[0].heatmap, rows[0].independent
-    picture = Tile(layout.enlarged(to_image(first.picture.pixels), _TILE))
+    picture = Tile(layout.enlarged(first.picture.image(), _TILE))
     tiles = [[_tile(row, stage) for stage in range(len(row.maps))] for row in rows]
     names = [name or "all" for name in rows[0].stages]
     return Sheet(
@@ -72,7 +71,9 @@ def _sheet(net: Net, rows: Sequence[Cascade]) -> Sheet:
 def _tile(row: Cascade, stage: int) -> Tile:
     values = row.maps[stage].detach().float().cpu().numpy()
     if row.heatmap.projects:
-        return Tile(layout.enlarged(as_picture(values)[0], _TILE), _caption(row, stage))
+        return Tile(
+            layout.enlarged(as_picture(values, row.heatmap.picture.display.bands)[0], _TILE), _caption(row, stage)
+        )
     flat = values.sum(0)
     limit = robust_limit(flat)
     low, colour = (-limit, "polar") if row.heatmap.signed else (0.0, "fire")

@@ -1,4 +1,4 @@
-"""Decoding: the file of a picture, a PIL image or an array becomes 8-bit RGB or grey, upright, without alpha."""
+"""Decoding: a file, a PIL image or an array becomes 8-bit RGB or grey, or a raster where that is too little."""
 
 from __future__ import annotations
 
@@ -13,24 +13,40 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import PictureError
 from ..quiet import FILTERS
+from . import raster_files
+from .rasters import Raster
+
+Content = Image.Image | Raster
+"""A decoded picture, upright: 8-bit RGB or grey without alpha, or a raster of other depth or bands."""
+
+_DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
 
-def decode_file(file: Path | io.BytesIO, name: str, frame: int | None = None) -> Image.Image:
-    """Decode a file, or one frame of an animation. Raises PictureError."""
+def decode_file(file: Path | io.BytesIO, name: str, frame: int | None = None, *, bands: int | None = None) -> Content:
+    """Decode a file, or one frame of an animation; `bands` is how many a network reads. Raises PictureError."""
 
-    def decode() -> Image.Image:
+    def decode() -> Content:
+        kind = raster_files.kind_of(file)
+        if kind == "npy":
+            return decode_array(raster_files.read_array(file, name), name, bands=bands)
+        if kind == "tiff":
+            raster = raster_files.read_tiff(file, name, frame, bands)
+            if raster is not None:
+                return raster
         with _open(file) as image:
             _refuse_bomb(image, name)
             _choose_frame(image, name, frame)
+            if kind == "png" and not frame:
+                return raster_files.read_png(file, image.getexif().get(274, 1))
             image.load()
-            return _plain(image, name)
+            return _plain(image, name, bands)
 
     return _guarded(decode, name)
 
 
-def decode_image(image: Image.Image, name: str) -> Image.Image:
+def decode_image(image: Image.Image, name: str, *, bands: int | None = None) -> Content:
     """Convert a PIL image of any mode. Raises PictureError."""
-    return _guarded(lambda: _plain(image, name), name)
+    return _guarded(lambda: _plain(image, name, bands), name)
 
 
 def _open(file: Path | io.BytesIO) -> Image.Image:
@@ -40,7 +56,7 @@ def _open(file: Path | io.BytesIO) -> Image.Image:
         return Image.open(file)
 
 
-def _guarded(decode: Callable[[], Image.Image], name: str) -> Image.Image:
+def _guarded(decode: Callable[[], Content], name: str) -> Content:
     """Turn whatever Pillow raises on a bad file into a PictureError."""
     try:
         return decode()
@@ -79,62 +95,58 @@ def _choose_frame(image: Image.Image, name: str, frame: int | None) -> None:
         image.seek(frame)
 
 
-def _plain(image: Image.Image, name: str) -> Image.Image:
+def _plain(image: Image.Image, name: str, bands: int | None) -> Content:
     if image.width == 0 or image.height == 0:
         raise PictureError(f"{name} has no pixels ({image.width} x {image.height})")
     image = ImageOps.exif_transpose(image)
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        return _deep(image, name)
-    if image.mode == "La":
-        image = image.convert("LA")
-    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    if image.mode in _DEEP:
+        return Raster(np.asarray(image)[:, :, None], top=None if image.mode == "F" else 65535.0)
+    if image.mode in ("La", "RGBa"):
+        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
+    if bands not in (None, 1, 3) and image.mode in ("LA", "RGBA", "RGBX") and len(image.getbands()) == bands:
+        return Raster(np.asarray(image), alpha=image.mode != "RGBX")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _deep(image: Image.Image, name: str) -> Image.Image:
-    """Bring 16-bit and floating point grey pictures to 8 bits."""
-    values = np.asarray(image).astype(np.float64)
-    top = 1.0 if image.mode == "F" else 65535.0
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > top:
-        raise PictureError(
-            f"{name} holds values from {values.min():g} to {values.max():g}: mode {image.mode} is read as 0 to {top:g}"
-        )
-    return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+def decode_array(array: np.ndarray, name: str, *, bands: int | None = None) -> Content:
+    """Convert an array (h, w), (h, w, n), or (n, h, w) where that alone has as many bands as the network reads.
 
-
-def decode_array(array: np.ndarray, name: str) -> Image.Image:
-    """Convert an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), uint8, uint16, bool or floating point in [0, 1].
-
-    Raises PictureError.
+    Four bands are red, green, blue and opacity unless the network reads four. Raises PictureError.
     """
-    shape = array.shape
-    if array.ndim == 3 and shape[2] == 1:
-        array = array[:, :, 0]
-    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise PictureError(f"{name} has shape {shape}: expected (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)")
-    if np.issubdtype(array.dtype, np.floating):
-        check_range(float(np.min(array)), float(np.max(array)), name)
-        array = np.rint(array * 255).astype(np.uint8)
-    elif array.dtype == np.uint16:
-        array = np.rint(array / 257).astype(np.uint8)
-    elif array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype != np.uint8:
-        raise PictureError(f"{name} has type {array.dtype}: expected uint8, or floating point in [0, 1]")
-    return _plain(Image.fromarray(np.ascontiguousarray(array)), name)
+    if array.dtype.kind not in "uifb":
+        raise PictureError(f"{name} has type {array.dtype}: expected uint8, uint16, or floating point in [0, 1]")
+    values = _channels_last(array, name, bands)
+    count = values.shape[2]
+    if array.dtype == np.bool_:
+        values = values.astype(np.uint8) * 255
+    alpha = count == 4 and bands != 4
+    if values.dtype != np.uint8 or count not in (1, 3, 4) or (count == 4 and not alpha):
+        return Raster(values, alpha)
+    values = values[:, :, 0] if count == 1 else values
+    return _plain(Image.fromarray(np.ascontiguousarray(values)), name, bands)
 
 
-def check_range(low: float, high: float, name: str) -> None:
-    """Refuse values outside [0, 1], with the usual reasons for them."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise PictureError(f"{name} contains NaN or infinite values")
-    if low < -1e-6 or high > 1 + 1e-6:
-        hint = (
-            "divide by 255"
-            if low >= 0 and high > 2
-            else "give the pixels before normalisation: Net normalises them itself"
-        )
-        raise PictureError(f"{name} holds values from {low:.3g} to {high:.3g}, but pixels are in [0, 1]: {hint}")
+def _channels_last(array: np.ndarray, name: str, bands: int | None) -> np.ndarray:
+    """Return an array as (h, w, n). Raises PictureError where its shape is none of a picture."""
+    usual = {1, 3, 4} if bands in (None, 1, 3) else {bands}
+    if array.size and array.ndim == 2:
+        return array[:, :, None]
+    if array.size and array.ndim == 3:
+        last, first = array.shape[2] in usual, array.shape[0] in usual
+        if first and last and bands not in (None, 1, 3):
+            raise PictureError(
+                f"{name} has shape {array.shape}, which is {bands} bands first or last: give a tensor ({bands}, h, w)"
+            )
+        if last:
+            return array
+        if first:
+            return np.moveaxis(array, 0, 2)
+        if min(array.shape[0], array.shape[2]) <= 32 and bands is not None:
+            there = min(array.shape[0], array.shape[2])
+            raise PictureError(f"{name} has shape {array.shape}, {there} bands, and the network reads {bands}")
+    wanted = "(h, w, 1), (h, w, 3) or (h, w, 4)" if bands in (None, 1, 3) else f"(h, w, {bands}) or ({bands}, h, w)"
+    raise PictureError(f"{name} has shape {array.shape}: expected (h, w), {wanted}")

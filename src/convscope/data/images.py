@@ -1,11 +1,11 @@
 """Input pictures: from any picture to pixels in [0, 1], remembering how they were cut.
 
-`Fit` is a network's preprocessing without the normalisation; `InputPicture` is a picture as a network sees it, with the
-way back to the original.
+`InputPicture` is a picture as a network sees it, with the way back to the original.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,49 +15,18 @@ from PIL import Image
 
 from ..errors import PictureError
 from ..renames import renamed
+from .display import Display
 from .hashing import content_hash, where_of
-from .opening import open_picture
+from .opening import open_content
+from .preprocessing import FILTERS, Fit, Preprocessing
+from .rasters import Raster
 
 PictureSource = str | Path | bytes | Image.Image | np.ndarray | Any
 """What a picture can be given as: an address, a file's bytes, a PIL image, an array or a tensor."""
 
 _LARGEST = 200_000_000
-_RESAMPLE = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-INTERPOLATIONS = tuple(_RESAMPLE)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How a picture becomes a network's input: the shorter side scaled to `resize`, then the centre `size` cut out.
-
-    A `resize` of (height, width) scales both sides to those, whatever the picture's proportions, as Caffe does.
-    """
-
-    size: tuple[int, int]
-    resize: int | tuple[int, int]
-    interpolation: str = "bilinear"
-
-    def scaled(self, side: int) -> Fit:
-        """Return the same preprocessing for another input size, in the same proportion."""
-        if side < 1:
-            raise PictureError(f"size is the side of the network's input in pixels, at least 1, not {side}")
-        if isinstance(self.resize, tuple):
-            ratios = (whole / cut for whole, cut in zip(self.resize, self.size, strict=True))
-            high, wide = (max(side, round(side * ratio)) for ratio in ratios)
-            return Fit((side, side), (high, wide), self.interpolation)
-        return Fit((side, side), round(side * self.resize / min(self.size)), self.interpolation)
-
-    def before_the_cut(self, width: int, height: int) -> tuple[int, int]:
-        """Return the (width, height) to which a picture of `width` x `height` is scaled before its centre is cut."""
-        if isinstance(self.resize, tuple):
-            return self.resize[1], self.resize[0]
-        shorter = min(width, height)
-        return max(1, int(self.resize * width / shorter)), max(1, int(self.resize * height / shorter))
+Whole = Image.Image | Raster
+"""A picture at its own size, in a network's bands: an 8-bit image, or a raster in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +34,8 @@ class InputPicture:
     """A picture and the part of it that a network saw.
 
     `original` is the picture in RGB or grey; `pixels` the network's input, values in [0, 1], shape (c, h, w);
-    `box` the seen part (left, top, right, bottom) in pixels of the original.
+    `box` the seen part (left, top, right, bottom) in pixels of the original, beyond it where it was padded; `remarks`
+    is what a reader must know of how it was read, `display` how its pixels are shown.
     """
 
     original: Image.Image
@@ -73,6 +43,8 @@ class InputPicture:
     box: tuple[float, float, float, float]
     name: str = ""
     source: Any = field(default=None, repr=False, compare=False)
+    remarks: tuple[str, ...] = ()
+    display: Display = field(default_factory=Display)
 
     seen = renamed("seen", "pixels")
 
@@ -86,29 +58,93 @@ class InputPicture:
         """The SHA-256 of the file's content, or of the values of what was no file."""
         return content_hash(self.pixels if self.source is None else self.source)
 
+    def image(self, pixels: np.ndarray | None = None) -> Image.Image:
+        """Show what the network read, or other pixels (c, h, w) in the same way, as an 8-bit image."""
+        return self.display.image(self.pixels if pixels is None else pixels)
 
-def prepare(source: Any, fit: Fit, *, channels: int = 3, name: str = "") -> InputPicture:
+
+def prepare(source: Any, preprocessing: Preprocessing, *, name: str = "") -> InputPicture:
     """Read a picture and cut it as a network's preprocessing does, keeping the way back to the original."""
-    image = open_picture(source, name=name)
-    image = image.convert("L" if channels == 1 else "RGB")
+    whole, display, remarks = open_whole(source, preprocessing, name=name)
+    fit = preprocessing.fit or Fit((whole.size[1], whole.size[0]), min(whole.size))
+    original = whole if isinstance(whole, Image.Image) and not preprocessing.show else display.image(pixels_of(whole))
     height, width = fit.size
-    scaled = fit.before_the_cut(image.width, image.height)
+    scaled = fit.before_the_cut(*whole.size)
     if scaled[0] * scaled[1] > _LARGEST:
-        raise PictureError(f"a picture of {image.width} x {image.height} pixels is too long: cut a part of it out")
-    resized = image.resize(scaled, _RESAMPLE[fit.interpolation]) if scaled != image.size else image
+        raise PictureError(f"a picture of {whole.size[0]} x {whole.size[1]} pixels is too long: cut a part of it out")
+    scaled_whole = resized(whole, scaled, FILTERS[fit.interpolation])
     left, top = (round((side - cut) / 2.0) for side, cut in zip(scaled, (width, height), strict=True))
-    seen = resized.crop((left, top, left + width, top + height))
-    ratio = (image.width / scaled[0], image.height / scaled[1])
+    ratio = (whole.size[0] / scaled[0], whole.size[1] / scaled[1])
     box = (left * ratio[0], top * ratio[1], (left + width) * ratio[0], (top + height) * ratio[1])
-    pixels = np.asarray(seen, dtype=np.float32) / 255
-    pixels = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    seen = pixels_of(
+        scaled_whole, (max(0, left), max(0, top), min(scaled[0], left + width), min(scaled[1], top + height))
+    )
+    if seen.shape[1:] != fit.size:
+        seen = _padded(seen, fit.size, (-top, -left), preprocessing.padding)
+        remarks.append(_padding_remark(left, preprocessing))
     if not name and isinstance(source, (str, Path)):
         name = Path(source).name
-    return InputPicture(image, np.ascontiguousarray(pixels), box, name, source)
+    return InputPicture(original, seen, box, name, source, tuple(remarks), display)
 
 
-def to_image(pixels: np.ndarray) -> Image.Image:
-    """Turn values in [0, 1] of shape (h, w), (1, h, w) or (3, h, w) into an 8-bit image."""
-    if pixels.ndim == 3:
-        pixels = pixels[0] if pixels.shape[0] == 1 else pixels.transpose(1, 2, 0)
-    return Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+def open_whole(source: Any, preprocessing: Preprocessing, *, name: str = "") -> tuple[Whole, Display, list[str]]:
+    """Open a picture in a network's bands, at its own size; return it, how it is shown, and what must be said of both.
+
+    8-bit grey and RGB stay images; whatever else there is becomes a raster in [0, 1].
+    """
+    channels = preprocessing.channels
+    content = open_content(source, name=name, bands=channels)
+    if isinstance(content, Image.Image) and channels in (1, 3):
+        return content.convert("L" if channels == 1 else "RGB"), Display(preprocessing.show), []
+    called = name or (str(source) if isinstance(source, (str, Path)) else "the picture")
+    return _raster(content, preprocessing, called)
+
+
+def _raster(
+    content: Image.Image | Raster, preprocessing: Preprocessing, name: str
+) -> tuple[Raster, Display, list[str]]:
+    """Return a picture's values in [0, 1] in the network's bands, how they are shown, and what must be said of both."""
+    if isinstance(content, Image.Image):
+        values = np.asarray(content)
+        content = Raster(values[:, :, None] if values.ndim == 2 else values)
+    raster, (zero, one), assumed = content.pixels(preprocessing.value_range, name)
+    raster, opacity = raster.with_bands(preprocessing.channels, name)
+    display = Display.of(raster.values.transpose(2, 0, 1), preprocessing.show)
+    remarks = [assumed, opacity]
+    if display.stretched:
+        black, white = (zero + end * (one - zero) for end in (display.black, display.white))
+        remarks.append(f"shown from {black:.4g} (black) to {white:.4g} (white)")
+    return raster, display, list(filter(None, remarks))
+
+
+def resized(whole: Whole, size: tuple[int, int], method: Image.Resampling) -> Whole:
+    """Scale a picture to (width, height)."""
+    if isinstance(whole, Raster):
+        return whole.resized(size, method)
+    return whole.resize(size, method) if size != whole.size else whole
+
+
+def pixels_of(whole: Whole, box: tuple[int, int, int, int] | None = None) -> np.ndarray:
+    """Return the pixels (c, h, w) in [0, 1] inside a box (left, top, right, bottom)."""
+    left, top, right, bottom = box or (0, 0, *whole.size)
+    if isinstance(whole, Raster):
+        pixels = whole.values[top:bottom, left:right]
+    else:
+        pixels = np.asarray(whole.crop((left, top, right, bottom)), dtype=np.float32) / 255
+        pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _padded(pixels: np.ndarray, size: tuple[int, int], corner: tuple[int, int], colour: Sequence[float]) -> np.ndarray:
+    """Put pixels (c, h, w) on a ground of one colour, their upper left corner at (row, column)."""
+    ground = np.empty((len(pixels), *size), np.float32)
+    ground[:] = np.reshape(colour or [0.0], (-1, 1, 1))
+    top, left = (max(0, edge) for edge in corner)
+    ground[:, top : top + pixels.shape[1], left : left + pixels.shape[2]] = pixels
+    return ground
+
+
+def _padding_remark(left: int, preprocessing: Preprocessing) -> str:
+    where = "to the left and right" if left < 0 else "above and below"
+    colour = "the mean colour" if any(preprocessing.padding) else "black"
+    return f"padded {where} with {colour} to contain all of the picture"

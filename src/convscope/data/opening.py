@@ -13,37 +13,50 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError, PictureError
 from . import parquet, samples, shards, torchvision_sets
-from .decoding import decode_array, decode_file, decode_image
+from .decoding import Content, decode_array, decode_file, decode_image
+from .rasters import Raster
 
 
 def open_picture(source: Any, *, name: str = "") -> Image.Image:
     """Open a picture as 8-bit RGB or grey, upright, without alpha.
 
     `source` is an address, the bytes of a file, a PIL image or an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4),
-    uint8 or floating point in [0, 1]. An address is a path ("film.gif[0]" for one frame of an animation),
+    uint8, uint16 or floating point in [0, 1]. An address is a path ("film.gif[0]" for one frame of an animation),
     "shard.tar#member.jpg", "data.parquet#17", "torchvision:MNIST:FOLDER#17" or "sample:chelsea". Grey, palette, alpha
     (laid on white), CMYK, 16-bit and EXIF-rotated pictures are converted. Raises PictureError for anything else.
     """
+    content = open_content(source, name=name)
+    if isinstance(content, Image.Image):
+        return content
+    return content.in_8_bits(name or (str(source) if isinstance(source, (str, Path)) else "the picture"))
+
+
+def open_content(source: Any, *, name: str = "", bands: int | None = None) -> Content:
+    """Open a picture with all that it holds: in 8-bit RGB or grey, or as a raster where that would be too little.
+
+    `bands` is how many a network reads: what opacity is, and which axis of an array holds the bands, depends on it.
+    Raises PictureError.
+    """
     if isinstance(source, Image.Image):
-        return decode_image(source, name or "the picture")
+        return decode_image(source, name or "the picture", bands=bands)
     if isinstance(source, np.ndarray):
-        return decode_array(source, name or "the array")
+        return decode_array(source, name or "the array", bands=bands)
     if isinstance(source, (bytes, bytearray)):
-        return decode_file(io.BytesIO(source), name or "the picture")
+        return decode_file(io.BytesIO(source), name or "the picture", bands=bands)
     if not isinstance(source, (str, Path)):
         raise PictureError(
             f"cannot read a picture from {type(source).__name__}: give a path, bytes, a PIL image, an array or a tensor"
         )
     content, frame = locate(source)
     if isinstance(content, Image.Image):
-        return decode_image(content, str(source))
+        return decode_image(content, str(source), bands=bands)
     if isinstance(content, bytes):
-        return decode_file(io.BytesIO(content), str(source), frame)
-    return decode_file(content, str(content), frame)
+        return decode_file(io.BytesIO(content), str(source), frame, bands=bands)
+    return decode_file(content, str(content), frame, bands=bands)
 
 
 def mode_and_size(address: str | Path) -> tuple[str, tuple[int, int]]:
@@ -51,8 +64,12 @@ def mode_and_size(address: str | Path) -> tuple[str, tuple[int, int]]:
     content, _ = locate(address)
     if isinstance(content, Image.Image):
         return content.mode, content.size
-    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
-        return image.mode, image.size
+    try:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+            return image.mode, image.size
+    except UnidentifiedImageError:  # more bands than Pillow knows, or a .npy file
+        raster = open_content(address)
+        return "L" if isinstance(raster, Raster) and raster.values.shape[2] == 1 else "RGB", raster.size
 
 
 def locate(address: str | Path) -> tuple[Path | bytes | Image.Image, int | None]:

@@ -21,8 +21,8 @@ from PIL import Image
 
 from ..errors import DataError, PictureError
 from . import folders, parquet, samples, shards, torchvision_sets
-from .decoding import check_range
 from .opening import open_picture
+from .rasters import check_range
 from .shards import Label
 
 SHARD_SUFFIXES = frozenset({".tar", *parquet.SUFFIXES})

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import outputs
-from ..data.images import InputPicture, to_image
+from ..data.display import to_image
+from ..data.images import InputPicture
 from ..data.opening import open_picture
 from ..errors import OptionError, OutputError, PictureError
 from ..recipes import Recipe
@@ -50,10 +51,13 @@ def robust_limit(values: np.ndarray) -> float:
     return usual if 0 < usual < top / 2 else top
 
 
-def as_picture(values: np.ndarray) -> tuple[Image.Image, float]:
-    """Show signed values (c, h, w) as a picture with mid-grey as zero; also return the value that becomes white."""
+def as_picture(values: np.ndarray, bands: Sequence[int] = ()) -> tuple[Image.Image, float]:
+    """Show signed values (c, h, w) as a picture with mid-grey as zero; also return the value that becomes white.
+
+    `bands` are those that are shown, as `to_image` takes them.
+    """
     limit = robust_limit(values)
-    return to_image(0.5 + values * (0.5 / limit)), limit
+    return to_image(0.5 + values * (0.5 / limit), bands), limit
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -181,7 +185,7 @@ class Heatmap(Drawing):
 
     def projection(self) -> Image.Image:
         """Show a map with colour channels as a picture, mid-grey being zero."""
-        return as_picture(self.numbers()["map"])[0]
+        return as_picture(self.numbers()["map"], self.picture.display.bands)[0]
 
     def sheet(self) -> Sheet:
         picture = layout.enlarged(self.picture.original, _SIDE)
@@ -194,7 +198,7 @@ class Heatmap(Drawing):
         map_ = Tile(self.map_image(picture.size), extent, self.scale)
         last = Tile(self.overlay(picture.size), "over the picture")
         if self.projects:
-            painted, limit = as_picture(self.numbers()["map"])
+            painted, limit = as_picture(self.numbers()["map"], self.picture.display.bands)
             last = Tile(self.placed(painted, picture.size), f"as a picture: grey is 0, white {layout.number(limit)}")
             map_ = Tile(map_.image, extent + (", colours summed" if len(self.values) > 1 else ""), map_.scale)
         if isinstance(self.picture, pictures.MissingPicture):
@@ -224,7 +228,8 @@ class Heatmap(Drawing):
 class Picture(Drawing):
     """A picture that a network made: values (c, h, w) in [0, 1].
 
-    It is written as it is, with nothing around it; pages and figures show it on a sheet.
+    It is written as it is, with nothing around it; pages and figures show it on a sheet. `show` are the bands that are
+    shown, where there are others than grey or RGB.
     """
 
     values: Tensor
@@ -232,6 +237,7 @@ class Picture(Drawing):
     title: str = ""
     subtitle: str = ""
     note: str = ""
+    show: Sequence[int] = ()
 
     def numbers(self) -> dict[str, np.ndarray]:
         return {"picture": self.values.detach().float().cpu().numpy()}
@@ -239,7 +245,7 @@ class Picture(Drawing):
     needs_numbers: ClassVar[bool] = False
 
     def words(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _TEXTS} | {"channels": len(self.values)}
+        return {name: getattr(self, name) for name in _TEXTS} | {"channels": len(self.values), "show": list(self.show)}
 
     @classmethod
     def from_words(
@@ -249,14 +255,19 @@ class Picture(Drawing):
         if values is None:
             if image is None:
                 raise PictureError("there are no pixels of the picture")
+            if words["channels"] not in (1, 3):
+                raise PictureError(
+                    f"a PNG shows three of {words['channels']} bands: load the numbers, written by save_values"
+                )
             # A PNG holds 8 bits of them.
             values = np.asarray(image, np.float32).transpose(2, 0, 1)[: words["channels"]] / 255
         texts = {name: words[name] for name in _TEXTS}
-        return cls(torch.from_numpy(np.ascontiguousarray(values)), replace(recipe, display={}), **texts)
+        show = tuple(words.get("show", ()))
+        return cls(torch.from_numpy(np.ascontiguousarray(values)), replace(recipe, display={}), **texts, show=show)
 
     def image(self) -> Image.Image:
         """Return the picture itself, at its own size."""
-        return to_image(self.numbers()["picture"])
+        return to_image(self.numbers()["picture"], self.show)
 
     def render(self) -> Image.Image:
         return self.image().convert("RGB")

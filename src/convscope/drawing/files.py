@@ -145,7 +145,7 @@ def _meta(path: Path) -> Meta:
 def _png_meta(path: Path) -> Meta:
     from PIL import Image
 
-    from ..data.images import open_picture
+    from ..data.opening import open_picture
 
     open_picture(path)
     with Image.open(path) as image:
@@ -189,7 +189,7 @@ def _beside(path: Path, endings: tuple[str, ...], recipe: Recipe) -> Path | None
 
 
 def _image_beside(path: Path, recipe: Recipe) -> Image.Image | None:
-    from ..data.images import open_picture
+    from ..data.opening import open_picture
 
     place = _beside(path, (".png",), recipe)
     return None if place is None else open_picture(place).convert("RGB")

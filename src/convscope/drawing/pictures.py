@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..data.display import Display
 from ..data.hashing import content_hash
-from ..data.images import Fit, InputPicture, prepare
+from ..data.images import InputPicture, prepare
+from ..data.preprocessing import Fit, Preprocessing
 from ..errors import ConvscopeError
 from ..recipes import Recipe
 
@@ -27,6 +29,7 @@ def words_of(picture: InputPicture) -> dict[str, Any]:
         "size": picture.original.size,
         "box": [float(edge) for edge in picture.box],
         "shape": picture.pixels.shape,
+        **({"show": picture.display.bands} if picture.display.bands else {}),
     }
 
 
@@ -34,7 +37,7 @@ def find_again(words: Mapping[str, Any], recipe: Recipe) -> tuple[InputPicture, 
     """Return the picture where it was, if it is the same one; else what stands for it, and a remark that says so."""
     where = recipe.pictures[0].where if recipe.pictures else ""
     try:
-        picture = prepare(where, _fit(recipe), channels=words["shape"][0], name=words["name"])
+        picture = prepare(where, _preprocessing(recipe, words), name=words["name"])
         same = content_hash(where) == recipe.pictures[0].sha256
     except (ConvscopeError, KeyError, TypeError, IndexError):
         picture, same = None, False
@@ -43,13 +46,27 @@ def find_again(words: Mapping[str, Any], recipe: Recipe) -> tuple[InputPicture, 
     left = "is another one now" if picture is not None and not same else "is not there"
     grey = Image.new("RGB", tuple(words["size"]), _PALE)
     pixels = np.full(words["shape"], _PALE[0] / 255, np.float32)
-    missing = MissingPicture(grey, pixels, tuple(words["box"]), words["name"])
+    display = Display(tuple(words.get("show", ())))
+    missing = MissingPicture(grey, pixels, tuple(words["box"]), words["name"], display=display)
     return missing, f"The picture {where or words['name'] or 'of this map'} {left}: the map is shown alone."
 
 
-def _fit(recipe: Recipe) -> Fit:
-    """Return how the network cut its pictures."""
+def _preprocessing(recipe: Recipe, words: Mapping[str, Any]) -> Preprocessing:
+    """Return how the network read its pictures."""
     reads = recipe.network["reads"]
     resize = reads["resize"]
-    fit = Fit(tuple(reads["size"]), tuple(resize) if isinstance(resize, list) else resize, reads["interpolation"])
-    return fit if recipe.size is None else fit.scaled(recipe.size)
+    fit = Fit(
+        tuple(reads["size"]),
+        tuple(resize) if isinstance(resize, list) else resize,
+        reads["interpolation"],
+        reads.get("fit", "cover"),
+    )
+    fit = fit if recipe.size is None else fit.scaled(recipe.size)
+    value_range = reads.get("value_range")
+    return Preprocessing(
+        fit,
+        words["shape"][0],
+        tuple(value_range) if value_range else None,
+        tuple(words.get("show", ())),
+        tuple(reads.get("mean", ())),
+    )

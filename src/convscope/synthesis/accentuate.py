@@ -28,7 +28,7 @@ from ..attribution.gradient import gradient_at_pixels, weighted_gradient
 from ..attribution.integrated import path_points
 from ..baselines import blurred
 from ..context import running, say
-from ..data.images import InputPicture, to_image
+from ..data.images import InputPicture
 from ..drawing import colours, layout
 from ..drawing.drawings import Gallery, as_picture, robust_limit
 from ..drawing.layout import Scale, Sheet, Tile, number
@@ -159,7 +159,9 @@ def accentuate(
     settled = {"keep": "pixels" if layer == PIXELS else layer, "transform": chosen, "weight": weight}
     subtitle = f"Feature accentuation · {net.name} · strength {number(strength)}, keeping {settled['keep']}"
     subtitle += f" · {picture.name}" if picture.name else ""
-    sheet = Sheet(_title(net, objective, strength), (_tiles(net, objective, values, _shown_part(window)),), subtitle)
+    sheet = Sheet(
+        _title(net, objective, strength), (_tiles(net, objective, picture, values, _shown_part(window)),), subtitle
+    )
     return Gallery(sheet, values, Recipe(objective=str(objective), settled=settled))
 
 
@@ -303,10 +305,12 @@ def _response(net: Net, objective: Objective, pixels: Tensor) -> str:
     return f"{head.word} {number(float(shares[0, index]))}, score {score}"
 
 
-def _tiles(net: Net, objective: Objective, values: dict[str, Tensor], part: tuple[slice, slice]) -> tuple[Tile, ...]:
+def _tiles(
+    net: Net, objective: Objective, picture: InputPicture, values: dict[str, Tensor], part: tuple[slice, slice]
+) -> tuple[Tile, ...]:
     shown = {name: value.float().cpu()[(slice(None), *part)] for name, value in values.items()}
     before, after, opacity = shown["picture"], shown["accentuated"], shown["opacity"]
-    change, white = as_picture((after - before).numpy())
+    change, white = as_picture((after - before).numpy(), net.show)
     smoothed = shown["smoothed"][0].numpy()
     limit = robust_limit(smoothed)
     scale = Scale("polar", -limit, limit, "score", bool(smoothed.min() < -limit), bool(smoothed.max() > limit))
@@ -314,10 +318,12 @@ def _tiles(net: Net, objective: Objective, values: dict[str, Tensor], part: tupl
     responses = [_response(net, objective, values[name][None]) for name in ("picture", "accentuated")]
     whole = shown["picture"].shape == values["picture"].shape
     tiles = [
-        Tile(to_image(before.numpy()), f"photograph{'' if whole else ' around the receptive field'}: {responses[0]}"),
-        Tile(to_image(after.numpy()), f"accentuated: {responses[1]}"),
+        Tile(
+            picture.image(before.numpy()), f"photograph{'' if whole else ' around the receptive field'}: {responses[0]}"
+        ),
+        Tile(picture.image(after.numpy()), f"accentuated: {responses[1]}"),
         Tile(change, f"change: grey is 0, white {number(white)}"),
         Tile(painted, "contribution of the change to the score, smoothed", scale),
-        Tile(to_image((_GREY + opacity * (after - _GREY)).numpy()), "accentuated, grey where no change mattered"),
+        Tile(picture.image((_GREY + opacity * (after - _GREY)).numpy()), "accentuated, grey where no change mattered"),
     ]
     return tuple(Tile(layout.enlarged(tile.image, _SIDE), tile.caption, tile.scale) for tile in tiles)

@@ -168,7 +168,7 @@ class _Loop:
             self._look()
         if self.monitor.due(self.step):
             with torch.no_grad():
-                self.monitor.show(self.parametrization.pixels())
+                self.monitor.show(self.parametrization.pixels(), self.net.show)
 
     def _look(self) -> None:
         """Keep the pictures that score better than before; stop where a score is not finite."""

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from ..context import listen
-from ..data.images import to_image
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile, enlarged, in_rows, number
 from ..errors import ObjectiveError
@@ -156,6 +155,6 @@ def _tile(net: Net, objective: Objective, weight: float, picture: Tensor, factor
     index = _index(objective)
     p = float(predict(net, picture[None])[0, index])
     return Tile(
-        enlarged(to_image(picture.float().cpu().numpy()), 280),
+        enlarged(net.image(picture), 280),
         f"{index} {net.class_name(index)} · p = {p:.2g} · lambda {number(weight)} · contrast × {factor:.2g}",
     )

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from PIL import Image
-from torch import Tensor
 
 from ..context import say
-from ..data.images import PictureSource, open_picture
+from ..data.images import PictureSource, Whole, resized
 from ..drawing.drawings import Film, Picture
+from ..errors import OptionError
 from ..net import Net
 from ..objectives import Objective
 from ..options import Range
@@ -84,21 +84,22 @@ def dream(
     if zoom is None and frames is None:
         pixels, _ = dreamer.dream(image)
         return Picture(pixels[0], draft, title, subtitle)
+    if not isinstance(image, Image.Image):
+        raise OptionError("a film is made of an 8-bit picture in grey or RGB: its frames are such files")
     film = Zoom(zoom, zoom_by, Path(frames) if frames else None, fps)
     paths = make_frames(dreamer, image, film, lambda pixels: Picture(pixels[0], draft, title, subtitle))
     return Film(paths, draft, title, f"{subtitle} · {len(paths)} frames", fps=fps)
 
 
-def _opened(net: Net, picture: Any, size: int | None) -> tuple[Image.Image, str]:
+def _opened(net: Net, picture: Any, size: int | None) -> tuple[Whole, str]:
     """Open a picture at its own size and aspect, or with its longer side scaled to `size`; return it with its name."""
-    image = net.prepare(picture).original if isinstance(picture, Tensor) else open_picture(picture)
-    image = image.convert("L" if net.channels == 1 else "RGB")
-    whole, ratio = image.size, (size or max(image.size)) / max(image.size)
-    if ratio != 1:
-        image = image.resize([max(1, round(side * ratio)) for side in whole], Image.Resampling.LANCZOS)
+    whole = net.whole(picture)
+    width, height = whole.size
+    ratio = (size or max(width, height)) / max(width, height)
+    to = max(1, round(width * ratio)), max(1, round(height * ratio))
     if ratio < 1:
-        say(f"reduced to {image.width} × {image.height} pixels; the picture has {whole[0]} × {whole[1]}")
-    return image, Path(picture).name if isinstance(picture, (str, Path)) else ""
+        say(f"reduced to {to[0]} × {to[1]} pixels; the picture has {width} × {height}")
+    return resized(whole, to, Image.Resampling.LANCZOS), Path(picture).name if isinstance(picture, (str, Path)) else ""
 
 
 def _captions(dreamer: OctaveAscent, name: str) -> tuple[str, str]:

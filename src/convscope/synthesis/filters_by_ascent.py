@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from ..data.images import to_image
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile, enlarged, in_rows, number
 from ..errors import ObjectiveError, OptionError
@@ -96,7 +95,7 @@ def _mosaic(
     side = 64 if len(results) > 64 else 130
     tiles = [
         Tile(
-            enlarged(to_image(result.pixels[0].float().cpu().numpy()), side),
+            enlarged(net.image(result.pixels[0]), side),
             f"{numbers[i]} · {number(float(result.scores[0])) if any(result.reached) else 'no gradient'}",
         )
         for i, result in sorted(results.items())

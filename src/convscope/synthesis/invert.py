@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..context import say
-from ..data.images import InputPicture, to_image
+from ..data.images import InputPicture
 from ..drawing import layout
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile
@@ -206,7 +206,7 @@ def _sheet(net: Net, picture: InputPicture, inversion: _Inversion, values: dict[
     names = [layer.name or "output" for layer in inversion.layers[: len(values["inversions"])]]
     return Sheet(
         f"What each layer of {net.name} preserves of the photograph",
-        tuple(_rows_of_repeats(values) if several else _rows_of_layers(names, values)),
+        tuple(_rows_of_repeats(picture, values) if several else _rows_of_layers(picture, names, values)),
         "reconstructions from one layer's activity · error: relative distance to the photograph's activity"
         + (f" · {picture.name}" if picture.name else ""),
         columns=("the photograph", *names) if several else (),
@@ -214,31 +214,33 @@ def _sheet(net: Net, picture: InputPicture, inversion: _Inversion, values: dict[
     )
 
 
-def _rows_of_repeats(values: dict[str, Tensor]) -> list[tuple[Tile | None, ...]]:
+def _rows_of_repeats(picture: InputPicture, values: dict[str, Tensor]) -> list[tuple[Tile | None, ...]]:
     """Return a row for each seed, a column for each layer, the photograph before the first."""
     inversions, distances = values["inversions"].float().cpu(), values["errors"].cpu()
-    first = Tile(_image(values["picture"], _SMALL), "")
+    first = Tile(_image(picture, values["picture"], _SMALL), "")
     rows = list[tuple[Tile | None, ...]]()
     for i in range(inversions.shape[1]):
         tiles = [
-            Tile(_image(pictures[i], _SMALL), _percent(float(errors[i])))
+            Tile(_image(picture, pictures[i], _SMALL), _percent(float(errors[i])))
             for pictures, errors in zip(inversions, distances, strict=True)
         ]
         rows.append((first if i == 0 else None, *tiles))
     return rows
 
 
-def _rows_of_layers(names: list[str], values: dict[str, Tensor]) -> list[tuple[Tile | None, ...]]:
+def _rows_of_layers(
+    picture: InputPicture, names: list[str], values: dict[str, Tensor]
+) -> list[tuple[Tile | None, ...]]:
     """Return the photograph and a tile for each layer, in a block."""
-    tiles = [Tile(_image(values["picture"], _SIDE), "the photograph, as the network sees it")]
+    tiles = [Tile(_image(picture, values["picture"], _SIDE), "the photograph, as the network sees it")]
     for name, pictures, errors in zip(names, values["inversions"], values["errors"].cpu(), strict=True):
-        tiles.append(Tile(_image(pictures[0], _SIDE), f"{name}\nerror {_percent(float(errors[0]))}"))
+        tiles.append(Tile(_image(picture, pictures[0], _SIDE), f"{name}\nerror {_percent(float(errors[0]))}"))
     across = -(-len(tiles) // -(-len(tiles) // _PER_ROW))
     return [tuple(tiles[i : i + across]) for i in range(0, len(tiles), across)]
 
 
-def _image(pixels: Tensor, side: int) -> Any:
-    return layout.enlarged(to_image(pixels.float().cpu().numpy()), side)
+def _image(picture: InputPicture, pixels: Tensor, side: int) -> Any:
+    return layout.enlarged(picture.image(pixels.float().cpu().numpy()), side)
 
 
 def _percent(share: float) -> str:

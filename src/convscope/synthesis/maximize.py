@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from ..context import listen
-from ..data.images import to_image
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile, enlarged, in_rows, number
 from ..errors import LayerError, ObjectiveError, OptionError
@@ -176,7 +175,7 @@ def _rows(
     side = 280 if len(results) <= 6 else 200
     tiles = [
         tuple(
-            Tile(enlarged(to_image(pixels), side), caption)
+            Tile(enlarged(net.image(pixels), side), caption)
             for pixels, caption in zip(
                 results[i].pixels.float().cpu().numpy(),
                 _captions(net, objectives[i], titles[i], results[i]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from .. import outputs
 from ..context import preview, previews, say
-from ..data.images import to_image
+from ..data.display import to_image
 from ..drawing.layout import side_by_side
 from ..errors import OptionError, OutputError
 from ..options import Range, Unrecorded
@@ -43,11 +44,11 @@ class Monitor:
         """Whether somebody wants to see the pictures after this step."""
         return step % self.every == 0 and (self.preview is not None or previews())
 
-    def show(self, pixels: Tensor) -> None:
-        """Show pictures (n, c, h, w) side by side."""
+    def show(self, pixels: Tensor, bands: Sequence[int] = ()) -> None:
+        """Show pictures (n, c, h, w) side by side, in the given bands."""
 
         def image() -> Image.Image:
-            return side_by_side([to_image(picture) for picture in pixels.detach().float().cpu().numpy()])
+            return side_by_side([to_image(picture, bands) for picture in pixels.detach().float().cpu().numpy()])
 
         preview(image)
         if self.preview is not None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..context import say
+from ..data.images import Whole, pixels_of
 from ..errors import OptionError, SynthesisError
 from ..layers import trunk_layer
 from ..net import Net
@@ -32,26 +31,19 @@ def octave_sizes(height: int, width: int, count: int, scale: float) -> list[tupl
     return sizes[::-1]
 
 
-def octave_count(net: Net, image: Image.Image, count: int | None, scale: float) -> int:
+def octave_count(net: Net, image: Whole, count: int | None, scale: float) -> int:
     """Return the number of octaves: by default the first has at least half the side that the network was trained on.
 
     Raises OptionError for more octaves than the picture has room for.
     """
-    shorter = min(image.size)
+    width, height = image.size
+    shorter = min(width, height)
     if count is None:
         return max(1, 1 + math.floor(math.log(2 * shorter / min(net.size), scale)))
     most = 1 + math.floor(math.log(shorter, scale))
     if not 1 <= count <= most:
-        raise OptionError(
-            f"octaves of scale {scale:g} must be 1 to {most} for {image.width} × {image.height} pixels, not {count}"
-        )
+        raise OptionError(f"octaves of scale {scale:g} must be 1 to {most} for {width} × {height} pixels, not {count}")
     return count
-
-
-def to_values(image: Image.Image) -> np.ndarray:
-    """Return an image's values in [0, 1], (c, h, w)."""
-    values = np.asarray(image, dtype=np.float32) / 255
-    return values[None] if values.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
 @dataclass(frozen=True)
@@ -68,9 +60,9 @@ class OctaveAscent:
     seed: int
     monitor: Monitor
 
-    def dream(self, image: Image.Image, frame: int = 0) -> tuple[Tensor, bool]:
+    def dream(self, image: Whole, frame: int = 0) -> tuple[Tensor, bool]:
         """Return the dream of an image, pixels (1, c, h, w) of its size, and whether it was interrupted."""
-        sizes = octave_sizes(image.height, image.width, self.octaves, self.octave_scale)
+        sizes = octave_sizes(image.size[1], image.size[0], self.octaves, self.octave_scale)
         detail: Tensor | None = None
         interrupted, reached = False, False
         for number, size in enumerate(sizes):
@@ -98,8 +90,8 @@ class OctaveAscent:
         assert detail is not None
         return _enlarged(detail, sizes[-1]).add_(self._base(image, sizes[-1])).clamp_(0, 1), interrupted
 
-    def _base(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
-        return scale_to(torch.from_numpy(to_values(image))[None].to(self.net.device), size)
+    def _base(self, image: Whole, size: tuple[int, int]) -> Tensor:
+        return scale_to(torch.from_numpy(pixels_of(image))[None].to(self.net.device), size)
 
     def _ascend(self, start: Pixels, octave: int, frame: int) -> AscentResult:
         tiled = self.tile < max(start.free.shape[-2:])

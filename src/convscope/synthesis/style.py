@@ -31,7 +31,7 @@ from .likeness import scale_to
 from .monitor import Monitor, Preview, PreviewEvery
 from .pooling import Pooling, pooled_by
 from .style_map import map_sheet, map_values, reconstruct, refuse_for_map
-from .style_pictures import StylePictures, longer_side, open_whole, scaled
+from .style_pictures import StylePictures, longer_side, scaled
 from .style_problem import Init, Search, Solver, Space, StyleLayers, StyleProblem, Weights
 
 _LARGEST = 512
@@ -102,7 +102,7 @@ def style(
         own = {"content_layers": content_layers, "content_weight": content_weight, "style_weight": style_weight}
         refuse_for_map(own | {"init": init, "scales": scales, "keep_colour": keep_colour}, registry.VIEWS["style"])
     with pooled_by(pooling):
-        content = open_whole(net, picture)
+        content = net.prepare_whole(picture)
         styles = StylePictures.of(net, style, style_mix, style_scale)
         side = longer_side(content, size, _LARGEST_MAPPED if map else _LARGEST)
         problem = StyleProblem(net, content, styles, layers, weights, search, side, keep_colour, monitor)

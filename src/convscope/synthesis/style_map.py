@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor
 
 from ..context import say
-from ..data.images import to_image
 from ..drawing.layout import Sheet, Tile
 from ..errors import OptionError
 from ..net import Net
@@ -58,8 +57,8 @@ def map_sheet(problem: StyleProblem, rows: dict[str, list[Tensor]]) -> Sheet:
     count = len(rows["content"])
     tiles: list[tuple[Tile | None, ...]] = []
     for original, pictures in zip((problem.content, styles[0]), rows.values(), strict=True):
-        image = to_image(scaled(problem.net, original, problem.size)[0].cpu().numpy())
-        shown = [Tile(_fitted(to_image(pixels.cpu().numpy()))) for pixels in pictures]
+        image = original.image(scaled(problem.net, original, problem.size)[0].cpu().numpy())
+        shown = [Tile(_fitted(original.image(pixels.cpu().numpy()))) for pixels in pictures]
         tiles.append((Tile(_fitted(image), original.name), *shown, *[None] * (count - len(shown))))
     mixed = f" (of {len(styles)}, mixed)" if len(styles) > 1 else ""
     return Sheet(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
 from typing import Any
 
 from torch import Tensor
 
 from ..context import say
-from ..data.images import Fit, InputPicture, open_picture, prepare
+from ..data.images import InputPicture
 from ..errors import OptionError
 from ..net import Net
 from .likeness import scale_to
@@ -36,16 +35,7 @@ class StylePictures:
                 f"not {', '.join(f'{weight:g}' for weight in weights)}"
             )
         total = sum(weights)
-        return cls([open_whole(net, source) for source in sources], [weight / total for weight in weights], scale)
-
-
-def open_whole(net: Net, source: Any) -> InputPicture:
-    """Read a whole picture, at its own size and aspect."""
-    if isinstance(source, Tensor):
-        return net.prepare(source)
-    image = open_picture(source)
-    name = PurePath(source).name if isinstance(source, (str, Path)) else ""
-    return prepare(image, Fit((image.height, image.width), min(image.size)), channels=net.channels, name=name)
+        return cls([net.prepare_whole(source) for source in sources], [weight / total for weight in weights], scale)
 
 
 def longer_side(content: InputPicture, size: int | None, most: int) -> int:

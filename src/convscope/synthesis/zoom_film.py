@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import outputs, registry
 from ..context import listen, say, track
-from ..data.images import open_picture
+from ..data.opening import open_picture
 from ..drawing.drawings import Picture
 from ..drawing.files import read_recipe
 from ..errors import OptionError, OutputError

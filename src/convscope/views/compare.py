@@ -17,7 +17,8 @@ import torch
 
 from .. import registry
 from ..context import say, track
-from ..data.images import PictureSource, to_image
+from ..data.display import to_image
+from ..data.images import PictureSource
 from ..drawing import layout
 from ..drawing.drawings import Gallery, Heatmap, robust_limit
 from ..drawing.layout import Sheet, Tile, number
@@ -206,7 +207,7 @@ def _tile(cell: _Cell, first: Heatmap, limit: float | None, size: tuple[int, int
         return Tile(layout.written(f"refused: {heatmap}", size), "no map")
     lines = _scores(heatmap, first, cell.randomisation)
     if heatmap.projects:
-        painted = to_image(0.5 + heatmap.numbers()["map"] * (0.5 / limit))
+        painted = to_image(0.5 + heatmap.numbers()["map"] * (0.5 / limit), heatmap.picture.display.bands)
         return Tile(heatmap.placed(painted, size), "\n".join([f"grey is 0, white {number(limit)}", *lines]))
     heatmap = replace(heatmap, limit=limit)
     return Tile(heatmap.overlay(size), "\n".join(lines), heatmap.scale)

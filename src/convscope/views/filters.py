@@ -5,12 +5,13 @@ After Zeiler and Fergus (arXiv:1311.2901v3, Fig. 6): dead and dominating filters
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 from torch import Tensor, nn
 
-from ..data.images import to_image
+from ..data.display import to_image
 from ..drawing.drawings import Gallery, robust_limit
 from ..drawing.layout import Sheet, Tile
 from ..drawing.tiles import fitted
@@ -43,7 +44,7 @@ def filters(
     size = " × ".join(map(str, weights.shape[2:]))
     sheet = Sheet(
         f"First-layer filters of {net.name}",
-        _rows(weights.numpy(), own_scale=own_scale),
+        _rows(weights.numpy(), net.show, own_scale=own_scale),
         f"{len(weights)} filters of {size} in {chosen.name} · channel · RMS · {scale}",
     )
     return Gallery(sheet, {"filters": weights}, Recipe(settled={"layer": chosen.name}))
@@ -61,17 +62,17 @@ def _weights(net: Net, layer: Layer) -> Tensor:
     return values.flip(1) if net.order == "BGR" else values
 
 
-def _rows(weights: np.ndarray, *, own_scale: bool) -> tuple[tuple[Tile, ...], ...]:
+def _rows(weights: np.ndarray, bands: Sequence[int], *, own_scale: bool) -> tuple[tuple[Tile, ...], ...]:
     count, shared = len(weights), robust_limit(weights)
     per_row = min(16, max(4, round(count**0.5 * 1.4)))
     side = max(48, min(110, 960 // per_row))
     tiles = [
-        _tile(number, weight, float(np.abs(weight).max()) if own_scale else shared, side)
+        _tile(number, weight, float(np.abs(weight).max()) if own_scale else shared, side, bands)
         for number, weight in enumerate(weights)
     ]
     return tuple(tuple(tiles[i : i + per_row]) for i in range(0, count, per_row))
 
 
-def _tile(number: int, weight: np.ndarray, limit: float, side: int) -> Tile:
+def _tile(number: int, weight: np.ndarray, limit: float, side: int, bands: Sequence[int]) -> Tile:
     rms = float(np.sqrt(np.square(weight).mean()))
-    return Tile(fitted(to_image(0.5 + weight * 0.5 / (limit or 1)), side), f"{number} · {rms:.2g}")
+    return Tile(fitted(to_image(0.5 + weight * 0.5 / (limit or 1), bands), side), f"{number} · {rms:.2g}")

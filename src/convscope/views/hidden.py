@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..context import say
-from ..data.images import InputPicture, to_image
+from ..data.images import InputPicture
 from ..drawing import colours, layout, typesetting
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Scale, Sheet, Tile, number
@@ -66,7 +66,7 @@ def hidden_gradients(
     }
     if not any(gradient.any() for gradient in gradients.values()):
         say("the gradient is zero in all of these layers")
-    first = Tile(layout.enlarged(to_image(picture.pixels), _PICTURE), "input")
+    first = Tile(layout.enlarged(picture.image(), _PICTURE), "input")
     rows = [_layer_row(net, layer, gradients[layer.name].float().cpu().numpy(), top) for layer in chosen]
     sheet = Sheet(
         title,

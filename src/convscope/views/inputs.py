@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from ..data.images import InputPicture, to_image
+from ..data.images import InputPicture
 from ..drawing.layout import Tile
 from ..drawing.tiles import fitted
 
@@ -16,4 +16,4 @@ def stem(picture: InputPicture) -> str:
 
 def input_tile(picture: InputPicture, side: int, caption: str = "") -> Tile:
     """Show a picture as the network reads it."""
-    return Tile(fitted(to_image(picture.pixels), side), caption)
+    return Tile(fitted(picture.image(), side), caption)

@@ -21,7 +21,7 @@ from ..attribution.deconvnet import deconvnet
 from ..attribution.occlusion import BaselineOption, Memory, Patch, Stride, squares_over
 from ..batching import budget
 from ..context import listen, say
-from ..data.images import InputPicture, to_image
+from ..data.images import InputPicture
 from ..drawing import colours
 from ..drawing.drawings import Gallery, as_picture
 from ..drawing.layout import Scale, Sheet, Tile, legend, number
@@ -92,7 +92,7 @@ def occlusion_study(
     maps = _slide(study, memory)
     sheet = Sheet(
         f"{net.class_name(target)} under occlusion",
-        _tiles(study, maps),
+        _tiles(study, maps, picture),
         f"Occlusion study · {net.name} · {squares.patch} px squares, stride {squares.stride} px, baseline {baseline}"
         + (f" · {picture.name}" if picture.name else ""),
     )
@@ -146,12 +146,12 @@ def _slide(study: _Study, memory: str | None) -> dict[str, Tensor]:
     return {name: map_.view(study.squares.grid) for name, map_ in maps.items() if several or name != "first"}
 
 
-def _tiles(study: _Study, maps: dict[str, Tensor]) -> tuple[tuple[Tile, ...], ...]:
+def _tiles(study: _Study, maps: dict[str, Tensor], picture: InputPicture) -> tuple[tuple[Tile, ...], ...]:
     net, pixels, squares = study.net, study.pixels, study.squares
     activity = float(_activity(net, pixels, study.layer)[study.channel].sum())
     head, numbers = answers(net, pixels)
     above = (
-        Tile(_picture(study), "(a) the picture, with one square to scale"),
+        Tile(_picture(study, picture), "(a) the picture, with one square to scale"),
         _map(maps["activity"], squares, f"(b) activity of {study.unit}, {number(activity)} without occlusion"),
         _projection(study),
     )
@@ -161,12 +161,12 @@ def _tiles(study: _Study, maps: dict[str, Tensor]) -> tuple[tuple[Tile, ...], ..
     return above, (_map(maps[study.number], squares, title), *choices)
 
 
-def _picture(study: _Study) -> Image.Image:
+def _picture(study: _Study, picture: InputPicture) -> Image.Image:
     pixels, squares = study.pixels.clone(), study.squares
     rows, columns = squares.box((squares.grid[0] // 2) * squares.grid[1] + squares.grid[1] // 2)
     replacement = baselines.baseline_pixels(study.net, study.pixels, study.baseline)
     pixels[:, :, rows, columns] = replacement[:, :, rows, columns]
-    return _fitted(to_image(pixels[0].float().cpu().numpy()))
+    return _fitted(picture.image(pixels[0].float().cpu().numpy()))
 
 
 def _fitted(image: Image.Image) -> Image.Image:
@@ -186,7 +186,7 @@ def _projection(study: _Study) -> Tile:
         return Tile(_fitted(grey), f"(c) no projection: {error}")
     for remark in remarks:
         say(remark)
-    picture, limit = as_picture(projection[0].float().cpu().numpy())
+    picture, limit = as_picture(projection[0].float().cpu().numpy(), study.net.show)
     return Tile(_fitted(picture), f"(c) projection of the channel's strongest activation: white is {number(limit)}")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..attribution.deconvnet import project_down
 from ..context import say
-from ..data.images import InputPicture, to_image
+from ..data.images import InputPicture
 from ..drawing.drawings import Gallery, as_picture
 from ..drawing.layout import Sheet, Tile, number
 from ..drawing.tiles import fitted
@@ -104,8 +104,8 @@ def _in_field(
     """Cut the receptive field out of the picture and out of a projection, at the size of a tile."""
     extent = (picture.pixels.shape[1], picture.pixels.shape[2])
     top, left, bottom, right = layer.field.box(position, extent)
-    part = to_image(picture.pixels[:, top:bottom, left:right])
-    projected = as_picture(projection[:, top:bottom, left:right])[0]
+    part = picture.image(picture.pixels[:, top:bottom, left:right])
+    projected = as_picture(projection[:, top:bottom, left:right], picture.display.bands)[0]
     part, projected = (
         fitted(_framed(image, layer, position, (top, left), extent), _SIDE) for image in (part, projected)
     )

@@ -58,12 +58,12 @@ def _projections(net: Net, picture: InputPicture, layers: Sequence[Layer]) -> Te
 def _row(picture: InputPicture, projections: Tensor) -> tuple[Tile, ...]:
     side = tile_side(len(projections) + 1)
     maps = projections.float().cpu().numpy()
-    return input_tile(picture, side), *(_tile(map_, side) for map_ in maps)
+    return input_tile(picture, side), *(_tile(map_, side, picture) for map_ in maps)
 
 
-def _tile(projection: np.ndarray, side: int) -> Tile:
+def _tile(projection: np.ndarray, side: int, picture: InputPicture) -> Tile:
     caption = "" if projection.any() else "zero everywhere"
-    return Tile(fitted(as_picture(projection)[0], side), caption)
+    return Tile(fitted(as_picture(projection, picture.display.bands)[0], side), caption)
 
 
 def _sheet(

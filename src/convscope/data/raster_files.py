@@ -1,0 +1,129 @@
+"""Files that Pillow reads in 8 bits or not at all: PNG in 16-bit colour, deep or many-banded TIFF, NumPy's .npy."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import PictureError
+from .rasters import Raster
+
+_PNG, _NPY = b"\x89PNG\r\n\x1a\n", b"\x93NUMPY"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_OPACITY = (1, 2)  # TIFF's codes of extra samples: premultiplied and plain alpha
+_WHITE_IS_ZERO = 0
+
+_TRANSPOSED, _ROWS_FLIPPED, _COLUMNS_FLIPPED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
+"""Exif's numbers of orientations that are turned upright by each of these, in this order."""
+
+
+def kind_of(file: Path | io.BytesIO) -> str:
+    """Return "png" for PNG in 16-bit colour, "tiff", "npy", or "" for what Pillow reads as it is."""
+    head = _head(file)
+    if head.startswith(_NPY):
+        return "npy"
+    if head.startswith(_PNG) and len(head) == 26:
+        depth, colours = head[24], head[25]
+        return "png" if depth == 16 and colours in (2, 4, 6) else ""
+    return "tiff" if head[:4] in _TIFF else ""
+
+
+def _head(file: Path | io.BytesIO) -> bytes:
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return opened.read(26)
+    return file.getvalue()[:26]
+
+
+def read_array(file: Path | io.BytesIO, name: str) -> np.ndarray:
+    """Read a .npy file without running code. Raises PictureError."""
+    try:
+        array = np.load(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise PictureError(f"{name} is no .npy file of numbers, or cut short: {str(error).splitlines()[0]}") from None
+    return array
+
+
+def read_png(file: Path | io.BytesIO, orientation: int) -> Raster:
+    """Read a PNG in 16-bit colour, of which Pillow keeps 8 bits."""
+    import torch
+    from torchvision.io import ImageReadMode, decode_png
+
+    content = file.read_bytes() if isinstance(file, Path) else file.getvalue()
+    encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    values = decode_png(encoded, ImageReadMode.UNCHANGED).numpy().transpose(1, 2, 0)
+    return Raster(_upright(values, orientation), alpha=values.shape[2] in (2, 4))
+
+
+def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int | None) -> Raster | None:
+    """Read a TIFF that is deeper than 8 bits or has other bands than Pillow's modes; None for what Pillow reads whole.
+
+    Pages of one band that are as many as the network's bands are its bands. Overviews and masks are no frames.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(file) as tiff:
+        pages: list[Any] = [page for page in tiff.pages if not (page.is_reduced or page.is_mask)]  # type: ignore[union-attr]
+        first = pages[frame or 0] if (frame or 0) < len(pages) else None
+        stacked = frame is None and len(pages) > 1 and len(pages) == bands and _alone(pages)
+        if first is None or (len(pages) > 1 and frame is None and not stacked):
+            return None  # Pillow's path says what frames there are
+        if not stacked and not _beyond_pillow(first, bands):
+            return None
+        _refuse_bomb(first, len(pages) if stacked else 1, name)
+        layers = [_values(page, name) for page in (pages if stacked else [first])]
+        orientation = first.tags.valueof(274, 1)
+        alpha = not stacked and bool(first.extrasamples) and first.extrasamples[-1] in _OPACITY
+        return Raster(_upright(np.concatenate(layers, 2), int(orientation)), alpha=alpha)
+
+
+def _alone(pages: list[Any]) -> bool:
+    return all(page.samplesperpixel == 1 and page.shape == pages[0].shape for page in pages)
+
+
+def _beyond_pillow(page: Any, bands: int | None) -> bool:
+    """Whether a page holds more than Pillow's 8-bit grey, RGB and RGBA; colour maps and other colour spaces do not."""
+    if page.photometric not in (0, 1, 2):
+        return False
+    usual = (1, 2) if page.photometric != 2 else (3, 4)
+    return page.bitspersample > 8 or page.samplesperpixel not in usual or page.samplesperpixel == bands not in (1, 3)
+
+
+def _refuse_bomb(page: Any, count: int, name: str) -> None:
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)
+    pixels = page.imagelength * page.imagewidth
+    if pixels * count > limit:
+        raise PictureError(
+            f"{name} has {page.imagewidth} x {page.imagelength} pixels, above the limit of {limit / 1e6:.0f} million: "
+            "scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        )
+
+
+def _values(page: Any, name: str) -> np.ndarray:
+    """Return a page's values (h, w, n), white above black."""
+    try:
+        values: np.ndarray = page.asarray()
+    except ValueError as error:
+        if "imagecodecs" in str(error):
+            raise PictureError(f"{name} is compressed in a way that needs: pip install imagecodecs") from None
+        raise
+    values = values[:, :, None] if page.axes == "YX" else values
+    values = np.moveaxis(values, 0, 2) if page.axes == "SYX" else values
+    if values.ndim != 3:
+        raise PictureError(f"{name} holds values of shape {values.shape}, not a picture's")
+    if page.photometric == _WHITE_IS_ZERO and values.dtype.kind == "u":
+        values = np.iinfo(values.dtype).max - values
+    return values
+
+
+def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn values (h, w, n) upright."""
+    values = values.swapaxes(0, 1) if orientation in _TRANSPOSED else values
+    values = values[::-1] if orientation in _ROWS_FLIPPED else values
+    values = values[:, ::-1] if orientation in _COLUMNS_FLIPPED else values
+    return np.ascontiguousarray(values)

@@ -1,0 +1,143 @@
+"""Rasters: pictures of more than 8 bits, or of other bands than grey and RGB, with the values that were stored."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from ..errors import PictureError
+
+ValueRange = tuple[float, float]
+"""The values of a picture that are black and white to the network: what becomes 0 and 1."""
+
+_GREY = (0.299, 0.587, 0.114)
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Raster:
+    """Values (h, w, n) as they were stored.
+
+    `alpha` says that the last band is opacity; `top` is the value of white where the type does not say it.
+    """
+
+    values: np.ndarray
+    alpha: bool = False
+    top: float | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The (width, height) in pixels."""
+        height, width = self.values.shape[:2]
+        return width, height
+
+    def pixels(self, value_range: ValueRange | None, name: str) -> tuple[Raster, ValueRange, str]:
+        """Return the same raster in [0, 1], float32, with the values that became 0 and 1 and what must be said of them.
+
+        8-bit and Boolean values keep their type's range; others are read by `value_range` where it is given. Raises
+        PictureError for values beyond the range, and for types that have none.
+        """
+        values = self.values
+        low, high = float(values.min()), float(values.max())
+        if values.dtype.itemsize == 1 and values.dtype.kind in "ub":
+            return self._scaled((0.0, 1.0 if values.dtype.kind == "b" else 255.0)), (0.0, 255.0), ""
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise PictureError(f"{name} contains NaN or infinite values")
+        if value_range is not None:
+            black, white = value_range
+            slack = _TOLERANCE * (white - black)
+            if low < black - slack or high > white + slack:
+                raise PictureError(
+                    f"{name} holds values from {low:g} to {high:g}, beyond value_range=({black:g}, {white:g}): give a "
+                    "wider one and the mean and std that belong to it, or cut the values off yourself"
+                )
+            return self._scaled(value_range), value_range, ""
+        if values.dtype.kind == "f" and self.top is None:
+            check_range(low, high, name)
+            return self._scaled((0.0, 1.0)), (0.0, 1.0), ""
+        top = self._own_top(low, high, name)
+        remark = f"the picture holds values from {low:g} to {high:g}; no value_range is given, so {top:g} is read as 1"
+        return self._scaled((0.0, top)), (0.0, top), remark
+
+    def _own_top(self, low: float, high: float, name: str) -> float:
+        """Return the largest value that there can be. Raises PictureError where nobody can know it."""
+        kind = self.values.dtype
+        top = self.top or (float(np.iinfo(kind).max) if kind.itemsize <= 2 else None)
+        if top is None or low < 0 or high > top:
+            eight = "convert them to uint8 or " if low >= 0 and high <= 255 else ""
+            raise PictureError(
+                f"{name} holds values from {low:g} to {high:g} of type {kind}: {eight}say which are black and white, "
+                "as in Net(..., value_range=(0, 4095)) or --value-range 0,4095"
+            )
+        return top
+
+    def _scaled(self, value_range: ValueRange) -> Raster:
+        black, white = value_range
+        values = (self.values.astype(np.float64) - black) / (white - black)
+        return replace(self, values=values.clip(0, 1).astype(np.float32), top=None)
+
+    def with_bands(self, channels: int, name: str) -> tuple[Raster, str]:
+        """Return pixels in [0, 1] with as many bands as a network reads, and what must be said of them.
+
+        Grey becomes RGB and RGB grey, opacity is laid on white; a network of as many bands as there are gets all,
+        opacity included. Raises PictureError for any other number.
+        """
+        count = self.values.shape[2]
+        if count == channels:
+            return replace(self, alpha=False), "its opacity is read as the last band" if self.alpha else ""
+        opaque = self._on_white() if self.alpha else self
+        count = opaque.values.shape[2]
+        if channels == 3 and count == 1:
+            return replace(opaque, values=opaque.values.repeat(3, 2)), ""
+        if channels == 1 and count == 3:
+            grey = opaque.values @ np.array(_GREY, np.float32)
+            return replace(opaque, values=grey[:, :, None]), ""
+        if count == channels:
+            return opaque, ""
+        raise PictureError(wrong_bands(name, count, channels))
+
+    def _on_white(self) -> Raster:
+        colour, opacity = self.values[:, :, :-1], self.values[:, :, -1:]
+        return Raster(colour * opacity + (1 - opacity))
+
+    def resized(self, size: tuple[int, int], filter: Image.Resampling) -> Raster:
+        """Scale to (width, height), each band by itself in floating point, with Pillow's filters."""
+        if size == self.size:
+            return self
+        bands = np.moveaxis(self.values, 2, 0)
+        scaled = [np.asarray(Image.fromarray(np.ascontiguousarray(band)).resize(size, filter)) for band in bands]
+        return replace(self, values=np.stack(scaled, 2).clip(0, 1))  # bicubic and Lanczos overshoot
+
+    def in_8_bits(self, name: str) -> Image.Image:
+        """Return it as an 8-bit grey or RGB picture, opacity laid on white. Raises PictureError for other bands."""
+        whole, _, _ = self.pixels(None, name)
+        count = self.values.shape[2] - self.alpha
+        raster, _ = whole.with_bands(count if count in (1, 3) else 3, name)
+        eight = np.rint(raster.values * 255).astype(np.uint8)
+        return Image.fromarray(eight[:, :, 0] if count == 1 else eight)
+
+
+def wrong_bands(name: str, there: int, wanted: int) -> str:
+    """Say that a picture has another number of bands than a network reads."""
+    bands = f"{there} band{'s' * (there != 1)}"
+    return (
+        f"{name} has {bands}, and the network reads {wanted}: give a picture of {wanted}, as an array "
+        f"(h, w, {wanted}), a tensor ({wanted}, h, w), a .npy file or a TIFF"
+    )
+
+
+def check_range(low: float, high: float, name: str) -> None:
+    """Refuse values outside [0, 1], with the usual reasons for them."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise PictureError(f"{name} contains NaN or infinite values")
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+        if low < 0 or high <= 2:
+            hint = "give the pixels before normalisation: Net normalises them itself"
+        elif high <= 255:
+            hint = "divide by 255"
+        else:
+            hint = "divide by the value of white, or, for an array or a file, give it: Net(..., value_range=(0, 65535))"
+        raise PictureError(f"{name} holds values from {low:.3g} to {high:.3g}, but pixels are in [0, 1]: {hint}")
