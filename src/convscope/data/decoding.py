@@ -37,7 +37,7 @@ def decode_file(file: Path | io.BytesIO, name: str, frame: int | None = None, *,
             _refuse_bomb(image, name)
             _choose_frame(image, name, frame)
             if kind == "png" and not frame:
-                return raster_files.read_png(file, image.getexif().get(274, 1))
+                return raster_files.read_png(file)
             image.load()
             return _plain(image, name, bands)
 

@@ -49,15 +49,25 @@ def read_array(file: Path | io.BytesIO, name: str) -> np.ndarray:
     return array
 
 
-def read_png(file: Path | io.BytesIO, orientation: int) -> Raster:
-    """Read a PNG in 16-bit colour, of which Pillow keeps 8 bits."""
-    import torch
-    from torchvision.io import ImageReadMode, decode_png
-
-    content = file.read_bytes() if isinstance(file, Path) else file.getvalue()
-    encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    values = decode_png(encoded, ImageReadMode.UNCHANGED).numpy().transpose(1, 2, 0)
+def read_png(file: Path | io.BytesIO) -> Raster:
+    """Read a PNG in 16-bit colour, or grey with opacity."""
+    # Pillow keeps the upper byte of each value. Told that the bytes are in the other order, it keeps the lower one.
+    upper, lower = _png_in_8_bits(file, "16B"), _png_in_8_bits(file, "16L")
+    with Image.open(file) as image:
+        grey = image.tile[0].args == "LA;16B"
+        orientation = int(image.getexif().get(274, 1))
+    if grey:  # the four bytes of grey and opacity, as they are
+        upper, lower = upper[:, :, ::2], upper[:, :, 1::2]
+    values = upper.astype(np.uint16) << 8 | lower
     return Raster(_upright(values, orientation), alpha=values.shape[2] in (2, 4))
+
+
+def _png_in_8_bits(file: Path | io.BytesIO, order: str) -> np.ndarray:
+    with Image.open(file) as image:
+        (tile,) = image.tile
+        stored = str(tile.args)
+        image.tile = [tile._replace(args="RGBA" if stored == "LA;16B" else stored.replace("16B", order))]
+        return np.asarray(image)
 
 
 def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int | None) -> Raster | None:
