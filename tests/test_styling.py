@@ -23,7 +23,6 @@ from convscope.synthesis.colour import recoloured
 from convscope.synthesis.likeness import Content, Style, gram, scale_to
 from convscope.synthesis.pooling import pooled_by
 from convscope.synthesis.style import style
-from convscope.synthesis.style_pictures import open_whole
 from convscope.synthesis.style_problem import StyleLayers, StyleProblem
 from networks import pictures
 
@@ -338,7 +337,7 @@ def test_a_map_has_a_column_for_every_layer(zfnet64: Net, cat: Image.Image, coff
     assert sheet.labels == ("content", "style") and [len(row) for row in sheet.rows] == [4, 4]
     values = drawing.numbers()
     assert values["content"].shape == values["style"].shape == (3, 3, 32, 48)
-    own = zfnet64.pixels(open_whole(zfnet64, cat))
+    own = zfnet64.pixels(zfnet64.prepare_whole(cat))
     own = scale_to(own, (32, 48))[0].numpy()
     away = [float(np.abs(one - own).mean()) for one in values["content"]]
     assert away[0] < 0.05 and away[0] < away[-1]

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .errors import ConfigurationError, nearest
 
@@ -177,6 +177,10 @@ def _is_side(value: Any) -> bool:
     return _is_whole(value) or (isinstance(value, list) and len(value) == 2 and all(map(_is_whole, value)))
 
 
+def _is_wholes(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_whole, cast("list[Any]", value)))
+
+
 _TEXT: _Kind = ("text in quotes", _is_text)
 _WHOLE: _Kind = ("a whole number", _is_whole)
 _SIDE: _Kind = ("a whole number or [height, width]", _is_side)
@@ -197,6 +201,9 @@ _NETWORK: dict[str, _Kind] = {
     "size": _SIDE,
     "resize": _SIDE,
     "interpolation": _TEXT,
+    "fit": _TEXT,
+    "value_range": ("[black, white], two numbers", lambda value: isinstance(value, list) and _is_numbers(value)),
+    "show": ("a whole number or a list of three", lambda value: _is_whole(value) or _is_wholes(value)),
     "channels": _WHOLE,
     "order": _TEXT,
     "classes": (

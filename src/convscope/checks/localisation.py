@@ -22,6 +22,7 @@ from ..batching import in_batches
 from ..context import listen, say, track
 from ..data.boxes import Boxed
 from ..data.images import InputPicture
+from ..data.preprocessing import Size
 from ..drawing.drawings import Heatmap
 from ..errors import DataError, NetworkError, OptionError
 from ..net import Net
@@ -63,7 +64,7 @@ def localise(
     pictures: Sequence[Boxed],
     methods: Sequence[str],
     *,
-    size: int | None = None,
+    size: Size | None = None,
     target: Target = "label",
     criteria: Criteria = _USUAL,
     batch: int = 16,
@@ -76,7 +77,7 @@ def localise(
         net: the network.
         pictures: pictures with boxes, from `read_boxes`.
         methods: names of registered methods.
-        size: side of the network's input in pixels; the network's own by default.
+        size: side of the network's input in pixels, or (height, width); the network's own by default.
         target: "label" explains the class that a picture is labelled with where the network has it, else the
             network's top-1 class; "top-1" always the latter.
         criteria: how maps are scored.
@@ -149,7 +150,7 @@ def _table(
     )
 
 
-def _classes(net: Net, pictures: Sequence[Boxed], size: int | None, target: str) -> list[int]:
+def _classes(net: Net, pictures: Sequence[Boxed], size: Size | None, target: str) -> list[int]:
     """Settle the class to explain in every picture."""
     by_name = {name.lower(): index for index, name in enumerate(net.classes) if net.classes.count(name) == 1}
     labelled = [by_name.get(boxed.label.lower()) if target == "label" else None for boxed in pictures]

@@ -17,6 +17,7 @@ from .progress import progress
 
 if TYPE_CHECKING:
     from ..checks import Cascade, Criteria, Localisation
+    from ..data.preprocessing import Size
     from ..drawing.drawings import Drawing, Heatmap
     from ..drawing.tables import Table
     from ..net import Net
@@ -73,6 +74,9 @@ def check(
     std: inputs.Std = None,
     classes: inputs.Classes = None,
     head: inputs.Head = None,
+    fit: inputs.Fit = None,
+    value_range: inputs.ValueRange = None,
+    show: inputs.Show = None,
     size: inputs.Size = None,
     of: inputs.Of = None,
     stages: Stages = 6,
@@ -97,6 +101,7 @@ def check(
     place = Path(located(picture))
     _check_request(place, boxes, of, out)
     reading = {"mean": mean, "std": std, "classes": classes, "head": head}
+    reading |= {"fit": fit, "value_range": value_range, "show": show}
     if boxes is None:
         with progress():
             loaded = inputs.load_named(net, weights, epoch, device, [place], **reading)
@@ -152,7 +157,7 @@ def _methods(names: str | None) -> list[str]:
 
 
 def _check_picture(
-    net: Net, picture: Path, methods: Sequence[str], of: str | None, size: int | None, stages: int, steps: int
+    net: Net, picture: Path, methods: Sequence[str], of: str | None, size: Size | None, stages: int, steps: int
 ) -> tuple[Table, list[Cascade]]:
     """Check every method on one picture; one that refuses the network is named and left out."""
     from ..context import track
@@ -219,7 +224,7 @@ def _localise(
     methods: Sequence[str],
     limit: int | None,
     names: Path | None,
-    size: int | None,
+    size: Size | None,
     *,
     top_1: bool,
     criteria: Criteria,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..configuration import located
+from ..errors import OptionError
 from ..outputs import NUMBER_ENDINGS, PICTURE_ENDINGS, TABLE_ENDINGS
 from ..zoo.sources import forms
 from .nets import complete_network
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _PANEL = "Network"
 
-NETWORK = ("weights", "epoch", "device", "mean", "std", "classes", "head")
+NETWORK = ("weights", "epoch", "device", "mean", "std", "classes", "head", "fit", "value_range", "show")
 """Options that say, beside --net, which network it is."""
 
 
@@ -94,11 +95,56 @@ Head = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        help="how pictures of other proportions fit: cover (the centre cut out, the default), contain (padded with the "
+        "mean colour) or stretch",
+        metavar="[cover|contain|stretch]",
+        autocompletion=beginning(("cover", "contain", "stretch")),
+        rich_help_panel=_PANEL,
+    ),
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        help="the values of black and white in pictures of more than 8 bits: 0,4095; all that the type can hold by "
+        "default",
+        metavar="BLACK,WHITE",
+        rich_help_panel=_PANEL,
+    ),
+]
+Show = Annotated[
+    str | None,
+    typer.Option(
+        help="the bands that are shown, numbered from 0: three as red, green and blue (3,2,1), one in grey (7), or "
+        "each, for a file per band; the first three by default",
+        metavar="BANDS",
+        rich_help_panel=_PANEL,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help=f"file to write ({', '.join(PICTURE_ENDINGS)}); a folder for several pictures"),
 ]
-Size = Annotated[int | None, typer.Option(help="side of the network's input in pixels, where it takes more than one")]
+
+
+def _size(text: Any) -> Any:
+    """Read a side in pixels, or "HEIGHT,WIDTH". Raises OptionError."""
+    parts = re.fullmatch(r"(\d+)(?:[,x](\d+))?", str(text))
+    if parts is None:
+        raise OptionError(f"--size is a number of pixels, or HEIGHT,WIDTH as in 256,128; not {text!r}")
+    return int(parts[1]) if parts[2] is None else (int(parts[1]), int(parts[2]))
+
+
+Size = Annotated[
+    Any,
+    typer.Option(
+        help="side of the network's input in pixels, or HEIGHT,WIDTH, where it takes more than one",
+        parser=_size,
+        metavar="INT",
+    ),
+]
 SaveValues = Annotated[Path | None, typer.Option(help=f"also write the raw numbers ({', '.join(NUMBER_ENDINGS)})")]
 Of = Annotated[
     str | None,
@@ -189,12 +235,16 @@ def load_named(
     std: str | None = None,
     classes: str | None = None,
     head: str | None = None,
+    fit: str | None = None,
+    value_range: str | None = None,
+    show: str | None = None,
 ) -> Net:
     """Load the network that a command or the configuration names, or say on stderr which was taken instead."""
     from ..zoo import default_for, find_device, load
     from ..zoo.configured import configured
 
     told = {"mean": _numbers(mean), "std": _numbers(std), "classes": classes, "head": head}
+    told |= {"fit": fit, "value_range": _numbers(value_range), "show": _bands(show)}
     reading: Any = {key: value for key, value in told.items() if value is not None}
     chosen = configured().net if name is None else name
     given = default_for(pictures) if chosen is None else chosen
@@ -204,6 +254,14 @@ def load_named(
         known = f", which knows {len(net.classes)} classes: {', '.join(some)}" if some else ""
         print(f"convscope: no --net given, so {net.name}{known}", file=sys.stderr)
     return net
+
+
+def _bands(text: str | None) -> list[int] | str | None:
+    """Read numbers of bands with commas between; other text is left as it is."""
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError:
+        return text
 
 
 def _numbers(text: str | None) -> list[float] | str | None:

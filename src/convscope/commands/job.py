@@ -16,6 +16,7 @@ from .progress import progress
 from .registered import Signature
 
 if TYPE_CHECKING:
+    from ..data.preprocessing import Size
     from ..drawing.drawings import Drawing
     from ..net import Net
     from ..recipes import Recipe
@@ -74,7 +75,7 @@ class Job:
     pictures: Sequence[Path]
     options: Mapping[str, Any]
     of: str | None = None
-    size: int | None = None
+    size: Size | None = None
     out: Path | None = None
     save_values: Path | None = None
     overlay: bool = False
@@ -101,21 +102,42 @@ class Job:
         """Draw and write everything; `network` says which network it is, as `inputs.load_named` takes it."""
         self.outputs.check()
         name, reading = network["net"], {key: value for key, value in network.items() if key != "net"}
+        by_band = reading.get("show") == "each"
+        if by_band:
+            del reading["show"]
         with progress():
             net = inputs.load_named(name, pictures=self.pictures, **reading)
             try:
-                if self.several:
-                    self._run_each(net)
-                else:
-                    self._run_one(net)
+                for band in range(net.channels) if by_band else ():
+                    self._of_band(band)._run(net.changed(show=band))
+                if not by_band:
+                    self._run(net)
             finally:
                 if self.as_json:
                     print(json.dumps([str(path) for path in self.written], ensure_ascii=False))
 
+    def _run(self, net: Net) -> None:
+        if self.several:
+            self._run_each(net)
+        else:
+            self._run_one(net)
+
+    def _of_band(self, band: int) -> Job:
+        """Return the job that shows one band: its files are named after the band, and the numbers are written once."""
+        out = self.place / f"band-{band}" if self.several else self.place.with_stem(f"{self.place.stem}-band-{band}")
+        return replace(self, out=out, save_values=None if band else self.save_values)
+
+    @property
+    def place(self) -> Path:
+        """The file or folder to which drawings are written."""
+        if self.several:
+            return self.out or Path(f"convscope-{self.signature.name}")
+        stem = f"{self.pictures[0].stem}-" if len(self.pictures) == 1 else ""
+        return self.out or Path(f"{stem}{self.signature.name}.png")
+
     def _run_one(self, net: Net) -> None:
         drawing = self.draw(net, self.pictures)
-        stem = f"{self.pictures[0].stem}-" if len(self.pictures) == 1 else ""
-        self.report(self.save(drawing, self.out or Path(f"{stem}{self.signature.name}.png"), self.save_values))
+        self.report(self.save(drawing, self.place, self.save_values))
         if not self.signature.attributes:
             for remark in drawing.recipe.remarks:
                 print(f"convscope: {remark}", file=sys.stderr)
@@ -150,8 +172,7 @@ class Job:
         from .. import registry
         from .folder import Folder
 
-        folder = self.out or Path(f"convscope-{self.signature.name}")
-        Folder(self, net, registry.load_all()[self.signature.name], folder).run()
+        Folder(self, net, registry.load_all()[self.signature.name], self.place).run()
 
     def shows_as(self, recipe: Recipe) -> bool:
         """Whether a drawing with that recipe is shown as this command shows it."""
