@@ -233,6 +233,7 @@ def node(operation: str, *given: str, **attributes: Any) -> Any:
 
 
 ZERO, ONE = np.float32(0), np.float32(1)
+GRID = np.random.default_rng(2).uniform(-1.2, 1.2, (1, 5, 6, 2)).astype(np.float32)
 MIDDLES: dict[str, tuple[Any, dict[str, Any], int]] = {
     "reduce-mean-18": (node("ReduceMean", "a", keepdims=1), {"a": np.array([2, 3])}, 18),
     "reduce-mean-channels": (node("ReduceMean", "a", keepdims=1), {"a": np.array([1])}, 18),
@@ -267,6 +268,29 @@ MIDDLES: dict[str, tuple[Any, dict[str, Any], int]] = {
         {"o": np.array([1, 4, 5, 11])},
         17,
     ),
+    "resize-one-column": (
+        node("Resize", "", "", "o", coordinate_transformation_mode="pytorch_half_pixel", mode="linear"),
+        {"o": np.array([1, 4, 3, 1])},
+        17,
+    ),
+    "resize-one-row": (
+        node("Resize", "", "s", coordinate_transformation_mode="pytorch_half_pixel", mode="linear"),
+        {"s": np.float32([1, 1, 0.125, 0.6])},
+        17,
+    ),
+    "grid-16": (node("GridSample", "g", mode="nearest", padding_mode="reflection"), {"g": GRID}, 16),
+    "grid-20": (node("GridSample", "g", mode="linear", align_corners=1), {"g": GRID}, 20),
+    "average-outside-counts": (
+        node("AveragePool", kernel_shape=[3, 2], pads=[0, 1, 2, 0], count_include_pad=1, strides=[2, 1]),
+        {},
+        19,
+    ),
+    "average-outside-does-not": (node("AveragePool", kernel_shape=[3, 3], pads=[1, 0, 0, 2], strides=[2, 1]), {}, 19),
+    "average-same-upper": (
+        node("AveragePool", kernel_shape=[3, 2], auto_pad="SAME_UPPER", strides=[2, 3], count_include_pad=1),
+        {},
+        19,
+    ),
     "matrix": (node("MatMul", "k"), {"k": np.random.default_rng(1).normal(size=(8, 6)).astype(np.float32)}, 17),
 }
 
@@ -281,8 +305,19 @@ def test_operations_mean_what_onnx_says(kind: str, tmp_path: Path) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
-# Which of two equal numbers comes first is not said, and torch halves pixels otherwise where one is left.
-DIFFERENT = re.compile(r"test_top_k_same_values|test_resize_downsample_sizes_linear_pytorch_half_pixel")
+# Which of two equal numbers comes first is not said.
+DIFFERENT = re.compile(r"test_top_k_same_values")
+
+
+def test_one_column_that_is_left_is_the_first(tmp_path: Path) -> None:
+    """1 to 16 as 4 x 4, resized to 3 x 1: by the specification's formula."""
+    resize = helper.make_node(
+        "Resize", ["x", "", "", "o"], ["y"], coordinate_transformation_mode="pytorch_half_pixel", mode="linear"
+    )
+    proto = model([resize], {"o": np.array([1, 1, 3, 1])}, shape=(1, 1, 4, 4))
+    net = load(saved(proto, tmp_path / "net.onnx"), mean=0, std=1)
+    got = net(torch.arange(1.0, 17).view(1, 1, 4, 4)).flatten()
+    torch.testing.assert_close(got, torch.tensor([5 / 3, 7, 37 / 3]))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -310,7 +311,65 @@ def _resize(node: Any, source: Any, constants: dict[str, Tensor]) -> NodeModule 
         supported &= not attributes.get("exclude_outside", 0) and attributes.get("cubic_coeff_a", -0.75) == -0.75
     if not supported:
         raise ValueError(f"{mode} resizing, {way}, {rounding} is not known here")
-    return None
+    if way != "pytorch_half_pixel" or mode == "nearest":
+        return None
+    sizes = constants.get(node.input_values[3]) if sized else None
+    if sizes is None and scales is None:
+        raise ValueError(f"{mode} resizing, {way}, to a size that is computed is not known here")
+    told = [None if numbers is None else numbers.tolist()[-2:] for numbers in (sizes, scales)]
+    if mode == "cubic":
+        if _leaves_one(*told, _sizes(node.input_values[0], source)[-2:]):
+            raise ValueError("cubic resizing to one row or column is not known here")
+        return None
+    return NodeModule(Call(_half_pixel, (Slot(0), *told)), node.input_values[:1])
+
+
+def _leaves_one(sizes: list[int] | None, scales: list[float] | None, extents: list[int]) -> bool:
+    """Whether resizing may leave one row or column, as far as sizes are known."""
+    if sizes is not None:
+        return 1 in sizes
+    return any(not n or math.floor(n * scale) == 1 for n, scale in zip(extents, scales or [], strict=True))
+
+
+def _half_pixel(x: Tensor, sizes: list[int] | None, scales: list[float] | None) -> Tensor:
+    """Resize linearly as torch does, except where one row or column is left: it is the first."""
+    left = sizes or [math.floor(n * scale) for n, scale in zip(x.shape[-2:], scales or [], strict=True)]
+    rows, columns = (slice(0, 1) if size == 1 else slice(None) for size in left)
+    first = x[..., rows, columns]
+    if scales is None:
+        return F.interpolate(first, size=left, mode="bilinear", align_corners=False)
+    factors = [1.0 if size == 1 else scale for size, scale in zip(left, scales, strict=True)]
+    return F.interpolate(first, scale_factor=factors, mode="bilinear", align_corners=False)
+
+
+def _grid_sample(node: Any, source: Any, constants: dict[str, Tensor]) -> NodeModule | None:
+    mode = node.attributes.get("mode", "bilinear")
+    mode = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
+    padding, corners = node.attributes.get("padding_mode", "zeros"), bool(node.attributes.get("align_corners", 0))
+    return NodeModule(Call(F.grid_sample, (Slot(0), Slot(1), mode, padding, corners)), node.input_values)
+
+
+def _average_pool(node: Any, source: Any, constants: dict[str, Tensor]) -> NodeModule | None:
+    """Padding that differs between sides is laid around first."""
+    attributes = node.attributes
+    kernel, pads = attributes["kernel_shape"], attributes.get("pads", [0, 0, 0, 0])
+    if len(kernel) != 2 or pads[:2] == pads[2:] or any(d != 1 for d in attributes.get("dilations", [1])):
+        return None
+    if attributes.get("ceil_mode", 0):
+        raise ValueError("ceil_mode beside padding that differs between sides is not known here")
+    stride, counted = attributes.get("strides", [1, 1]), bool(attributes.get("count_include_pad", 0))
+    top, left, bottom, right = pads
+    call = Call(_mean_of_windows, (Slot(0), kernel, stride, (left, right, top, bottom), counted))
+    return NodeModule(call, node.input_values[:1])
+
+
+def _mean_of_windows(x: Tensor, kernel: list[int], stride: list[int], pads: tuple[int, ...], counted: bool) -> Tensor:
+    """Average windows over a padded picture; what lies outside counts as zeros, or does not count."""
+    mean = F.avg_pool2d(F.pad(x, pads), kernel, stride)
+    if counted:
+        return mean
+    inside = F.pad(x.new_ones(1, 1, *x.shape[-2:]), pads)
+    return mean / F.avg_pool2d(inside, kernel, stride)
 
 
 _OWN: dict[str, Callable[[Any, Any, dict[str, Tensor]], NodeModule | None]] = {
@@ -333,5 +392,7 @@ _OWN: dict[str, Callable[[Any, Any, dict[str, Tensor]], NodeModule | None]] = {
     "CumSum": _cumulative_sum,
     "Mish": _mish,
     "Resize": _resize,
+    "GridSample": _grid_sample,
+    "AveragePool": _average_pool,
 }
 """Nodes that become something else than what onnx2torch makes of them, where all is known in advance."""
