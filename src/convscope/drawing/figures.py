@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .typesetting import SIZES, Block, Box, Page, Words, font
+from . import fonts, painting
+from .typesetting import SIZES, Block, Box, Page, Words, length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DPI = 100
+_FINE = 4
+"""How many times finer than the page a line is painted that becomes an image."""
+
 _HORIZONTAL = {"l": "left", "m": "center", "r": "right"}
 
 
@@ -48,14 +52,14 @@ def _add_box(drawn: Figure, page: Page, box: Box) -> None:
 
 
 def _add_words(drawn: Figure, page: Page, words: Words) -> None:
-    face: Any = font(words.kind, words.bold)
-    above, below = face.getmetrics() if hasattr(face, "getmetrics") else (SIZES[words.kind], 0)
-    # Pillow's "a" is the ascender's height, its "m" half-way between ascender and descender.
-    baseline = words.y + (above if words.anchor[1] == "a" else (above - below) / 2)
+    text = fonts.legible(words.text)
+    if not fonts.plain(text):
+        _add_other_script(drawn, page, words)
+        return
     drawn.text(
         words.x / page.width,
-        1 - baseline / page.height,
-        words.text.replace("$", r"\$"),
+        1 - painting.baseline(words) / page.height,
+        text.replace("$", r"\$"),
         fontsize=SIZES[words.kind] * 72 / _DPI,
         fontweight="bold" if words.bold else "normal",
         fontfamily="DejaVu Sans",
@@ -63,3 +67,15 @@ def _add_words(drawn: Figure, page: Page, words: Words) -> None:
         ha=_HORIZONTAL[words.anchor[0]],
         va="baseline",
     )
+
+
+def _add_other_script(drawn: Figure, page: Page, words: Words) -> None:
+    """Add a line as an image: matplotlib has no second font for it that all its formats can hold."""
+    image, up = painting.written(words, _FINE)
+    share = {"l": 0.0, "m": 0.5, "r": 1.0}[words.anchor[0]]
+    left = words.x - share * length(words.text, words.kind, bold=words.bold)
+    top, (width, height) = painting.baseline(words) - up, (side / _FINE for side in image.size)
+    at = (left / page.width, 1 - (top + height) / page.height, width / page.width, height / page.height)
+    axes = drawn.add_axes(at)
+    axes.imshow(np.asarray(image), aspect="auto", interpolation="none")
+    axes.set_axis_off()

@@ -11,12 +11,12 @@ import html
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
-from . import colours, painting
+from . import colours, fonts, painting
 from .typesetting import FAINT, INK, PAPER, Block, Box, Page, Words, length, line_height, stacked, wrap
 
 GAP = 8
@@ -267,7 +267,17 @@ def _scale_height(scale: Scale, width: int) -> int:
 
 def arranged(sheet: Sheet, *, width: int = 360) -> Page:
     """Set a sheet as a page, its content at least `width` pixels wide; nothing overlaps and nothing is cut."""
-    return _Layout(sheet, width).page()
+    return _Layout(_told(sheet), width).page()
+
+
+def _told(sheet: Sheet) -> Sheet:
+    """Say in the note where words are written in Latin letters because no font has theirs."""
+    words = (sheet.title, sheet.subtitle, sheet.note, *sheet.columns, *sheet.labels, *(t.caption for t in sheet.tiles))
+    scripts = fonts.missing("".join(words))
+    if not scripts:
+        return sheet
+    said = f"No font here has {' and '.join(scripts)}: written in Latin letters; {fonts.ADVICE}."
+    return replace(sheet, note="\n".join(filter(None, (sheet.note, said))))
 
 
 def paint(sheet: Sheet, *, width: int = 360) -> Image.Image:

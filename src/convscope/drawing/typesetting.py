@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageFont
+
+from . import fonts
 
 INK, FAINT, PAPER, EDGE = "#1b1b1f", "#62626b", "#ffffff", "#b8b8c0"
 SIZES = {"title": 19, "subtitle": 13, "caption": 12, "note": 12}
@@ -63,13 +63,17 @@ class Page:
 
 
 @cache
-def font(kind: str, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the font of a kind of text: "title", "subtitle", "caption" or "note"."""
-    # DejaVu comes with matplotlib, a dependency; its file is found without importing matplotlib.
-    spec = find_spec("matplotlib")
-    folder = Path(str(spec.origin)).parent / "mpl-data" / "fonts" / "ttf" if spec else Path()
-    path = folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
-    return ImageFont.truetype(str(path), SIZES[kind]) if path.exists() else ImageFont.load_default(SIZES[kind])
+def font(
+    kind: str, bold: bool = False, file: Path | None = None, scale: int = 1
+) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font of a kind of text ("title", "subtitle", "caption", "note"): DejaVu, or that of a file."""
+    path, size = file or fonts.dejavu(bold=bold), SIZES[kind] * scale
+    return ImageFont.truetype(str(path), size) if path.exists() else ImageFont.load_default(size)
+
+
+def direction(text: str) -> str | None:
+    """Return the direction of a line for Pillow: ours go from left to right, whatever script a name in them has."""
+    return None if fonts.plain(text) or not fonts.shapes() else "ltr"
 
 
 def line_height(kind: str) -> int:
@@ -79,18 +83,19 @@ def line_height(kind: str) -> int:
 
 def length(text: str, kind: str, *, bold: bool = False) -> float:
     """Return how wide a line of text is, in pixels."""
-    return font(kind, bold).getlength(text)
+    pieces = fonts.runs(fonts.legible(text))
+    return sum(font(kind, bold, piece.font).getlength(piece.text, direction=direction(piece.text)) for piece in pieces)
 
 
 def wrap(text: str, kind: str, width: float, *, bold: bool = False) -> list[str]:
     """Break text into lines no wider than `width` pixels, inside words where they are wider than that."""
-    face, lines = font(kind, bold), list[str]()
+    lines = list[str]()
     for paragraph in text.split("\n") if text else []:
         line = ""
         for word in paragraph.split():
-            for piece in _pieces(word, face, width):
+            for piece in _pieces(word, kind, width, bold):
                 longer = f"{line} {piece}".strip()
-                if line and face.getlength(longer) > width:
+                if line and length(longer, kind, bold=bold) > width:
                     lines.append(line)
                     line = piece
                 else:
@@ -99,11 +104,13 @@ def wrap(text: str, kind: str, width: float, *, bold: bool = False) -> list[str]
     return lines
 
 
-def _pieces(word: str, font: Any, width: float) -> list[str]:
+def _pieces(word: str, kind: str, width: float, bold: bool) -> list[str]:
     """Cut a word that is wider than a line."""
+    if length(word, kind, bold=bold) <= width:
+        return [word]
     pieces = [""]
     for letter in word:
-        if pieces[-1] and font.getlength(pieces[-1] + letter) > width:
+        if pieces[-1] and length(pieces[-1] + letter, kind, bold=bold) > width:
             pieces.append("")
         pieces[-1] += letter
     return pieces

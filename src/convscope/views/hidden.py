@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..context import say
 from ..data.images import InputPicture
-from ..drawing import colours, layout, typesetting
+from ..drawing import colours, layout, painting, typesetting
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Scale, Sheet, Tile, number
 from ..drawing.tiles import magnitude_scale, painted, signed_scale
@@ -179,7 +179,7 @@ def _bars(net: Net, layer: Layer, gradient: np.ndarray, order: list[int]) -> Ima
         name = net.class_name(k) if layer.name == OUTPUT and net.classes else str(k)
         for line, (text, ink) in enumerate(((name[:13], "#1b1b1f"), (number(value), "#62626b"))):
             at = (x + _CELL / 2, y + 2 * room + line * _LINE)
-            draw.text(at, text, font=typesetting.font("caption"), fill=ink, anchor="ma")
+            painting.write(draw, typesetting.Words(*at, text, "caption", ink, "ma"))
     return image
 
 
