@@ -316,12 +316,12 @@ def _resize(node: Any, source: Any, constants: dict[str, Tensor]) -> NodeModule 
     sizes = constants.get(node.input_values[3]) if sized else None
     if sizes is None and scales is None:
         raise ValueError(f"{mode} resizing, {way}, to a size that is computed is not known here")
-    told = [None if numbers is None else numbers.tolist()[-2:] for numbers in (sizes, scales)]
+    left, factors = (None if numbers is None else numbers.tolist()[-2:] for numbers in (sizes, scales))
     if mode == "cubic":
-        if _leaves_one(*told, _sizes(node.input_values[0], source)[-2:]):
+        if _leaves_one(left, factors, _sizes(node.input_values[0], source)[-2:]):
             raise ValueError("cubic resizing to one row or column is not known here")
         return None
-    return NodeModule(Call(_half_pixel, (Slot(0), *told)), node.input_values[:1])
+    return NodeModule(Call(_half_pixel, (Slot(0), left, factors)), node.input_values[:1])
 
 
 def _leaves_one(sizes: list[int] | None, scales: list[float] | None, extents: list[int]) -> bool:

@@ -234,10 +234,12 @@ def _preprocessing(config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     from timm.data.config import resolve_data_config
 
     data = resolve_data_config({}, pretrained_cfg=config)
-    size: tuple[int, int] = data["input_size"][1:]
+    channels, *sides = data["input_size"]  # a first convolution may read more, of pixels moved into channels
+    size = (sides[0], sides[1])
     scaled = tuple(math.floor(side / data["crop_pct"]) for side in size)
     smooth = "bicubic" if data["interpolation"] == "random" else data["interpolation"]
     options: dict[str, Any] = {"mean": data["mean"], "std": data["std"], "size": size, "interpolation": smooth}
+    options["channels"] = channels
     if data["crop_mode"] == "squash":
         return options | {"resize": scaled}, []
     notes: list[str] = []

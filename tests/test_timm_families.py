@@ -1,0 +1,49 @@
+"""timm's families: the smallest network of twelve in the suite, of all at night. Nothing is wrong, nothing crashes."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("timm")
+
+from convscope import load
+from timm_families import families, faults, tried
+
+TWELVE = (
+    "test_byobnet",
+    "test_convnext",
+    "test_efficientnet",
+    "tf_efficientnet_lite0",
+    "hgnetv2_b0",
+    "ghostnet_050",
+    "starnet_s050",
+    "test_mambaout",
+    "test_coatnet",
+    "test_nfnet",
+    "test_vit_relpos",
+    "coat_tiny",
+)
+RECTIFIED = ("test_byobnet", "tf_efficientnet_lite0", "hgnetv2_b0", "ghostnet_050", "starnet_s050")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TWELVE)
+def test_a_family_is_right_or_refused(name: str) -> None:
+    row = tried(name)
+    assert not faults(row)
+    right = {method for method, what in row.items() if what == "right"}
+    assert {"layers", "gradient", "grad_cam", "occlusion", "maximize"} <= right, row
+    assert ("guided_backprop" in right) == (name in RECTIFIED), row["guided_backprop"]
+
+
+def test_pixels_moved_into_channels_are_no_channels_of_the_picture() -> None:
+    """TResNet's first convolution reads 48 channels of a picture that has three."""
+    net = load("timm:tresnet_m", weights=None)
+    assert net.channels == 3 and net.layers["body.conv1"].shape[0] == 64
+
+
+@pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore")
+def test_every_family_is_right_or_refused() -> None:
+    wrong = {name: found for _, name in families() if (found := faults(tried(name)))}
+    assert not wrong
