@@ -9,7 +9,7 @@ WORKERS ?= 2
 QUICK := tests/test_structure.py tests/test_laws.py tests/test_objectives.py tests/test_running.py tests/test_bulk.py \
 	tests/test_tapping.py tests/test_gradient.py tests/test_occlusion.py tests/test_operations.py
 
-.PHONY: demo test quick nightly check bench clean
+.PHONY: demo gpu test quick nightly check bench clean
 
 demo: .venv/installed
 	$(BIN)/convscope demo -o demo
@@ -42,6 +42,10 @@ bench: .venv/tested
 	$(BIN)/python benchmarks/styling.py
 	$(BIN)/python benchmarks/dreaming.py
 	$(BIN)/python benchmarks/stylizing.py
+
+# On a machine with a GPU, with the Python that has its torch; on another it runs on the CPU, in small.
+gpu:
+	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || (echo "convscope needs Python 3.11 or newer: install one, or say make PYTHON=/path/to/python" && false)

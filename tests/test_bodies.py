@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convscope import Net, attribute, explain
+from convscope import Net, attribute, bodies, explain
 from convscope.errors import ConvscopeError, LayerError, NetworkError, RuleError, WeightsError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -180,9 +180,10 @@ def quantised(*, static: bool) -> nn.Module:
         return q.convert(prepared)
 
 
-def test_int8_goes_forward() -> None:
-    """Occlusion as its definition says, pass by pass."""
-    body = quantised(static=True)
+@pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
+def test_int8_goes_forward(static: bool) -> None:
+    """Occlusion as its definition says, pass by pass: dynamic int8 takes its scale from all pictures of a batch."""
+    body = quantised(static=static)
     net = Net(body, size=SIDE)
     pixels = picture()[None]
     heat = explain(net, picture(), "occlusion", of=1, patch=8, stride=8, baseline="0")
@@ -367,3 +368,23 @@ def test_methods_see_a_changed_module_as_it_runs(change: Any) -> None:
         lost = body(pixels)[0, 1] - body(covered)[0, 1]
     torch.testing.assert_close(heat.values[0, 4, 4], lost, atol=1e-6, rtol=1e-5)
     assert [name for name in net.layers if "param" in name] == []
+
+
+# What is switched for the whole process
+
+
+def test_recurrent_layers_run_without_cudnn_where_a_gradient_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU cuDNN's have no backward pass in eval mode; here only the switch can be seen."""
+    gpu, body = torch.device("cuda"), nn.Sequential(nn.LSTM(3, 4))
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
+    with bodies.surroundings(body, gpu, holds_compiled=False):
+        assert not torch.backends.cudnn.enabled
+        with bodies.surroundings(body, gpu, holds_compiled=False):
+            pass
+        assert not torch.backends.cudnn.enabled
+    assert torch.backends.cudnn.enabled
+    with torch.no_grad(), bodies.surroundings(body, gpu, holds_compiled=False):
+        assert torch.backends.cudnn.enabled
+    for other, device in ((plain(), gpu), (body, torch.device("cpu"))):
+        with bodies.surroundings(other, device, holds_compiled=False):
+            assert torch.backends.cudnn.enabled

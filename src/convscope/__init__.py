@@ -68,9 +68,7 @@ __all__ = sorted(_HOMES)  # noqa: PLE0605  # pyright: ignore[reportUnsupportedDu
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
-
-        return version(__name__)
+        return _version()
     renames = import_module(".renames", __name__)
     if name in renames.NAMES:
         renames.warn(name, renames.NAMES[name])
@@ -78,6 +76,17 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'convscope' has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def _version() -> str:
+    from importlib import metadata
+    from pathlib import Path
+    from tomllib import loads
+
+    try:
+        return metadata.version(__name__)
+    except metadata.PackageNotFoundError:  # run from its sources
+        return loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
 def __dir__() -> list[str]:

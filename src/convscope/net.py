@@ -7,7 +7,7 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -315,8 +315,8 @@ class Net(nn.Module):
     def _pass(self, pixels: Tensor, row: int | None = None, seed: int | None = None) -> Tensor:
         """Run the body once, on all pictures of a batch or on that of one row."""
         pictures = pixels if row is None else pixels[row : row + 1]
-        eagerly = bodies.eagerly() if self._holds_compiled else nullcontext()
-        with frozen(self.body), no_inference_mode(), eagerly, drawing(seed, pixels.device):
+        around = bodies.surroundings(self.body, pixels.device, holds_compiled=self._holds_compiled)
+        with frozen(self.body), no_inference_mode(), around, drawing(seed, pixels.device):
             return self._called(self.body, self.normalise(pictures), None if row is None else (row, len(pixels)))
 
     def _called(self, body: Callable[..., Any], inputs: Tensor, row: tuple[int, int] | None = None) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,9 @@ def recipe(
 
 def versions() -> dict[str, str]:
     """Return the versions on which rounding, and so the last digits, may depend."""
-    return {"convscope": version("convscope"), "torch": torch.__version__}
+    from . import __version__
+
+    return {"convscope": __version__, "torch": torch.__version__}
 
 
 def network_record(net: Net) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from ..drawing.layout import number
 from ..errors import DataError, OptionError, OutputError, PictureError, TrainingError, WeightsError, nearest
 from ..net import Net
 from ..outputs import check_folder, write
+from ..provenance import versions
 from ..synthesis.monitor import Monitor
 from ..training.run import refuse_other_settings
 from ..zoo.runs import metadata
@@ -204,7 +204,7 @@ class _Run:
 
     def export(self, step: int, weights: dict[str, Tensor]) -> None:
         """Write the style file."""
-        record = {**self.record(), "steps": step, "convscope": version("convscope"), "torch": torch.__version__}
+        record = {**self.record(), "steps": step, **versions()}
         content = save(weights, metadata=metadata(record))
         write(self.out, lambda to: to.write_bytes(content))
 
