@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import convscope
 from convscope import Net, attribute, bodies, explain
 from convscope.errors import ConvscopeError, LayerError, NetworkError, RuleError, WeightsError
 
@@ -212,6 +213,30 @@ def test_digests_see_packed_weights() -> None:
     changed = torch.ao.quantization.quantize_dynamic(other, {nn.Linear}, dtype=torch.qint8)
     assert Net(body, size=SIDE).digest == Net(quantised(static=False), size=SIDE).digest
     assert Net(body, size=SIDE).digest != Net(changed, size=SIDE).digest
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda net: convscope.maximize(net, of=1, steps=2),
+        lambda net: convscope.class_model(net, of=[1], steps=2),
+        lambda net: convscope.dream(net, picture(), size=24, steps=1, octaves=1),
+        lambda net: convscope.invert(net, picture(), steps=2),
+        lambda net: convscope.style(net, picture(), style=[picture()], steps=2),
+        lambda net: explain(net, picture(), "extremal", of=1, steps=2),
+    ],
+)
+def test_nothing_is_made_from_int8(make: Any) -> None:
+    with pytest.raises(ConvscopeError, match=r"no gradient of .* reaches the picture: its layer '0' computes in int8"):
+        make(Net(quantised(static=True), size=SIDE))
+
+
+def test_views_of_a_scripted_module() -> None:
+    net = Net(torch.jit.script(plain()), size=SIDE)
+    assert len(convscope.invert(net, picture(), steps=2).values["inversions"]) == 1
+    for body in (torch.jit.script(plain()), Backbone(torch.jit.script), Backbone(traced)):
+        checked = convscope.compare(Net(body, size=SIDE), picture(), of=1, methods=["gradient"], check=True)
+        assert "randomised" in str(checked.sheet())
 
 
 # Other ways of calling

@@ -13,7 +13,7 @@ from typing import NoReturn
 from torch import nn
 
 from .bodies import in_one_piece, without_gradient
-from .errors import ConvscopeError, LayerError, OptionError, nearest
+from .errors import ConvscopeError, LayerError, ObjectiveError, OptionError, nearest
 from .net import Net
 from .tracing import OUTPUT, Layer
 
@@ -78,6 +78,14 @@ def _refuse(
         f"{layer.title} of {net.name} has shape {layer.shape}, without {lacks}{needed}: name {instead}"
         + (f", such as {such}" if such else "")
     )
+
+
+def no_gradient(net: Net, objective: object) -> ObjectiveError:
+    """Return the error for an objective whose gradient does not reach the picture."""
+    cut = without_gradient(net.body)
+    if cut:
+        return ObjectiveError(f"no gradient of {objective} reaches the picture: {cut}")
+    return ObjectiveError(f"{objective} does not depend on the picture: there is no gradient")
 
 
 def independent(net: Net, objective: object, layer: Layer) -> LayerError:
@@ -290,7 +298,7 @@ def bottlenecks(net: Net, most: int = 8) -> list[Layer]:
     layers = [layer for layer in named if _everything_passes(net, layer)]
     layers = layers if len(layers) >= _FEWEST_PARTS else [layer for layer in named if layer.leaf]
     layers = [
-        layer for layer, after in zip(layers, [*layers[1:], None], strict=True) if not (after and _completes(after))
+        layer for layer, after in zip(layers, [*layers[1:], None], strict=False) if not (after and _completes(after))
     ]
     if len(layers) < 2 or layers[-1].shape != net.output.shape:
         # The last module of a sequence may give what the whole network gives.

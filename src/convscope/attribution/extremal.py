@@ -37,7 +37,8 @@ from torch.nn import functional as F
 
 from ..baselines import HELP, baseline_pixels
 from ..context import say, track
-from ..errors import ObjectiveError, OptionError
+from ..errors import OptionError
+from ..layers import no_gradient
 from ..net import Net
 from ..objectives import Objective
 from ..options import Range
@@ -104,7 +105,7 @@ def extremal(
         def score_under(mask: Tensor) -> Tensor:
             score = objective(net, torch.lerp(outside, inside, mask.to(pixels)))
             if not score.requires_grad and mask.requires_grad:
-                raise ObjectiveError(f"{objective} does not depend on the picture: there is no gradient to follow")
+                raise no_gradient(net, objective)
             return score.to(mask)
 
         first = pixels.new_full((len(pixels), 1, *(math.ceil(extent / step) for extent in pixels.shape[-2:])), _START)

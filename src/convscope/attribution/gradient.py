@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..batching import in_batches
-from ..bodies import without_gradient
 from ..context import say
-from ..errors import ObjectiveError, OptionError
+from ..errors import OptionError
+from ..layers import no_gradient
 from ..net import Net
 from ..objectives import Objective, Unit
 from ..options import Range
@@ -65,10 +65,7 @@ def gradient_through(net: Net, pixels: Tensor, objective: Objective, change: Cal
         score = objective(net, change(pixels)).sum()
         gradient = torch.autograd.grad(score, pixels, allow_unused=True)[0] if score.requires_grad else None
     if gradient is None:
-        cut = without_gradient(net.body)
-        if cut:
-            raise ObjectiveError(f"no gradient of {objective} reaches the picture: {cut}")
-        raise ObjectiveError(f"{objective} does not depend on the picture: there is no gradient")
+        raise no_gradient(net, objective)
     return gradient
 
 

@@ -70,7 +70,8 @@ def _call_of(name: str, positions: dict[str, int]) -> int:
 def twin_of(net: Net) -> Net:
     """Copy a network. Raises NetworkError where it cannot be copied."""
     try:
-        return copy.deepcopy(net)
+        with torch.no_grad():  # or what TorchScript copies would be computed from the original
+            return copy.deepcopy(net)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise NetworkError(f"{net.name} cannot be copied, and only a copy may lose its weights: {error}") from None
 
@@ -79,8 +80,9 @@ def randomise(net: Net, layers: Sequence[tuple[int, str]], weights: Initialisati
     """Give random weights to numbered layers of a network, in place."""
     if weights not in ("he", "reset", "permuted"):
         raise OptionError(f"weights is 'he', 'reset' or 'permuted', not {weights!r}")
+    modules = dict(net.body.named_modules())
     for number, name in layers:
-        module = net.body.get_submodule(name)
+        module = modules[name]
         generator = torch.Generator().manual_seed(seed * 100_003 + number)
         own = callable(getattr(module, "reset_parameters", None))
         if weights == "permuted" or not own or _PARAMETRIZATIONS in dict(module.named_children()):
