@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision import models
 
-from convscope import Net, Objective, as_objective, load, tap
-from convscope.errors import LayerError, ObjectiveError
+from convscope import Net, Objective, as_objective, explain, load, tap
+from convscope.errors import ConvscopeError, LayerError, ObjectiveError
 from convscope.objectives import ObjectiveBatch, Output, Unit
 from convscope.tracing import OUTPUT
 from networks import CLASSES, pictures, tiny
@@ -496,3 +496,22 @@ def test_batches_of_objectives_are_written_added_and_multiplied() -> None:
         (plain + batch, scores + ant), (plain - 2 * batch, ant - 2 * scores), (batch - batch, 0 * scores),
     ):  # fmt: skip
         torch.testing.assert_close(objective(net, pixels), expected)
+
+
+@pytest.mark.parametrize("method", ["gradient", "grad_cam", "occlusion", "rise", "guided_backprop"])
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (lambda y: torch.fft.fft(y.mean((2, 3))), "complex numbers.*abs"),
+        (lambda y: y.mean((2, 3)).argsort(1), "int64, such as the index of a class.*output="),
+        (lambda y: y.argmax(1), "int64"),
+        (lambda y: (y * 255).to(torch.uint8), "uint8"),
+        (lambda y: y.mean((2, 3)) > 0, "bool"),
+    ],
+    ids=["complex", "order", "classes by pixel", "bytes", "answers"],
+)
+def test_an_output_that_is_no_real_number_is_refused(output: Any, words: str, method: str) -> None:
+    net = Net(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), size=12, output=output)
+    for of in (None, "1"):
+        with pytest.raises(ConvscopeError, match=words):
+            explain(net, torch.rand(1, 3, 12, 12), method, of=of)

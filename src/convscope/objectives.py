@@ -60,6 +60,21 @@ class Term(Protocol):
         ...
 
 
+def check_real(values: Tensor, where: str) -> None:
+    """Raise ObjectiveError for complex numbers, and for integers, through which no gradient passes."""
+    if values.is_floating_point():
+        return
+    what, way = (
+        ("complex numbers", "their magnitude is read by Net(..., output=lambda y: y.abs())")
+        if values.is_complex()
+        else (
+            f"{str(values.dtype).removeprefix('torch.')}, such as the index of a class",
+            "give what it is computed from, by Net(..., output=...) or by the name of a layer before",
+        )
+    )
+    raise ObjectiveError(f"{where} holds {what}, and a score is a real number: {way}")
+
+
 @dataclass(frozen=True)
 class Unit:
     """A layer, a channel of it, or one spatial position of that channel."""
@@ -69,7 +84,8 @@ class Unit:
     position: Position = None
 
     def read(self, activity: Tensor) -> Tensor:
-        """Reduce a layer's activity (n, c) or (n, c, h, w) to one number per picture."""
+        """Reduce a layer's activity (n, c) or (n, c, h, w) to one number per picture. Raises ObjectiveError."""
+        check_real(activity, f"layer {self.layer}" if self.layer else "the output")
         if self.channel is None:
             return activity.reshape(len(activity), -1).mean(1)
         channel = activity[:, self.channel]
@@ -141,6 +157,7 @@ class Output:
             raise ObjectiveError(
                 f"{self} gave {got} for {len(activity)} pictures: expected ({len(activity)},), one number per picture"
             )
+        check_real(score, f"what {self} gave")
         return score
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from .context import say
 from .errors import NetworkError, ObjectiveError, PictureError
 from .heads import Head
 from .net import Net
-from .objectives import WHOLE_OUTPUT, Objective, ObjectiveBatch, Unit, as_objective
+from .objectives import WHOLE_OUTPUT, Objective, ObjectiveBatch, Unit, as_objective, check_real
 from .tapping import tap
 from .terms import judges_making
 
@@ -46,10 +46,12 @@ def predict(net: Net, pixels: Tensor) -> Tensor:
 def answers(net: Net, pixels: Tensor) -> tuple[Head, Tensor]:
     """Return what a network says of pixels, (n, k): probabilities where its head has some, and the head.
 
-    Raises NetworkError when the output is not (n, k) or holds NaN.
+    Raises NetworkError when the output is not (n, k) or holds NaN, ObjectiveError when it holds no real numbers.
     """
     with torch.inference_mode():
-        output = net(pixels).float()
+        output = net(pixels)
+    check_real(output, f"the output of {net.name}")
+    output = output.float()
     if output.ndim != 2:
         shape = tuple(output.shape)
         raise NetworkError(f"{net.name} gives outputs of shape {shape}, not (n, classes): use of={_example(output)}")
