@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import convscope as cs
 from convscope import Net
-from convscope.errors import ConvscopeError, NetworkError, ObjectiveError
-from networks import SIZE, pictures, tiny_body
+from convscope.errors import NetworkError, ObjectiveError
+from networks import SIZE, pictures
 
 PIXELS = pictures(1)
 
@@ -219,8 +219,17 @@ def test_making_pictures_says_what_its_numbers_are() -> None:
     assert ", p = " in made.sheet().tiles[0].caption
 
 
-def test_class_names_of_a_batch_of_bodies_are_as_they_were() -> None:
-    """Whatever a body is, the error is one that says what to do."""
-    network = Net(tiny_body("sequential"), size=SIZE)
-    with pytest.raises(ConvscopeError):
-        cs.explain(network, PIXELS, "gradient", of=7)
+def test_one_output_may_be_called_the_output() -> None:
+    assert cs.as_objective(net(1), "output").class_index == 0
+    assert str(cs.as_objective(net(1, head="sigmoid"), "p(output)")) == "p(0)"
+
+
+def test_class_models_say_what_their_number_is_of() -> None:
+    """A low probability under an evident picture is of the picture as it is shown, and its rank says more."""
+    made = cs.class_model(net(head="softmax"), of=1, steps=2, batch=1).sheet()
+    assert "p: probability that tiny gives the picture shown" in made.subtitle
+    assert " · p = 0." in made.tiles[0].caption and "of 5 · lambda" in made.tiles[0].caption
+    made = cs.class_model(net(), of=1, steps=2, batch=1).sheet()
+    assert "softmax that tiny gives" in made.subtitle and " · softmax 0." in made.tiles[0].caption
+    made = cs.class_model(net(1), of=0, steps=2, batch=1).sheet()
+    assert "p =" not in made.tiles[0].caption and "rank" not in made.tiles[0].caption

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope import Net, Objective, as_objective
+from convscope.errors import ConvscopeError
 from convscope.objectives import ObjectiveBatch
 from convscope.registry import METHODS, Entry, load_all
 from networks import SIZE, TINY, pictures, tiny, tiny_body
@@ -229,3 +230,33 @@ def test_docstring_says_shapes_and_source(entry: Entry) -> None:
     assert "(n, c, h, w)" in text and "[0, 1]" in text
     assert "arXiv" in entry.paper or "doi:" in entry.paper
     assert all(option.help for option in entry.options.values())
+
+
+@pytest.mark.parametrize(("head", "inside"), [("sigmoid", nn.Sigmoid()), ("softmax", nn.Softmax(1))])
+@each_method
+def test_a_probability_is_that_of_the_network_with_its_last_operation_inside(
+    entry: Entry, head: Any, inside: nn.Module
+) -> None:
+    """p(class) of logits is the output of the same network that ends in a sigmoid (one logit) or softmax."""
+    body, pixels, of = tiny_body("sequential"), pictures(1), OBJECTIVE
+    if head == "sigmoid":
+        last, of = body[-1][-1], 0  # type: ignore[index]
+        last.weight.data, last.bias.data = last.weight.data[:1], last.bias.data[:1]
+    logits, shares = Net(body, size=SIZE, head=head), Net(nn.Sequential(body, inside), size=SIZE)
+    layer = {"layer": "3"} if "layer" in entry.options else {}
+    within = {"layer": "0.3"} if "layer" in entry.options else {}
+    maps = [
+        outcome(entry, net, pixels, as_objective(net, text), options)
+        for net, text, options in ((logits, f"p({of})", layer), (shares, str(of), within))
+    ]
+    assert shares.head.kind == "probability" and type(maps[0]) is type(maps[1])
+    if isinstance(maps[0], Tensor):
+        torch.testing.assert_close(maps[0], maps[1], rtol=1e-7, atol=1e-10)
+
+
+def outcome(entry: Entry, net: Net, pixels: Tensor, of: Objective, options: dict[str, Any]) -> Tensor | type:
+    """Return a method's maps, or the kind of its refusal."""
+    try:
+        return entry.function(net, pixels, of, **options)
+    except ConvscopeError as error:
+        return type(error)

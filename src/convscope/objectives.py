@@ -416,8 +416,8 @@ def _unit(net: Net, text: str) -> Term:
     whole = _exact_class(net, text)
     if whole is not None:
         return whole
-    if text == WHOLE_OUTPUT and not net.output.shape:
-        return Unit(OUTPUT)
+    if text == WHOLE_OUTPUT and net.output.shape in ((), (1,)):
+        return Unit(OUTPUT, 0 if net.output.shape else None)
     match = re.fullmatch(r"(\w+)\((.*)\)", text)
     if match and match[1] == "p":
         return _probability(net, match[2].strip())

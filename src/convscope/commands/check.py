@@ -160,7 +160,7 @@ def _check_picture(
     net: Net, picture: Path, methods: Sequence[str], of: str | None, size: Size | None, stages: int, steps: int
 ) -> tuple[Table, list[Cascade]]:
     """Check every method on one picture; one that refuses the network is named and left out."""
-    from ..context import track
+    from ..context import listen, track
     from ..predictions import first_choices
     from ..running import explain
 
@@ -170,21 +170,22 @@ def _check_picture(
     rows: list[tuple[str | float, ...]] = []
     cascades: list[Cascade] = []
     refusal: ConvscopeError | None = None
-    for name in track(methods, "methods"):
-        try:
-            figures, cascade = _figures(net, explain(net, picture, name, objective, size=size), stages, steps)
-        except ConvscopeError as error:
-            refusal = error
-            print(f"convscope: {name}: {error}", file=sys.stderr)
-            continue
-        rows.append((name, cascade.heatmap.subtitle.partition(" · ")[0], *figures))
-        cascades.append(cascade)
+    with listen() as remarks:
+        for name in track(methods, "methods"):
+            try:
+                figures, cascade = _figures(net, explain(net, picture, name, objective, size=size), stages, steps)
+            except ConvscopeError as error:
+                refusal = error
+                print(f"convscope: {name}: {error}", file=sys.stderr)
+                continue
+            rows.append((name, cascade.heatmap.subtitle.partition(" · ")[0], *figures))
+            cascades.append(cascade)
     if not rows and refusal is not None:
         raise refusal
-    return _table(f"{picture.name} · {net.name}", rows, cascades), cascades
+    return _table(f"{picture.name} · {net.name}", rows, cascades, "; ".join(remarks)), cascades
 
 
-def _table(title: str, rows: Sequence[tuple[str | float, ...]], cascades: Sequence[Cascade]) -> Table:
+def _table(title: str, rows: Sequence[tuple[str | float, ...]], cascades: Sequence[Cascade], note: str) -> Table:
     from ..drawing.tables import Column, Table
 
     columns = (
@@ -192,7 +193,7 @@ def _table(title: str, rows: Sequence[tuple[str | float, ...]], cascades: Sequen
         Column("map", unbroken=True),
         *(Column(name, "number", format=".2f") for name in _FIGURES),
     )
-    return Table(columns, tuple(rows), cascades[0].heatmap.recipe, title)
+    return Table(columns, tuple(rows), cascades[0].heatmap.recipe, title, note=note)
 
 
 def _figures(net: Net, heatmap: Heatmap, stages: int, steps: int) -> tuple[tuple[float, ...], Cascade]:

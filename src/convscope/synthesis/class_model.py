@@ -24,7 +24,7 @@ from ..errors import ObjectiveError
 from ..net import Net
 from ..objectives import Objective, as_objective
 from ..options import Range
-from ..predictions import predict
+from ..predictions import answers
 from ..recipes import Recipe
 from ..registry import view
 from ..terms import Penalty
@@ -106,8 +106,8 @@ def _sheet(net: Net, classes: list[Objective], tiles: list[Tile], settings: Sett
     return Sheet(
         f"Class model of {what} by {net.name}",
         in_rows(tiles),
-        f"class score minus lambda times the squared L2 norm; mean added, contrast raised · p: probability "
-        f"that {net.name} gives the picture shown · {settings.summary(net)}",
+        f"class score minus lambda times the squared L2 norm; mean added, contrast raised · {_meaning(net)} · "
+        f"{settings.summary(net)}",
     )
 
 
@@ -153,8 +153,16 @@ def _with_contrast(net: Net, model: Tensor) -> tuple[Tensor, float]:
 
 def _tile(net: Net, objective: Objective, weight: float, picture: Tensor, factor: float) -> Tile:
     index = _index(objective)
-    p = float(predict(net, picture[None])[0, index])
+    head, numbers = answers(net, picture[None])
+    shown, rank = float(numbers[0, index]), 1 + int((numbers[0] > numbers[0, index]).sum())
+    said = f"{head.equals} {shown:.2g}" + (f", rank {rank} of {numbers.shape[1]:,}" if numbers.shape[1] > 1 else "")
     return Tile(
         enlarged(net.image(picture), 280),
-        f"{index} {net.class_name(index)} · p = {p:.2g} · lambda {number(weight)} · contrast × {factor:.2g}",
+        f"{index} {net.class_name(index)} · {said} · lambda {number(weight)} · contrast × {factor:.2g}",
     )
+
+
+def _meaning(net: Net) -> str:
+    """Say what the number under a picture is, and of which picture."""
+    word = f"p: {net.head.word}" if net.head.equals.startswith("p") else net.head.word
+    return f"{word} that {net.name} gives the picture shown, and its rank among the outputs"
