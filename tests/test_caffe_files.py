@@ -373,16 +373,16 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "no input": (LAYER, r'says no input: write input: "data" input_shape { dim: 1 dim: 3 dim: 227 dim: 227 }'),
     "unread input": (HEADER + LAYER.replace('"data"', '"image"'), "'image' for layer 'x' .ReLU, line 4.; there are"),
     "idle input": (HEADER + 'layer { name: "x" type: "ReLU" top: "x" }', "no layer of .* reads its input 'data'"),
-    "no shape": ('input: "data" ' + LAYER, 'not tell the size of its input .data.: write input: "data" input_shape'),
+    "no shape": ('input: "data" ' + LAYER, 'the size of its input .data.: .* or write input: "data" input_shape'),
     "no dims": ('input: "data" input_dim: 3 input_dim: 4 ' + LAYER, "has 1 inputs, 2 input_dim and 0 input_shape"),
     "dims and shapes": (HEADER + "input_dim: 1 " + LAYER, "both input_dim and input_shape"),
     "no crop": (
         'layer { name: "d" type: "Data" top: "data" top: "label" data_param { backend: LMDB } }\n' + LAYER,
-        "its input 'data' .layer 'd' .Data, line 1..: write crop_size: 227 in its transform_param, .* force_gray: true",
+        "its input 'data' .layer 'd' .Data, line 1..: .* crop_size: 227 in its transform_param, .* force_gray: true",
     ),
     "no size of numbers": (
         'layer { name: "d" type: "HDF5Data" top: "data" }\n' + LAYER,
-        "its input 'data' .layer 'd' .HDF5Data, line 1..: write in place of layer 'd' input: \"data\" input_shape {",
+        "its input 'data' .layer 'd' .HDF5Data, line 1..: .* write in place of layer 'd' input: \"data\" input_shape {",
     ),
     "two inputs": (
         HEADER

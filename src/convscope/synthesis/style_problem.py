@@ -109,7 +109,8 @@ class StyleProblem:
 
     def __post_init__(self) -> None:
         if self.keep_colour and self.net.channels != 3:
-            raise OptionError(f"{self.net.name} reads grey pictures: there is no colour to keep")
+            there = "grey pictures" if self.net.channels == 1 else f"{self.net.channels} bands"
+            raise OptionError(f"{self.net.name} reads {there}, not red, green and blue: there is no colour to keep")
 
     def pixels(self, side: int) -> Tensor:
         """Return the content, its longer side `side` pixels; its luminance where colours are kept."""

@@ -55,7 +55,7 @@ def _picture(program: Program, path: Path) -> tuple[str, tuple[int, Any, Any], b
     sizes, kind = [size.get("as_int") for size in meta["sizes"]], TYPES[meta["dtype"]]
     if len(sizes) != 4 or not kind.is_floating_point:
         raise NetworkError(f"{path} reads {len(sizes)} dimensions of {kind}, not (n, c, height, width) of floats")
-    if sizes[1] not in (1, 3):
-        raise NetworkError(f"{path} reads {sizes[1] or 'any number of'} channels; pictures have 1 or 3")
+    if not sizes[1]:
+        raise NetworkError(f"{path} reads any number of channels: export it for as many as your pictures have")
     refuse_batches(sizes[0], path)
     return name, (sizes[1], sizes[2], sizes[3]), sizes[0] == 1

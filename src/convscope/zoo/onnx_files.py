@@ -152,8 +152,10 @@ def _picture(proto: Any, path: Path) -> _Picture:
     if len(dims) != 4:
         raise NetworkError(f"input {name!r} of {path} has {len(dims)} dimensions, not (n, channels, height, width)")
     batch, channels, *size = dims
-    if channels not in (None, 1, 3):
-        last = " (channels last: convert it with channels first)" if dims[3] in (1, 3) else ""
-        raise NetworkError(f"input {name!r} of {path} has {channels} channels{last}; pictures have 1 or 3")
+    if channels not in (None, 1, 3) and dims[3] is not None and dims[3] < channels and size[0] in (channels, None):
+        raise NetworkError(
+            f"input {name!r} of {path} has {channels} channels before {dims[3]}, so probably channels last: convert it "
+            "with channels first"
+        )
     refuse_batches(batch, path)
     return _Picture(name, channels, (size[0] or None, size[1] or None), batch == 1)

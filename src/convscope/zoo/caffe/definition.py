@@ -33,11 +33,17 @@ class Definition:
     resize: tuple[int, int] | None
 
 
-def read_definition(path: Path, *, known: Collection[str] | None = None) -> Definition:
+def read_definition(
+    path: Path,
+    *,
+    known: Collection[str] | None = None,
+    size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+) -> Definition:
     """Read the network of the test phase, without what only serves training.
 
-    Layers of types not in `known` are refused, all at once, and so are fields that Caffe's schema does not have. Raises
-    NetworkError.
+    `size` and `channels` are those of the pictures, for a definition that does not tell them. Layers of types not in
+    `known` are refused, all at once, and so are fields that Caffe's schema does not have. Raises NetworkError.
     """
     message, present = layers_at_test(path, prototxt.read_text(path), known)
     outside = inputs.sources(path, message, present)
@@ -49,7 +55,7 @@ def read_definition(path: Path, *, known: Collection[str] | None = None) -> Defi
     return Definition(
         path,
         message.name or path.stem,
-        {source.name: inputs.shape_of(path, source)},
+        {source.name: inputs.shape_of(path, source, size, channels)},
         tuple(layers),
         tuple(f"{spec.name} ({spec.type})" for spec in dropped),
         source.transform,

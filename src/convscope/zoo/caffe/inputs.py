@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +111,13 @@ def _picture_shape(spec: Spec) -> tuple[int, ...]:
         memory = spec.options.memory_data_param
         return (memory.batch_size, memory.channels, memory.height, memory.width)
     transform, images = _transform(spec), spec.options.image_data_param
-    grey = transform.force_gray or not images.is_color
     height, width = (transform.crop_size,) * 2 if transform.crop_size else (images.new_height, images.new_width)
-    return (1, 1 if grey else 3, height, width) if height and width else ()
+    return (1, _channels(spec), height, width) if height and width else ()
+
+
+def _channels(spec: Spec) -> int:
+    """Return the number of channels of the pictures that a data layer reads."""
+    return 1 if _transform(spec).force_gray or not spec.options.image_data_param.is_color else 3
 
 
 def the_input(path: Path, sources: list[InputSource], layers: list[Spec]) -> InputSource:
@@ -134,13 +138,19 @@ def the_input(path: Path, sources: list[InputSource], layers: list[Spec]) -> Inp
     return used[0]
 
 
-def shape_of(path: Path, source: InputSource) -> tuple[int, ...]:
-    """Return the input's shape without the batch."""
+def shape_of(
+    path: Path, source: InputSource, size: int | tuple[int, int] | None = None, channels: int | None = None
+) -> tuple[int, ...]:
+    """Return the input's shape without the batch; of the size and channels in the call where the file has none."""
+    if not source.shape and size is not None:
+        read = _channels(source.spec) if source.spec is not None and source.spec.type in _CROPPING else 3
+        source = replace(source, shape=(1, channels or read, *((size, size) if isinstance(size, int) else size)))
     where = f" (layer {source.spec})" if source.spec else ""
     wanted = f'input: "{source.name}" input_shape {{ {_EXAMPLE} }}, with the network\'s own numbers'
     if not source.shape:
         raise NetworkError(
-            f"{path} does not tell the size of its input {source.name!r}{where}: write {_size_of(source, wanted)}"
+            f"{path} does not tell the size of its input {source.name!r}{where}: give it, as in "
+            f"load('caffe:{path.name}', size=227), or write {_size_of(source, wanted)}"
         )
     said = "x".join(map(str, source.shape))
     if len(source.shape) != 4:

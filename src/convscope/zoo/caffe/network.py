@@ -155,7 +155,7 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
             f"{path} holds weights, which say little of how layers are connected: name the definition and give this "
             f"as its weights, as in load('caffe:deploy.prototxt', weights={str(path)!r})"
         )
-    definition, options = read_definition(path, known=LAYERS), dict(reading)
+    definition, options = _definition(path, reading), dict(reading)
     if weights == "default":
         raise WeightsError(
             f"{path} is a definition, which has no weights of its own: give weights=FILE.caffemodel, or weights=None "
@@ -315,6 +315,11 @@ def _check_fit(layout: Layout, stored: dict[str, list[Blob]], path: Path, defini
 def _fits(blob: Blob, shape: Shape) -> bool:
     """Whether a blob has a shape; the oldest files write every shape as four numbers, the first of them ones."""
     return blob.shape == ((1,) * (4 - len(shape)) + shape if blob.legacy else shape)
+
+
+def _definition(path: Path, reading: dict[str, Any]) -> Definition:
+    """Read a definition; the call says of pictures what the file does not."""
+    return read_definition(path, known=LAYERS, size=reading.get("size"), channels=reading.get("channels"))
 
 
 def _fill(body: CaffeNet, layer: PlannedLayer, blobs: list[Blob]) -> None:
