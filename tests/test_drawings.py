@@ -26,8 +26,9 @@ from torch import Tensor
 from convscope.data.images import InputPicture, prepare
 from convscope.data.preprocessing import Fit, Preprocessing
 from convscope.drawing import colours, layout
-from convscope.drawing.drawings import Curve, Drawing, Film, Gallery, Heatmap, Picture, robust_limit
+from convscope.drawing.drawings import Curve, Drawing, Gallery, Heatmap, Picture, robust_limit
 from convscope.drawing.files import read_recipe
+from convscope.drawing.films import Film
 from convscope.drawing.layout import Scale, Sheet, Tile, enlarged, in_rows, number, side_by_side
 from convscope.drawing.tables import Column, Table
 from convscope.drawing.typesetting import PAPER

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from convscope import Net, load, outputs, read_recipe, tap
 from convscope.context import listen
-from convscope.drawing.drawings import Film, Picture
+from convscope.drawing.drawings import Picture
+from convscope.drawing.films import Film
 from convscope.errors import ConvscopeError, LayerError, ObjectiveError, OptionError, OutputError, SynthesisError
 from convscope.layers import trunk_layer
 from convscope.synthesis.dream import dream

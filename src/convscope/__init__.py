@@ -14,7 +14,7 @@ _HOMES = {
     "ConvscopeError": "errors",
     "Curve": "drawing.drawings",
     "Drawing": "drawing.drawings",
-    "Film": "drawing.drawings",
+    "Film": "drawing.films",
     "Fourier": "synthesis.parametrizations",
     "Gallery": "drawing.drawings",
     "Heatmap": "drawing.drawings",

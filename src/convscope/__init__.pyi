@@ -9,11 +9,11 @@ from torch import Tensor
 from .bulk import Explanations
 from .drawing.drawings import Curve as Curve
 from .drawing.drawings import Drawing as Drawing
-from .drawing.drawings import Film as Film
 from .drawing.drawings import Gallery as Gallery
 from .drawing.drawings import Heatmap as Heatmap
 from .drawing.drawings import Picture as Picture
 from .drawing.files import read_recipe as read_recipe
+from .drawing.films import Film as Film
 from .drawing.tables import Column as Column
 from .drawing.tables import Table as Table
 from .errors import ConvscopeError as ConvscopeError

@@ -48,12 +48,16 @@ class Folder:
         before = len(self.job.written)
         try:
             with self._writing() as write:
-                for where, drawing in self._drawings():
+                for where, drawing in self.drawings(resume=True):
                     write(where, drawing)
         except KeyboardInterrupt:
             self._say(f"interrupted; {self._count(before)} in {self.folder}. Run the same command again to resume")
             raise
         self._say(f"{self._count(before)} in {self.folder}")
+        self.refuse_failures()
+
+    def refuse_failures(self) -> None:
+        """Raise ConvscopeError where pictures failed."""
         if self.failures:
             failed = f"{len(self.failures)} of {len(self.names)} pictures failed"
             more = len(self.failures) - _SHOWN
@@ -72,14 +76,15 @@ class Folder:
     def _say(self, text: str) -> None:
         print(f"convscope: {text}", file=sys.stderr)
 
-    def _drawings(self) -> Iterator[tuple[str, Drawing]]:
+    def drawings(self, *, resume: bool) -> Iterator[tuple[str, Drawing]]:
+        """Yield the drawings of pictures with their addresses; to `resume` leaves out those that are there already."""
         if not self.entry.attributes:
-            yield from self._one_by_one()
+            yield from self._one_by_one(resume=resume)
         elif self.job.shared_scale:
             maps = dict(self._maps(list(self.names), resume=False))
             yield from ((where, map_.compared_with(list(maps.values()))) for where, map_ in maps.items())
         else:
-            yield from self._maps(list(self.names), resume=True)
+            yield from self._maps(list(self.names), resume=resume)
 
     def _maps(self, pictures: Sequence[str], *, resume: bool) -> Iterator[tuple[str, Heatmap]]:
         """Yield the maps of pictures that are not there yet; the key of a copy's map does not stand for one's own."""
@@ -102,7 +107,7 @@ class Folder:
         if missing:
             yield from self._maps(missing, resume=False)
 
-    def _one_by_one(self) -> Iterator[tuple[str, Drawing]]:
+    def _one_by_one(self, *, resume: bool) -> Iterator[tuple[str, Drawing]]:
         """Yield what a view draws of each picture."""
         from ..provenance import recipe
 
@@ -110,7 +115,7 @@ class Folder:
         net = self.net if self.job.size is None else self.net.sized(self.job.size)
         for where in track(list(self.names), self.entry.title):
             try:
-                there = self._recipe(where)
+                there = self._recipe(where) if resume else None
                 if there is not None and there.key == recipe(net, self.entry, [where], options.get("of"), options).key:
                     self.existing += 1
                 else:

@@ -31,12 +31,18 @@ class Outputs:
     several: bool
     films: str = ""
     moving: bool = False
+    joined: bool = False
     single: bool = True
 
     def check(self) -> None:
         """Raise OutputError for what cannot be written."""
         if self.several and self.out is not None and (self.out.suffix or self.out.is_file()):
-            raise OutputError(f"several pictures are written to a folder: give -o FOLDER, not {self.out}")
+            raise OutputError(
+                f"several pictures are written to a folder, or as a film to {', '.join(FILM_ENDINGS)}: give -o FOLDER, "
+                f"not {self.out}"
+            )
+        if self.joined and self.values is not None:
+            raise OutputError("the numbers of a film's maps are written with their figures: give -o FOLDER")
         if not self.several and self.out is not None:
             self._check_ending(self.out)
         if self.values is not None:
@@ -44,7 +50,7 @@ class Outputs:
         check_folder((self.out or Path("x")) if self.several else (self.out or Path("x")).parent)
 
     def _check_ending(self, out: Path) -> None:
-        endings = dict.fromkeys((*PICTURE_ENDINGS, *FILM_ENDINGS) if self.moving else PICTURE_ENDINGS)
+        endings = dict.fromkeys((*PICTURE_ENDINGS, *FILM_ENDINGS) if self.moving or self.joined else PICTURE_ENDINGS)
         if out.suffix.lower() not in endings:
             still = bool(self.films) and out.suffix.lower() in FILM_ENDINGS
             film = f"; a film is made with --{self.films}" if still else ""
@@ -89,14 +95,20 @@ class Job:
     def several(self) -> bool:
         """Whether there is a drawing per picture; views that take many make one, unless -o is a folder."""
         folder = self.out is not None and not self.out.suffix
-        return len(self.pictures) > 1 and (self.signature.takes == "picture" or folder)
+        return len(self.pictures) > 1 and (self.signature.takes == "picture" or folder) and not self.joined
+
+    @property
+    def joined(self) -> bool:
+        """Whether the drawings of several pictures, such as the frames of a film, are joined as a film."""
+        film = self.out is not None and self.out.suffix.lower() in FILM_ENDINGS
+        return film and len(self.pictures) > 1 and self.signature.takes == "picture"
 
     @property
     def outputs(self) -> Outputs:
         """Where it is written."""
         films = self.signature.films
         moving = bool(films) and self.options[films] is not None
-        return Outputs(self.out, self.save_values, self.several, films, moving, self.signature.single)
+        return Outputs(self.out, self.save_values, self.several, films, moving, self.joined, self.signature.single)
 
     def run(self, network: Mapping[str, Any]) -> None:
         """Draw and write everything; `network` says which network it is, as `inputs.load_named` takes it."""
@@ -119,6 +131,8 @@ class Job:
     def _run(self, net: Net) -> None:
         if self.several:
             self._run_each(net)
+        elif self.joined:
+            self._run_film(net)
         else:
             self._run_one(net)
 
@@ -141,6 +155,21 @@ class Job:
         if not self.signature.attributes:
             for remark in drawing.recipe.remarks:
                 print(f"convscope: {remark}", file=sys.stderr)
+
+    def _run_film(self, net: Net) -> None:
+        """Draw every picture and join the drawings as a film, at the rate of the film that they are from."""
+        from .. import registry
+        from ..data.films import film_of, frame_rate
+        from ..drawing.films import Film
+        from .folder import Folder
+
+        source = film_of(str(self.pictures[0]))
+        each = Folder(self, net, registry.load_all()[self.signature.name], self.place.parent)
+        drawings = [drawing for _, drawing in each.drawings(resume=False)]
+        if drawings:
+            film = Film.of(drawings, fps=frame_rate(source) if source else 12.0)
+            self.report(self.save(film, self.place, None))
+        each.refuse_failures()
 
     def draw(self, net: Net, pictures: Sequence[Path]) -> Drawing:
         """Return what the command draws of one picture, or of all that a view takes together."""

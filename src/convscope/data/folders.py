@@ -56,8 +56,8 @@ def expand(pattern: str) -> list[str]:
 
 
 def _is_frame(path: str) -> bool:
-    """Whether a path names one frame of an animation, "film.gif[0]"."""
-    match = re.fullmatch(r"([^*?\[]+)\[\d+\]", path)
+    """Whether a path names frames of a film, "film.gif[0]" or "film.gif[2:5]"."""
+    match = re.fullmatch(r"([^*?\[]+)\[-?\d*(?::-?\d*){0,2}\]", path)
     return match is not None
 
 

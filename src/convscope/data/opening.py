@@ -1,8 +1,9 @@
 """Opening one picture: by its address, or from what a program holds.
 
 An address says where a picture is, and opens it again later: a path ("cat.jpg", or "film.gif[0]" for one frame of an
-animation), a member of a tar file ("shard-0.tar#000123.jpg"), a row of a Parquet or Arrow file ("data.parquet#17"), an
-item of one of torchvision's data sets ("torchvision:MNIST:FOLDER#17"), or a sample picture ("sample:chelsea").
+animation or video), a member of a tar file ("shard-0.tar#000123.jpg"), a row of a Parquet or Arrow file
+("data.parquet#17"), an item of one of torchvision's data sets ("torchvision:MNIST:FOLDER#17"), or a sample picture
+("sample:chelsea").
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError, PictureError
-from . import parquet, samples, shards, torchvision_sets
+from . import films, parquet, samples, shards, torchvision_sets
 from .decoding import Content, decode_array, decode_file, decode_image
 from .rasters import Raster
 
@@ -56,6 +57,8 @@ def open_content(source: Any, *, name: str = "", bands: int | None = None) -> Co
         return decode_image(content, str(source), bands=bands)
     if isinstance(content, bytes):
         return decode_file(io.BytesIO(content), str(source), frame, bands=bands)
+    if films.is_video(content):
+        return decode_image(films.video_frame(content, frame), str(content), bands=bands)
     return decode_file(content, str(content), frame, bands=bands)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, PictureError
-from . import folders, parquet, samples, shards, torchvision_sets
+from . import films, folders, parquet, samples, shards, torchvision_sets
 from .opening import open_picture
 from .rasters import check_range
 from .shards import Label
@@ -131,7 +131,8 @@ def read_pictures(source: Any) -> Pictures:
     """Return a sequence of the pictures of a source, or of several in a list; none is opened yet.
 
     Args:
-        source: an address as `open_picture` takes it; a pattern ("*.jpg", "shard-{000..127}.tar"); a folder, read with
+        source: an address as `open_picture` takes it; an animated picture or a video, "film.gif" or "film.mp4[10:20]",
+            which is its frames; a pattern ("*.jpg", "shard-{000..127}.tar"); a folder, read with
             what lies below it, whose folders become classes where all pictures lie in one; a .tar file, plain or
             WebDataset's; a .parquet or .arrow file with a column of bytes, as Hugging Face writes it;
             "torchvision:NAME:FOLDER"; a data set (anything with `len` and `[i]`), whose items are pictures, tuples
@@ -270,7 +271,8 @@ def _from_file(path: str) -> Iterable[Picture]:
             return _Members(path)
         if parquet.is_table(Path(path)):
             return _Rows(path)
-    return Files((path,))
+    frames = films.frames_of(path)
+    return Files((path,) if frames is None else tuple(frames))
 
 
 def _folder(path: str) -> Iterable[Picture]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -16,11 +14,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import outputs
 from ..data.display import to_image
 from ..data.images import InputPicture
-from ..data.opening import open_picture
-from ..errors import OptionError, OutputError, PictureError
+from ..errors import OptionError, PictureError
 from ..recipes import Recipe
 from ..renames import renamed
 from . import colours, layout, pictures
@@ -276,97 +272,6 @@ class Picture(Drawing):
         image = self.image()
         tile = Tile(layout.enlarged(image, _SIDE), f"{image.width} × {image.height}")
         return Sheet(self.title, ((tile,),), self.subtitle, self.note)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Film(Drawing):
-    """Pictures of one size that follow each other: files, of which only the one at hand is read, or images.
-
-    Saved as .gif, .webp or .mp4 it moves, at `fps` frames per second; otherwise it is a sheet of some of its frames.
-    """
-
-    frames: Sequence[Path | Image.Image]
-    recipe: Recipe = _NO_RECIPE
-    title: str = ""
-    subtitle: str = ""
-    note: str = ""
-    fps: float = 12.0
-
-    needs_numbers: ClassVar[bool] = False
-
-    def words(self) -> dict[str, Any]:
-        files = [str(frame.absolute()) for frame in self.frames if isinstance(frame, Path)]
-        return {name: getattr(self, name) for name in (*_TEXTS, "fps")} | {"frames": files}
-
-    @classmethod
-    def from_words(
-        cls, words: Mapping[str, Any], numbers: Mapping[str, np.ndarray], recipe: Recipe, image: Image.Image | None
-    ) -> Self:
-        texts = {name: words[name] for name in (*_TEXTS, "fps")}
-        frames: list[Path | Image.Image] = [Path(name) for name in words["frames"]]
-        missing = [frame for frame in frames if isinstance(frame, Path) and not frame.is_file()]
-        if (missing or not frames) and "frames" in numbers:
-            frames, missing = list[Path | Image.Image](map(to_image, numbers["frames"])), []
-        if missing or not frames:
-            raise PictureError(
-                f"the film's frames are not where they were: {next(iter(missing), 'they were not files')}"
-            )
-        return cls(frames, replace(recipe, display={}), **texts)
-
-    def images(self) -> Iterator[Image.Image]:
-        """Read the frames in RGB, one after the other."""
-        return (open_picture(path).convert("RGB") for path in self.frames)
-
-    def numbers(self) -> dict[str, np.ndarray]:
-        whole = np.stack([np.asarray(image) for image in self.images()])
-        return {"frames": whole.transpose(0, 3, 1, 2).astype(np.float32) / 255}
-
-    def save(self, path: str | Path) -> Path:
-        """Write the film: .gif, .webp, or .mp4 (extra `video`); any other picture is a sheet of some of its frames.
-
-        The file appears whole or not at all. Raises OutputError when it cannot be written.
-        """
-        path = Path(path)
-        writers = {".gif": self._write_gif, ".webp": self._write_webp, ".mp4": self._write_mp4}
-        writer = writers.get(path.suffix.lower())
-        return outputs.write(path, writer) if writer is not None else super().save(path)
-
-    def _write_gif(self, file: Path) -> None:
-        # Every frame has colours of its own: a dream's would be bands in a palette for all.
-        first, *others = (image.quantize(256) for image in self.images())
-        first.save(file, save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0, optimize=False)
-
-    def _write_webp(self, file: Path) -> None:
-        first, *others = self.images()
-        first.save(file, save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0, quality=88)
-
-    def _write_mp4(self, file: Path) -> None:
-        outputs.check_ffmpeg()
-        ffmpeg: Any = importlib.import_module("imageio_ffmpeg")
-        # Players read colours at half the resolution, so that sides are even.
-        width, height = (side - side % 2 for side in next(self.images()).size)
-        quality = ["-crf", "18"]
-        try:
-            film = ffmpeg.write_frames(
-                str(file), (width, height), fps=self.fps, quality=None, macro_block_size=2, output_params=quality
-            )
-            film.send(None)
-            for image in self.images():
-                film.send(image.crop((0, 0, width, height)).tobytes())
-            film.close()
-        except RuntimeError as error:
-            raise OutputError(f"ffmpeg cannot write the film: {' '.join(str(error).split())[-300:]}") from None
-
-    def sheet(self) -> Sheet:
-        count = len(self.frames)
-        shown = sorted({round(i * (count - 1) / (_SHOWN - 1)) for i in range(_SHOWN)})
-        per_row = min(4, len(shown))
-        tiles = [
-            Tile(layout.enlarged(open_picture(self.frames[i]).convert("RGB"), _SIDE * 2 // 3), f"frame {i + 1}")
-            for i in shown
-        ]
-        rows = tuple(tuple(tiles[i : i + per_row]) for i in range(0, len(tiles), per_row))
-        return Sheet(self.title, rows, self.subtitle, self.note)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -104,7 +104,7 @@ def _kinds() -> dict[str, type[Drawing]]:
     """Return all kinds of drawings, by the name of their class."""
     from .base import Drawing
 
-    for module in (".drawings", ".tables"):
+    for module in (".drawings", ".films", ".tables"):
         import_module(module, __package__)
 
     kinds: dict[str, type[Drawing]] = {}

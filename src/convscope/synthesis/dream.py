@@ -15,7 +15,8 @@ from PIL import Image
 
 from ..context import say
 from ..data.images import PictureSource, Whole, resized
-from ..drawing.drawings import Film, Picture
+from ..drawing.drawings import Picture
+from ..drawing.films import Film
 from ..errors import OptionError
 from ..net import Net
 from ..objectives import Objective

@@ -1,0 +1,145 @@
+"""Films: animated pictures and videos as the frames that they are made of, "film.gif[0]" to "film.gif[9]".
+
+Animated GIF, WebP and PNG are read by Pillow, videos by ffmpeg (the extra `video`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from PIL import Image
+
+from ..errors import PictureError
+
+VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+_ANIMATED = frozenset({".apng", ".gif", ".png", ".webp"})
+_PART = re.compile(r"(.+)\[(-?\d*)(:)?(-?\d*)(?::(-?\d*))?\]")
+
+_CHUNK = 16
+"""Frames of a video that are decoded together."""
+
+_decoding = RLock()
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file's ending is that of a video."""
+    return path.suffix.lower() in VIDEOS
+
+
+def frames_of(address: str) -> list[str] | None:
+    """Return the addresses of a film's frames: of all, or of a part "film.gif[i:j]"; None for what is no film.
+
+    Raises PictureError for a part that is empty or of a file that is no film.
+    """
+    part = None if os.path.exists(address) else _PART.fullmatch(address)  # noqa: PTH110
+    if part is not None and part[3] is None:
+        return None  # one frame
+    path = Path(address if part is None else part[1])
+    if not path.is_file() or (path.suffix.lower() not in _ANIMATED and not is_video(path)):
+        return None
+    count = frame_count(path)
+    if part is None:
+        return [f"{path}[{number}]" for number in range(count)] if count > 1 else None
+    start, stop, step = (int(end) if end else None for end in (part[2], part[4], part[5]))
+    if step == 0:
+        raise PictureError(f"{address} counts in steps of 0")
+    numbers = range(count)[start:stop:step]
+    if not numbers:
+        raise PictureError(f"{address} holds no frame: {path} has {count}, numbered from 0")
+    return [f"{path}[{number}]" for number in numbers]
+
+
+def film_of(address: str) -> Path | None:
+    """Return the file of which an address is a frame, None for any other address."""
+    match = re.fullmatch(r"(.+)\[\d+\]", address)
+    return Path(match[1]) if match and not os.path.exists(address) else None  # noqa: PTH110
+
+
+def frame_count(path: Path) -> int:
+    """Return how many frames a file has, 1 for a still or broken picture. Raises PictureError for a broken video."""
+    if is_video(path):
+        return _video(path, path.stat().st_mtime_ns)[0]
+    try:
+        with Image.open(path) as image:
+            return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except Exception:  # whoever opens the picture says what is wrong with it
+        return 1
+
+
+def frame_rate(path: Path) -> float:
+    """Return how many frames a film shows in a second, 12 where it does not say."""
+    if is_video(path):
+        return _video(path, path.stat().st_mtime_ns)[1]
+    with Image.open(path) as image:
+        image.seek(min(1, getattr(image, "n_frames", 1) - 1))  # a first frame may be held longer
+        image.load()  # WebP knows only then
+        duration = float(image.info.get("duration") or 0)
+    return 1000 / duration if duration > 0 else 12.0
+
+
+def video_frame(path: Path, frame: int | None) -> Image.Image:
+    """Return one frame of a video in RGB. Raises PictureError where there is none, or ffmpeg cannot read it."""
+    count, rate = _video(path, path.stat().st_mtime_ns)
+    if frame is None:
+        raise PictureError(f"{path} is a video of {count} frames: name one, as in '{path}[0]'")
+    if frame >= count:
+        raise PictureError(f"{path} has {count} frames, numbered from 0: there is no frame {frame}")
+    with _decoding:
+        frames = _frames(path, path.stat().st_mtime_ns, frame // _CHUNK, rate)
+    if frame % _CHUNK >= len(frames):
+        raise PictureError(f"{path} is damaged or cut short: frame {frame} cannot be decoded")
+    return frames[frame % _CHUNK]
+
+
+def _ffmpeg(path: Path) -> Any:
+    if find_spec("imageio_ffmpeg") is None:
+        raise PictureError(
+            f"{path} is a video, and reading its frames needs ffmpeg: pip install 'convscope[video]'; an animated .gif "
+            "or .webp needs nothing more"
+        )
+    return import_module("imageio_ffmpeg")
+
+
+@lru_cache(maxsize=16)
+def _video(path: Path, changed: int) -> tuple[int, float]:
+    """Return the number of a video's frames, and how many there are in a second."""
+    ffmpeg = _ffmpeg(path)
+    try:
+        count, seconds = ffmpeg.count_frames_and_secs(str(path))
+    except (RuntimeError, OSError, subprocess.SubprocessError, ValueError) as error:
+        raise PictureError(f"{path} is no video that ffmpeg can read, damaged or cut short: {_reason(error)}") from None
+    if not count:
+        raise PictureError(f"{path} is a video without a frame")
+    return count, count / seconds if seconds else 12.0
+
+
+@lru_cache(maxsize=2)
+def _frames(path: Path, changed: int, chunk: int, rate: float) -> list[Image.Image]:
+    """Decode one chunk of a video's frames."""
+    first = chunk * _CHUNK
+    # A quarter of a frame before the first, so that rounding does not leave it out.
+    seek = ["-ss", f"{(first - 0.25) / rate:.6f}"] if first else []
+    return list(_decoded(path, [*seek], ["-frames:v", str(_CHUNK)]))
+
+
+def _decoded(path: Path, before: list[str], after: list[str]) -> Iterator[Image.Image]:
+    try:
+        reader = _ffmpeg(path).read_frames(str(path), input_params=before, output_params=after)
+        size = next(reader)["size"]
+        for frame in reader:
+            yield Image.frombytes("RGB", size, frame)
+    except (RuntimeError, OSError, StopIteration, ValueError) as error:
+        raise PictureError(f"{path} is no video that ffmpeg can read, damaged or cut short: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][-200:]
