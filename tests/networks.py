@@ -172,6 +172,31 @@ DEPENDENT: dict[str, Callable[[], nn.Module]] = {
 }
 """Networks whose answer for a picture depends on its batch, or that take none."""
 
+
+class TwoStreams(nn.Module):
+    """Reads a picture and another with one channel, each by a branch of its own; the second branch comes last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rgb = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU())
+        self.depth = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU())
+        self.head = nn.Linear(16, len(CLASSES))
+
+    def forward(self, image: Tensor, depth: Tensor) -> Tensor:
+        return self.head(torch.cat([self.rgb(image).mean((2, 3)), self.depth(depth.to(image)).mean((2, 3))], 1))
+
+
+class Twins(nn.Module):
+    """Compares two pictures, both by one trunk, which reads the picture first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU())
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return (self.features(first).mean((2, 3)) * self.features(second).mean((2, 3))).sum(1, keepdim=True)
+
+
 RANDOM: dict[str, Callable[[], nn.Module]] = {"noisy": Noisy, "jittered": Jittered}
 """Networks that draw random numbers in eval mode."""
 

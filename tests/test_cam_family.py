@@ -327,6 +327,7 @@ def test_a_network_that_folds_a_growing_batch_is_run_as_a_whole() -> None:
 
 def test_ablation_runs_what_lies_below_on_one_picture() -> None:
     net, batches = tiny("sequential"), {"0": set[int](), "5": set[int]()}
+    net.behaviour(PIXELS)  # which takes passes of its own, once
     handles = [net.body.get_submodule(name).register_forward_hook(lambda _, i, __, s=seen: s.add(len(i[0])))
                for name, seen in batches.items()]  # fmt: skip
     ablation_cam(net, PIXELS[:1], as_objective(net, INDEX), layer="4", batch=8)
@@ -357,8 +358,8 @@ def test_several_layers_are_fused_by_the_largest_of_equal_peaks() -> None:
 def test_one_pass_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where no layer lies above the other: both branches of a concatenation."""
     net, passes = tiny("concat"), []
-    true = Net.run
-    monkeypatch.setattr(Net, "run", lambda self, x: passes.append(1) or true(self, x))
+    true = Net.passes
+    monkeypatch.setattr(Net, "passes", lambda self, x: passes.append(1) or true(self, x))
     found = cam_inputs(net, PIXELS, as_objective(net, INDEX), ["a", "b", "stem"])
     assert len(passes) == 1
     for one in found:

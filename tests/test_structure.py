@@ -30,7 +30,7 @@ ORDER = [
     ["tracing", "behaviour"],
     ["net"],
     ["baselines", "tapping", "layers"],
-    ["terms"],
+    ["terms", "cuts"],
     ["objectives"],
     ["incremental"],
     ["predictions", "provenance"],

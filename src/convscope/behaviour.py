@@ -10,9 +10,9 @@ import math
 import random
 import threading
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -143,19 +143,14 @@ def _sampled(body: nn.Module, run: Run, pictures: Tensor) -> _Samples:
             calls = sum(key.partition("#")[0] == name for key in samples)
             samples[f"{name}#{calls}" if name else ""] = sample
 
-    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _, __, output: keep(name, output)
-
-    named = [(n, m) for n, m in body.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
-    with hooked((module, hook(name)) for name, module in named):
+    with _hooks(body, keep):
         keep("", run(pictures))
     return samples
 
 
 def _sample(tensor: Tensor, count: int) -> _Sample | None:
     """Return numbers of a layer with one row for each of `count` pictures; of another layer None."""
-    plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
-    if not plain or tensor.ndim == 0 or tensor.numel() == 0 or len(tensor) != count:
+    if not _plain(tensor) or tensor.ndim == 0 or tensor.numel() == 0 or len(tensor) != count:
         return None
     values = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
     rows = values.reshape(count, -1)
@@ -212,6 +207,82 @@ def _influenced(together: _Samples, twins: Sequence[_Samples], alone: Sequence[_
             if name is not None:
                 return name
     return None
+
+
+# Layers ---------------------------------------------------------------------------------------------------------
+
+
+def unread_layers(body: nn.Module, run: Run, pixels: Tensor, names: Iterable[str], suspects: Set[str]) -> set[str]:
+    """Return the names of the layers that hold the same for two pictures like `pixels`: they do not depend on it.
+
+    A layer of one number everywhere, as dead units have, counts only where it is one of the suspects.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        prints = pool.submit(_fingerprints, body, run, pixels).result()
+    if prints is None:
+        return set()
+    first, second = prints
+    return {
+        name
+        for name in names
+        if (key := _execution(name)) in first
+        and first[key] == second.get(key)
+        and (name in suspects or first[key].varies)
+    }
+
+
+def _execution(name: str) -> tuple[str, int]:
+    module, _, call = name.partition("#")
+    return module, int(call or 1)
+
+
+@dataclass(frozen=True)
+class _Fingerprint:
+    """What tells one activity from another: sums, and numbers of it; `varies` where it is not one number everywhere."""
+
+    sums: tuple[float, ...]
+    numbers: bytes
+    varies: bool
+
+
+def _fingerprints(body: nn.Module, run: Run, pixels: Tensor) -> list[dict[tuple[str, int], _Fingerprint]] | None:
+    """Return what every layer holds for each of two pictures, None where the network does not run."""
+    with torch.no_grad(), quiet(), _restored_numbers(pixels.device):
+        try:
+            return [_fingerprints_of(body, run, picture) for picture in _two_pictures(pixels)]
+        except Exception:  # whatever a network raises: it does so again where it is used
+            return None
+
+
+def _fingerprints_of(body: nn.Module, run: Run, picture: Tensor) -> dict[tuple[str, int], _Fingerprint]:
+    found: dict[tuple[str, int], _Fingerprint] = {}
+    calls: dict[str, int] = {}
+
+    def keep(name: str, value: Any) -> None:
+        calls[name] = calls.get(name, 0) + 1
+        if isinstance(value, Tensor) and _plain(value) and value.numel():
+            values = (torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).double().reshape(-1)
+            numbers = values[:: max(1, len(values) // _SAMPLED)].cpu().numpy().tobytes()
+            sums = float(values.sum()), float(values.abs().sum())
+            found[name, calls[name]] = _Fingerprint(sums, numbers, bool(values.min() < values.max()))
+
+    with _hooks(body, keep):
+        keep("", run(picture))
+    return found
+
+
+def _hooks(body: nn.Module, keep: Callable[[str, Any], None]) -> AbstractContextManager[None]:
+    """Hand every module's output to a function, in the order in which they finish."""
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda _, __, output: keep(name, output)
+
+    named = [(n, m) for n, m in body.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
+    return hooked((module, hook(name)) for name, module in named)
+
+
+def _plain(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
 
 
 # Random numbers ---------------------------------------------------------------------------------------------------

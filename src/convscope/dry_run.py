@@ -32,6 +32,7 @@ class Execution:
     `call` counts the executions of the same module from 1. `lies` is the field of one unit even where `field`, of
     channels last, is that of the whole layer. `parts` says how many entries along the batch a picture has: more than
     one for windows or heads. `operation` is the last that gave the output its meaning (`heads`).
+    `followed` is false where no call is known to lead from the picture to the output.
     """
 
     module: str
@@ -43,6 +44,7 @@ class Execution:
     channels_last: bool = False
     parts: int = 1
     operation: str = ""
+    followed: bool = True
 
 
 def trace(
@@ -104,7 +106,8 @@ class _Executions:
         self.calls[name] = self.calls.get(name, 0) + 1
         if not isinstance(output, Tensor):
             return
-        units = _field_of(output) or TensorField(Field().over(self.size), None)
+        followed = (units := _field_of(output)) is not None and not units.empty
+        units = units or TensorField(Field().over(self.size), None)
         if units.dims is None and output.ndim == 4:
             units = by_proportions(output, self.size)
         channels_last = units.dims is not None and units.dims != (output.ndim - 2, output.ndim - 1)
@@ -119,6 +122,7 @@ class _Executions:
                 lies=units.field,
                 parts=output.shape[0] if output.ndim else 1,
                 operation=last_operation(output),
+                followed=followed,
             )
         )
 

@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from torch import nn
 
-from .bodies import in_one_piece, without_gradient
-from .errors import ConvscopeError, LayerError, ObjectiveError, OptionError, nearest
+from .bodies import in_one_piece
+from .errors import ConvscopeError, LayerError, OptionError, nearest
 from .net import Net
 from .tracing import OUTPUT, Layer
 
@@ -21,6 +21,8 @@ _LAST_TOKENS = 4
 """How many of a transformer's last layers of tokens are looked at for one whose patches the objective depends on."""
 
 _RANGE = ".."
+
+_POSITIONS = "spatial positions"
 
 _FEWEST_PARTS = 3
 """Below so many parts that everything passes through, a network is taken layer by layer."""
@@ -31,25 +33,43 @@ _PASSES_ON = frozenset(("Dropout", "Dropout2d", "Identity", "Flatten", "Unflatte
 # Checking ---------------------------------------------------------------------------------------------------------
 
 
+def find_layer(net: Net, name: str | int) -> Layer:
+    """Find a layer by name or number. Raises LayerError where there is none, or it does not depend on the picture."""
+    layer = net.layer(name)
+    if not layer.reads_picture:
+        names = [other.name for other in picture_layers(net) if other.name and other.leaf]
+        such = nearest(layer.name, names)
+        raise LayerError(
+            f"{layer.title} of {net.name} does not depend on the picture, only on what else the network is given or on "
+            "constants: name one that does" + (f", such as {such}" if such else "")
+        )
+    return layer
+
+
+def picture_layers(net: Net) -> list[Layer]:
+    """Return the layers that depend on the picture, in execution order."""
+    return [layer for layer in net.layers.values() if layer.reads_picture]
+
+
 def spatial_layer(net: Net, name: str | int, *, purpose: str = "") -> Layer:
     """Find a layer with channels and spatial positions (c, h, w). Raises LayerError, with what needs it."""
-    layer = net.layer(name)
+    layer = find_layer(net, name)
     if not layer.spatial:
         names = spatial_names(net)
-        _refuse(net, layer, "spatial positions", "one with shape (c, h, w)", names, purpose)
+        _refuse(net, layer, _POSITIONS, "one with shape (c, h, w)", names, purpose)
     return layer
 
 
 def spatial_names(net: Net) -> list[str]:
     """Return the names of all layers with channels and spatial positions, but for blocks."""
-    return [layer.name for layer in net.layers.values() if layer.spatial and layer.leaf and layer.name]
+    return [layer.name for layer in picture_layers(net) if layer.spatial and layer.leaf and layer.name]
 
 
 def channelled_layer(net: Net, name: str | int, *, error: type[ConvscopeError] = LayerError) -> Layer:
     """Find a layer with channels, (c, h, w) or (c,). Raises LayerError, or another error where it is asked for."""
-    layer = net.layer(name)
+    layer = find_layer(net, name)
     if not layer.channelled:
-        names = [other.name for other in net.layers.values() if other.channelled and other.leaf]
+        names = [other.name for other in picture_layers(net) if other.channelled and other.leaf]
         _refuse(net, layer, "channels", "one with shape (c, h, w) or (c,)", names, error=error)
     return layer
 
@@ -58,8 +78,8 @@ def check_positions(net: Net, layer: Layer) -> None:
     """Raise LayerError unless a layer has spatial positions: (c, h, w), channels last, or a token per patch."""
     if layer.positions:
         return
-    names = [other.name for other in net.layers.values() if other.positions > 1 and other.name and other.leaf]
-    _refuse(net, layer, "spatial positions", "one with shape (c, h, w), or with one token per patch", names[-1:])
+    names = [other.name for other in picture_layers(net) if other.positions > 1 and other.name and other.leaf]
+    _refuse(net, layer, _POSITIONS, "one with shape (c, h, w), or with one token per patch", names[-1:])
 
 
 def _refuse(
@@ -74,26 +94,13 @@ def _refuse(
 ) -> NoReturn:
     needed = f", which {purpose} needs" if purpose else ""
     such = nearest(layer.name, names)
+    if layer.parts > 1 and lacks == _POSITIONS:
+        lacks = f"{_POSITIONS} of single pictures: each has {layer.parts} entries there, as frames, windows or heads"
+        instead = "one with an entry for each picture"
     raise error(
         f"{layer.title} of {net.name} has shape {layer.shape}, without {lacks}{needed}: name {instead}"
         + (f", such as {such}" if such else "")
     )
-
-
-def no_gradient(net: Net, objective: object) -> ObjectiveError:
-    """Return the error for an objective whose gradient does not reach the picture."""
-    cut = without_gradient(net.body)
-    if cut:
-        return ObjectiveError(f"no gradient of {objective} reaches the picture: {cut}")
-    return ObjectiveError(f"{objective} does not depend on the picture: there is no gradient")
-
-
-def independent(net: Net, objective: object, layer: Layer) -> LayerError:
-    """Return the error for an objective that does not depend on a layer, or whose gradient does not reach it."""
-    cut = without_gradient(net.body)
-    if cut:
-        return LayerError(f"no gradient of {objective} reaches {layer.title} of {net.name}: {cut}")
-    return LayerError(f"{objective} does not depend on {layer.title}: name a layer that runs before it")
 
 
 # What options name ------------------------------------------------------------------------------------------------
@@ -101,7 +108,7 @@ def independent(net: Net, objective: object, layer: Layer) -> LayerError:
 
 def output_or_layer(net: Net, name: str | int) -> Layer:
     """Find a layer by name or number, or the output by "", checked to be one tensor."""
-    return net.output if name == OUTPUT else net.layer(name)
+    return net.output if name == OUTPUT else find_layer(net, name)
 
 
 def layers_named(net: Net, names: list[str] | str) -> list[Layer]:
@@ -110,7 +117,7 @@ def layers_named(net: Net, names: list[str] | str) -> list[Layer]:
     One name or several, in a list or with commas. Raises OptionError where there is none.
     """
     several = names.split(",") if isinstance(names, str) else [str(name) for name in names]
-    layers = {layer.name: layer for layer in (net.layer(name.strip()) for name in several)}
+    layers = {layer.name: layer for layer in (find_layer(net, name.strip()) for name in several)}
     if not layers:
         raise OptionError("layer is a layer's name, or several, not an empty list")
     for layer in layers.values():
@@ -137,7 +144,7 @@ def between(net: Net, names: Sequence[str]) -> list[Layer]:
 
 def _range(net: Net, first: str, last: str | None = None) -> list[Layer]:
     ends = [output_or_layer(net, name) for name in (first, last) if name is not None]
-    order = list(net.layers.values())
+    order = list(picture_layers(net))
     indices = sorted(order.index(end) for end in ends)
     within = order[indices[0] : indices[-1] + 1]
     return [layer for layer in within if layer in ends or (layer.leaf and layer.channelled)]
@@ -162,7 +169,7 @@ def last_spatial_layers(net: Net) -> list[Layer]:
     With a class token, no other token of the last layers reaches the output: one whose patches are read must be looked
     for among several.
     """
-    spatial = [layer for layer in net.layers.values() if layer.positions and min(layer.grid) > 1 and layer.name]
+    spatial = [layer for layer in picture_layers(net) if layer.positions and min(layer.grid) > 1 and layer.name]
     convolutions = [layer for layer in spatial if layer.number is not None]
     if convolutions and not _early(net, convolutions[-1]):
         spatial = [layer for layer in spatial if layer.spatial and layer.grid == convolutions[-1].grid]
@@ -186,13 +193,13 @@ def _proportioned(layer: Layer, picture: tuple[int, int]) -> bool:
 
 def _early(net: Net, layer: Layer, share: float = 0.2) -> bool:
     """Whether a layer comes before a share of the layers with parameters."""
-    names = [other.name for other in net.layers.values() if other.parameters or other.name == layer.name]
+    names = [other.name for other in picture_layers(net) if other.parameters or other.name == layer.name]
     return names.index(layer.name) + 1 < share * len(names)
 
 
 def default_convolutions(net: Net, most: int = 5) -> list[Layer]:
     """Return convolutions spread evenly over a network. Raises LayerError when it has none."""
-    convolutions = [layer for layer in net.layers.values() if layer.number is not None]
+    convolutions = [layer for layer in picture_layers(net) if layer.number is not None]
     if not convolutions:
         raise LayerError(f"{net.name} has no convolution: name layers")
     return _evenly(convolutions, most)
@@ -209,7 +216,7 @@ def telling_layers(net: Net, below: Sequence[str]) -> list[Layer]:
     The last convolution of every grid and the last layer without spatial positions. A convolution with a channel for
     every class is left out, because its gradient is the objective itself. Raises LayerError where nothing runs before.
     """
-    order = list(net.layers.values())
+    order = list(picture_layers(net))
     end = max(order.index(output_or_layer(net, name)) for name in below)
     before = [layer for layer in order[:end] if layer.leaf]
     classes = net.output.shape[:1]
@@ -227,13 +234,13 @@ def trunk_layer(net: Net) -> Layer:
     The trunk are the parts that hold no more than half of the convolutions, inside those that hold more: blocks in a
     network of blocks. Raises LayerError when no layer has spatial positions.
     """
-    convolutions = [layer.name for layer in net.layers.values() if layer.number is not None]
+    convolutions = [layer.name for layer in picture_layers(net) if layer.number is not None]
 
     def large(part: str) -> bool:
         return not part or 2 * sum(name.startswith(f"{part}.") for name in convolutions) > len(convolutions)
 
     finished, chosen, passed = 0, None, 0
-    for layer in net.layers.values():
+    for layer in picture_layers(net):
         finished += layer.number is not None
         outer = layer.name.split(".")[:-1]
         if large(layer.name) or not all(large(".".join(outer[:i])) for i in range(len(outer) + 1)):
@@ -254,7 +261,7 @@ def stage_layers(net: Net) -> list[list[Layer]]:
     A block that keeps its size, as SqueezeNet's fire module, stands for the layers inside it. A network whose
     rectifiers are not modules is read at its blocks, and one without blocks at the last layer of every size.
     """
-    spatial = [layer for layer in net.layers.values() if layer.spatial and layer.name and min(layer.grid) > 1]
+    spatial = [layer for layer in picture_layers(net) if layer.spatial and layer.name and min(layer.grid) > 1]
     leaves = [layer for layer in spatial if layer.leaf]
     # A Sequential is a list of layers: it stands for its last one only.
     inside = {layer: _inside(layer, leaves) for layer in spatial if layer.kind != "Sequential"}
@@ -294,7 +301,7 @@ def bottlenecks(net: Net, most: int = 8) -> list[Layer]:
     A block counts as one layer; of a layer with its normalisation and rectifier only the last counts. Where blocks
     cannot be told, they are layers without parts.
     """
-    named = [layer for layer in net.layers.values() if layer.name and layer.kind not in _PASSES_ON]
+    named = [layer for layer in picture_layers(net) if layer.name and layer.kind not in _PASSES_ON]
     layers = [layer for layer in named if _everything_passes(net, layer)]
     layers = layers if len(layers) >= _FEWEST_PARTS else [layer for layer in named if layer.leaf]
     layers = [

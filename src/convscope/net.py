@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from . import bodies, dry_run
-from .behaviour import Behaviour, behaviour_of, drawing
+from .behaviour import Behaviour, behaviour_of, drawing, unread_layers
 from .context import say
 from .data import images
 from .data.class_names import ClassNames, class_names
@@ -87,6 +87,7 @@ class Net(nn.Module):
             the first three by default, of two bands the first.
         extra: what the body reads besides the picture: a list (by position), a dict (by name), or a function of the
             body's input (n, c, h, w) that returns one of the two. Tensors of one entry are repeated for a batch.
+        input: which of the body's inputs the picture is: its place, or its name; `extra` are the others.
         seed: of a body that draws random numbers also in eval mode, the seed that every forward pass of a picture
             begins with, so that its answer is the same each time; without one its pictures are not explained.
         call: how to call a body that takes something else than a tensor (n, c, h, w): a function of the body and that
@@ -112,6 +113,7 @@ class Net(nn.Module):
         output: Output | None = None,
         extra: Extra | None = None,
         head: HeadKind | None = None,
+        input: int | str = 0,
         seed: int | None = None,
         call: Call | None = None,
         fit: str = "cover",
@@ -133,6 +135,7 @@ class Net(nn.Module):
         if call is not None and extra is not None:
             raise NetworkError("call says all of what the body reads: give call or extra, not both")
         self._pick, self._extra, self._call = output, extra, call
+        self._input = _checked_input(input)
         self._head: HeadKind | None = check_kind(head)
         self.seed = _checked_seed(seed)
         self._holds_compiled = bodies.holds_compiled(body)
@@ -325,9 +328,17 @@ class Net(nn.Module):
             return self._picked(self._call(body, inputs))
         given = self._extra(inputs) if callable(self._extra) else self._extra or ()
         given = tree_map_only(Tensor, lambda t: _for_batch(t, inputs, row), given)
-        if isinstance(given, Mapping):
-            return self._picked(body(inputs, **given))
-        return self._picked(body(inputs, *given))
+        named = dict(given) if isinstance(given, Mapping) else {}
+        placed = [] if isinstance(given, Mapping) else list(given)
+        if isinstance(self._input, str):
+            named[self._input] = inputs
+        elif self._input > len(placed):
+            raise NetworkError(
+                f"input {self._input} follows {self._input} others: give them, as in Net(..., extra=[...])"
+            )
+        else:
+            placed.insert(self._input, inputs)
+        return self._picked(body(*placed, **named))
 
     def _picked(self, result: Any) -> Tensor:
         picked = result
@@ -437,8 +448,21 @@ class Net(nn.Module):
         if self._layers is None:
             with _tracing:  # one thread looks, and the others wait for what it finds
                 if self._layers is None:
-                    self._layers = traced_layers(self.body, self._traced())
+                    self._layers = self._marked(traced_layers(self.body, self._traced()))
         return self._layers
+
+    def _marked(self, layers: dict[str, Layer]) -> dict[str, Layer]:
+        """Mark the layers that do not depend on the picture, by two passes where there may be some."""
+        suspects = {name for name, layer in layers.items() if not layer.reads_picture}
+        if not suspects and not self._extra:
+            return layers
+        pixels = torch.zeros(1, self.channels, *self.size, device=self.device)
+        unread = (
+            ()
+            if pixels.is_meta
+            else unread_layers(self.body, self._pass, pixels, layers if self._extra else suspects, suspects)
+        )
+        return {name: replace(layer, reads_picture=name not in unread) for name, layer in layers.items()}
 
     @property
     def output(self) -> Layer:
@@ -567,8 +591,16 @@ def _bytes(tensor: Tensor) -> Any:
     return flat.view(torch.uint8).numpy().data if flat.numel() else b""
 
 
+def _checked_input(place: Any) -> int | str:
+    if type(place) not in (int, str) or place == "" or (isinstance(place, int) and place < 0):
+        raise NetworkError(
+            f"input is the place of the picture among the body's inputs, from 0, or its name, not {place!r}"
+        )
+    return place
+
+
 def _checked_seed(seed: int | None) -> int | None:
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64):
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**64):
         raise NetworkError(f"seed is a whole number from 0 on, or None, not {seed!r}")
     return seed
 

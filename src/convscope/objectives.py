@@ -33,7 +33,7 @@ from torch import Tensor
 from .context import say
 from .errors import ObjectiveError, nearest
 from .heads import STATE, Head
-from .layers import channelled_layer, output_or_layer
+from .layers import channelled_layer, find_layer, output_or_layer
 from .net import Net
 from .tapping import tap
 from .terms import parse_term
@@ -433,7 +433,7 @@ def _unit(net: Net, text: str) -> Term:
             f"cannot read {text!r}: a unit is layer:channel or layer:channel@row,column, as 'features.8:42@6,6'"
         )
     if text in net.layers:
-        return Unit(net.layer(text).name)
+        return Unit(find_layer(net, text).name)
     return _class_part(net, text)
 
 

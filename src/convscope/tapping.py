@@ -98,12 +98,9 @@ class _Reader:
             output = output.dequantize()
         last = not self.whole and len(self.kept) == len(self.names) - 1
         if name in self.leaves:
-            above = output.requires_grad and not self.leaves.isdisjoint(self.kept)
-            self.kept[name] = output.clone() if above else output.detach().clone().requires_grad_()
-            onward = self.kept[name].clone()
-            if self.passes > 1:
-                onward = self._join(name, onward if above else onward.detach())
-            onward = None if last else onward
+            # Also where the body computes this layer without gradients: those above it begin here.
+            with torch.inference_mode(False), torch.enable_grad():
+                onward = self._begin(name, output)
         else:
             # The copy is kept and the original goes on: whatever works in place later cannot reach what was read.
             self.kept[name] = output if last else output.clone()
@@ -111,6 +108,13 @@ class _Reader:
         if last:
             raise _Enough
         return onward
+
+    def _begin(self, name: str, output: Tensor) -> Tensor:
+        """Keep a leaf, and return what goes on in its place."""
+        above = output.requires_grad and not self.leaves.isdisjoint(self.kept)
+        self.kept[name] = output.clone() if above else output.detach().clone().requires_grad_()
+        onward = self.kept[name].clone()
+        return onward if self.passes == 1 else self._join(name, onward if above else onward.detach())
 
     def _join(self, name: str, value: Tensor) -> Tensor:
         """Put what one pass read into the one leaf of all passes, and return it with the gradient going there too."""

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from .baselines import blurred
 from .errors import ObjectiveError, nearest
-from .layers import spatial_layer, spatial_names
+from .layers import find_layer, spatial_layer, spatial_names
 from .net import Net
 from .tracing import PIXELS, WHOLE_OUTPUT, Layer
 
@@ -179,7 +179,7 @@ def _layer(net: Net, name: str, inside: str) -> Layer:
         raise ObjectiveError(
             f"{name}() needs a layer: write {name}({names[len(names) // 2]}), or another of {nearest('', names)}"
         )
-    return net.output if inside == WHOLE_OUTPUT and inside not in net.layers else net.layer(inside)
+    return net.output if inside == WHOLE_OUTPUT and inside not in net.layers else find_layer(net, inside)
 
 
 def _energy(net: Net, name: str, inside: str) -> Energy:

@@ -38,7 +38,8 @@ class Layer:
     (tokens, channels) of a transformer has as its last tokens one per patch: `tokens` says in how many rows and
     columns. `lies` says by steps and centres where units lie, also where each has read all of the picture. `parts` is
     above 1 where a picture is cut into windows or heads that take several entries of the batch. `operation` is the last
-    that gave the layer's numbers their meaning.
+    that gave the layer's numbers their meaning. `reads_picture` is false of a layer that depends on nothing but what
+    else the network is given, or on constants.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Layer:
     lies: Field | None = None
     parts: int = 1
     operation: str = ""
+    reads_picture: bool = True
 
     @property
     def title(self) -> str:
@@ -129,6 +131,7 @@ def _layer(name: str, step: Execution, module: nn.Module, patches: Execution | N
         lies=patches.lies if patches and tokens else step.lies,
         parts=step.parts,
         operation=step.operation,
+        reads_picture=step.followed,
     )
 
 

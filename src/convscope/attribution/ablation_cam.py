@@ -13,20 +13,17 @@ whole network runs on the whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..batching import in_batches, out_of_memory
 from ..context import say
+from ..cuts import replaced
 from ..net import Net
 from ..objectives import Objective
 from ..registry import method
-from ..sharing import hooked
 from ..tapping import tap
 from ..tracing import Layer
 from .cam_layers import Align, CamInput, Layers, cam_inputs, redo_unread
@@ -53,7 +50,7 @@ def ablation_cam(
     the network above the layer once per picture and channel; channels that are zero everywhere are left out. Raises
     as `grad_cam` does.
     """
-    inputs = cam_inputs(net, pixels, objective, layer)
+    inputs = cam_inputs(net, pixels, objective, layer, forward=True)
     with torch.inference_mode():
 
         def weigh(row: int, one: CamInput) -> Tensor:
@@ -95,7 +92,7 @@ def _drops(net: Net, picture: Tensor, objective: Objective, layer: Layer, batch:
 
 def _scores_above(net: Net, pixels: Tensor, objective: Objective, layer: Layer, activity: Tensor) -> Tensor:
     """Return the scores of pictures when a layer's output is replaced by `activity`."""
-    with _replaced(net, layer, activity):
+    with replaced(net, layer, activity):
         return objective(net, pixels)
 
 
@@ -113,19 +110,3 @@ def _grows(net: Net, picture: Tensor, objective: Objective, layer: Layer, activi
         return False
     close = torch.finfo(alone.dtype).eps ** 0.5
     return together.shape == alone.shape and torch.allclose(together, alone, rtol=close, atol=close)
-
-
-@contextmanager
-def _replaced(net: Net, layer: Layer, activity: Tensor) -> Generator[None]:
-    """Replace a layer's output by `activity` in the block, at its own call where its module runs several times."""
-    module, _, call = layer.name.partition("#")
-    calls = 0
-
-    def hook(_: Any, __: Any, output: Tensor) -> Tensor | None:
-        nonlocal calls
-        calls += 1
-        # A copy: the next operation may work in place.
-        return activity.clone() if not call or calls == int(call) else None
-
-    with hooked([(net.body.get_submodule(module), hook)]):
-        yield

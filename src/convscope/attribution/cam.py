@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 
 from ..context import say
+from ..cuts import independent
 from ..errors import LayerError
-from ..layers import independent, last_spatial_layer
+from ..layers import find_layer, last_spatial_layer
 from ..net import Net
 from ..objectives import Objective
 from ..operations import Backward, nodes, nodes_of
@@ -50,15 +51,16 @@ def _weighed(
     weigh: Weigh,
     *,
     rectify: bool = True,
+    forward: bool = False,
 ) -> Tensor:
     """Weigh the activity of layers, rectify the sum, and upsample it to the picture."""
-    inputs = cam_inputs(net, pixels, objective, layer)
+    inputs = cam_inputs(net, pixels, objective, layer, forward=forward)
     grids = [(one.layer, weigh(one.activity, one.gradient)) for one in inputs]
     maps = fuse([(one, grid.clamp(min=0) if rectify else grid) for one, grid in grids], pixels, align)
 
     def alone(row: int) -> Tensor:
         own = objective.rows(row)
-        return _weighed(net, pixels[row : row + 1], own, layer, align, weigh, rectify=rectify)
+        return _weighed(net, pixels[row : row + 1], own, layer, align, weigh, rectify=rectify, forward=forward)
 
     return redo_unread(maps, inputs, alone)
 
@@ -182,7 +184,7 @@ def eigen_cam(
     never negative: of the component's two signs, the one that gives the larger sum. Raises as `grad_cam` does.
     """
     # The gradients are not read, but an objective that does not depend on the layer is refused here as elsewhere.
-    return _weighed(net, pixels, objective, layer, align, lambda activity, _: _first_component(activity))
+    return _weighed(net, pixels, objective, layer, align, lambda activity, _: _first_component(activity), forward=True)
 
 
 def _first_component(activity: Tensor) -> Tensor:
@@ -217,11 +219,11 @@ def cam(
     for every position instead of pooling, the map uses them, and the caption says so. Raises LayerError where the head
     is not linear.
     """
-    one = last_spatial_layer(net) if layer is None else net.layer(layer)
+    one = last_spatial_layer(net) if layer is None else find_layer(net, layer)
     with torch.inference_mode(False), torch.enable_grad():
         score, (activity,) = score_and_activities(net, pixels, objective, [one])
         if not score.requires_grad:
-            raise independent(net, objective, one)
+            raise independent(net, pixels, objective, one)
         _check_head(net, one, score)
         (gradient,) = torch.autograd.grad(score.sum(), activity)
     gradient, activity = one.by_position(gradient), one.by_position(activity.detach())

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ..context import about, say
+from ..cuts import CutError, independent
 from ..errors import LayerError, OptionError
-from ..layers import check_positions, independent, last_spatial_layers, layers_named
+from ..layers import check_positions, last_spatial_layers, layers_named, picture_layers
 from ..net import Net
 from ..objectives import Objective
 from ..tapping import tap
@@ -44,12 +45,27 @@ class CamInput:
     gradient: Tensor
 
 
-def cam_inputs(net: Net, pixels: Tensor, objective: Objective, names: list[str] | str | None) -> list[CamInput]:
+def cam_inputs(
+    net: Net, pixels: Tensor, objective: Objective, names: list[str] | str | None, *, forward: bool = False
+) -> list[CamInput]:
     """Return activity and gradient at the named layers, or at the last with spatial positions, in one pass.
 
-    Nothing is computed below the first of them. Raises LayerError when a layer has no spatial positions or the
-    objective does not depend on it.
+    Nothing is computed below the first of them. With `forward` only the activity is of use: where the network cuts the
+    gradient, it is one everywhere. Raises LayerError when a layer has no spatial positions or the objective does not
+    depend on it.
     """
+    try:
+        return _inputs(net, pixels, objective, names)
+    except CutError:
+        if not forward:
+            raise
+    layers = last_spatial_layers(net)[-1:] if names is None else layers_named(net, names)
+    activities = tap(net, pixels, [layer.name for layer in layers])
+    read = [(layer, layer.by_position(activities[layer.name])) for layer in layers]
+    return [CamInput(layer, activity, torch.ones_like(activity)) for layer, activity in read]
+
+
+def _inputs(net: Net, pixels: Tensor, objective: Objective, names: list[str] | str | None) -> list[CamInput]:
     if names is not None:
         return _with_remark(activities_and_gradients(net, pixels, objective, layers_named(net, names)))
     layers = last_spatial_layers(net)
@@ -70,11 +86,11 @@ def _last_input(net: Net, pixels: Tensor, objective: Objective, last: Layer) -> 
     """
     (candidate,) = _inputs_if_read(net, pixels, objective, [last])
     if OUTPUT in objective.layers and (candidate is None or not candidate.gradient.any()):
-        spatial = [one for one in net.layers.values() if one.spatial and one.positions > 1 and one.leaf and one.name]
+        spatial = [one for one in picture_layers(net) if one.spatial and one.positions > 1 and one.leaf and one.name]
         others = _inputs_if_read(net, pixels, objective, [one for one in spatial if "Pool" not in one.kind])
         candidate = next((one for one in reversed(others) if one and max(_positions_read(one)) > 1), candidate)
     if candidate is None:
-        raise independent(net, objective, last)
+        raise independent(net, pixels, objective, last)
     return candidate
 
 
@@ -101,7 +117,7 @@ def activities_and_gradients(net: Net, pixels: Tensor, objective: Objective, lay
     inputs = _inputs_if_read(net, pixels, objective, layers)
     for layer, one in zip(layers, inputs, strict=True):
         if one is None:
-            raise independent(net, objective, layer)
+            raise independent(net, pixels, objective, layer)
     return [one for one in inputs if one is not None]
 
 

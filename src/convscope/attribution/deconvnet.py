@@ -33,8 +33,9 @@ from torch import Tensor
 
 from .. import rules
 from ..context import say, track
+from ..cuts import no_gradient
 from ..net import Net
-from ..objectives import Objective
+from ..objectives import Objective, as_objective
 from ..registry import method
 from ..tapping import tap
 from ..tracing import Layer
@@ -70,6 +71,8 @@ def project_down(net: Net, pixels: Tensor, layer: Layer, seeds: Callable[[Tensor
     with torch.inference_mode(False), torch.enable_grad(), rules.relu_rule(rules.deconvnet, skip_lrn=True) as rule:
         pixels = pixels.detach().clone().requires_grad_()
         activity = tap(net, pixels, [layer.name])[layer.name]
+        if not activity.requires_grad:
+            raise no_gradient(net, pixels, as_objective(net, layer.name))
         projections = [
             torch.autograd.grad(activity, pixels, seed, retain_graph=True)[0]
             for seed in track(seeds(activity.detach()), "projecting down")

@@ -37,8 +37,8 @@ from torch.nn import functional as F
 
 from ..baselines import HELP, baseline_pixels
 from ..context import say, track
+from ..cuts import no_gradient
 from ..errors import OptionError
-from ..layers import no_gradient
 from ..net import Net
 from ..objectives import Objective
 from ..options import Range
@@ -105,7 +105,7 @@ def extremal(
         def score_under(mask: Tensor) -> Tensor:
             score = objective(net, torch.lerp(outside, inside, mask.to(pixels)))
             if not score.requires_grad and mask.requires_grad:
-                raise no_gradient(net, objective)
+                raise no_gradient(net, pixels, objective)
             return score.to(mask)
 
         first = pixels.new_full((len(pixels), 1, *(math.ceil(extent / step) for extent in pixels.shape[-2:])), _START)

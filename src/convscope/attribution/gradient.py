@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from ..batching import in_batches
 from ..context import say
+from ..cuts import no_gradient
 from ..errors import OptionError
-from ..layers import no_gradient
 from ..net import Net
 from ..objectives import Objective, Unit
 from ..options import Range
@@ -65,7 +65,7 @@ def gradient_through(net: Net, pixels: Tensor, objective: Objective, change: Cal
         score = objective(net, change(pixels)).sum()
         gradient = torch.autograd.grad(score, pixels, allow_unused=True)[0] if score.requires_grad else None
     if gradient is None:
-        raise no_gradient(net, objective)
+        raise no_gradient(net, pixels, objective)
     return gradient
 
 

@@ -48,7 +48,7 @@ def score_cam(
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, never negative. One forward pass
     per picture and channel; constant channels mask nothing and are left out. Raises as `grad_cam` does.
     """
-    inputs = cam_inputs(net, pixels, objective, layer)
+    inputs = cam_inputs(net, pixels, objective, layer, forward=True)
     with torch.inference_mode():
         hidden = baseline_pixels(net, pixels, baseline, seed=seed)
         clean = objective(net, hidden)

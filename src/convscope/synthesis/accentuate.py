@@ -33,7 +33,7 @@ from ..drawing import colours, layout
 from ..drawing.drawings import Gallery, as_picture, robust_limit
 from ..drawing.layout import Scale, Sheet, Tile, number
 from ..errors import ObjectiveError, RuleError, SynthesisError
-from ..layers import bottlenecks
+from ..layers import bottlenecks, find_layer
 from ..net import Net
 from ..objectives import WHOLE_OUTPUT, Objective, Unit, as_objective
 from ..options import Range
@@ -182,7 +182,7 @@ def _objective(net: Net, pixels: Tensor, of: ObjectiveLike) -> Objective:
 def _kept_layer(net: Net, objective: Objective, keep: str | None) -> str:
     """Return the layer that is kept: by default one at a third of the way to the objective's first layer."""
     if keep is not None:
-        return PIXELS if keep == "pixels" else net.layer(keep).name
+        return PIXELS if keep == "pixels" else find_layer(net, keep).name
     order = list(net.layers)
     first = min(order.index(name) for name in objective.layers)
     earlier = [layer.name for layer in bottlenecks(net, len(order)) if order.index(layer.name) < first]

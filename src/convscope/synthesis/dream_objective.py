@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..data.images import PictureSource
 from ..errors import ObjectiveError, OptionError
-from ..layers import spatial_layer, trunk_layer
+from ..layers import find_layer, spatial_layer, trunk_layer
 from ..net import Net
 from ..objectives import Objective, Term, Unit, as_objective
 from ..tapping import tap
@@ -58,7 +58,7 @@ def dream_objective(
         raise OptionError("of is the whole objective; layer and guide replace it: give of, or layer and guide")
     if of is not None:
         return Objective(tuple((weight, _without_position(term)) for weight, term in as_objective(net, of).terms))
-    chosen = trunk_layer(net) if layer is None else net.layer(layer)
+    chosen = trunk_layer(net) if layer is None else find_layer(net, layer)
     if guide is None:
         return Objective(((1.0, Energy(chosen.name)),))
     chosen = spatial_layer(net, chosen.name, purpose="a guide")

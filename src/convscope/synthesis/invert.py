@@ -28,7 +28,7 @@ from ..drawing import layout
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile
 from ..errors import LayerError
-from ..layers import bottlenecks
+from ..layers import bottlenecks, find_layer
 from ..net import Net
 from ..objectives import Objective
 from ..options import Range
@@ -128,7 +128,7 @@ def invert(
     without activity for this picture, OptionError for settings out of range.
     """
     how = Optimizer(steps, optimizer, _RATES[optimizer] if rate is None else rate)
-    chosen = [net.layer(name) for name in layers] if layers else bottlenecks(net)
+    chosen = [find_layer(net, name) for name in layers] if layers else bottlenecks(net)
     priors = [_prior(net, layer, strength, beta) for layer in chosen]
     inversion = _Inversion(net, chosen, priors, parametrization, how, range(seed, seed + repeats))
     values = inversion.of(net.pixels(picture), Monitor("inverting", preview, preview_every))

@@ -19,6 +19,7 @@ from ..context import listen
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile, enlarged, in_rows, number
 from ..errors import LayerError, ObjectiveError, OptionError
+from ..layers import picture_layers
 from ..net import Net
 from ..objectives import Objective, as_objective
 from ..options import Range
@@ -160,7 +161,7 @@ def _comparing_layer(net: Net, objective: Objective) -> str:
     layer: Layer | None = net.layers.get(objective.layers[0])
     if layer is not None and layer.spatial and layer.positions > 1:
         return layer.name
-    spatial = [layer.name for layer in net.layers.values() if layer.spatial and layer.leaf and layer.positions > 1]
+    spatial = [layer.name for layer in picture_layers(net) if layer.spatial and layer.leaf and layer.positions > 1]
     if not spatial:
         raise LayerError(
             f"{net.name} has no layer with spatial positions in which variants could differ: use variants=1"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from .. import rules
+from ..cuts import no_gradient
 from ..errors import OptionError, RuleError
-from ..layers import no_gradient
 from ..net import Net
 from ..objectives import Objective
 from ..tapping import tap
@@ -122,10 +122,10 @@ class BatchScore:
     def _whole(self, view: Tensor) -> tuple[Tensor, Tensor]:
         leaf = view.requires_grad_()
         scores = self._score(self.network_terms, tap(self.net, leaf, self.layers), len(view) // self.count)
-        given = torch.autograd.grad(scores.sum(), leaf, allow_unused=True)[0] if scores.requires_grad else None
-        if given is None:
-            raise no_gradient(self.net, " and ".join(dict.fromkeys(map(str, self.network_terms))))
-        return given, scores.detach()
+        gradient = torch.autograd.grad(scores.sum(), leaf, allow_unused=True)[0] if scores.requires_grad else None
+        if gradient is None:
+            raise no_gradient(self.net, leaf[:1], self.network_terms[0])
+        return gradient, scores.detach()
 
     def _score(self, objectives: Sequence[Objective], readings: dict[str, Tensor], views: int = 1) -> Tensor:
         """Return one score per picture from readings of all of them, each in `views` copies."""

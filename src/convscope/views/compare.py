@@ -23,6 +23,7 @@ from ..drawing import layout
 from ..drawing.drawings import Gallery, Heatmap, robust_limit
 from ..drawing.layout import Sheet, Tile, number
 from ..errors import ConvscopeError, OptionError, OutOfMemory
+from ..layers import find_layer
 from ..net import Net
 from ..options import Range
 from ..predictions import ObjectiveLike
@@ -76,7 +77,7 @@ def compare(
     raised.
     """
     entries = _entries(methods)
-    rows = [net.layer(name).name for name in dict.fromkeys(layers)] if layers else [None]
+    rows = [find_layer(net, name).name for name in dict.fromkeys(layers)] if layers else [None]
     plan = _plan(entries, rows, shared_scale)
     cells = [_cell(net, picture, entry, layer, of, size) for entry, layer in track(plan, "comparing")]
     maps = {cell.name: cell.result for cell in cells if isinstance(cell.result, Heatmap)}

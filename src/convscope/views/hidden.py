@@ -16,12 +16,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..context import say
+from ..cuts import independent
 from ..data.images import InputPicture
 from ..drawing import colours, layout, painting, typesetting
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Scale, Sheet, Tile, number
 from ..drawing.tiles import magnitude_scale, painted, signed_scale
-from ..layers import between, channelled_layer, independent, telling_layers
+from ..layers import between, channelled_layer, telling_layers
 from ..net import Net
 from ..objectives import Objective
 from ..options import Range
@@ -93,7 +94,7 @@ def gradients_at(net: Net, pixels: Tensor, objective: Objective, layers: list[La
         gradients = torch.autograd.grad(score, sources, allow_unused=True) if connected else [None] * len(names)
     for layer, gradient in zip(layers, gradients, strict=True):
         if gradient is None:
-            raise independent(net, objective, layer)
+            raise independent(net, pixels, objective, layer)
     return [gradient for gradient in gradients if gradient is not None]
 
 
