@@ -284,3 +284,41 @@ def test_threads_draw_their_own_numbers() -> None:
 def test_a_seed_is_a_whole_number(seed: object) -> None:
     with pytest.raises(NetworkError, match="seed is a whole number"):
         noisy(seed=seed)
+
+
+# Averages over seeds
+
+
+def test_a_mean_over_seeds_is_that_of_maps_with_one_seed_each() -> None:
+    picture = pictures(1, dtype=torch.float32)[0]
+    mean = explain(noisy(), picture, "gradient", of=2, seeds=3)
+    singles = torch.stack([explain(noisy(seed=seed), picture, "gradient", of=2).values for seed in range(3)])
+    torch.testing.assert_close(mean.values, singles.mean(0))
+    peak = singles.mean(0).abs().max()
+    said = f"standard deviation of one draw {singles.std(0).mean() / peak:.0%} of the peak on average"
+    assert "mean over 3 draws" in mean.note and said in mean.note
+    assert mean.recipe.seeds == 3 and mean.recipe.key != explain(noisy(seed=0), picture, "gradient", of=2).recipe.key
+    again = convscope.remake(mean.recipe, net=noisy(), pictures=[picture[None]])
+    assert torch.equal(again.values, mean.values)
+
+
+def test_the_objective_of_a_mean_is_the_top_class_of_the_mean_answer() -> None:
+    pixels = pictures(1, dtype=torch.float32)
+    found = explain(noisy(), pixels[0], "gradient", seeds=4)
+    answers = torch.stack([noisy(seed=seed)(pixels).softmax(1) for seed in range(4)])
+    assert found.recipe.objective == str(int(answers.mean(0).argmax()))
+
+
+@pytest.mark.parametrize(("seeds", "words"), [(1, "from 2 on"), (True, "from 2 on"), (2, "tiny draws none")])
+def test_what_cannot_be_averaged_is_refused(seeds: int, words: str) -> None:
+    net = noisy() if seeds == 1 else Net(tiny_body("concat"), size=SIZE, name="tiny")
+    with pytest.raises(convscope.errors.OptionError, match=words):
+        explain(net, pictures(1)[0], "gradient", of=1, seeds=seeds)
+
+
+def test_another_seed_is_another_drawing_that_can_be_remade() -> None:
+    picture = pictures(1, dtype=torch.float32)[0]
+    drawn = explain(noisy(seed=1), picture, "gradient", of=2)
+    assert torch.equal(convscope.remake(drawn.recipe, net=noisy(seed=1), pictures=[picture[None]]).values, drawn.values)
+    with pytest.raises(convscope.errors.RecipeError, match="random numbers of seed 1, and noisy has 2"):
+        convscope.remake(drawn.recipe, net=noisy().seeded(2), pictures=[picture[None]])

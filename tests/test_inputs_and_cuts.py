@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -168,7 +167,7 @@ CUTS: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], str]] = {
     "detach": (lambda backbone, x: backbone(x).detach(), "head.0"),
     "data": (lambda backbone, x: backbone(x).data, "head.0"),
     "whole numbers": (lambda backbone, x: (1000 * backbone(x)).long().to(x), "head.0"),
-    "numpy": (lambda backbone, x: torch.from_numpy(np.array(backbone(x).detach().cpu())), "head.0"),
+    "numpy": (lambda backbone, x: torch.from_numpy(backbone(x).detach().numpy() + 0.0), "head.0"),
 }
 each_cut = pytest.mark.parametrize(("how", "layer"), CUTS.values(), ids=CUTS)
 

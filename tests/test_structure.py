@@ -34,6 +34,7 @@ ORDER = [
     ["objectives"],
     ["incremental"],
     ["predictions", "provenance"],
+    ["averaging"],
     ["running"],
     ["bulk"],
     ["attribution"],

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -188,6 +189,15 @@ class Net(nn.Module):
         net = Net(self.body, **self._options | options)
         if self.source is not None and all(map(_written, options.values())):
             net.source = replace(self.source, changed={**self.source.changed, **options})
+        return net
+
+    def seeded(self, seed: int | None) -> Net:
+        """Return the same network, drawing the random numbers of another seed."""
+        net = copy(self)
+        net.seed = _checked_seed(seed)
+        net._options, net._behaviours = self._options | {"seed": seed}, {}
+        if self.source is not None:
+            net.source = replace(self.source, changed={**self.source.changed, "seed": seed})
         return net
 
     @property

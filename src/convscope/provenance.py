@@ -31,6 +31,7 @@ def recipe(
     options: Mapping[str, Any],
     *,
     size: Size | None = None,
+    seeds: int | None = None,
 ) -> Recipe:
     """Write down what decides a drawing: `options` are those of the entry, checked, defaults included."""
     return Recipe(
@@ -40,6 +41,7 @@ def recipe(
         pictures=tuple(map(picture_record, pictures)),
         of=_objective(of),
         size=size if size is None or isinstance(size, int) else sides(size),
+        seeds=seeds,
         options={
             name: _option(entry.options[name], value)
             for name, value in options.items()

@@ -49,9 +49,9 @@ class Recipe:
     """How a drawing was made.
 
     Decides the numbers: `method`, `network` (name, `source` as `load` takes it, how it reads pixels), `weights` (hash),
-    `pictures`, `of` (the objective as it was given), `size`, `options` (the method's own, defaults included). Said by
-    the run: `objective` (settled), `settled` (what the method chose for itself), `remarks`. `versions` are those of
-    convscope and torch, `display` how the drawing is shown.
+    `pictures`, `of` (the objective as it was given), `size`, `seeds` (how many draws of a random network are averaged),
+    `options` (the method's own, defaults included). Said by the run: `objective` (settled), `settled` (what the method
+    chose for itself), `remarks`. `versions` are those of convscope and torch, `display` how the drawing is shown.
     """
 
     method: str = ""
@@ -60,6 +60,7 @@ class Recipe:
     pictures: tuple[PictureRecord, ...] = ()
     of: Any = None
     size: int | tuple[int, int] | None = None
+    seeds: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     objective: str = ""
     settled: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -72,6 +73,7 @@ class Recipe:
     def key(self) -> str:
         """The SHA-256 of what decides the numbers, as canonical JSON, in hexadecimal digits."""
         content = {name: getattr(self, name) for name in ("schema", "method", "weights", "of", "size")}
+        content |= {"seeds": self.seeds} if self.seeds is not None else {}
         content |= {
             "network": {name: value for name, value in self.network.items() if name not in ("name", "note")},
             "pictures": [picture.sha256 for picture in self.pictures],

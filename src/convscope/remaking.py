@@ -53,7 +53,7 @@ def remake(
     _warn_of_versions(recipe)
     options = {name: _unrecorded(value) for name, value in recipe.options.items()}
     options |= {name: value for name, value in recipe.settled.items() if name in options}
-    drawing = _made(entry, net, inputs, _objective(recipe, of), recipe.size, options)
+    drawing = _made(entry, net, inputs, _objective(recipe, of), recipe.size, options, recipe.seeds)
     # Options stand in the recipe as they were given, with what was settled beside them.
     drawing = replace(drawing, recipe=replace(drawing.recipe, options=recipe.options))  # type: ignore[type-var]
     if recipe.settled.get("check"):
@@ -62,10 +62,16 @@ def remake(
 
 
 def _made(
-    entry: Entry, net: Net, inputs: list[Any], of: Any, size: int | tuple[int, int] | None, options: dict[str, Any]
+    entry: Entry,
+    net: Net,
+    inputs: list[Any],
+    of: Any,
+    size: int | tuple[int, int] | None,
+    options: dict[str, Any],
+    seeds: int | None,
 ) -> Drawing:
     if entry.attributes:
-        return explain(net, inputs[0], entry.name, of, size=size, **options)
+        return explain(net, inputs[0], entry.name, of, size=size, seeds=seeds, **options)
     if "of" in entry.options:
         options["of"] = of
     if options.get("of", inspect.Parameter.empty) is None and entry.options["of"].default is not None:
@@ -86,6 +92,10 @@ def _network(recipe: Recipe, net: Net | None) -> Net:
     differing = [
         f"{name} was {old.get(name)} and is {new[name]}" for name in new if name in old and old[name] != new[name]
     ]
+    if recipe.network.get("seed") != net.seed:
+        raise RecipeError(
+            f"the network drew the random numbers of seed {recipe.network.get('seed')}, and {net.name} has {net.seed}"
+        )
     if differing:
         raise RecipeError(f"the network reads pictures otherwise: {'; '.join(differing)}")
     return net

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import provenance, registry
+from .averaging import over_seeds
 from .context import listen, say
 from .data.images import InputPicture
 from .data.preprocessing import Size
@@ -25,7 +26,14 @@ from .registry import Entry
 
 
 def explain(
-    net: Net, picture: Any, method: str, of: ObjectiveLike = None, *, size: Size | None = None, **options: Any
+    net: Net,
+    picture: Any,
+    method: str,
+    of: ObjectiveLike = None,
+    *,
+    size: Size | None = None,
+    seeds: int | None = None,
+    **options: Any,
 ) -> Heatmap:
     """Show what in a picture made the network respond as it did.
 
@@ -35,6 +43,8 @@ def explain(
         method: the name of a method, such as "grad_cam"; `convscope.list_methods()` lists them.
         of: the objective (see `as_objective`); the top-1 class when not given.
         size: another input side than the network's own, in pixels, or (height, width).
+        seeds: of a network that draws random numbers, over how many draws the map is averaged; the caption says how
+            far they differ.
         options: the method's own, as its docstring lists them.
 
     Returns a Heatmap in the pixels of the network's input. Raises a ConvscopeError that says what to do.
@@ -50,14 +60,20 @@ def explain(
     _check_one_picture(picture)
     prepared = net.prepare(picture, size=size)
     pixels = net.pixels(prepared)
-    check_repeatable(net, pixels)
-    recipe = provenance.recipe(net, entry, [prepared], of, options, size=size)
+    if seeds is None:
+        check_repeatable(net, pixels)
+    recipe = provenance.recipe(net, entry, [prepared], of, options, size=size, seeds=seeds)
     with listen() as remarks, making(recipe):
         for remark in prepared.remarks:
             say(remark)
-        objective, title = settle(net, pixels, of)
-        say(net.behaviour(pixels).remark)
-        values = entry.function(net, pixels, objective, **options)[0]
+        if seeds is None:
+            objective, title = settle(net, pixels, of)
+            say(net.behaviour(pixels).remark)
+            values = entry.function(net, pixels, objective, **options)[0]
+        else:
+            values, objective, title = over_seeds(
+                net, pixels, of, seeds, lambda one, settled: entry.function(one, pixels, settled, **options)[0]
+            )
     check_map(net, values, entry.name)
     return heatmap(net, entry, prepared, values, objective, title, replace(recipe, remarks=tuple(remarks)))
 
