@@ -314,6 +314,9 @@ def test_slices_of_a_volume_are_the_channels_of_a_picture() -> None:
     (true,) = torch.autograd.grad(body(voxels)[0, 1], voxels)
     torch.testing.assert_close(heat.values, true[0, 0])
     assert explain(net, volume, "guided_backprop", of=1).values.shape == (8, SIDE, SIDE)
+    for options in ({}, {"layer": "1"}):
+        with pytest.raises(LayerError, match=r"volumes \(c, d, h, w\): gradients, guided"):
+            explain(net, volume, "grad_cam", of=1, **options)
     assert explain(net, volume, "occlusion", of=1, patch=8, stride=8).values.shape == (1, SIDE, SIDE)
 
 

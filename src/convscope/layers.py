@@ -93,6 +93,9 @@ def _refuse(
     error: type[ConvscopeError] = LayerError,
 ) -> NoReturn:
     needed = f", which {purpose} needs" if purpose else ""
+    volumes = _of_volumes(net) if len(layer.shape) == 4 else ""
+    if volumes:
+        raise error(f"{layer.title} of {net.name} has shape {layer.shape}, without {lacks}{needed}: {volumes}")
     such = nearest(layer.name, names)
     if layer.parts > 1 and lacks == _POSITIONS:
         lacks = f"{_POSITIONS} of single pictures: each has {layer.parts} entries there, as frames, windows or heads"
@@ -101,6 +104,13 @@ def _refuse(
         f"{layer.title} of {net.name} has shape {layer.shape}, without {lacks}{needed}: name {instead}"
         + (f", such as {such}" if such else "")
     )
+
+
+def _of_volumes(net: Net) -> str:
+    """Say so where a network's layers are volumes (c, d, h, w); "" where they are not."""
+    if not any(layer.kind == "Conv3d" for layer in net.layers.values()):
+        return ""
+    return "its layers are volumes (c, d, h, w): gradients, guided backpropagation, occlusion and RISE need no layer"
 
 
 # What options name ------------------------------------------------------------------------------------------------
@@ -181,8 +191,8 @@ def last_spatial_layers(net: Net) -> list[Layer]:
             spatial = [layer for layer in norms if layer.shape[-1] == norms[-1].shape[-1]]
     layers = [layer for layer in spatial if "Pool" not in layer.kind]
     if not layers or _early(net, layers[-1], 0.8 if layers[-1].tokens else 0.2):
-        opaque = in_one_piece(net.body)
-        raise LayerError(f"{net.name} has no late layer with spatial positions (c, h, w): {opaque or 'name a layer'}")
+        reason = in_one_piece(net.body) or _of_volumes(net) or "name a layer"
+        raise LayerError(f"{net.name} has no late layer with spatial positions (c, h, w): {reason}")
     return layers[-_LAST_TOKENS:] if layers[-1].tokens else layers[-1:]
 
 
