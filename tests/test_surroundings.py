@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import threading
 import types
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -19,6 +21,16 @@ TABLES: dict[Any, Tensor] = {}
 TABLE: Tensor | None = None
 CURRENT: list[Any] = ["cpu"]
 SEEN: dict[str, Tensor] = {}
+
+
+OF_THE_THREAD = threading.local()
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    """What a table is kept in."""
+
+    table: Tensor | None = None
 
 
 def table(x: Tensor) -> Tensor:
@@ -79,6 +91,18 @@ def in_an_object(self: Keeps, x: Tensor) -> Tensor:
     return self.holder.table
 
 
+def in_a_slot(self: Keeps, x: Tensor) -> Tensor:
+    if self.slotted.table is None:
+        self.slotted.table = table(x)
+    return self.slotted.table
+
+
+def in_an_object_of_the_thread(self: Keeps, x: Tensor) -> Tensor:
+    if not hasattr(OF_THE_THREAD, "table"):
+        OF_THE_THREAD.table = table(x)
+    return OF_THE_THREAD.table
+
+
 def in_nested_containers(self: Keeps, x: Tensor) -> Tensor:
     if "table" not in self.nested["a"]:
         self.nested["a"]["table"] = table(x)
@@ -104,7 +128,8 @@ def in_a_dictionary_of_hooks(self: Keeps, x: Tensor) -> Tensor:
 
 WAYS: list[Callable[[Keeps, Tensor], Tensor]] = [
     in_a_global_dictionary, in_a_global_name, in_a_class_attribute, in_a_new_class_attribute, in_a_class_dictionary,
-    in_an_lru_cache, in_a_closure, in_a_default, in_an_object, in_nested_containers, in_a_late_buffer, on_a_function,
+    in_an_lru_cache, in_a_closure, in_a_default, in_an_object, in_a_slot,
+    in_an_object_of_the_thread, in_nested_containers, in_a_late_buffer, on_a_function,
     in_a_dictionary_of_hooks,
 ]  # fmt: skip
 
@@ -120,6 +145,7 @@ class Keeps(nn.Module):
         super().__init__()
         self.way, self.conv = way, nn.Conv2d(3, 4, 3, padding=1)
         self.holder, self.nested, self.recent = types.SimpleNamespace(table=None), defaultdict(dict), deque(maxlen=2)
+        self.slotted = Slotted()
         inner: dict[str, Tensor] = {}
         first: Tensor | None = None
 

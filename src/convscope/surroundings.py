@@ -8,11 +8,13 @@ that stayed there would be found by the next real pass.
 from __future__ import annotations
 
 import sys
-from collections import deque
+from collections import UserDict, deque
 from collections.abc import Iterator
 from functools import _lru_cache_wrapper, partial
+from threading import local
 from types import CellType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from torch import Tensor, nn
 
@@ -60,7 +62,7 @@ def _is_place(value: Any) -> bool:
     """Whether a value has parts that can be written over, of which not too many: a network's state is small."""
     if isinstance(value, (dict, list, set, deque)):
         return len(value) <= _MOST
-    return isinstance(value, CellType) or (isinstance(value, type) and not _foreign(value))
+    return isinstance(value, CellType) or bool(_slots(value)) or (isinstance(value, type) and not _foreign(value))
 
 
 def _within(value: Any) -> Iterator[Any]:
@@ -79,13 +81,25 @@ def _within(value: Any) -> Iterator[Any]:
         yield from (*value.__bases__, *list(vars(value).values()))
     elif isinstance(value, tuple) or _is_place(value):
         yield from _values(_content(value))
-    elif not isinstance(value, (Tensor, ModuleType, type)):
+    if not isinstance(value, (nn.Module, Tensor, ModuleType, type, FunctionType)):
         yield _attributes(value)
 
 
-def _attributes(value: Any) -> dict[str, Any]:
+def _attributes(value: Any) -> dict[str, Any] | None:
     """Return an object's own attributes, where it is of a class that may hold a network's state."""
-    return getattr(value, "__dict__", {}) if isinstance(value, SimpleNamespace) or not _foreign(type(value)) else {}
+    return getattr(value, "__dict__", None) if isinstance(value, _HOLDERS) or not _foreign(type(value)) else None
+
+
+_HOLDERS = (SimpleNamespace, UserDict, WeakKeyDictionary, WeakValueDictionary, local)
+"""Python's own classes of objects that hold what somebody puts there."""
+
+
+def _slots(value: Any) -> list[str]:
+    """Return the names of the slots of an object that has any."""
+    if isinstance(value, type) or _foreign(type(value)):
+        return []
+    named = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]
+    return [name for slots in named for name in ((slots,) if isinstance(slots, str) else slots) if hasattr(value, name)]
 
 
 def _foreign(value: Any) -> bool:
@@ -101,6 +115,8 @@ def _content(place: Any) -> dict[Any, Any] | list[Any]:
             return []
     if isinstance(place, type):
         return dict(vars(place))
+    if slots := _slots(place):
+        return {name: getattr(place, name) for name in slots}
     return dict(place) if isinstance(place, dict) else list(place)
 
 
@@ -121,8 +137,8 @@ def _is_without_data(value: Any) -> bool:
         return any(_is_without_data(part) for part in _values(value))
     if isinstance(value, nn.Module):
         return any(parameter.is_meta for parameter in value.parameters())
-    own = {} if isinstance(value, (type, ModuleType)) else _attributes(value)
-    return any(isinstance(part, Tensor) and part.is_meta for part in own.values())
+    own = None if isinstance(value, (type, ModuleType)) else _attributes(value)
+    return any(isinstance(part, Tensor) and part.is_meta for part in (own or {}).values())
 
 
 def _put_back(place: Any, before: Any) -> None:
@@ -131,16 +147,17 @@ def _put_back(place: Any, before: Any) -> None:
             place.cell_contents = before[0]
         else:
             del place.cell_contents
-    elif isinstance(place, type):
-        for name in [name for name in vars(place) if name not in before]:
-            delattr(place, name)
-        for name, value in before.items():
-            if vars(place)[name] is not value:
-                setattr(place, name, value)
     elif isinstance(place, dict):
         for name in [name for name in place if name not in before]:
             del place[name]
         place.update(before)
+    elif isinstance(before, dict):
+        now: Any = _content(place)
+        for name in [name for name in now if name not in before]:
+            delattr(place, name)
+        for name, value in before.items():
+            if name not in now or now[name] is not value:
+                setattr(place, name, value)
     else:
         place.clear()
         place.extend(before) if isinstance(place, (list, deque)) else place.update(before)
