@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("timm")
 
 from convscope import load
 from timm_families import families, faults, tried
+
+PAGE = Path(__file__).parent.parent / "docs" / "timm.md"
+sys.path.insert(0, str(PAGE.parent))
+from make_timm import METHODS, short  # noqa: E402
 
 TWELVE = (
     "test_byobnet",
@@ -34,6 +41,8 @@ def test_a_family_is_right_or_refused(name: str) -> None:
     right = {method for method, what in row.items() if what == "right"}
     assert {"layers", "gradient", "grad_cam", "occlusion", "maximize"} <= right, row
     assert ("guided_backprop" in right) == (name in RECTIFIED), row["guided_backprop"]
+    line = next((line for line in PAGE.read_text().splitlines() if f"| {name} |" in line), None)
+    assert line is None or line.endswith(f"| {' | '.join(map(short, map(row.get, METHODS)))} |")
 
 
 def test_pixels_moved_into_channels_are_no_channels_of_the_picture() -> None:
