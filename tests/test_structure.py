@@ -20,7 +20,10 @@ SOURCE = Path(convscope.__file__).parent
 # Each module may import from those before it only.
 ORDER = [
     ["errors", "context", "operations", "calls", "geometry", "quiet", "renames", "sharing", "surroundings", "twins"],
-    ["bodies", "heads", "propagation", "view_writes", "outputs", "ranks", "configuration", "options", "batching"],
+    ["fields", "bodies", "heads", "view_writes", "outputs", "ranks", "configuration", "options", "batching"],
+    ["windows"],
+    ["moves"],
+    ["propagation"],
     ["dry_run", "rules", "plugins"],
     ["listing"],
     ["registry"],

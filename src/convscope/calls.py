@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def name_of(function: Any) -> str:
-    """Return a function's name as the table of operations has it: "add" for `__add__` and `add_`.
+    """Return a function's name as the table of operations has it: "add" for `__add__` and `add_`, "mT" for `x.mT`.
 
     An operator of another library, such as "quantized::conv2d", keeps its library's name before it, so that it is not
     taken for torch's own.
@@ -17,7 +17,13 @@ def name_of(function: Any) -> str:
     qualified = str(getattr(function, "_qualified_op_name", ""))
     if qualified and not qualified.startswith("aten::"):
         return qualified
-    return getattr(function, "__name__", "").strip("_")
+    name = getattr(function, "__name__", "")
+    attribute = getattr(getattr(function, "__self__", None), "__name__", "") if name == "__get__" else ""
+    return attribute if attribute in _SWAPS else name.strip("_")
+
+
+_SWAPS = ("T", "mT", "H", "mH")
+"""Attributes that are tensors with their dimensions in another order."""
 
 
 def argument(args: Any, kwargs: Any, position: int, name: str, default: Any) -> Any:

@@ -16,9 +16,10 @@ from torch.overrides import TorchFunctionMode
 
 from . import bodies
 from .calls import in_place, name_of, tensors
-from .geometry import Field
+from .fields import Call, Input, TensorField, everything, extent_of, laid_evenly
+from .geometry import Field, Moved
 from .heads import LastOperations, last_operation
-from .propagation import Call, Input, TensorField, by_proportions, everything, extent_of, output_field
+from .propagation import LIKE_ANOTHER, output_field
 from .quiet import quiet
 from .sharing import frozen, hooked
 from .surroundings import Surroundings
@@ -29,10 +30,11 @@ from .twins import twin
 class Execution:
     """One execution of one module: its kind, the shape of its output without the batch, and its receptive field.
 
-    `call` counts the executions of the same module from 1. `lies` is the field of one unit even where `field`, of
-    channels last, is that of the whole layer. `parts` says how many entries along the batch a picture has: more than
-    one for windows or heads. `operation` is the last that gave the output its meaning (`heads`).
-    `followed` is false where no call is known to lead from the picture to the output.
+    `call` counts the executions of the same module from 1. `lies` says where units lie, and what each sees through
+    windows alone (convolutions, pooling), where `field` also has the statistics and gates that they read; of channels
+    last, `field` is that of the whole layer. `parts` says how many entries along the batch a picture has: more than one
+    for windows or heads. `operation` is the last that gave the output its meaning (`heads`). `followed` is false where
+    no call is known to lead from the picture to the output.
     """
 
     module: str
@@ -99,27 +101,30 @@ class _Executions:
         self.list: list[Execution] = []
         self.calls: dict[str, int] = {}
         self.size = extent_of(picture)
-        _mark(picture, TensorField(Field(), (2, 3)))
+        _mark(picture, Known(TensorField(Field(), (2, 3)), TensorField(Field(), (2, 3))))
 
     def add(self, name: str, module: nn.Module, output: Any) -> None:
         """Note the output of a module, if it is one tensor."""
         self.calls[name] = self.calls.get(name, 0) + 1
         if not isinstance(output, Tensor):
             return
-        followed = (units := _field_of(output)) is not None and not units.empty
-        units = units or TensorField(Field().over(self.size), None)
+        known = _known(output)
+        followed = known is not None and not known.whole.empty
+        units, alone = (known.whole, known.alone) if known else (TensorField(Field().over(self.size), None),) * 2
         if units.dims is None and output.ndim == 4:
-            units = by_proportions(output, self.size)
-        channels_last = units.dims is not None and units.dims != (output.ndim - 2, output.ndim - 1)
+            units = alone = laid_evenly(alone, output, self.size)
+        swapped = units.dims is not None and units.dims[0] > units.dims[1]
+        channels_last = units.dims is not None and output.ndim - 1 not in units.dims
+        field = units.field.over(units.grid(output.shape)) if channels_last else units.field
         self.list.append(
             Execution(
                 module=name,
                 call=self.calls[name],
                 kind=bodies.kind(module),
                 shape=tuple(output.shape[1:]),
-                field=units.field.over(units.grid(output.shape)) if channels_last else units.field,
+                field=replace(field, swapped=swapped, moved=alone.field.moved),
                 channels_last=channels_last,
-                lies=units.field,
+                lies=replace(alone.field, swapped=swapped),
                 parts=output.shape[0] if output.ndim else 1,
                 operation=last_operation(output),
                 followed=followed,
@@ -127,32 +132,52 @@ class _Executions:
         )
 
 
-def _mark(tensor: Tensor, field: TensorField) -> None:
-    tensor._convscope_field = field  # type: ignore[attr-defined]
+@dataclass(frozen=True)
+class Known:
+    """What is known of a tensor's units: all that they see, and what they see through windows alone."""
+
+    whole: TensorField
+    alone: TensorField
 
 
-def _field_of(tensor: Tensor) -> TensorField | None:
+def _mark(tensor: Tensor, known: Known) -> None:
+    tensor._convscope_field = known  # type: ignore[attr-defined]
+
+
+def _known(tensor: Tensor) -> Known | None:
     return getattr(tensor, "_convscope_field", None)
 
 
 class _Fields(TorchFunctionMode):
-    """Carry a `TensorField` from the inputs of every call to its outputs."""
+    """Carry what is known of tensors from the inputs of every call to its outputs."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        known = [(field, t) for t in tensors((args, kwargs)) if (field := _field_of(t)) is not None]
-        sources = [(field, t.shape) for field, t in known]
+        read = args[:1] if name_of(func) in LIKE_ANOTHER else (args, kwargs)
+        sources = [(known, t, t.shape) for t in tensors(read) if (known := _known(t)) is not None]
         output = func(*args, **kwargs)
-        if not known:
+        if not sources:
             return output
         changed = _changed(func, args)
+        wholes = [(known.whole, shape) for known, _, shape in sources]
+        alones = [(known.alone, shape) for known, _, shape in sources]
+        name = name_of(func)
         for out in tensors(output):
             if changed is None:
-                _mark(out, output_field(name_of(func), sources, Call(known[0][1], out, args, kwargs)))
+                whole = Call(sources[0][1], out, args, kwargs)
+                alone = replace(whole, alone=True)
+                _mark(out, Known(output_field(name, wholes, whole), output_field(name, alones, alone)))
             else:
-                _mark(out, everything(sources, out))
+                _mark(out, Known(everything(wholes, out, Moved(name)), everything(alones, out, Moved(name))))
         if changed is not None:
-            _mark(changed, _overwritten(name_of(func), sources, args, changed))
+            before = _known(changed)
+            _mark(
+                changed,
+                Known(
+                    _overwritten(name, before and before.whole, wholes, args, changed),
+                    _overwritten(name, before and before.alone, alones, args, changed),
+                ),
+            )
         return output
 
 
@@ -163,16 +188,16 @@ def _changed(func: Any, args: Any) -> Tensor | None:
     return args[0]._base if in_place(func) and args and isinstance(args[0], Tensor) else None
 
 
-def _overwritten(name: str, sources: Sequence[Input], args: Any, changed: Tensor) -> TensorField:
+def _overwritten(
+    name: str, before: TensorField | None, sources: Sequence[Input], args: Any, changed: Tensor
+) -> TensorField:
     """Return the field of a tensor of which a part has been written over."""
-    before = _field_of(changed)
-    picture = _field_of(args[1]) if (before is None or before.empty) and _pastes(name, args, changed) else None
-    if picture is None:
-        return everything(sources, changed)
-    last = (args[1].ndim - 2, args[1].ndim - 1)
-    if picture.dims != last:
-        return everything([(picture, args[1].shape)], changed)
-    return replace(picture, dims=(changed.ndim - 2, changed.ndim - 1))
+    if (before is None or before.empty) and _pastes(name, args, changed) and _known(args[1]) is not None:
+        picture, shape = sources[-1]
+        if picture.dims != (args[1].ndim - 2, args[1].ndim - 1):
+            return everything([(picture, shape)], changed, Moved(name))
+        return replace(picture, dims=(changed.ndim - 2, changed.ndim - 1))
+    return everything(sources, changed, Moved(name))
 
 
 def _pastes(name: str, args: Any, onto: Tensor) -> bool:

@@ -1,7 +1,8 @@
 """Receptive fields: which pixels each unit of a layer can see, and the arithmetic of windows, strides and joins.
 
 Along one axis the units of a layer see intervals of equal size at equal distances, so that four numbers say all; every
-operation that slides, pads, strides, stretches or joins maps those numbers to others.
+operation that slides, pads, strides, stretches, mirrors or joins maps those numbers to others. Rolling adds where the
+axis begins again.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from dataclasses import dataclass, replace
 class Axis:
     """One spatial axis of a layer: unit i sees pixels [start + i step, start + i step + size).
 
-    `shared` says that every unit sees the same pixels [start, start + size); `step` and `centre` then still tell
-    where unit i lies. `centre` is the pixel coordinate of the middle of unit 0.
+    `step` is negative where the layer is mirrored. `shared` says that every unit sees the same pixels [start, start +
+    size); `step` and `centre` then still tell where unit i lies. `centre` is the pixel coordinate of the middle of
+    unit 0. `wrap` is the interval (low, period) within which rolled units lie.
     """
 
     start: float = 0.0
@@ -24,27 +26,47 @@ class Axis:
     step: float = 1.0
     centre: float = 0.0
     shared: bool = False
+    wrap: tuple[float, float] | None = None
 
     def window(self, kernel: float, stride: float, padding: float, dilation: float = 1) -> Axis:
         """Return the axis after a sliding window."""
-        reach = (kernel - 1) * dilation
-        centre = self.centre + (reach / 2 - padding) * self.step
-        if self.shared:
-            return replace(self, step=self.step * stride, centre=centre)
-        return Axis(self.start - padding * self.step, self.size + reach * self.step, self.step * stride, centre)
+        return self._reading(-padding, (kernel - 1) * dilation, self.step * stride)
 
     def stretch(self, scale: float, first: float, reach: float) -> Axis:
         """Return the axis of outputs o that read inputs in [o / scale + first, o / scale + first + reach]."""
+        return self._reading(first, reach, self.step / scale)
+
+    def _reading(self, first: float, reach: float, step: float) -> Axis:
+        """Return the axis whose unit 0 reads units in [first, first + reach] and whose units lie `step` apart."""
         centre = self.centre + (first + reach / 2) * self.step
         if self.shared:
-            return replace(self, step=self.step / scale, centre=centre)
-        return Axis(self.start + first * self.step, self.size + reach * self.step, self.step / scale, centre)
+            return replace(self, step=step, centre=centre)
+        lowest = min(first * self.step, (first + reach) * self.step)
+        return replace(
+            self, start=self.start + lowest, size=self.size + reach * abs(self.step), step=step, centre=centre
+        )
 
     def over(self, units: int) -> Axis:
         """Return the axis of one unit that reads all `units` units."""
         last = (units - 1) * self.step
-        size = self.size if self.shared else self.size + last
-        return Axis(self.start, size, max(self.step * units, 1.0), self.centre + last / 2, shared=True)
+        start, size = (self.start, self.size) if self.shared else (self.start + min(last, 0), self.size + abs(last))
+        return Axis(start, size, max(abs(self.step) * units, 1.0), self.centre + last / 2, shared=True)
+
+    def mirrored(self, units: int) -> Axis:
+        """Return the axis of `units` units in reverse order."""
+        return self.window(1, -1, 1 - units)
+
+    def rolled(self, units: int, shift: int) -> Axis:
+        """Return the axis of `units` units moved on by `shift` places, the last ones to the beginning."""
+        if not shift % units:
+            return self
+        ends = self.centre, self.centre + (units - 1) * self.step
+        low, period = self.wrap or (min(ends) - abs(self.step) / 2, units * abs(self.step))
+        # Whole turns come back to where they began, but for rounding.
+        centre = low + round((self.centre - shift * self.step - low) % period, 9) % period
+        whole = 0 <= centre + (units - 1) * self.step - low < period
+        start = self.start if self.shared else self.start + centre - self.centre
+        return replace(self, start=start, centre=centre, wrap=None if whole else (low, period))
 
     def join(self, other: Axis) -> Axis:
         """Return the axis that sees what either of two axes sees."""
@@ -57,19 +79,41 @@ class Axis:
 
         `grid` is the axis of those units: only their steps and centres count.
         """
+        if before == after:
+            return replace(self, step=grid.step, centre=grid.centre, wrap=grid.wrap)
         step = grid.step * before / after
         return replace(self, step=step, centre=grid.centre + (step - grid.step) / 2)
+
+    def positions(self, units: int) -> list[float]:
+        """Return the pixel coordinates of the middles of `units` units."""
+        evenly = [self.centre + i * self.step for i in range(units)]
+        if self.wrap is None:
+            return evenly
+        low, period = self.wrap
+        return [low + (at - low) % period for at in evenly]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Why it is not known where units lie: an operation that moves them, maybe as the picture itself decides."""
+
+    operation: str
+    by_picture: bool = False
 
 
 @dataclass(frozen=True)
 class Field:
     """The receptive field of a layer's units, in pixels of the network's input, as (y, x) pairs.
 
-    For a layer without spatial positions it is the field of the whole layer.
+    For a layer without spatial positions it is the field of the whole layer. `swapped` says that the layer's columns
+    follow the picture's rows and its rows the picture's columns. `moved` says after what it is not known where
+    units lie: their steps and centres then mean nothing.
     """
 
     y: Axis = Axis()
     x: Axis = Axis()
+    swapped: bool = False
+    moved: Moved | None = None
 
     @property
     def size(self) -> tuple[float, float]:
@@ -89,19 +133,27 @@ class Field:
         return self.y.start, self.x.start
 
     def box(self, position: tuple[int, int], picture: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return the pixels (top, left, bottom, right) that one unit sees in a picture of (height, width)."""
+        """Return the pixels (top, left, bottom, right) that one unit sees in a picture of (height, width).
+
+        `position` is the unit's row and column in the layer.
+        """
+        at = self.along(position)
         (top, bottom), (left, right) = (
-            _clip(axis, index, extent) for axis, index, extent in zip((self.y, self.x), position, picture, strict=True)
+            _clip(axis, index, extent) for axis, index, extent in zip((self.y, self.x), at, picture, strict=True)
         )
         return top, left, bottom, right
 
+    def along(self, position: tuple[int, int]) -> tuple[int, int]:
+        """Return a layer's (row, column) as the numbers of the unit along the picture's rows and columns."""
+        return (position[1], position[0]) if self.swapped else position
+
     def over(self, units: tuple[int, int]) -> Field:
         """Return the field of one unit that reads all units of a grid (rows, columns)."""
-        return Field(self.y.over(units[0]), self.x.over(units[1]))
+        return replace(self, y=self.y.over(units[0]), x=self.x.over(units[1]))
 
     def join(self, other: Field) -> Field:
         """Return the field that sees what either of two fields sees."""
-        return Field(self.y.join(other.y), self.x.join(other.x))
+        return replace(self, y=self.y.join(other.y), x=self.x.join(other.x), moved=self.moved or other.moved)
 
 
 def _clip(axis: Axis, index: int, extent: int) -> tuple[int, int]:
@@ -112,21 +164,34 @@ def _clip(axis: Axis, index: int, extent: int) -> tuple[int, int]:
     return low, min(max(high, low + 1), extent)
 
 
-def merged_axis(parts: Sequence[tuple[Axis, int]], units: int) -> Axis | None:
+def merged_axis(parts: Sequence[tuple[Axis, int]], units: int, *, alone: bool = False) -> Axis | None:
     """Return the axis of `units` units that are computed from several inputs, position by position, with broadcasting.
 
-    `parts` are the inputs' axes with their numbers of units. None where inputs of that many units differ in step.
+    `parts` are the inputs' axes with their numbers of units. `alone` leaves out what every unit sees beside its own.
+    None where inputs of that many units lie in different places.
     """
     full = [axis for axis, count in parts if count == units]
-    if not full or any(axis.step != full[0].step for axis in full):
-        return None
-    if len(full) == len(parts) and not any(axis.shared for axis in full):
-        joined = full[0]
-        for axis in full[1:]:
-            joined = joined.join(axis)
-        return joined
-    wide = full[0].over(units)
-    for axis, count in parts:
-        wide = wide.join(axis.over(count))
     local = [axis for axis in full if not axis.shared] or full
-    return replace(wide, step=local[0].step, centre=sum(axis.centre for axis in local) / len(local))
+    if not full or not _together(local):
+        return None
+    placed = replace(local[0], centre=sum(axis.centre for axis in local) / len(local))
+    if local[0].shared or not (alone or (len(local) == len(parts))):
+        wide = full[0].over(units)
+        for axis, count in parts:
+            wide = wide.join(axis.over(count))
+        return replace(wide, step=placed.step, centre=placed.centre, wrap=placed.wrap)
+    start = min(axis.start for axis in local)
+    return replace(placed, start=start, size=max(axis.start + axis.size for axis in local) - start)
+
+
+def _together(axes: Sequence[Axis]) -> bool:
+    """Whether the same units of some axes see what lies side by side."""
+    first = axes[0]
+    if any(abs(axis.step - first.step) > 1e-6 * abs(first.step) or axis.wrap != first.wrap for axis in axes):
+        return False
+    reached = -math.inf
+    for axis in sorted(axes, key=lambda axis: axis.start):
+        if axis.start - reached > abs(axis.step) and reached > -math.inf:
+            return False
+        reached = max(reached, axis.start + axis.size)
+    return True

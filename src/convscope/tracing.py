@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +36,11 @@ class Layer:
     `name` is what `tap` reads it by; a module that runs k times is k layers, "name#1" to "name#k". `shape` is without
     the batch; `module` is the module itself; `number` says that it is the nth convolution in execution order. A layer
     (tokens, channels) of a transformer has as its last tokens one per patch: `tokens` says in how many rows and
-    columns. `lies` says by steps and centres where units lie, also where each has read all of the picture. `parts` is
-    above 1 where a picture is cut into windows or heads that take several entries of the batch. `operation` is the last
-    that gave the layer's numbers their meaning. `reads_picture` is false of a layer that depends on nothing but what
-    else the network is given, or on constants.
+    columns. `lies` says by steps and centres where units lie, and what each sees through windows alone (convolutions,
+    pooling), where `field` also has what normalisations and gates read of the whole picture. `parts` is above 1 where a
+    picture is cut into windows or heads that take several entries of the batch. `operation` is the last that gave the
+    layer's numbers their meaning. `reads_picture` is false of a layer that depends on nothing but what else the network
+    is given, or on constants.
     """
 
     name: str
@@ -85,11 +86,27 @@ class Layer:
         spatial = self.parts == 1 and (self.spatial or self.channels_last or self.tokens)
         return self.grid[0] * self.grid[1] if spatial else 0
 
+    @property
+    def lattice(self) -> Field:
+        """Where units lie, and what each sees through windows alone."""
+        return self.lies or self.field
+
+    @property
+    def seen(self) -> str:
+        """What each unit sees, in words: by windows alone, and that it reads the whole picture where it does."""
+        alone = self.lattice
+        size = "" if alone.shared else f"{alone.size[0]:g} × {alone.size[1]:g} px"
+        if not self.field.shared:
+            return size
+        return f"the whole picture (through convolutions alone {size})" if size else "the whole picture"
+
     def by_position(self, activity: Tensor) -> Tensor:
-        """Return a view of the layer's activity as (n, channels, rows, columns), whatever its own layout."""
+        """Return a view of the layer's activity as (n, channels, rows, columns) of the picture, whatever its layout."""
         if self.tokens:
-            return activity[:, -self.positions :].unflatten(1, self.tokens).permute(0, 3, 1, 2)
-        return activity.permute(0, 3, 1, 2) if self.channels_last else activity
+            activity = activity[:, -self.positions :].unflatten(1, self.tokens).permute(0, 3, 1, 2)
+        elif self.channels_last:
+            activity = activity.permute(0, 3, 1, 2)
+        return activity.mT if self.lattice.swapped else activity
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape)) or "one number"
@@ -128,7 +145,7 @@ def _layer(name: str, step: Execution, module: nn.Module, patches: Execution | N
         leaf=_scripted(module) or all(name == _PARAMETRIZATIONS for name, _ in module.named_children()),
         channels_last=step.channels_last,
         tokens=tokens,
-        lies=patches.lies if patches and tokens else step.lies,
+        lies=replace(patches.lies, moved=patches.lies.moved or step.lies.moved) if patches and tokens else step.lies,
         parts=step.parts,
         operation=step.operation,
         reads_picture=step.followed,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_VALUES = "_convscope_values"
 _CONTAINERS = (dict, OrderedDict, list, set, tuple)
 
 
@@ -28,7 +29,7 @@ def twin(body: nn.Module) -> nn.Module:
     for module in modules:
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is not None and id(tensor) not in copies:
-                copies[id(tensor)] = tensor.detach().to("meta")
+                copies[id(tensor)] = _without_data(tensor)
     for module in modules:
         attributes = {name: _copied(value, copies) for name, value in dict(vars(module)).items()}
         vars(copies[id(module)]).update(attributes | {"training": False})
@@ -42,6 +43,18 @@ def _decompile(copy: nn.Module) -> None:
         vars(copy)["_compiled_call_impl"] = None
     if "dynamo_ctx" in vars(copy):
         vars(copy)["forward"] = copy._modules["_orig_mod"]
+
+
+def known_values(tensor: Tensor) -> Tensor | None:
+    """Return a tensor's numbers, those of the original where it is a twin's whole numbers; None where it has none."""
+    return getattr(tensor, _VALUES, None) if tensor.is_meta else tensor
+
+
+def _without_data(tensor: Tensor) -> Tensor:
+    copy = tensor.detach().to("meta")
+    if not tensor.is_floating_point():  # an index: a dry run asks what it takes
+        setattr(copy, _VALUES, tensor.detach())
+    return copy
 
 
 def _copied(value: Any, copies: dict[int, Any]) -> Any:

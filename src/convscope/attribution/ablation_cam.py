@@ -56,7 +56,7 @@ def ablation_cam(
         def weigh(row: int, one: CamInput) -> Tensor:
             return _drops(net, pixels[row : row + 1], objective.rows(row), one.layer, batch)
 
-        maps = weighted_maps(pixels, inputs, align, weigh)
+        maps = weighted_maps(net, pixels, inputs, align, weigh)
     again = partial(ablation_cam, net, layer=layer, align=align, batch=batch)
     return redo_unread(maps.clone(), inputs, lambda row: again(pixels[row : row + 1], objective.rows(row)))
 

@@ -42,4 +42,4 @@ def activation(
         maps = [(one, one.by_position(readings[one.name]).abs().mean(1, keepdim=True)) for one in layers]
         active = torch.stack([map_.flatten(1).any(1) for _, map_ in maps]).any(0).tolist()
         say(["" if any_ else "no unit of this layer is active in this picture" for any_ in active])
-        return fuse(maps, pixels, align).clone()
+        return fuse(net, maps, pixels, align).clone()

@@ -56,7 +56,7 @@ def _weighed(
     """Weigh the activity of layers, rectify the sum, and upsample it to the picture."""
     inputs = cam_inputs(net, pixels, objective, layer, forward=forward)
     grids = [(one.layer, weigh(one.activity, one.gradient)) for one in inputs]
-    maps = fuse([(one, grid.clamp(min=0) if rectify else grid) for one, grid in grids], pixels, align)
+    maps = fuse(net, [(one, grid.clamp(min=0) if rectify else grid) for one, grid in grids], pixels, align)
 
     def alone(row: int) -> Tensor:
         own = objective.rows(row)
@@ -237,7 +237,7 @@ def cam(
     say([uneven if _uneven(row) else "" for row in gradient.split(1)])
     rests = (score.detach() - contributions.mean((1, 2, 3))).tolist()
     say([f"the mean over the layer's positions plus {rest:.3g}, the rest of the score, is the score" for rest in rests])
-    maps = fuse([(one, contributions)], pixels, align)
+    maps = fuse(net, [(one, contributions)], pixels, align)
 
     def alone(row: int) -> Tensor:
         return cam(net, pixels[row : row + 1], objective.rows(row), layer=layer, align=align)

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from ..context import about, say
 from ..cuts import CutError, independent
-from ..errors import LayerError, OptionError
+from ..errors import LayerError
 from ..layers import check_positions, last_spatial_layers, layers_named, picture_layers
 from ..net import Net
 from ..objectives import Objective
 from ..tapping import tap
 from ..tracing import OUTPUT, Layer
+from .places import Places, places
 
 Layers = Annotated[
     list[str] | str | None,
@@ -29,7 +30,7 @@ Layers = Annotated[
 Align = Annotated[
     Literal["field", "stretch"],
     "upsampling of the layer's grid: 'field' centres each unit on its receptive field, 'stretch' resizes the grid to "
-    "the picture, as most packages do (off by half a step on ResNets)",
+    "the picture, as most packages do (off by half a step on ResNets), also where it is not known where units lie",
 ]
 
 _FEW = 0.05
@@ -160,14 +161,14 @@ def redo_unread(maps: Tensor, inputs: list[CamInput], alone: Callable[[int], Ten
     return torch.cat(rows)
 
 
-def fuse(maps: list[tuple[Layer, Tensor]], pixels: Tensor, align: str) -> Tensor:
+def fuse(net: Net, maps: list[tuple[Layer, Tensor]], pixels: Tensor, align: str) -> Tensor:
     """Upsample maps (n, 1, rows, columns) of layers to the picture, fuse them, and name the layers in the caption."""
     for layer, map_ in maps:
         say(f"layer {layer.name}, {map_.shape[-2]} x {map_.shape[-1]} positions")
     positive = torch.stack([map_.flatten(1).any(1) for _, map_ in maps]).any(0).tolist()
     none = "no positive evidence in this layer: all contributions are negative or zero"
     say(["" if any_ else none for any_ in positive])
-    upsampled = torch.stack([upsample(map_, layer, pixels, align) for layer, map_ in maps])
+    upsampled = torch.stack([upsample(map_, places(net, layer, pixels, align), pixels) for layer, map_ in maps])
     if len(maps) == 1:
         return upsampled[0]
     say("fused: the largest magnitude at every pixel, each map scaled to the same peak")
@@ -176,15 +177,21 @@ def fuse(maps: list[tuple[Layer, Tensor]], pixels: Tensor, align: str) -> Tensor
     return scaled.gather(0, scaled.abs().argmax(0, keepdim=True))[0]
 
 
-def upsample(map_: Tensor, layer: Layer, pixels: Tensor, align: str) -> Tensor:
+def upsample(map_: Tensor, places: Places, pixels: Tensor) -> Tensor:
     """Interpolate a layer's grid (..., rows, columns) linearly at the picture's pixels, constant beyond its edges."""
-    if align not in ("field", "stretch"):
-        raise OptionError(f"align is 'field' or 'stretch', not {align!r}")
-    mixes: list[Tensor] = []
-    lattice = layer.lies or layer.field
-    for axis, units, extent in zip((lattice.y, lattice.x), map_.shape[-2:], pixels.shape[-2:], strict=True):
-        step, centre = (axis.step, axis.centre) if align == "field" else (extent / units, (extent / units - 1) / 2)
-        at = ((torch.arange(extent, dtype=torch.float64) - centre) / step).clamp(0, units - 1)
-        distance = (at[:, None] - torch.arange(units, dtype=torch.float64)).abs()
-        mixes.append((1 - distance).clamp(min=0).to(map_))
-    return mixes[0] @ map_ @ mixes[1].T
+    rows, columns = (_mix(at, extent).to(map_) for at, extent in zip(places, pixels.shape[-2:], strict=True))
+    return rows @ map_ @ columns.T
+
+
+def _mix(positions: Sequence[float], extent: int) -> Tensor:
+    """Return how pixels (extent,) mix units (units,) that lie at some positions, in any order."""
+    at, order = torch.tensor(positions, dtype=torch.float64).sort()
+    pixels = torch.arange(extent, dtype=torch.float64).clamp(at[0], at[-1])
+    above = torch.searchsorted(at, pixels).clamp(min(1, len(at) - 1), len(at) - 1)
+    below = (above - 1).clamp(0)
+    gap = at[above] - at[below]
+    share = (pixels - at[below]) / gap.where(gap > 0, torch.ones_like(gap))
+    mix, every = torch.zeros(extent, len(at), dtype=torch.float64), torch.arange(extent)
+    mix[every, order[below]] += 1 - share
+    mix[every, order[above]] += share
+    return mix

@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from ..net import Net
 from ..options import Range
 from ..tracing import Layer
 from .cam_layers import CamInput, fuse
@@ -17,10 +18,10 @@ ChannelWeights = Callable[[int, CamInput], Tensor]
 """From the index of a picture in the batch and a layer's activity to one weight per channel."""
 
 
-def weighted_maps(pixels: Tensor, inputs: list[CamInput], align: str, weights: ChannelWeights) -> Tensor:
+def weighted_maps(net: Net, pixels: Tensor, inputs: list[CamInput], align: str, weights: ChannelWeights) -> Tensor:
     """Return the rectified weighted sums of the layers' channels, upsampled to the pictures, (n, 1, h, w)."""
     maps: list[tuple[Layer, Tensor]] = []
     for one in inputs:
         weight = torch.stack([weights(row, one) for row in range(len(pixels))]).to(one.activity)
         maps.append((one.layer, (weight[:, :, None, None] * one.activity).sum(1, keepdim=True).clamp(min=0)))
-    return fuse(maps, pixels, align)
+    return fuse(net, maps, pixels, align)

@@ -20,9 +20,9 @@ from ..net import Net
 from ..objectives import Objective
 from ..options import Range
 from ..registry import method
-from ..tracing import Layer
 from .cam_layers import Align, CamInput, Layers, cam_inputs, redo_unread, upsample
 from .channel_weights import Batch, weighted_maps
+from .places import Places, places
 
 
 @method("Score-CAM", paper="Wang et al. 2020, arXiv:1910.01279, sec. 3", signed=False, linear=False, unit="activity")
@@ -52,18 +52,19 @@ def score_cam(
     with torch.inference_mode():
         hidden = baseline_pixels(net, pixels, baseline, seed=seed)
         clean = objective(net, hidden)
+        lies = {one.layer: places(net, one.layer, pixels, align) for one in inputs}
 
         def weigh(row: int, one: CamInput) -> Tensor:
             activity = one.activity[row]
             used = _with_contrast(activity, channels)
             own = objective.rows(row)
-            scores = _masked_scores(net, pixels[row], hidden[row], own, activity[used], (one.layer, align), batch)
+            scores = _masked_scores(net, pixels[row], hidden[row], own, activity[used], lies[one.layer], batch)
             weight = activity.new_zeros(len(activity), dtype=clean.dtype)
             increase = scores - clean[row]
             weight[used] = increase.softmax(0) if softmax else increase
             return weight
 
-        maps = weighted_maps(pixels, inputs, align, weigh)
+        maps = weighted_maps(net, pixels, inputs, align, weigh)
     options = {"layer": layer, "align": align, "softmax": softmax, "channels": channels, "baseline": baseline}
     again = partial(score_cam, net, seed=seed, batch=batch, **options)
     return redo_unread(maps.clone(), inputs, lambda row: again(pixels[row : row + 1], objective.rows(row)))
@@ -84,14 +85,13 @@ def _masked_scores(
     hidden: Tensor,
     objective: Objective,
     activity: Tensor,
-    where: tuple[Layer, str],
+    lies: Places,
     batch: int,
 ) -> Tensor:
     """Return the scores of a picture (c, h, w) masked with each channel of an activity (k, rows, columns)."""
-    layer, align = where
 
     def masked_scores(piece: slice) -> Tensor:
-        mask = upsample(activity[piece, None], layer, picture[None], align)
+        mask = upsample(activity[piece, None], lies, picture[None])
         low = mask.amin((2, 3), keepdim=True)
         mask = ((mask - low) / (mask.amax((2, 3), keepdim=True) - low)).to(picture)
         # The memory layout in which convolutions are fastest on most machines.

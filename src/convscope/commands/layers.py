@@ -22,6 +22,7 @@ _COLUMNS = (
     Column("shape", "size"),
     Column("field", "size", head="sees", unit="px"),
     Column("shared", "flag", head="sees all"),
+    Column("windows", "size", head="convolutions see", unit="px"),
     Column("step", "size", unit="px"),
     Column("parameters", "whole"),
 )
@@ -48,7 +49,12 @@ def layers(
     out: inputs.TableOut = None,
     as_json: inputs.AsJson = False,
 ) -> None:
-    """List a network's layers: shape, receptive field, step, parameters."""
+    """List a network's layers: shape, receptive field, step, parameters.
+
+    "sees all" says that every unit reads the whole picture, as attention, a normalisation over positions (GroupNorm,
+    LayerNorm, InstanceNorm) or a gate (squeeze and excitation) makes it; "convolutions see" is then what it sees
+    through convolutions and pooling alone, where that is less.
+    """
     from ..zoo.configured import at_hand
 
     check_table(out)
@@ -62,12 +68,16 @@ def layer_table(net: Net, *, everything: bool = False) -> Table:
     from ..recipes import Recipe
 
     rows = [_row(layer) for layer in net.layers.values() if layer.leaf or everything]
+    # In most networks windows are all that units see by.
+    kept = [k for k, column in enumerate(_COLUMNS) if column.name != "windows" or any(row[k] for row in rows)]
+    columns = tuple(_COLUMNS[k] for k in kept)
     title = f"{net.name}, pictures of {net.size[0]} × {net.size[1]}"
     recipe = Recipe(method="layers", network={"name": net.name}, weights=net.digest)
-    return Table(_COLUMNS, tuple(rows), recipe, title)
+    return Table(columns, tuple(tuple(row[k] for k in kept) for row in rows), recipe, title)
 
 
 def _row(layer: Layer) -> tuple[Cell, ...]:
+    alone = layer.lattice
     return (
         layer.number or None,
         layer.name or "(output)",
@@ -75,6 +85,7 @@ def _row(layer: Layer) -> tuple[Cell, ...]:
         tuple(layer.shape),
         tuple(layer.field.size),
         True if layer.field.shared else None,
-        None if layer.field.shared else tuple(layer.field.step),
+        tuple(alone.size) if layer.field.shared and not alone.shared else None,
+        None if alone.shared or alone.moved else tuple(map(abs, alone.step)),
         layer.parameters or None,
     )

@@ -79,10 +79,10 @@ class PerceptualLoss:
 def loss_layers(net: Net, settings: Settings) -> tuple[str, list[str]]:
     """Return the names of the content layer and of the style layers. Raises LayerError."""
     sizes = first_of_stages(net)
-    fine = [layer.name for layer in sizes if max(layer.field.step) <= _CONTENT_STEP]
+    fine = [layer.name for layer in sizes if max(map(abs, layer.lattice.step)) <= _CONTENT_STEP]
     content = settings.content_layer or (fine or [sizes[0].name])[-1]
     names = [name.strip() for name in (settings.style_layers or "").split(",") if name.strip()]
-    styles = names or [layer.name for layer in sizes if max(layer.field.step) <= _STYLE_STEP] or [content]
+    styles = names or [layer.name for layer in sizes if max(map(abs, layer.lattice.step)) <= _STYLE_STEP] or [content]
     return spatial_layer(net, content, purpose="the content").name, [
         spatial_layer(net, name, purpose="the style").name for name in styles
     ]

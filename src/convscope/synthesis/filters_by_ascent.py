@@ -84,7 +84,7 @@ def _channels(layer: Layer, text: str | None) -> list[int]:
 
 def _fitting(net: Net, layer: Layer) -> int:
     """Return a side of about twice the receptive field, and no more than the network reads."""
-    field = max(layer.field.size)
+    field = max(layer.lattice.size)
     return int(min(max(48, 16 * round(field * 2 / 16)), *net.size))
 
 

@@ -77,7 +77,7 @@ def map_values(rows: dict[str, list[Tensor]]) -> dict[str, Tensor]:
 
 
 def _reach(net: Net, name: str) -> str:
-    field = net.layer(name).field
+    field = net.layer(name).lattice
     return "sees all" if field.shared else f"sees {field.size[0]:g} px"
 
 

@@ -85,9 +85,8 @@ def _sheet(net: Net, layer: Layer, activity: Tensor, channels: list[int], pictur
 def _grid(layer: Layer) -> str:
     if not layer.spatial:
         return "no spatial positions"
-    size, step = layer.field.size, layer.field.step
-    field = "the whole picture" if layer.field.shared else f"{size[0]:g} × {size[1]:g} px"
-    return f"{layer.shape[1]} × {layer.shape[2]} positions, receptive field {field}, stride {step[0]:g} px"
+    stride = "" if layer.lattice.moved else f", stride {abs(layer.lattice.step[0]):g} px"
+    return f"{layer.shape[1]} × {layer.shape[2]} positions, receptive field {layer.seen}{stride}"
 
 
 Rows = tuple[tuple[Tile | None, ...], ...]
