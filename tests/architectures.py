@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Draw = Callable[[Any], Any]
+Kind = Callable[[Draw, int], tuple[nn.Module, int]]
 
 
 class Drawn(nn.Module):
@@ -208,6 +209,58 @@ def _mixing(draw: Draw, channels: int) -> tuple[nn.Module, int]:
     return Applied(name, MIXING[name]), more.get(name, channels)
 
 
+class Mirrored(nn.Module):
+    """A layer that looks at the mirror image, alone or beside the picture itself, turned back or not."""
+
+    def __init__(self, body: nn.Module, beside: bool, back: bool) -> None:
+        super().__init__()
+        self.body, self.beside, self.back = body, beside, back
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x.flip(3))
+        y = y.flip(3) if self.back else y
+        return y + self.body(x) if self.beside else y
+
+
+def _blocks_in_another_order(x: Tensor) -> Tensor:
+    """Patches of the picture shuffled, the same way every time."""
+    n, c, h, w = x.shape
+    rows, columns = (next(k for k in (4, 3, 2, 1) if side % k == 0) for side in (h, w))
+    patches = x.reshape(n, c, rows, h // rows, columns, w // columns).permute(0, 1, 2, 4, 3, 5).flatten(2, 3)
+    order = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(rows * columns))
+    return patches[:, :, order].unflatten(2, (rows, columns)).permute(0, 1, 2, 4, 3, 5).reshape(n, c, h, w)
+
+
+MOVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "flip": lambda x: x.flip(3),
+    "flip both": lambda x: torch.flip(x, (2, 3)),
+    "roll": lambda x: x.roll((2, -1), (2, 3)),
+    "rot90": lambda x: torch.rot90(x, 1, (2, 3)),
+    "rot90 backwards": lambda x: x.rot90(3, (2, 3)),
+    "mT": lambda x: x.mT,
+    "swapaxes": lambda x: x.swapaxes(2, 3),
+    "transpose": lambda x: x.transpose(3, 2),
+    "permute": lambda x: x.permute(0, 1, 3, 2),
+    "columns by index": lambda x: x[..., torch.arange(x.shape[3] - 1, -1, -1)],
+    "rows in any order": lambda x: x[:, :, torch.randperm(x.shape[2], generator=torch.Generator().manual_seed(1))],
+    "patches": _blocks_in_another_order,
+    "cropped": lambda x: x[..., :-1],
+    "cropped above": lambda x: x[:, :, 1:],
+    "padded at the far edge": lambda x: F.pad(x, (0, 1, 0, 1)),
+    "padded at the near edge": lambda x: F.pad(x, (2, 0, 1, 0)),
+}
+
+
+def _moving(draw: Draw, channels: int) -> tuple[nn.Module, int]:
+    kind = draw(st.sampled_from([*MOVES, "group norm", "instance norm", "mirrored"]))
+    if kind in MOVES:
+        return Applied(kind, MOVES[kind]), channels
+    if kind == "mirrored":
+        body = nn.Conv2d(channels, 2, 3, padding=1)
+        return Mirrored(body, draw(st.booleans()), draw(st.booleans())), 2
+    return nn.GroupNorm(1, channels) if kind == "group norm" else nn.InstanceNorm2d(channels), channels
+
+
 def _conv(draw: Draw, channels: int) -> tuple[nn.Module, int]:
     groups = draw(st.sampled_from([g for g in (1, 2, 3, channels) if channels % g == 0]))
     out = groups * draw(st.integers(1, 3))
@@ -278,9 +331,12 @@ def _odd(draw: Draw, channels: int) -> tuple[nn.Module, int]:
 
 KINDS = (_conv, _conv, _conv, _pool, _pool, _placewise, _placewise, _joined, _joined, _odd, _edge, _edge, _mixing)
 
+MORE_MOVES = (*KINDS, _moving, _moving, _moving)
+"""Layers of which many move pixels."""
+
 
 @st.composite
-def architectures(draw: Draw) -> tuple[nn.Module, tuple[int, int]]:
+def architectures(draw: Draw, kinds: Sequence[Kind] = KINDS) -> tuple[nn.Module, tuple[int, int]]:
     """Draw a network of float64 with random weights and the (height, width) of the pictures it reads."""
     size = draw(st.integers(9, 26)), draw(st.integers(9, 26))
     seed = draw(st.integers(0, 2**16))
@@ -289,7 +345,7 @@ def architectures(draw: Draw) -> tuple[nn.Module, tuple[int, int]]:
     channels = 3
     x = torch.rand(1, 3, *size)
     for _ in range(draw(st.integers(2, 7))):
-        layer, more = draw(st.sampled_from(KINDS))(draw, channels)
+        layer, _ = draw(st.sampled_from(kinds))(draw, channels)
         try:
             with torch.no_grad():
                 y = layer.eval()(x.clone())
@@ -298,7 +354,7 @@ def architectures(draw: Draw) -> tuple[nn.Module, tuple[int, int]]:
         if min(y.shape[2:]) < 1 or y.numel() > 40_000:
             continue
         layers.append(layer)
-        x, channels = y, more
+        x, channels = y, y.shape[1]
     heads: list[nn.Module] = [
         nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3)),
         nn.Sequential(nn.Flatten(), nn.Linear(channels * x.shape[2] * x.shape[3], 3)),

@@ -334,7 +334,8 @@ class Attention(nn.Module):
 
 
 UNKNOWN: dict[str, nn.Module] = {
-    "roll": Do(lambda x: torch.roll(x, 1, 2)),
+    "roll": Do(lambda x: torch.roll(x, (1, 2), (2, 3))),
+    "indices out of order": Do(lambda x: x[:, :, torch.tensor([3, 1, 0, 2, 5, 4, 7, 6])][..., [2, 0, 1]]),
     "Fourier": Do(lambda x: torch.fft.ifft2(torch.fft.fft2(x) * 2).real),
     "attention": Attention(),
     "matmul": Do(lambda x: x @ x),
@@ -350,19 +351,176 @@ def test_units_of_unknown_operations_see_everything(name: str) -> None:
     assert field.box((0, 0), shape[1:]) == field.box((5, 3), shape[1:]) == (0, 0, *shape[1:])
 
 
-@pytest.mark.parametrize("name", ["roll", "Fourier"])
+@pytest.mark.parametrize("name", ["group norm", "Fourier"])
 def test_operations_that_keep_the_size_keep_step_and_centre(name: str) -> None:
-    body = nn.Sequential(conv(5, 2, 1), UNKNOWN[name], conv(3, 2, 1)).double()
+    body = nn.Sequential(conv(5, 2, 1), (UNKNOWN | NEVER_TOO_SMALL)[name], conv(3, 2, 1)).double()
     first, _, then = trace(body, (CHANNELS, 20, 20))[:3]
     assert not first.field.y.shared and then.field.y.shared
     assert (then.field.step, then.field.y.centre) == ((4, 4), first.field.y.centre)
 
 
 @pytest.mark.parametrize("then", [nn.Identity(), conv()], ids=["itself", "and after it"])
-def test_operations_that_lose_the_positions_lay_their_units_out_evenly(then: nn.Module) -> None:
+def test_pixels_that_become_channels_lie_in_windows(then: nn.Module) -> None:
     body = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * CHANNELS, CHANNELS, 1), then)
     axis = trace(body, (CHANNELS, 12, 12))[2].field.y
-    assert (axis.step, axis.centre, axis.start, axis.size, axis.shared) == (2, 0.5, 0, 12, True)
+    wider = 0 if isinstance(then, nn.Identity) else 2
+    assert (axis.step, axis.centre, axis.start, axis.size) == (2, 0.5, -wider, 2 + 2 * wider)
+
+
+# Where units lie when pixels move
+
+
+def _halves_swapped(x: Tensor) -> Tensor:
+    return torch.cat([x[..., 6:], x[..., :6]], 3)
+
+
+def _blocks_swapped(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    return x.reshape(n, c, 3, h // 3, 3, w // 3).transpose(2, 4).reshape(x.shape)
+
+
+def _turned_by_hand(x: Tensor) -> Tensor:
+    return F.grid_sample(
+        x, F.affine_grid(x.new_tensor([[[-1.0, 0, 0], [0, 1, 0]]]).expand(len(x), 2, 3), list(x.shape))
+    )
+
+
+# What moves pixels and is followed exactly.
+FOLLOWED: dict[str, Callable[[Tensor], Tensor]] = {
+    "flip": lambda x: x.flip(3),
+    "flip of both": lambda x: torch.flip(x, dims=(-2, -1)),
+    "rot90": lambda x: torch.rot90(x, 1, (2, 3)),
+    "rot90 twice": lambda x: x.rot90(2, (2, 3)),
+    "rot90 backwards": lambda x: x.rot90(-1, (-2, -1)),
+    "mT": lambda x: x.mT,
+    "mH": lambda x: x.mH,
+    "swapaxes": lambda x: x.swapaxes(2, 3),
+    "swapdims": lambda x: torch.swapdims(x, -1, -2),
+    "transpose": lambda x: x.transpose(-2, -1),
+    "permute": lambda x: x.permute(0, 1, 3, 2),
+    "movedim": lambda x: x.movedim(3, 2),
+    "channels last, swapped, and back": lambda x: x.permute(0, 3, 2, 1).flip(1).permute(0, 3, 1, 2),
+    "columns by index": lambda x: x[..., torch.arange(x.shape[3] - 1, -1, -1)],
+    "rows by a list": lambda x: x[:, :, list(range(x.shape[2]))[::-1]],
+    "index_select": lambda x: x.index_select(2, torch.arange(x.shape[2] - 1, -1, -1)),
+    "every other by index": lambda x: x[..., torch.arange(1, x.shape[3], 2)],
+    "slices": lambda x: x[:, :, 2::2, 1:-1],
+    "cropped": lambda x: x[..., :-1, :-2],
+    "narrow": lambda x: x.narrow(2, 3, 6),
+    "split": lambda x: x.split(7, 3)[0],
+    "second chunk": lambda x: x.chunk(2, 2)[1],
+    "padded unevenly": lambda x: F.pad(x, (0, 3, 2, 1)),
+    "padded, channels last": lambda x: F.pad(x.permute(0, 2, 3, 1), (0, 0, 3, 0, 0, 2)).permute(0, 3, 1, 2),
+    "stacked planes": lambda x: torch.stack([x[:, k] for k in range(x.shape[1])], 1).flip(2),
+    "there and back": lambda x: x.flip(2).mT.flip(3).mT,
+    "pixels shuffled and back": lambda x: F.pixel_shuffle(F.pixel_unshuffle(x, 2), 2).flip(3),
+    "bicubic": lambda x: F.interpolate(x, scale_factor=2, mode="bicubic").flip(2),
+    "corners aligned": lambda x: F.interpolate(x, size=(23, 31), mode="bilinear", align_corners=True),
+    "nearest-exact": lambda x: F.interpolate(x, size=(9, 20), mode="nearest-exact"),
+}
+
+# What moves pixels so that a unit's place is not known.
+NOT_FOLLOWED: dict[str, Callable[[Tensor], Tensor]] = {
+    "columns in any order": lambda x: x[..., [3, 1, 2, 0, *range(11, 3, -1), *range(12, x.shape[3])]],
+    "gathered": lambda x: x.gather(3, torch.arange(x.shape[3] - 1, -1, -1).expand(x.shape)),
+    "grid_sample": _turned_by_hand,
+    "halves swapped": _halves_swapped,
+    "blocks swapped": _blocks_swapped,
+    "sorted": lambda x: x.sort(3).values,
+    "beside its mirror image": lambda x: x + x.flip(3),
+    "left beside right": lambda x: torch.cat([x[:, :1, :, :6], x[:, 1:, :, 6:12]], 1),
+    "rolled as one row": lambda x: x.roll(5),
+}
+
+ASYMMETRIC = {"kernel_size": (5, 3), "stride": (1, 2), "padding": (1, 2)}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_a_unit_lies_where_its_gradient_does_when_pixels_move(name: str) -> None:
+    """Behind a convolution of another height than width, which must not be taken along the wrong axis."""
+    shape = (CHANNELS, 12, 18)
+    body = Do(lambda x, c: c(FOLLOWED[name](x)), c=nn.Conv2d(CHANNELS, CHANNELS, **ASYMMETRIC))
+    positive(body)
+    step = last(body, shape)
+    assert step.lies.moved is None and outside(body, shape, step.field) == []
+    support = supports(body, shape, inputs=1)
+    boxes = {(int(y), int(x)): extent(support[y, x]) for y, x in np.ndindex(*support.shape[:2])}
+    for which, axis in enumerate((step.lies.y, step.lies.x)):
+        spans = {at: (box[which], box[which + 2]) for at, box in boxes.items() if box}
+        largest = max(high - low for low, high in spans.values())
+        for at, (low, high) in spans.items():
+            if high - low == largest:  # not cut by an edge, of the picture or inside
+                place = axis.centre + step.lies.along(at)[which] * axis.step
+                assert abs(place - (low + high - 1) / 2) <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("name", NOT_FOLLOWED)
+def test_where_units_lie_is_unknown_and_never_taken_for_granted(name: str) -> None:
+    shape = (CHANNELS, 12, 18)
+    body = positive(Do(lambda x, c: c(NOT_FOLLOWED[name](x)), c=conv()))
+    step = last(body, shape)
+    assert step.lies.moved is not None
+    assert outside(body, shape, step.field) == []
+
+
+def test_rolled_units_lie_within_the_picture_and_come_back() -> None:
+    body = nn.Sequential(conv(3, 2, 1), Do(lambda x: x.roll((3, -1), (2, 3))), Do(lambda x: x.roll((-3, 1), (2, 3))))
+    first, there, back = trace(body.double(), (CHANNELS, 12, 12))[:3]
+    assert there.lies.y.positions(6) == [6, 8, 10, 0, 2, 4] and there.lies.x.positions(6) == [2, 4, 6, 8, 10, 0]
+    assert back.lies == first.lies
+    assert there.field.y.shared and there.field.x.shared, "at the seam a unit sees both ends"
+    assert (
+        outside(positive(nn.Sequential(*body, conv())), (CHANNELS, 12, 12), last(body, (CHANNELS, 12, 12)).field) == []
+    )
+
+
+def test_an_index_that_is_a_buffer_is_read() -> None:
+    class Mirror(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("order", torch.arange(11, -1, -1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x[..., self.order]
+
+    assert last(nn.Sequential(Mirror(), conv()), (CHANNELS, 12, 12)).lies.x.step == -1
+
+
+def test_a_unit_that_the_picture_itself_moves_is_told_apart() -> None:
+    class Turns(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            turn = x.mean((1, 2, 3))[:, None, None] * torch.ones(2, 3)
+            return F.grid_sample(x, F.affine_grid(turn, list(x.shape)))
+
+    moved = [last(body, (CHANNELS, 12, 12)).lies.moved for body in (Turns(), Do(_turned_by_hand))]
+    assert [(one.operation, one.by_picture) for one in moved if one] == [("grid_sample", True), ("grid_sample", False)]
+
+
+# Normalisations and gates that read the whole map
+
+WHOLE_MAP: dict[str, Callable[[], nn.Module]] = {
+    "group norm": lambda: nn.GroupNorm(1, CHANNELS),
+    "instance norm": lambda: nn.InstanceNorm2d(CHANNELS),
+    "layer norm": lambda: nn.LayerNorm([CHANNELS, 6, 9]),
+    "batch norm of the picture": lambda: nn.BatchNorm2d(CHANNELS, track_running_stats=False),
+    "squeeze and excitation": lambda: Do(lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True))),
+    "softmax over positions": lambda: Do(lambda x: x.softmax(3)),
+    "global response normalisation": lambda: Do(lambda x: x * x.norm(2, dim=(2, 3), keepdim=True) + x),
+    "standardised by hand": lambda: Do(lambda x: (x - x.mean((2, 3), keepdim=True)) / x.std((2, 3), keepdim=True)),
+    "strips": lambda: Do(lambda x: x * (x.mean(3, keepdim=True) + x.mean(2, keepdim=True)).sigmoid()),
+    "pooled beside it": lambda: Do(
+        lambda x: x + F.interpolate(F.adaptive_avg_pool2d(x, 1), x.shape[2:], mode="bilinear", align_corners=False)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_MAP)
+def test_the_field_of_the_convolutions_stands_beside_everything(name: str) -> None:
+    body, shape = nn.Sequential(conv(3, 2, 1), WHOLE_MAP[name](), conv(3, 2, 1)).double(), (CHANNELS, 12, 18)
+    plain = last(nn.Sequential(body[0], body[2]), shape)
+    step = last(body, shape)
+    assert step.lies == plain.field and step.field.shared
+    assert step.field.box((1, 1), shape[1:]) == (0, 0, *shape[1:])
 
 
 # Published tables

@@ -159,6 +159,9 @@ class _Fields(TorchFunctionMode):
         if not sources:
             return output
         changed = _changed(func, args)
+        # What has the shape of another tensor and none of its values tells nothing beside one that has some.
+        if changed is None:
+            sources = [source for source in sources if not source[0].whole.empty] or sources
         wholes = [(known.whole, shape) for known, _, shape in sources]
         alones = [(known.alone, shape) for known, _, shape in sources]
         name = name_of(func)

@@ -6,11 +6,12 @@ Everything that a layer must have is checked here, so that it is refused in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import NoReturn
 
-from torch import nn
+from torch import Tensor, nn
 
 from .bodies import in_one_piece
 from .errors import ConvscopeError, LayerError, OptionError, nearest
@@ -80,6 +81,23 @@ def check_positions(net: Net, layer: Layer) -> None:
         return
     names = [other.name for other in picture_layers(net) if other.positions > 1 and other.name and other.leaf]
     _refuse(net, layer, _POSITIONS, "one with shape (c, h, w), or with one token per patch", names[-1:])
+
+
+def layer_at(net: Net, layer: Layer, pixels: Tensor) -> Layer:
+    """Return a layer as it is for pictures (n, c, h, w) of another size than the network's own.
+
+    Its grid differs, and where pixels are mirrored or rolled inside the network, so does where its units lie.
+    """
+    size = (pixels.shape[-2], pixels.shape[-1])
+    if size == net.size:
+        return layer
+    sizes = _at_sizes.setdefault(net, {})
+    if size not in sizes:
+        sizes[size] = net.changed(size=size).layers
+    return sizes[size].get(layer.name, layer)
+
+
+_at_sizes: weakref.WeakKeyDictionary[Net, dict[tuple[int, int], Mapping[str, Layer]]] = weakref.WeakKeyDictionary()
 
 
 def _refuse(

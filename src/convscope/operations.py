@@ -256,7 +256,7 @@ _LAYOUT = (
 )
 
 _WITHOUT_VALUES = (
-    _operation(Reach.CREATION, Backward.NONE, "new_full new_zeros new_ones new_empty"),
+    _operation(Reach.CREATION, Backward.NONE, "new_full new_zeros new_ones new_empty new_tensor"),
     _operation(Reach.CREATION, Backward.NONE, "full_like zeros_like ones_like empty_like"),
     _operation(
         Reach.QUERY,

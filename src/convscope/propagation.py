@@ -19,7 +19,7 @@ from .windows import WINDOWS
 def output_field(name: str, sources: Sequence[Input], call: Call) -> TensorField:
     """Return the field of what an operation computes from inputs of known fields; `call.x` is the first of them."""
     result = None
-    if name in _CREATION:
+    if name in _CREATION or all(source.empty for source, _ in sources):
         return replace(everything(sources, call.out), empty=True)
     if name in _POINTWISE:
         result = _merge(sources, call)

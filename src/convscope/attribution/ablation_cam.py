@@ -26,7 +26,7 @@ from ..objectives import Objective
 from ..registry import method
 from ..tapping import tap
 from ..tracing import Layer
-from .cam_layers import Align, CamInput, Layers, cam_inputs, redo_unread
+from .cam_layers import Align, CamInput, Layers, cam_inputs, redo_unread, say_if_pooled_elsewhere
 from .channel_weights import Batch, weighted_maps
 
 
@@ -51,6 +51,7 @@ def ablation_cam(
     as `grad_cam` does.
     """
     inputs = cam_inputs(net, pixels, objective, layer, forward=True)
+    say_if_pooled_elsewhere(inputs)
     with torch.inference_mode():
 
         def weigh(row: int, one: CamInput) -> Tensor:

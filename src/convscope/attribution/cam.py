@@ -36,7 +36,16 @@ from ..operations import Backward, nodes, nodes_of
 from ..registry import method
 from ..rules import graph_below, kind_of
 from ..tracing import Layer
-from .cam_layers import Align, CamInput, Layers, cam_inputs, fuse, redo_unread, score_and_activities
+from .cam_layers import (
+    Align,
+    CamInput,
+    Layers,
+    cam_inputs,
+    fuse,
+    redo_unread,
+    say_if_pooled_elsewhere,
+    score_and_activities,
+)
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """From activity and gradient, both (n, c, h, w), to a map (n, 1, h, w)."""
@@ -52,15 +61,22 @@ def _weighed(
     *,
     rectify: bool = True,
     forward: bool = False,
+    pooled: bool = True,
 ) -> Tensor:
-    """Weigh the activity of layers, rectify the sum, and upsample it to the picture."""
+    """Weigh the activity of layers, rectify the sum, and upsample it to the picture.
+
+    `pooled` says that a channel's weight is the same at all positions.
+    """
     inputs = cam_inputs(net, pixels, objective, layer, forward=forward)
+    if pooled:
+        say_if_pooled_elsewhere(inputs)
     grids = [(one.layer, weigh(one.activity, one.gradient)) for one in inputs]
     maps = fuse(net, [(one, grid.clamp(min=0) if rectify else grid) for one, grid in grids], pixels, align)
 
     def alone(row: int) -> Tensor:
         own = objective.rows(row)
-        return _weighed(net, pixels[row : row + 1], own, layer, align, weigh, rectify=rectify, forward=forward)
+        options: dict[str, Any] = {"rectify": rectify, "forward": forward, "pooled": pooled}
+        return _weighed(net, pixels[row : row + 1], own, layer, align, weigh, **options)
 
     return redo_unread(maps, inputs, alone)
 
@@ -121,7 +137,7 @@ def hires_cam(
     def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
         return (gradient * activity).sum(1, keepdim=True)
 
-    return _weighed(net, pixels, objective, layer, align, weigh, rectify=False)
+    return _weighed(net, pixels, objective, layer, align, weigh, rectify=False, pooled=False)
 
 
 @method(
@@ -142,7 +158,7 @@ def layer_cam(
     def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
         return (gradient.clamp(min=0) * activity).sum(1, keepdim=True)
 
-    return _weighed(net, pixels, objective, layer, align, weigh)
+    return _weighed(net, pixels, objective, layer, align, weigh, pooled=False)
 
 
 @method("XGrad-CAM", paper="Fu et al. 2020, arXiv:2008.02312, sec. 3", signed=False)

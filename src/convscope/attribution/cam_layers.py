@@ -103,14 +103,26 @@ def _positions_read(one: CamInput) -> list[int]:
 def _with_remark(inputs: list[CamInput]) -> list[CamInput]:
     """Note in the caption where the objective depends on few positions of a layer."""
     for one in inputs:
-        few = f"of {one.layer.positions} positions of this layer: an earlier layer shows more"
+        positions = one.gradient.shape[2] * one.gradient.shape[3]
+        few = f"of {positions} positions of this layer: an earlier layer shows more"
         say(
             [
-                f"the objective depends on {read} {few}" if 0 < read < _FEW * one.layer.positions else ""
+                f"the objective depends on {read} {few}" if 0 < read < _FEW * positions else ""
                 for read in _positions_read(one)
             ]
         )
     return inputs
+
+
+def say_if_pooled_elsewhere(inputs: list[CamInput]) -> None:
+    """Note in the caption where a map weighs channels alike at positions on which the objective does not depend."""
+    for one in inputs:
+        elsewhere = (
+            "channels are weighed alike at all positions, so the map may be large where the objective does not read "
+            "the layer: hires_cam and layer_cam stay where it does"
+        )
+        positions = one.gradient.shape[2] * one.gradient.shape[3]
+        say([elsewhere if 0 < read < _FEW * positions else "" for read in _positions_read(one)])
 
 
 def activities_and_gradients(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> list[CamInput]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..context import say
 from ..errors import ConvscopeError, LayerError, OptionError
+from ..layers import layer_at
 from ..net import Net
 from ..objectives import Objective
 from ..tracing import Layer
@@ -43,6 +44,7 @@ def places(net: Net, layer: Layer, pixels: Tensor, align: str) -> Places:
     """
     if align not in ("field", "stretch"):
         raise OptionError(f"align is 'field' or 'stretch', not {align!r}")
+    layer = layer_at(net, layer, pixels)
     units, extent = _grid(layer), (pixels.shape[-2], pixels.shape[-1])
     moved = layer.lattice.moved if max(units) > 1 else None
     if moved is None:
@@ -107,12 +109,15 @@ def _signs(net: Net, layer: Layer, pixels: Tensor) -> tuple[int, int] | None:
 class _Probe:
     """A term that reads one unit of a layer in every picture of a batch, all channels with different weights."""
 
-    net: Net
-    layer: str
+    of: Layer
     units: tuple[tuple[int, int], ...]
 
+    @property
+    def layer(self) -> str:
+        return self.of.name
+
     def read(self, activity: Tensor) -> Tensor:
-        by_position = self.net.layer(self.layer).by_position(activity)
+        by_position = self.of.by_position(activity)
         each = torch.stack([one[:, y, x] for one, (y, x) in zip(by_position, self.units, strict=True)])
         return each @ torch.linspace(1, 2, each.shape[1], dtype=each.dtype, device=each.device)
 
@@ -128,7 +133,7 @@ def _measure(net: Net, layer: Layer, pixels: Tensor) -> tuple[int, int] | None:
     try:
         parts = [
             gradient_at_pixels(
-                net, noise[i : i + _BATCH], Objective(((1.0, _Probe(net, layer.name, tuple(units[i : i + _BATCH]))),))
+                net, noise[i : i + _BATCH], Objective(((1.0, _Probe(layer, tuple(units[i : i + _BATCH]))),))
             )
             for i in range(0, len(units), _BATCH)
         ]

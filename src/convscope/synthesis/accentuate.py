@@ -33,7 +33,7 @@ from ..drawing import colours, layout
 from ..drawing.drawings import Gallery, as_picture, robust_limit
 from ..drawing.layout import Scale, Sheet, Tile, number
 from ..errors import ObjectiveError, RuleError, SynthesisError
-from ..layers import bottlenecks, find_layer
+from ..layers import bottlenecks, find_layer, layer_at
 from ..net import Net
 from ..objectives import WHOLE_OUTPUT, Objective, Unit, as_objective
 from ..options import Range
@@ -196,7 +196,7 @@ def _window(net: Net, objective: Objective, pixels: Tensor) -> tuple[Tensor, boo
         position = term.position if isinstance(term, Unit) and term.channel is not None else None
         if position is None or position in ("mean", "max"):
             return torch.ones_like(window), False
-        layer = net.layer(term.layer)
+        layer = layer_at(net, net.layer(term.layer), pixels)
         at = position if isinstance(position, tuple) else (layer.grid[0] // 2, layer.grid[1] // 2)
         top, left, bottom, right = layer.field.box(at, (pixels.shape[2], pixels.shape[3]))
         window[..., top:bottom, left:right] = 1

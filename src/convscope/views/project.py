@@ -21,7 +21,7 @@ from ..drawing.layout import Sheet, Tile, number
 from ..drawing.tiles import fitted
 from ..errors import LayerError
 from ..geometry import Field
-from ..layers import spatial_layer
+from ..layers import layer_at, spatial_layer
 from ..net import Net
 from ..options import Range
 from ..registry import view
@@ -65,7 +65,7 @@ def project(
         )
     sheet = Sheet(
         f"Strongest activations of {chosen.name}",
-        _rows(activity, projections.float().cpu().numpy(), units, chosen, picture),
+        _rows(activity, projections.float().cpu().numpy(), units, layer_at(net, chosen, pixels), picture),
         f"{len(units)} strongest channels{inactive} · left: receptive field, right: deconvnet projection, "
         f"grey is 0 · {net.name}" + (f" · {picture.name}" if picture.name else ""),
     )
