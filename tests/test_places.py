@@ -114,6 +114,56 @@ class Moves(nn.Module):
         return self.move(x)
 
 
+def test_copies_stacked_along_the_batch_are_refused_in_words() -> None:
+    net = Net(Stacked(Spots()).eval(), size=SIDE)
+    with pytest.raises(LayerError, match="'body.features' of Stacked has shape"):
+        explain(net, spot(), "grad_cam", of=1)
+
+
+class Stacked(nn.Module):
+    """Looks at a picture and its mirror image in one batch."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.body(torch.cat([x, x.flip(3)])).chunk(2)
+        return (first + second) / 2
+
+
+def test_a_picture_of_another_size_is_mirrored_at_its_own_edge() -> None:
+    net = Net(Spots(before=lambda x: x.flip(3)).eval(), size=SIDE)
+    wide = torch.zeros(1, 3, SIDE, 2 * SIDE)
+    wide[..., 4:8, 50:54] = 1
+    map_ = attribute(net, wide, "grad_cam", of=1)[0, 0]
+    assert abs(float((map_.sum(0) * torch.arange(2 * SIDE)).sum() / map_.sum()) - 51.5) < 1
+
+
+class Dense(nn.Module):
+    """One output per pixel, as segmentation has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.first(x)))
+
+
+@pytest.mark.parametrize(("method", "elsewhere"), [("grad_cam", True), ("ablation_cam", True), ("hires_cam", False)])
+def test_a_pooled_map_of_one_position_says_that_it_may_lie_elsewhere(method: str, elsewhere: bool) -> None:
+    """The remark counts the positions of the picture that is explained, also of another size."""
+    torch.manual_seed(0)
+    notes = [
+        explain(Net(Dense().eval(), size=side), torch.rand(3, 40, 40), method, of=":0@20,20", layer="first").note
+        for side in (40, SIDE)
+    ]
+    for note in notes:
+        assert "depends on 9 of 1600 positions" in note
+        assert ("may be large where the objective does not read" in note) == elsewhere
+
+
 def test_stretching_keeps_the_order_in_which_units_lie() -> None:
     net = Net(Spots(before=lambda x: x.flip(3).roll(6, 2)).eval(), size=SIDE)
     y, x = middle(attribute(net, spot()[None], "grad_cam", of=1, align="stretch"))
