@@ -116,7 +116,7 @@ class Moves(nn.Module):
 
 def test_copies_stacked_along_the_batch_are_refused_in_words() -> None:
     net = Net(Stacked(Spots()).eval(), size=SIDE)
-    with pytest.raises(LayerError, match="'body.features' of Stacked has shape"):
+    with pytest.raises(LayerError, match=r"'body.features' of Stacked has shape"):
         explain(net, spot(), "grad_cam", of=1)
 
 
