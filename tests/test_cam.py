@@ -16,6 +16,7 @@ from convscope import Net, as_objective
 from convscope.attribution.cam import grad_cam
 from convscope.attribution.cam_layers import activities_and_gradients, upsample
 from convscope.attribution.gradient import gradient
+from convscope.attribution.places import places_by_field, stretched
 from convscope.context import listen
 from convscope.errors import LayerError, OptionError
 from convscope.geometry import Axis, Field
@@ -264,7 +265,7 @@ def test_each_unit_lies_at_the_middle_of_its_field(step: int, centre: int) -> No
     field = Field(Axis(step=step, centre=centre), Axis(step=2 * step, centre=centre + 1))
     grid = torch.rand(2, 1, 7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     pixels = torch.zeros(2, 3, 53, 61)
-    map_ = upsample(grid, layer_of(field, (1, 7, 5)), pixels, "field")
+    map_ = upsample(grid, places_by_field(layer_of(field, (1, 7, 5))), pixels)
     assert map_.shape == (2, 1, 53, 61)
     inside = 0
     for i in range(7):
@@ -281,7 +282,7 @@ def test_each_unit_lies_at_the_middle_of_its_field(step: int, centre: int) -> No
 def test_halfway_between_two_units_lies_their_mean() -> None:
     grid = torch.tensor([[[[1.0, 3.0, -2.0]]]], dtype=torch.float64)
     field = Field(Axis(), Axis(step=4, centre=1))
-    map_ = upsample(grid, layer_of(field, (1, 1, 3)), torch.zeros(1, 3, 1, 12), "field")
+    map_ = upsample(grid, places_by_field(layer_of(field, (1, 1, 3))), torch.zeros(1, 3, 1, 12))
     expected = torch.tensor([1, 1, 1.5, 2, 2.5, 3, 1.75, 0.5, -0.75, -2, -2, -2], dtype=torch.float64)
     torch.testing.assert_close(map_[0, 0, 0], expected)
 
@@ -289,7 +290,7 @@ def test_halfway_between_two_units_lies_their_mean() -> None:
 @pytest.mark.parametrize("extent", [(7, 5), (30, 41), (224, 199)])
 def test_stretched_as_torch_interpolates(extent: tuple[int, int]) -> None:
     grid = torch.randn(2, 1, 7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = upsample(grid, layer_of(Field(), (1, 7, 5)), torch.zeros(2, 3, *extent), "stretch")
+    found = upsample(grid, stretched(layer_of(Field(), (1, 7, 5)), extent), torch.zeros(2, 3, *extent))
     torch.testing.assert_close(found, F.interpolate(grid, size=extent, mode="bilinear", align_corners=False))
 
 
@@ -360,5 +361,5 @@ def test_a_grid_of_unknown_fields_still_covers_the_picture() -> None:
     grid = torch.zeros(1, 1, 6, 6, dtype=torch.float64)
     for position in ((0, 0), (2, 4), (5, 5)):
         grid.zero_()[0, 0][position] = 1
-        y, x = divmod(int(upsample(grid, layer, pixels, "field").argmax()), 24)
+        y, x = divmod(int(upsample(grid, places_by_field(layer), pixels).argmax()), 24)
         assert abs(y - (4 * position[0] + 1.5)) < 2 and abs(x - (4 * position[1] + 1.5)) < 2

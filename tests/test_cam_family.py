@@ -20,6 +20,7 @@ from convscope import Net, as_objective
 from convscope.attribution.ablation_cam import ablation_cam
 from convscope.attribution.cam import cam, eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
 from convscope.attribution.cam_layers import activities_and_gradients, cam_inputs, upsample
+from convscope.attribution.places import places_by_field
 from convscope.attribution.score_cam import score_cam
 from convscope.baselines import baseline_pixels
 from convscope.context import listen
@@ -44,7 +45,7 @@ def grid_of(net: Net, layer: str, pixels: Tensor = PIXELS, of: Any = INDEX) -> t
 
 
 def over(net: Net, layer: str, maps: list[Tensor], pixels: Tensor = PIXELS) -> Tensor:
-    return upsample(torch.stack(maps)[:, None], net.layer(layer), pixels, "field")
+    return upsample(torch.stack(maps)[:, None], places_by_field(net.layer(layer)), pixels)
 
 
 def plus_plus(a: Tensor, g: Tensor) -> Tensor:
@@ -178,7 +179,9 @@ def test_cam_of_class_maps_that_are_pooled_is_the_map_of_the_class(squeezenet: N
     pixels = squeezenet.read(chelsea)
     maps = tap(squeezenet, pixels, ["classifier.2"])["classifier.2"]
     found = cam(squeezenet, pixels, as_objective(squeezenet, 281))
-    torch.testing.assert_close(found, upsample(maps[:, 281:282], squeezenet.layer("classifier.2"), pixels, "field"))
+    torch.testing.assert_close(
+        found, upsample(maps[:, 281:282], places_by_field(squeezenet.layer("classifier.2")), pixels)
+    )
     assert found.max() > 0
 
 
@@ -237,7 +240,7 @@ def masked(net: Net, picture: Tensor, layer: str, of: Any, baseline: str) -> dic
     increases = {}
     for k, channel in enumerate(activity[0]):
         if channel.max() > channel.min():
-            mask = upsample(channel[None, None], net.layer(layer), picture, "field")
+            mask = upsample(channel[None, None], places_by_field(net.layer(layer)), picture)
             mask = (mask - mask.min()) / (mask.max() - mask.min())
             increases[k] = float(as_objective(net, of)(net, picture * mask + behind * (1 - mask))) - base
     return increases
@@ -471,7 +474,7 @@ def test_a_token_lies_over_its_patch(position: tuple[int, int]) -> None:
     assert (energy.nonzero() // 4 == torch.tensor(position)).all()
     grid = torch.zeros(1, 1, 6, 8, dtype=torch.float64)
     grid[0, 0, *position] = 1
-    fuse = upsample(grid, layer, pixels, "field")[0, 0]
+    fuse = upsample(grid, places_by_field(layer), pixels)[0, 0]
     y, x = divmod(int(fuse.argmax()), 32)
     assert (y // 4, x // 4) == position
 

@@ -160,7 +160,7 @@ def test_a_pooled_map_of_one_position_says_that_it_may_lie_elsewhere(method: str
         for side in (40, SIDE)
     ]
     for note in notes:
-        assert "depends on 9 of 1600 positions" in note
+        assert "of 1600 positions of this layer" in note
         assert ("may be large where the objective does not read" in note) == elsewhere
 
 

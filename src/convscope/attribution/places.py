@@ -48,9 +48,7 @@ def places(net: Net, layer: Layer, pixels: Tensor, align: str) -> Places:
     units, extent = _grid(layer), (pixels.shape[-2], pixels.shape[-1])
     moved = layer.lattice.moved if max(units) > 1 else None
     if moved is None:
-        by_field = [axis.positions(n) for axis, n in zip((layer.lattice.y, layer.lattice.x), units, strict=True)]
-        rows, columns = by_field if align == "field" else map(_spread, by_field, extent)
-        return rows, columns
+        return places_by_field(layer) if align == "field" else stretched(layer, extent)
     evenly = [_spread(range(n), most) for n, most in zip(units, extent, strict=True)]
     if align == "stretch":
         say(f"the layer's grid is laid evenly: where its units lie is not known after {moved.operation!r}")
@@ -60,6 +58,21 @@ def places(net: Net, layer: Layer, pixels: Tensor, align: str) -> Places:
         raise _unknown(net, layer)
     say(f"where units lie after {moved.operation!r} was measured: evenly over the picture{_mirrored(signs)}")
     rows, columns = (at[::sign] for at, sign in zip(evenly, signs, strict=True))
+    return rows, columns
+
+
+def places_by_field(layer: Layer) -> Places:
+    """Return the middles of the fields of a layer's rows and columns."""
+    rows, columns = _grid(layer)
+    return layer.lattice.y.positions(rows), layer.lattice.x.positions(columns)
+
+
+def stretched(layer: Layer, extent: tuple[int, int]) -> Places:
+    """Return a layer's rows and columns spread evenly over a picture of (height, width), in the order of their places.
+
+    Other packages lay the grid so.
+    """
+    rows, columns = (_spread(at, most) for at, most in zip(places_by_field(layer), extent, strict=True))
     return rows, columns
 
 
