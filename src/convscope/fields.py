@@ -110,6 +110,7 @@ def extent_of(tensor: Tensor) -> tuple[int, int]:
 
 
 def pair(value: Any) -> tuple[float, float]:
+    """Return an argument that may be one number for both dimensions as two."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
 
