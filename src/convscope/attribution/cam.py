@@ -200,7 +200,9 @@ def eigen_cam(
     never negative: of the component's two signs, the one that gives the larger sum. Raises as `grad_cam` does.
     """
     # The gradients are not read, but an objective that does not depend on the layer is refused here as elsewhere.
-    return _weighed(net, pixels, objective, layer, align, lambda activity, _: _first_component(activity), forward=True)
+    return _weighed(
+        net, pixels, objective, layer, align, lambda activity, _: _first_component(activity), forward=True, pooled=False
+    )
 
 
 def _first_component(activity: Tensor) -> Tensor:
