@@ -43,9 +43,10 @@ bench: .venv/tested
 	$(BIN)/python benchmarks/dreaming.py
 	$(BIN)/python benchmarks/stylizing.py
 
-# On a machine with a GPU, with the Python that has its torch; on another it runs on the CPU, in small.
+# With the environment of `make test` where there is one, else with the Python that has the machine's torch; without a GPU
+# it runs on the CPU, in small.
 gpu:
-	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py
+	PYTHONPATH=src $(if $(wildcard $(BIN)/python),$(BIN)/python,python3) benchmarks/gpu.py
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || (echo "convscope needs Python 3.11 or newer: install one, or say make PYTHON=/path/to/python" && false)
