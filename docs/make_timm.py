@@ -28,11 +28,11 @@ SHORT = {
 
 HEAD = """# timm's families
 
-What happens on the smallest network of each of timm's {families} families (timm {version}, random weights, the network's own
+What happens on the smallest network of each of timm's {families} families (timm {version}, random weights, its own
 size). The gradient and occlusion are compared with plain passes, the other methods must give finite numbers, and the
 network itself must run afterwards as before. ✓ is right; otherwise it is said in words why not, here in short.
-{right} of {total} are right, the others are refused, nothing is wrong. Guided backpropagation and the deconvnet are rules
-for ReLU, so they refuse networks with GELU, SiLU or hard swish. `make nightly` repeats this, and
+{right} of {total} are right, the others are refused, nothing is wrong. Guided backpropagation and the deconvnet are
+rules for ReLU, so they refuse networks with GELU, SiLU or hard swish. `make nightly` repeats this, and
 `python docs/make_timm.py` writes the page.
 
 | family | network | {methods} |
