@@ -118,7 +118,7 @@ def _plan(entries: Sequence[Entry], rows: Sequence[str | None], shared_scale: bo
 
 def _cell(net: Net, picture: Any, entry: Entry, layer: str | None, of: ObjectiveLike, size: int | None) -> _Cell:
     try:
-        options = {"layer": layer} if layer is not None else {}
+        options: dict[str, Any] = {"layer": layer} if layer is not None else {}
         return _Cell(entry, layer, explain(net, picture, entry.name, of, size=size, **options))
     except OutOfMemory:
         raise

@@ -150,7 +150,7 @@ def segment(
     files = {"cutout": cutout, "cartoon": cartoon}
     _check_files(files)
     opencv()
-    layers = {"layer": layer} if layer else {}
+    layers: dict[str, Any] = {"layer": layer} if layer else {}
     heatmap = _by_magnitude(explain(net, picture, method, of, size=size, **layers))
     for remark in heatmap.recipe.remarks:
         say(remark)
