@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -284,6 +285,19 @@ def test_threads_draw_their_own_numbers() -> None:
 def test_a_seed_is_a_whole_number(seed: object) -> None:
     with pytest.raises(NetworkError, match="seed is a whole number"):
         noisy(seed=seed)
+
+
+def test_a_network_is_loaded_with_a_seed(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text(
+        "from torch import nn\nfrom torch.nn import functional as F\n"
+        "class M(nn.Conv2d):\n    def __init__(self): super().__init__(3, 2, 3)\n"
+        "    def forward(self, x): return F.dropout(super().forward(x)).mean((2, 3))\n"
+    )
+    net = convscope.load(f"file:{tmp_path / 'm.py'}:M", size=SIZE, seed=3)
+    drawn = explain(net, pictures(1, dtype=torch.float32)[0], "gradient", of=1)
+    assert net.seed == 3 and drawn.recipe.network["source"]["options"]["seed"] == 3
+    with pytest.raises(NetworkError, match=r"dropout, in line 5 of m.py.*--net-seed 0"):
+        explain(net.seeded(None), pictures(1, dtype=torch.float32)[0], "gradient", of=1)
 
 
 # Averages over seeds

@@ -210,6 +210,7 @@ _NETWORK: dict[str, _Kind] = {
         "a file, a list of names, a table of names by index or 'imagenet'",
         lambda value: _is_text(value) or _is_texts(value) or isinstance(value, dict),
     ),
+    "seed": _WHOLE,
     "head": ("'softmax', 'sigmoid', 'probability' or 'value'", _is_text),
     "output": ("a key in quotes or a whole number", lambda value: _is_text(value) or _is_whole(value)),
 }

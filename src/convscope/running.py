@@ -231,7 +231,10 @@ def check_repeatable(net: Net, pixels: Tensor) -> None:
         return
     ways = "take that out of its forward pass"
     if behaviour.seedable:
-        ways = "switch that off in eval mode, fix its numbers by Net(..., seed=0), or average by explain(..., seeds=8)"
+        ways = (
+            "switch that off in eval mode, fix its numbers by Net(..., seed=0) or --net-seed 0, or average over some "
+        )
+        ways += "by explain(..., seeds=8)"
     if "dropout" in behaviour.random:
         ways = ways.replace("switch that off in eval mode", "pass training=self.training to it")
     raise NetworkError(f"{net.name} is random, with another answer each time: {behaviour.random}; {ways}")

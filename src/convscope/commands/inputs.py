@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _PANEL = "Network"
 
-NETWORK = ("weights", "epoch", "device", "mean", "std", "classes", "head", "fit", "value_range", "show")
+NETWORK = ("weights", "epoch", "device", "mean", "std", "classes", "head", "fit", "value_range", "show", "net_seed")
 """Options that say, beside --net, which network it is."""
 
 
@@ -153,6 +153,13 @@ Of = Annotated[
         "layer:channel@row,column, sums; the first choice by default"
     ),
 ]
+NetSeed = Annotated[
+    int | None,
+    typer.Option(
+        help="seed of a network that draws random numbers in eval mode: every pass draws the same",
+        rich_help_panel=_PANEL,
+    ),
+]
 Overlay = Annotated[
     bool, typer.Option("--overlay", help="write only the map over the picture, at the original's resolution")
 ]
@@ -238,13 +245,14 @@ def load_named(
     fit: str | None = None,
     value_range: str | None = None,
     show: str | None = None,
+    net_seed: int | None = None,
 ) -> Net:
     """Load the network that a command or the configuration names, or say on stderr which was taken instead."""
     from ..zoo import default_for, find_device, load
     from ..zoo.configured import configured
 
     told = {"mean": _numbers(mean), "std": _numbers(std), "classes": classes, "head": head}
-    told |= {"fit": fit, "value_range": _numbers(value_range), "show": _bands(show)}
+    told |= {"fit": fit, "value_range": _numbers(value_range), "show": _bands(show), "seed": net_seed}
     reading: Any = {key: value for key, value in told.items() if value is not None}
     chosen = configured().net if name is None else name
     given = default_for(pictures) if chosen is None else chosen

@@ -36,6 +36,7 @@ COMMON: Mapping[str, Parameter] = {
     "fit": (inputs.Fit, None),
     "value_range": (inputs.ValueRange, None),
     "show": (inputs.Show, None),
+    "net_seed": (inputs.NetSeed, None),
     "out": (inputs.Out, None),
     "size": (inputs.Size, None),
     "save_values": (inputs.SaveValues, None),

@@ -22,7 +22,8 @@ class Reading(TypedDict, total=False):
     mean, std: per channel, of pixels in [0, 1] in RGB, or "imagenet" for ImageNet's; mean="imagenet" stands for both.
         For Caffe's networks in Caffe's own units and order (0 to 255, BGR), the mean also as a .binaryproto or .npy
         file.
-    size, resize, interpolation, fit, channels, order, value_range, show, output, extra, call, head: as `Net` has them.
+    size, resize, interpolation, fit, channels, order, value_range, show, output, extra, input, call, head,
+        seed: as `Net` has them.
     classes: the names of the outputs, in any form that `Net` takes; "imagenet" for ImageNet's 1,000, in the order of
         their ids, as Caffe and torchvision have them.
     """
@@ -41,6 +42,8 @@ class Reading(TypedDict, total=False):
     output: Output
     extra: Extra
     head: HeadKind
+    input: int | str
+    seed: int
     call: Call
 
 
