@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any, TYPE_CHECKING
 
 import typer
 
@@ -100,7 +100,7 @@ def check(
     """
     place = Path(located(picture))
     _check_request(place, boxes, of, out)
-    reading = {"mean": mean, "std": std, "classes": classes, "head": head}
+    reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head}
     reading |= {"fit": fit, "value_range": value_range, "show": show}
     if boxes is None:
         with progress():
