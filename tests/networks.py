@@ -200,6 +200,22 @@ class Twins(nn.Module):
 RANDOM: dict[str, Callable[[], nn.Module]] = {"noisy": Noisy, "jittered": Jittered}
 """Networks that draw random numbers in eval mode."""
 
+
+class Moved(nn.Module):
+    """Looks at the picture mirrored, and on its side from the second layer on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 6, (3, 5), padding=1), nn.Conv2d(6, 8, 3, (1, 2)), head(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.a(x.flip(3))), 2)
+        return self.head(F.relu(self.b(x.mT)))
+
+
+MOVED: dict[str, Callable[[], nn.Module]] = {"moved": Moved}
+"""Networks inside which pixels move."""
+
 TINY: dict[str, Callable[[], nn.Module]] = {
     "sequential": Sequential,
     "functional": Functional,
@@ -215,7 +231,7 @@ def tiny_body(kind: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -
     """Build a tiny network with random weights and, where it has batch norm, random statistics, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body = (TINY | DEPENDENT | RANDOM)[kind]()
+        body = (TINY | MOVED | DEPENDENT | RANDOM)[kind]()
         for module in body.modules():
             if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
                 for value in (module.weight, module.bias, module.running_mean, module.running_var):

@@ -14,7 +14,7 @@ from convscope import Net, Objective, as_objective
 from convscope.errors import ConvscopeError
 from convscope.objectives import ObjectiveBatch
 from convscope.registry import METHODS, Entry, load_all
-from networks import SIZE, TINY, pictures, tiny, tiny_body
+from networks import MOVED, SIZE, TINY, pictures, tiny, tiny_body
 
 load_all()
 OBJECTIVE = 2
@@ -23,7 +23,7 @@ LINEAR = {name: entry for name, entry in METHODS.items() if entry.linear}
 
 each_linear_method = pytest.mark.parametrize("entry", LINEAR.values(), ids=LINEAR)
 each_method = pytest.mark.parametrize("entry", METHODS.values(), ids=METHODS)
-each_network = pytest.mark.parametrize("kind", TINY)
+each_network = pytest.mark.parametrize("kind", (*TINY, *MOVED))
 
 
 def run(entry: Entry, net: Net, pixels: Tensor, of: Any = OBJECTIVE) -> Tensor:
