@@ -22,6 +22,7 @@ SHORT = {
     r"the network contains (\w+)": r"unknown: \1",
     r".* has no late layer with spatial positions": "name a layer",
     r".* does not depend on the patch tokens": "name an earlier layer",
+    r"where the units of layer .* lie": "units moved: name a layer",
     r".*no gradient reached the picture": "no gradient at random weights",
 }
 """What a refusal says, in a word or two."""
