@@ -20,7 +20,8 @@ SOURCE = Path(convscope.__file__).parent
 # Each module may import from those before it only.
 ORDER = [
     ["errors", "context", "operations", "calls", "geometry", "quiet", "renames", "sharing", "surroundings", "twins"],
-    ["fields", "bodies", "heads", "view_writes", "outputs", "ranks", "configuration", "options", "batching"],
+    ["bodies", "calling", "fields", "fingerprints", "heads", "view_writes"],
+    ["outputs", "ranks", "configuration", "options", "batching"],
     ["windows"],
     ["moves"],
     ["propagation"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from bisect import bisect_left
 from collections import Counter
@@ -17,17 +16,17 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
-from . import bodies, dry_run
+from . import bodies, dry_run, fingerprints
 from .behaviour import Behaviour, behaviour_of, drawing, unread_layers
+from .calling import Call, Calling, Extra, Output
 from .context import say
 from .data import images
 from .data.class_names import ClassNames, class_names
 from .data.display import Display, to_image
 from .data.preprocessing import Preprocessing, Size, checked_bands, checked_range, fit_of, per_channel
 from .data.rasters import Raster, check_range
-from .errors import ConvscopeError, LayerError, NetworkError, PictureError, WeightsError, nearest, told
+from .errors import ConvscopeError, LayerError, NetworkError, PictureError, nearest, told
 from .heads import Head, HeadKind, check_kind, settled_head
 from .recipes import NetworkSource
 from .renames import renamed
@@ -40,16 +39,6 @@ _OTHERWISE = (
     "if it reads another size or more than a picture, say so, as in Net(..., size=64) or Net(..., extra=[...]); if it "
     "takes a dict or a list, Net(..., call=lambda body, pixels: body({'image': pixels}))"
 )
-
-Output = str | int | Callable[[Any], Tensor]
-"""What of a body's result is looked at: its entry of a dict or tuple, or a function of it."""
-
-Extra = Sequence[Any] | Mapping[str, Any] | Callable[[Tensor], Sequence[Any] | Mapping[str, Any]]
-"""What a body reads besides the picture: arguments by position or by name, or a function that makes them."""
-
-Call = Callable[[Callable[..., Any], Tensor], Any]
-"""How a body is called: a function of the body and of what it reads, (n, c, h, w)."""
-
 
 _tracing, _looking = threading.RLock(), threading.RLock()
 
@@ -133,10 +122,7 @@ class Net(nn.Module):
         self.classes = options["classes"] = class_names(classes)
         self._shared_names = {name for name, count in Counter(self.classes).items() if count > 1}
         self.note = note
-        if call is not None and extra is not None:
-            raise NetworkError("call says all of what the body reads: give call or extra, not both")
-        self._pick, self._extra, self._call = output, extra, call
-        self._input = _checked_input(input)
+        self._calling = Calling(self.name, output, extra, input, call)
         self._head: HeadKind | None = check_kind(head)
         self.seed = _checked_seed(seed)
         self._holds_compiled = bodies.holds_compiled(body)
@@ -152,7 +138,7 @@ class Net(nn.Module):
         self.fit = fit_of(size, resize, interpolation, fit)
         self.value_range = checked_range(value_range)
         self.show = checked_bands(show, self.channels)
-        check_finite(body, self.name)
+        fingerprints.check_finite(body, self.name)
 
     def __getattr__(self, name: str) -> Any:
         # A property that raises an AttributeError ends here, where a module would say that it has no such attribute.
@@ -167,7 +153,8 @@ class Net(nn.Module):
     @property
     def output_name(self) -> str:
         """What a function given as `output` says of itself, for captions; "" without one, or of a lambda."""
-        name = str(getattr(self._pick, "__name__", self._pick)) if callable(self._pick) else ""
+        output = self._calling.output
+        name = str(getattr(output, "__name__", output)) if callable(output) else ""
         return "" if name == "<lambda>" else name
 
     @property
@@ -330,40 +317,7 @@ class Net(nn.Module):
         pictures = pixels if row is None else pixels[row : row + 1]
         around = bodies.surroundings(self.body, pixels.device, holds_compiled=self._holds_compiled)
         with frozen(self.body), no_inference_mode(), around, drawing(seed, pixels.device):
-            return self._called(self.body, self.normalise(pictures), None if row is None else (row, len(pixels)))
-
-    def _called(self, body: Callable[..., Any], inputs: Tensor, row: tuple[int, int] | None = None) -> Tensor:
-        """Call the body on what it reads, and pick the tensor to look at; `row` is that of a batch of so many."""
-        if self._call is not None:
-            return self._picked(self._call(body, inputs))
-        given = self._extra(inputs) if callable(self._extra) else self._extra or ()
-        given = tree_map_only(Tensor, lambda t: _for_batch(t, inputs, row), given)
-        named = dict(given) if isinstance(given, Mapping) else {}
-        placed = [] if isinstance(given, Mapping) else list(given)
-        if isinstance(self._input, str):
-            named[self._input] = inputs
-        elif self._input > len(placed):
-            raise NetworkError(
-                f"input {self._input} follows {self._input} others: give them, as in Net(..., extra=[...])"
-            )
-        else:
-            placed.insert(self._input, inputs)
-        return self._picked(body(*placed, **named))
-
-    def _picked(self, result: Any) -> Tensor:
-        picked = result
-        if callable(self._pick):
-            picked = self._pick(result)
-        elif self._pick is not None:
-            if isinstance(result, Tensor):
-                raise NetworkError(f"{self.name} returns a tensor, with no {self._pick!r} to choose: leave out output")
-            try:
-                picked = result[self._pick]
-            except (KeyError, IndexError, TypeError):
-                raise NetworkError(f"there is no output {self._pick!r}: {self._no_tensor(result)}") from None
-        if not isinstance(picked, Tensor):
-            raise NetworkError(self._no_tensor(picked))
-        return picked
+            return self._calling(self.body, self.normalise(pictures), None if row is None else (row, len(pixels)))
 
     def held(self) -> AbstractContextManager[None]:
         """Keep the body frozen for many passes, so that its modules are not looked through for each."""
@@ -382,19 +336,6 @@ class Net(nn.Module):
         except (RuntimeError, AssertionError, ValueError) as error:
             self._blame_the_size(pixels, error)
             raise
-
-    def _no_tensor(self, returned: Any) -> str:
-        what = type(returned).__name__
-        if isinstance(returned, Mapping) and returned:
-            keys = [repr(key) for key in returned]
-            there = f"{what} with {', '.join(keys)}"
-            return f"{self.name} returns {there}, not a tensor: choose, as in Net(..., output={keys[0]})"
-        if isinstance(returned, (tuple, list)) and returned and isinstance(returned[0], Tensor):
-            return f"{self.name} returns {what} of {len(returned)}, not a tensor: choose, as in Net(..., output=0)"
-        return (
-            f"{self.name} returns {what}, not a tensor: say what to look at by a function of it, "
-            "as in Net(..., output=lambda result: ...)"
-        )
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Map pixels in [0, 1] to what the body reads, in the body's type."""
@@ -430,18 +371,18 @@ class Net(nn.Module):
 
     def _runs(self, height: int, width: int) -> bool:
         try:
-            dry_run.trace(self.body, (self.channels, height, width), self._called)
+            dry_run.trace(self.body, (self.channels, height, width), self._calling)
         except Exception:  # whatever a model raises, it did not run
             return False
         return True
 
     def _reads_instead(self) -> str:
-        return "" if self._call else bodies.reads_instead(self.body)
+        return "" if self._calling.call else bodies.reads_instead(self.body)
 
     def _traced(self) -> list[dry_run.Execution]:
         height, width = self.size
         try:
-            return dry_run.trace(self.body, (self.channels, height, width), self._called)
+            return dry_run.trace(self.body, (self.channels, height, width), self._calling)
         except (ConvscopeError, torch.OutOfMemoryError):
             raise
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
@@ -464,13 +405,13 @@ class Net(nn.Module):
     def _marked(self, layers: dict[str, Layer]) -> dict[str, Layer]:
         """Mark the layers that do not depend on the picture, by two passes where there may be some."""
         suspects = {name for name, layer in layers.items() if not layer.reads_picture}
-        if not suspects and not self._extra:
+        if not suspects and not self._calling.extra:
             return layers
         pixels = torch.zeros(1, self.channels, *self.size, device=self.device)
         unread = (
             ()
             if pixels.is_meta
-            else unread_layers(self.body, self._pass, pixels, layers if self._extra else suspects, suspects)
+            else unread_layers(self.body, self._pass, pixels, layers if self._calling.extra else suspects, suspects)
         )
         return {name: replace(layer, reads_picture=name not in unread) for name, layer in layers.items()}
 
@@ -546,17 +487,10 @@ class Net(nn.Module):
         """The first 16 hexadecimal digits of the SHA-256 of the weights and buffers."""
         bodies.check_data(self.body, self.name)
         state = list(bodies.weights(self.body))
-        # A sum and a sample see changes that bypass autograd's version counter, such as `parameter.data += 1`.
-        key = tuple((t.data_ptr(), t._version, float(t.detach().sum()), bytes(_bytes(_sample(t)))) for _, t in state)
-        known, digest = self._digest
-        if known != key:
-            whole = hashlib.sha256()
-            for name, value in state:
-                whole.update(name.encode())
-                whole.update(_bytes(value))
-            digest = whole.hexdigest()[:16]
-            self._digest = key, digest
-        return digest
+        marks = fingerprints.marks(state)
+        if self._digest[0] != marks:
+            self._digest = marks, fingerprints.sha256(state)
+        return self._digest[1]
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -582,52 +516,7 @@ def _written(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float, bool))
 
 
-def _for_batch(tensor: Tensor, inputs: Tensor, row: tuple[int, int] | None) -> Tensor:
-    """Bring what is read besides the picture to its device, and repeat it for a batch, or take what is of one row."""
-    tensor = tensor.to(inputs.device)
-    if row is not None and tensor.ndim > 0 and len(tensor) == row[1]:
-        return tensor[row[0] : row[0] + 1]
-    alone = tensor.ndim > 0 and len(tensor) == 1 and len(inputs) > 1
-    return tensor.expand(len(inputs), *tensor.shape[1:]) if alone else tensor
-
-
-def _sample(tensor: Tensor) -> Tensor:
-    flat = tensor.detach().reshape(-1)
-    return flat[:: max(1, flat.numel() // 64)]
-
-
-def _bytes(tensor: Tensor) -> Any:
-    flat = tensor.detach().contiguous().cpu().reshape(-1)
-    return flat.view(torch.uint8).numpy().data if flat.numel() else b""
-
-
-def _checked_input(place: Any) -> int | str:
-    if type(place) not in (int, str) or place == "" or (isinstance(place, int) and place < 0):
-        raise NetworkError(
-            f"input is the place of the picture among the body's inputs, from 0, or its name, not {place!r}"
-        )
-    return place
-
-
 def _checked_seed(seed: int | None) -> int | None:
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**64):
         raise NetworkError(f"seed is a whole number from 0 on, or None, not {seed!r}")
     return seed
-
-
-def check_finite(body: nn.Module, name: str) -> None:
-    """Refuse weights that are NaN or infinite, and say which."""
-    bad = [key for key, value in body.named_parameters() if value.is_floating_point() and not _finite(value)]
-    bad += [key for key, value in body.named_buffers() if value.is_floating_point() and not _finite(value)]
-    if bad:
-        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        raise WeightsError(
-            f"{name} has NaN or infinite weights in {', '.join(bad[:3])}{more}: its maps would mean nothing"
-        )
-
-
-def _finite(value: Tensor) -> bool:
-    # One reduction instead of a mask of the weights' size: a sum is finite only when (almost) every term is.
-    if value.is_meta or value.numel() == 0 or bool(torch.isfinite(value.detach().sum())):
-        return True
-    return bool(torch.isfinite(value).all())

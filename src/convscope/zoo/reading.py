@@ -11,7 +11,7 @@ from ..errors import OptionError, nearest
 
 if TYPE_CHECKING:
     from ..heads import HeadKind
-    from ..net import Call, Extra, Output
+    from ..calling import Call, Extra, Output
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

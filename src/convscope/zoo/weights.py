@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import WeightsError
-from ..net import check_finite
+from ..fingerprints import check_finite
 from . import pickles
 from .pickles import StandIn
 from .sources import split

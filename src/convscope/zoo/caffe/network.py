@@ -12,7 +12,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from ...errors import NetworkError, WeightsError, nearest
-from ...net import Net, check_finite
+from ...fingerprints import check_finite
+from ...net import Net
 from ..sources import Source
 from ..weights import fit_weights, read_weights
 from .definition import Definition, Spec, read_definition
