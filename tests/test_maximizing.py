@@ -172,9 +172,9 @@ def test_a_dead_unit_among_others_is_named_and_the_others_are_made() -> None:
 
 def test_an_interruption_keeps_what_is_made(small: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
-    run = Net.run
+    run = Net.passes
 
-    def interrupted(self: Net, pixels: Tensor) -> Tensor:
+    def interrupted(self: Net, pixels: Tensor) -> Any:
         nonlocal calls
         calls += 1
         if calls == 40:
@@ -182,7 +182,7 @@ def test_an_interruption_keeps_what_is_made(small: Net, monkeypatch: pytest.Monk
         return run(self, pixels)
 
     small.layers  # noqa: B018  runs the network for its own purposes
-    monkeypatch.setattr(Net, "run", interrupted)
+    monkeypatch.setattr(Net, "passes", interrupted)
     made = maximize(small, of="b:0-3", steps=25, batch=1)
     assert len(made.values["pictures"]) == 2
     assert any("interrupted after" in remark for remark in made.recipe.remarks)
@@ -193,9 +193,9 @@ def test_an_interruption_keeps_what_is_made(small: Net, monkeypatch: pytest.Monk
 def test_an_interruption_of_what_only_prepares_is_one(
     small: Net, monkeypatch: pytest.MonkeyPatch, options: Any
 ) -> None:
-    calls, run = 0, Net.run
+    calls, run = 0, Net.passes
 
-    def interrupted(self: Net, pixels: Tensor) -> Tensor:
+    def interrupted(self: Net, pixels: Tensor) -> Any:
         nonlocal calls
         calls += 1
         if calls == 2:
@@ -203,7 +203,7 @@ def test_an_interruption_of_what_only_prepares_is_one(
         return run(self, pixels)
 
     small.layers  # noqa: B018  runs the network for its own purposes
-    monkeypatch.setattr(Net, "run", interrupted)
+    monkeypatch.setattr(Net, "passes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         maximize(small, of="b:0-7", steps=25, **options)
     assert calls == 3  # the one that was interrupted, and the score of what there was
