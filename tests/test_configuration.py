@@ -277,6 +277,14 @@ def test_a_folder_of_data_and_an_option_that_must_be_given(home: Path, capsys: p
     assert "no --net given" not in capsys.readouterr().err, "the default is as if it were given"
 
 
+@pytest.mark.parametrize(("size", "side"), [("16", [16, 16]), ("[32, 16]", [32, 16]), ("'32,16'", [32, 16])])
+def test_a_default_size_in_every_form(size: str, side: list[int], home: Path) -> None:
+    (home / "convscope.toml").write_text(f"[defaults.gradient]\nsize = {size}")
+    assert run(["gradient", str(digits()[3]), "--net", "zfnet64", "-o", "g.png"]) == 0
+    recipe = json.loads(Image.open("g.png").info["convscope"])
+    assert recipe["size"] in (side, side[0])
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -285,7 +293,10 @@ def test_a_folder_of_data_and_an_option_that_must_be_given(home: Path, capsys: p
         ("[defaults]\ndevice = true", "[defaults]: device is text in quotes, not True"),
         ("[defaults.gradiet]\nx = 1", "[defaults]: there is no command 'gradiet'; nearest: 'gradient'"),
         ("[defaults.gradient]\npatch = 3", "[defaults.gradient]: gradient has no option 'patch'"),
-        ("[defaults.gradient]\nsize = 3.5", "[defaults.gradient]: size is a whole number, not 3.5"),
+        (
+            "[defaults.gradient]\nsize = 3.5",
+            "[defaults.gradient]: size is a number of pixels, or HEIGHT,WIDTH as in 256,128; not '3.5'",
+        ),
         ("[defaults.gradient]\noverlay = 1", "[defaults.gradient]: overlay is true or false, not 1"),
         ("ne = 1", "has no key 'ne'"),
     ],

@@ -11,8 +11,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from typer.models import OptionInfo
 
 from ..configuration import Configuration
-from ..errors import ConfigurationError, nearest
+from ..errors import ConfigurationError, OptionError, nearest
 from ..zoo.sources import anchored
+
+Kind = type | Callable[[str], Any]
+"""The type of an option's value, or the function that makes it of a text."""
 
 _WORDS: dict[type, str] = {
     int: "a whole number",
@@ -55,7 +58,7 @@ def defaults_of(
 
 
 def _values(
-    settings: Configuration, where: str, options: Mapping[str, type], entries: Mapping[str, Any]
+    settings: Configuration, where: str, options: Mapping[str, Kind], entries: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {_plain(key): _checked(settings, where, options[_plain(key)], key, value) for key, value in entries.items()}
 
@@ -64,13 +67,16 @@ def _plain(name: str) -> str:
     return name.replace("-", "_")
 
 
-def options_of(command: Callable[..., Any]) -> dict[str, type]:
-    """Return the types of a command's options, without those of its arguments."""
-    kinds: dict[str, type] = {}
+def options_of(command: Callable[..., Any]) -> dict[str, Kind]:
+    """Return the types of a command's options, or what parses them, without those of its arguments."""
+    kinds: dict[str, Kind] = {}
     for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
         if get_origin(parameter.annotation) is Annotated:
             kind, *extras = get_args(parameter.annotation)
-            if any(isinstance(part, OptionInfo) for part in extras):
+            option = next((part for part in extras if isinstance(part, OptionInfo)), None)
+            if option is not None and option.parser is not None:
+                kinds[name] = option.parser
+            elif option is not None:
                 either = get_origin(kind) in (Union, UnionType)
                 kinds[name] = next(part for part in get_args(kind) if part is not type(None)) if either else kind
     return kinds
@@ -82,10 +88,16 @@ def _check_names(entries: Collection[str], existing: Collection[str], problem: s
             raise ConfigurationError(f"{problem} {key!r}; nearest: {nearest(_plain(key), sorted(existing))}")
 
 
-def _checked(settings: Configuration, where: str, kind: type, key: str, value: Any) -> Any:
+def _checked(settings: Configuration, where: str, kind: Kind, key: str, value: Any) -> Any:
     """Return a value as the command line would have it. Raises ConfigurationError where it could not."""
-    if kind is str and isinstance(value, list):
+    if isinstance(value, list) and (kind is str or not isinstance(kind, type)):
         value = ",".join(map(str, value))
+    if not isinstance(kind, type):
+        try:
+            kind(str(value))
+        except OptionError as error:
+            raise ConfigurationError(f"{settings.path}, {where}: {error}") from None
+        return str(value)
     fits = type(value) in {float: (int, float), str: (str, int, float), Path: (str,)}.get(kind, (kind,))
     if not fits:
         raise ConfigurationError(f"{settings.path}, {where}: {key} is {_WORDS.get(kind, kind.__name__)}, not {value!r}")

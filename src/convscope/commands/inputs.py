@@ -133,7 +133,7 @@ def _size(text: Any) -> Any:
     """Read a side in pixels, or "HEIGHT,WIDTH". Raises OptionError."""
     parts = re.fullmatch(r"(\d+)(?:[,x](\d+))?", str(text))
     if parts is None:
-        raise OptionError(f"--size is a number of pixels, or HEIGHT,WIDTH as in 256,128; not {text!r}")
+        raise OptionError(f"size is a number of pixels, or HEIGHT,WIDTH as in 256,128; not {text!r}")
     return int(parts[1]) if parts[2] is None else (int(parts[1]), int(parts[2]))
 
 

@@ -10,8 +10,8 @@ from ..data.class_names import IMAGENET, ClassNames, class_names
 from ..errors import OptionError, nearest
 
 if TYPE_CHECKING:
-    from ..heads import HeadKind
     from ..calling import Call, Extra, Output
+    from ..heads import HeadKind
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
