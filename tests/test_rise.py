@@ -202,6 +202,7 @@ def test_the_network_runs_once_per_mask_and_picture_and_never_on_more_than_a_bat
     net, counts = tiny("sequential"), []
     net.body.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
     objective = as_objective(net, INDEX)
+    net.behaviour(pictures(2))  # a few passes of its own, once
     counts.clear()
     rise(net, pictures(2), objective, masks=50, batch=16)
     assert sum(counts) == 2 + 2 * 50 and max(counts) == 16
