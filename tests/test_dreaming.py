@@ -255,8 +255,11 @@ class Interrupts(nn.Module):
 @pytest.mark.parametrize(("at", "octave"), [(3, 1), (15, 2), (16, 2), (30, 3)])
 def test_an_interruption_keeps_what_was_dreamt(at: int, octave: int) -> None:
     torch.manual_seed(0)
-    net, image = Net(Interrupts(at), size=20), noise()
+    body, image = Interrupts(1000), noise()
+    net = Net(body, size=20)
     trunk_layer(net)
+    net.behaviour(torch.zeros(1, 3, 20, 20))  # a few passes of its own, once
+    body.left = at
     made = dream(net, image, octaves=3, steps=12, jitter=0)
     assert f"interrupted in octave {octave} of 3; kept what was there" in made.recipe.remarks
     assert made.image().size == image.size

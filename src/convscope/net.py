@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_left
 from collections import Counter
@@ -39,6 +40,9 @@ _OTHERWISE = (
     "if it reads another size or more than a picture, say so, as in Net(..., size=64) or Net(..., extra=[...]); if it "
     "takes a dict or a list, Net(..., call=lambda body, pixels: body({'image': pixels}))"
 )
+
+_LARGE = 4
+"""So many times the area of the network's own pictures is more than is looked at."""
 
 _tracing, _looking = threading.RLock(), threading.RLock()
 
@@ -303,9 +307,14 @@ class Net(nn.Module):
         return [partial(self._pass, pixels, row, self.seed) for row in range(len(pixels))]
 
     def behaviour(self, pixels: Tensor) -> Behaviour:
-        """Say how the network treats pictures like these (n, c, h, w), from a few passes when first asked."""
+        """Say how the network treats pictures like these (n, c, h, w), from a few passes when first asked.
+
+        Whole photographs, which go through it in tiles or smaller, are taken as pictures of the network's own size.
+        """
         if pixels.is_meta:
             return Behaviour()
+        if math.prod(pixels.shape[2:]) > _LARGE * math.prod(self.size):
+            pixels = pixels.new_zeros(1, self.channels, *self.size)
         key = (tuple(pixels.shape[1:]), pixels.dtype, pixels.device)
         with _looking:  # one thread looks, and the others wait for what it finds
             if key not in self._behaviours:
