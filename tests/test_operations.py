@@ -242,7 +242,7 @@ PARTS = """softmax log_softmax chunk split mean sum amax cat concat concatenate
     to float double half bfloat16 type type_as contiguous clone detach local_response_norm batch_norm"""
 QUERIES = """size dim ndimension numel nelement stride storage_offset is_floating_point is_complex is_contiguous
     element_size get_device len data_ptr is_inference is_same_size is_signed is_conj is_neg format repr type get"""
-CHOICES = "nonzero argwhere masked_select unique unique_consecutive nms batched_nms"
+CHOICES = "nonzero argwhere masked_select unique unique_consecutive torchvision::nms"
 BATCHED = """conv2d max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d pad interpolate linear getitem
     group_norm layer_norm conv_transpose2d pixel_shuffle scaled_dot_product_attention"""
 

@@ -266,7 +266,7 @@ _WITHOUT_VALUES = (
     ),
     _operation(Reach.CHOICE, Backward.NONE, "nonzero argwhere"),
     _operation(Reach.CHOICE, Backward.NONE, "masked_select unique unique_consecutive"),
-    _operation(Reach.CHOICE, Backward.NONE, "nms batched_nms"),
+    _operation(Reach.CHOICE, Backward.NONE, "torchvision::nms"),
 )
 
 OPERATIONS = (
