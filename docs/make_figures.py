@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import Image
 from skimage import data
+from torch import Tensor, nn
 
 import convscope
 from convscope import Net
@@ -101,6 +102,27 @@ def answers(net: Net) -> None:
         exec(block.replace("cat.jpg", str(picture)).replace("alike.png", str(IMAGES / "chelsea-alike.png")), {})
 
 
+class Mirrored(nn.Module):
+    """Looks at the mirror image of every picture."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.flip(3))
+
+
+def anyones(_: Net) -> None:
+    """A deep network whose weights are a package, and one that moves pixels."""
+    deep = convscope.load("efficientnet-lite0")
+    methods = ["grad_cam", "occlusion", "integrated_gradients", "guided_backprop"]
+    convscope.compare(deep, data.coffee(), methods=methods, check=True).save(IMAGES / "coffee-efficientnet.png")
+    own = convscope.load("zfnet64").sized(128)
+    mirrored = Net(Mirrored(own.body), mean=own.mean, std=own.std, size=128, classes=own.classes, head="softmax")
+    convscope.explain(mirrored, data.chelsea(), "grad_cam").save(IMAGES / "chelsea-mirrored.png")
+
+
 def _blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (IMAGES.parent / "networks.md").read_text(), re.DOTALL)
 
@@ -125,6 +147,7 @@ PARTS: dict[str, Any] = {
     "kept": kept,
     "styled": styled,
     "answers": answers,
+    "anyones": anyones,
 }
 
 
