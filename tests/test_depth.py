@@ -190,11 +190,9 @@ def six_bands(folder: Path) -> dict[str, Any]:
     """The same six bands in everything that holds them."""
     np.save(folder / "bands.npy", BANDS)
     np.save(folder / "first.npy", BANDS.transpose(2, 0, 1))
-    layouts = {"contiguous": BANDS, "separate": BANDS.transpose(2, 0, 1)}
-    for name, values in layouts.items():
-        options = {"photometric": "minisblack", "planarconfig": name[:4] if name == "contiguous" else name}
-        options["planarconfig"] = {"contiguous": "contig", "separate": "separate"}[name]
-        tifffile.imwrite(folder / f"{name}.tif", values, **options)
+    for layout, values in {"contig": BANDS, "separate": BANDS.transpose(2, 0, 1)}.items():
+        tifffile.imwrite(folder / f"{layout}.tif", values, photometric="minisblack", planarconfig=layout)
+    tifffile.imwrite(folder / "rows.tif", BANDS)  # a page for every row
     tifffile.imwrite(folder / "deflate.tif", BANDS, photometric="minisblack", planarconfig="contig", compression="zlib")
     tifffile.imwrite(folder / "pages.tif", BANDS.transpose(2, 0, 1), photometric="minisblack")
     files = {path.name: path for path in folder.iterdir()}

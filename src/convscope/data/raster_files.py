@@ -17,6 +17,7 @@ _PNG, _NPY = b"\x89PNG\r\n\x1a\n", b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OPACITY = (1, 2)  # TIFF's codes of extra samples: premultiplied and plain alpha
 _WHITE_IS_ZERO = 0
+_MOST_BANDS = 32  # a page of so few columns is no picture
 
 _TRANSPOSED, _ROWS_FLIPPED, _COLUMNS_FLIPPED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
 """Exif's numbers of orientations that are turned upright by each of these, in this order."""
@@ -78,6 +79,9 @@ def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int 
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
+        if frame is None and _written_by_rows(tiff):
+            _refuse_bomb(tiff.pages[0], len(tiff.pages), name)
+            return Raster(tiff.series[0].asarray())
         pages: list[Any] = [page for page in tiff.pages if not (page.is_reduced or page.is_mask)]  # type: ignore[union-attr]
         first = pages[frame or 0] if (frame or 0) < len(pages) else None
         stacked = frame is None and len(pages) > 1 and len(pages) == bands and _alone(pages)
@@ -90,6 +94,13 @@ def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int 
         orientation = first.tags.valueof(274, 1)
         alpha = not stacked and bool(first.extrasamples) and first.extrasamples[-1] in _OPACITY
         return Raster(_upright(np.concatenate(layers, 2), int(orientation)), alpha=alpha)
+
+
+def _written_by_rows(tiff: Any) -> bool:
+    """Whether the pages are rows of an array (h, w, n): so tifffile writes one that nobody told it to be a picture."""
+    shape = tiff.series[0].shape
+    rows = len(tiff.series) == 1 and len(shape) == 3 and len(tiff.pages) == shape[0]
+    return rows and tiff.series[0].kind == "shaped" and tiff.pages[0].shape == shape[1:] and shape[2] <= _MOST_BANDS
 
 
 def _alone(pages: list[Any]) -> bool:
