@@ -79,7 +79,7 @@ def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int 
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
-        if frame is None and _written_by_rows(tiff):
+        if frame is None and _written_by_rows(tiff, bands):
             _refuse_bomb(tiff.pages[0], len(tiff.pages), name)
             return Raster(tiff.series[0].asarray())
         pages: list[Any] = [page for page in tiff.pages if not (page.is_reduced or page.is_mask)]  # type: ignore[union-attr]
@@ -96,11 +96,13 @@ def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int 
         return Raster(_upright(np.concatenate(layers, 2), int(orientation)), alpha=alpha)
 
 
-def _written_by_rows(tiff: Any) -> bool:
+def _written_by_rows(tiff: Any, bands: int | None) -> bool:
     """Whether the pages are rows of an array (h, w, n): so tifffile writes one that nobody told it to be a picture."""
     shape = tiff.series[0].shape
     rows = len(tiff.series) == 1 and len(shape) == 3 and len(tiff.pages) == shape[0]
-    return rows and tiff.series[0].kind == "shaped" and tiff.pages[0].shape == shape[1:] and shape[2] <= _MOST_BANDS
+    if not rows or tiff.series[0].kind != "shaped" or tiff.pages[0].shape != shape[1:]:
+        return False
+    return shape[2] == bands or (shape[0] != bands and shape[2] <= _MOST_BANDS)
 
 
 def _alone(pages: list[Any]) -> bool:
