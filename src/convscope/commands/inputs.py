@@ -16,7 +16,7 @@ import typer
 
 from ..configuration import located
 from ..errors import OptionError
-from ..outputs import NUMBER_ENDINGS, PICTURE_ENDINGS, TABLE_ENDINGS
+from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, TABLE_ENDINGS
 from ..zoo.sources import forms
 from .nets import complete_network
 
@@ -41,8 +41,8 @@ def beginning(words: Iterable[str] | Callable[[], Iterable[str]]) -> Callable[[s
 NetName = Annotated[
     str | None,
     typer.Option(
-        help=f"zfnet64 (the default), lenet5 (for small grey pictures), zfnet, {forms()}, or a name of your "
-        "configuration: convscope nets",
+        help="zfnet64 (the default), lenet5 (for small grey pictures), efficientnet-lite0 (ImageNet; the extra "
+        f"imagenet), zfnet, {forms()}, or a name of your configuration: convscope nets",
         autocompletion=complete_network,
         rich_help_panel=_PANEL,
     ),
@@ -125,7 +125,12 @@ Show = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help=f"file to write ({', '.join(PICTURE_ENDINGS)}); a folder for several pictures"),
+    typer.Option(
+        "--out",
+        "-o",
+        help=f"file to write ({', '.join(PICTURE_ENDINGS)}); for several pictures a folder, or a film "
+        f"({', '.join(FILM_ENDINGS)})",
+    ),
 ]
 
 
@@ -142,7 +147,7 @@ Size = Annotated[
     typer.Option(
         help="side of the network's input in pixels, or HEIGHT,WIDTH, where it takes more than one",
         parser=_size,
-        metavar="INT",
+        metavar="PIXELS",
     ),
 ]
 SaveValues = Annotated[Path | None, typer.Option(help=f"also write the raw numbers ({', '.join(NUMBER_ENDINGS)})")]
