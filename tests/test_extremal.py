@@ -183,6 +183,8 @@ def test_a_baseline_like_the_picture_leaves_nothing_to_find() -> None:
 def test_an_objective_that_does_not_depend_on_the_picture_is_refused() -> None:
     net = tiny("sequential")
     with pytest.raises(ObjectiveError, match="does not depend on the picture"):
+        extremal(net, pictures(1), as_objective(net, lambda output: torch.ones(len(output)).to(output)))
+    with pytest.raises(ObjectiveError, match="depends on the picture, but sequential cuts the gradient"):
         extremal(net, pictures(1), as_objective(net, lambda output: output.detach()[:, 0]))
 
 
@@ -198,6 +200,7 @@ def test_every_step_is_one_pass_forward_and_back() -> None:
     net, counts = tiny("sequential"), []
     net.body.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
     objective = as_objective(net, INDEX)
+    net.behaviour(pictures(2))  # a few passes of its own, once
     counts.clear()
     extremal(net, pictures(2), objective, steps=10)
     assert counts == [2] * (10 + 3)

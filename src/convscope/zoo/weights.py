@@ -243,7 +243,13 @@ def _unpickled(path: Path) -> Any:
 
 def _check_archive(path: Path) -> None:
     """Refuse TorchScript, which torch would hand to another reader, and archives that no torch has written."""
+    script = WeightsError(
+        f"{path} is TorchScript, which is not read as weights: keep its numbers alone by "
+        f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth')"
+    )
     with zipfile.ZipFile(path) as archive:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise script
         # A compressed file can be a thousand times larger when read; torch writes none.
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise ValueError("it is compressed, which torch.save does not do")
@@ -253,10 +259,7 @@ def _check_archive(path: Path) -> None:
     # torch's reader and Python's may be made to see different files: torch's decides what is loaded.
     seen: Any = torch._C.PyTorchFileReader(str(path))
     if "constants.pkl" in seen.get_all_records():
-        raise WeightsError(
-            f"{path} is TorchScript, which is not read as weights: keep its numbers alone by "
-            f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth')"
-        )
+        raise script
 
 
 def _parts(content: Any, name: str, depth: int = _DEEPEST) -> Iterator[Part]:
