@@ -90,8 +90,8 @@ def _check_names(entries: Collection[str], existing: Collection[str], problem: s
 
 def _checked(settings: Configuration, where: str, kind: Kind, key: str, value: Any) -> Any:
     """Return a value as the command line would have it. Raises ConfigurationError where it could not."""
-    if isinstance(value, list) and (kind is str or not isinstance(kind, type)):
-        value = ",".join(map(str, value))
+    parsed = not isinstance(kind, type)
+    value = ",".join(map(str, value)) if isinstance(value, list) and (parsed or kind is str) else value
     if not isinstance(kind, type):
         try:
             kind(str(value))
@@ -104,6 +104,6 @@ def _checked(settings: Configuration, where: str, kind: Kind, key: str, value: A
     if kind is bool:
         return value
     if key == "net" and settings.path is not None:
-        return anchored(settings.path.parent, value)
+        return anchored(settings.path.parent, str(value))
     named = key == "data" and value in settings.data
     return str(value if named else settings.placed("path" if kind is Path else key, value))
