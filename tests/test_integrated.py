@@ -139,14 +139,14 @@ def test_the_batch_makes_no_difference(batch: int, steps: int) -> None:
 def test_the_path_is_halved_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     net, pixels = tiny("residual"), pictures(1)
     expected = integrated_gradients(net, pixels, as_objective(net, CLASS), steps=9)
-    run = Net.run
+    run = Net.passes
 
-    def small(self: Net, pixels: Tensor) -> Tensor:
+    def small(self: Net, pixels: Tensor) -> Any:
         if len(pixels) > 3:
             raise torch.OutOfMemoryError("out of memory")
         return run(self, pixels)
 
-    monkeypatch.setattr(Net, "run", small)
+    monkeypatch.setattr(Net, "passes", small)
     with listen() as remarks:
         found = integrated_gradients(net, pixels, as_objective(net, CLASS), steps=9, batch=8)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
@@ -156,8 +156,8 @@ def test_the_path_is_halved_where_memory_runs_out(monkeypatch: pytest.MonkeyPatc
 def test_no_more_passes_than_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """One forward pass for both ends besides."""
     net, seen = tiny("sequential"), []
-    run = Net.run
-    monkeypatch.setattr(Net, "run", lambda self, pixels: seen.append(len(pixels)) or run(self, pixels))
+    run = Net.passes
+    monkeypatch.setattr(Net, "passes", lambda self, pixels: seen.append(len(pixels)) or run(self, pixels))
     integrated_gradients(net, pictures(1), as_objective(net, CLASS), steps=25, batch=10)
     assert seen == [10, 10, 5, 2]
 
