@@ -294,6 +294,7 @@ def test_indices_out_of_range(index: int | str, words: str) -> None:
         ("residual", "stem:a", "a unit is layer:channel"),
         ("residual", "stem@max", "a unit is layer:channel"),
         ("residual", "stem:0@min", "a unit is layer:channel"),
+        ("residual", ":0@1,1", "the output has no spatial positions"),
         ("residual", "head.2:0@1,1", "has no spatial positions: write 'head.2:0'"),
         ("residual", "", "the objective is empty"),
         ("residual", "   ", "the objective is empty"),

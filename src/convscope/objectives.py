@@ -512,12 +512,12 @@ def _channel(net: Net, name: str, channel: int, position: str | None) -> Unit:
     if position is None or position in ("max", "mean", "centre"):
         return Unit(layer.name, channel, position)
     if not layer.spatial:
-        raise ObjectiveError(f"layer {layer.name!r} has no spatial positions: write '{layer.name}:{channel}'")
+        raise ObjectiveError(f"{layer.title} has no spatial positions: write '{layer.name}:{channel}'")
     y, x = (int(number) for number in position.split(","))
     height, width = layer.grid
     if y >= height or x >= width:
         raise ObjectiveError(
-            f"layer {layer.name!r} has {height} rows and {width} columns for a picture of {net.size[0]}x{net.size[1]}: "
+            f"{layer.title} has {height} rows and {width} columns for a picture of {net.size[0]}x{net.size[1]}: "
             f"there is no position {y},{x}"
         )
     return Unit(layer.name, channel, (y, x))
