@@ -59,7 +59,9 @@ def test_files_that_are_not_pictures(tmp_path: Path) -> None:
     text, empty = tmp_path / "text.png", tmp_path / "empty.png"
     text.write_text("not a picture at all\n" * 30)
     empty.touch()
-    assert refused(text) == f"{text} is not a picture that Pillow can read (PNG, JPEG, WebP, TIFF, BMP, GIF, ...)"
+    assert refused(text) == (
+        f"{text} is not a picture that can be read: PNG, JPEG, WebP, GIF, TIFF, BMP or PPM, or an array in .npy"
+    )
     assert refused(empty) == f"{empty} is empty (0 bytes)"
     assert refused(tmp_path) == f"{tmp_path} is a folder: name a picture in it"
     assert refused(str(tmp_path / "none.png")) == f"there is no picture {tmp_path / 'none.png'}"
@@ -101,16 +103,24 @@ def test_decompression_bombs_are_refused_without_decoding(tmp_path: Path) -> Non
     bomb = tmp_path / "bomb.png"
     bomb.write_bytes(png_header(60_000, 60_000))
     message = refused(bomb)
-    assert message.startswith(f"{bomb} is refused") and "3600000000 pixels" in message
+    assert message.startswith(f"{bomb} has 3600000000 pixels, above the limit of 179 million")
+    assert "CONVSCOPE_MAX_PIXELS" in message
 
 
-def test_the_limit_is_pillows_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_is_pillows_own_or_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.png"
     Image.fromarray(colourful(20, 30)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     assert open_picture(path).size == (30, 20)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)
-    assert refused(path).startswith(f"{path} is refused") and "(600 pixels)" in refused(path)
+    assert refused(path).startswith(f"{path} has 600 pixels, above the limit of 0.000598 million")
+    monkeypatch.setenv("CONVSCOPE_MAX_PIXELS", "6e2")
+    assert open_picture(path).size == (30, 20)
+    monkeypatch.setenv("CONVSCOPE_MAX_PIXELS", "599")
+    assert refused(path).startswith(f"{path} has 30 x 20 pixels, above the limit of 0.000599 million")
+    monkeypatch.setenv("CONVSCOPE_MAX_PIXELS", "lots")
+    assert refused(path) == "CONVSCOPE_MAX_PIXELS is a number of pixels, such as 500000000 or 5e8, not 'lots'"
+    monkeypatch.delenv("CONVSCOPE_MAX_PIXELS")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert open_picture(path).size == (30, 20)
 

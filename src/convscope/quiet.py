@@ -14,16 +14,19 @@ _users: list[warnings.catch_warnings] = []  # the first one's is what silences, 
 
 
 @contextmanager
-def quiet() -> Generator[None]:
-    """Ignore warnings inside the block; any number of threads may be in one, whichever leaves first."""
+def quiet(modules: str = "") -> Generator[None]:
+    """Ignore warnings inside the block; any number of threads may be in one, whichever leaves first.
+
+    `modules` is a pattern for the beginning of the names of the modules whose warnings are ignored, by default any.
+    """
     with FILTERS:
         if not _users:
             silence = warnings.catch_warnings()
             silence.__enter__()
-            warnings.simplefilter("ignore")
         else:
             silence = _users[0]
         _users.append(silence)
+        warnings.filterwarnings("ignore", module=modules)
     try:
         yield
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from PIL import Image
 
+from ..drawing import figures
 from ..drawing.drawings import Drawing
 from ..drawing.layout import Sheet, Tile
 from ..drawing.tables import Column, Table
@@ -198,6 +197,4 @@ class Localisation(Drawing):
         return figure
 
     def sheet(self) -> Sheet:
-        buffer = io.BytesIO()
-        self.figure().savefig(buffer, format="png")
-        return Sheet(self.title, ((Tile(Image.open(buffer).convert("RGB")),),), self.subtitle, self.note)
+        return Sheet(self.title, ((Tile(figures.painted(self.figure())),),), self.subtitle, self.note)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import io
-import math
-import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
 from ..errors import PictureError
-from ..quiet import FILTERS
-from . import raster_files
+from . import image_files, raster_files
 from .rasters import Raster
+from .strips import image_strips, to_array
 
 Content = Image.Image | Raster
 """A decoded picture, upright: 8-bit RGB or grey without alpha, or a raster of other depth or bands."""
@@ -28,16 +27,16 @@ def decode_file(file: Path | io.BytesIO, name: str, frame: int | None = None, *,
     def decode() -> Content:
         kind = raster_files.kind_of(file)
         if kind == "npy":
-            return decode_array(raster_files.read_array(file, name), name, bands=bands)
+            content = decode_array(raster_files.read_array(file, name), name, bands=bands)
+            return content if isinstance(content, Image.Image) else replace(content, own=True)
         if kind == "tiff":
             raster = raster_files.read_tiff(file, name, frame, bands)
             if raster is not None:
                 return raster
-        with _open(file) as image:
-            _refuse_bomb(image, name)
-            _choose_frame(image, name, frame)
+        with image_files.open_image(file, name) as image:
+            _choose_frame(image, image_files.count_frames(image, file, name), name, frame)
             if kind == "png" and not frame:
-                return raster_files.read_png(file)
+                return raster_files.read_png(file, name)
             image.load()
             return _plain(image, name, bands)
 
@@ -46,45 +45,27 @@ def decode_file(file: Path | io.BytesIO, name: str, frame: int | None = None, *,
 
 def decode_image(image: Image.Image, name: str, *, bands: int | None = None) -> Content:
     """Convert a PIL image of any mode. Raises PictureError."""
-    return _guarded(lambda: _plain(image, name, bands), name)
 
+    def convert() -> Content:
+        image_files.check_opened(image, name)
+        return _plain(image, name, bands)
 
-def _open(file: Path | io.BytesIO) -> Image.Image:
-    """Read a picture's header, without Pillow's warning of pictures that are large but allowed."""
-    with FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(file)
+    return _guarded(convert, name)
 
 
 def _guarded(decode: Callable[[], Content], name: str) -> Content:
     """Turn whatever Pillow raises on a bad file into a PictureError."""
     try:
-        return decode()
+        with image_files.quiet_readers():
+            return decode()
     except PictureError:
         raise
-    except UnidentifiedImageError:
-        raise PictureError(
-            f"{name} is not a picture that Pillow can read (PNG, JPEG, WebP, TIFF, BMP, GIF, ...)"
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"{name} is refused: {error}") from None
     except Exception as error:  # Pillow's decoders raise anything: struct.error, KeyError, NotImplementedError, ...
         reason = str(error) or type(error).__name__
         raise PictureError(f"{name} is damaged or cut short: {reason}") from None
 
 
-def _refuse_bomb(image: Image.Image, name: str) -> None:
-    limit = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)
-    if image.width * image.height > limit:
-        raise PictureError(
-            f"{name} has {image.width} x {image.height} pixels, above the limit of {limit / 1e6:.0f} million: "
-            "scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-        )
-
-
-def _choose_frame(image: Image.Image, name: str, frame: int | None) -> None:
-    # The second picture inside a phone's photograph (MPO) is a preview, not a frame.
-    count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+def _choose_frame(image: Image.Image, count: int, name: str, frame: int | None) -> None:
     if count > 1 and frame is None:
         raise PictureError(f"{name} has {count} frames: name one, as in '{name}[0]'")
     if frame is not None:
@@ -98,18 +79,27 @@ def _choose_frame(image: Image.Image, name: str, frame: int | None) -> None:
 def _plain(image: Image.Image, name: str, bands: int | None) -> Content:
     if image.width == 0 or image.height == 0:
         raise PictureError(f"{name} has no pixels ({image.width} x {image.height})")
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode in _DEEP:
-        return Raster(np.asarray(image)[:, :, None], top=None if image.mode == "F" else 65535.0)
+        return Raster(to_array(image)[:, :, None], top=None if image.mode == "F" else 65535.0, own=True)
     if image.mode in ("La", "RGBa"):
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     if bands not in (None, 1, 3) and image.mode in ("LA", "RGBA", "RGBX") and len(image.getbands()) == bands:
-        return Raster(np.asarray(image), alpha=image.mode != "RGBX")
+        return Raster(to_array(image), alpha=image.mode != "RGBX")
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        return _on_white(image)
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Lay an image with opacity on white, as RGB."""
+    laid = Image.new("RGB", image.size)
+    for rows, strip in image_strips(image):
+        rgba = strip.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        laid.paste(Image.alpha_composite(white, rgba).convert("RGB"), (0, rows.start))
+    return laid
 
 
 def decode_array(array: np.ndarray, name: str, *, bands: int | None = None) -> Content:

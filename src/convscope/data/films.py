@@ -19,13 +19,18 @@ from typing import Any
 from PIL import Image
 
 from ..errors import PictureError
+from . import image_files
+from .limits import check_pixels
 
 VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 _ANIMATED = frozenset({".apng", ".gif", ".png", ".webp"})
 _PART = re.compile(r"(.+)\[(-?\d*)(:)?(-?\d*)(?::(-?\d*))?\]")
 
 _CHUNK = 16
-"""Frames of a video that are decoded together."""
+"""Frames of a video that are decoded together, where they are not large."""
+
+_TOGETHER = 1 << 26
+"""Pixels that are decoded together."""
 
 _decoding = RLock()
 
@@ -69,8 +74,8 @@ def frame_count(path: Path) -> int:
     if is_video(path):
         return _video(path, path.stat().st_mtime_ns)[0]
     try:
-        with Image.open(path) as image:
-            return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        with image_files.open_image(path, str(path)) as image:
+            return image_files.count_frames(image, path, str(path))
     except Exception:  # whoever opens the picture says what is wrong with it
         return 1
 
@@ -79,8 +84,8 @@ def frame_rate(path: Path) -> float:
     """Return how many frames a film shows in a second, 12 where it does not say."""
     if is_video(path):
         return _video(path, path.stat().st_mtime_ns)[1]
-    with Image.open(path) as image:
-        image.seek(min(1, getattr(image, "n_frames", 1) - 1))  # a first frame may be held longer
+    with image_files.open_image(path, str(path)) as image:
+        image.seek(min(1, image_files.count_frames(image, path, str(path)) - 1))  # a first frame may be held longer
         image.load()  # WebP knows only then
         duration = float(image.info.get("duration") or 0)
     return 1000 / duration if duration > 0 else 12.0
@@ -88,16 +93,16 @@ def frame_rate(path: Path) -> float:
 
 def video_frame(path: Path, frame: int | None) -> Image.Image:
     """Return one frame of a video in RGB. Raises PictureError where there is none, or ffmpeg cannot read it."""
-    count, rate = _video(path, path.stat().st_mtime_ns)
+    count, rate, chunk = _video(path, path.stat().st_mtime_ns)
     if frame is None:
         raise PictureError(f"{path} is a video of {count} frames: name one, as in '{path}[0]'")
     if frame >= count:
         raise PictureError(f"{path} has {count} frames, numbered from 0: there is no frame {frame}")
     with _decoding:
-        frames = _frames(path, path.stat().st_mtime_ns, frame // _CHUNK, rate)
-    if frame % _CHUNK >= len(frames):
+        frames = _frames(path, path.stat().st_mtime_ns, frame // chunk * chunk, chunk, rate)
+    if frame % chunk >= len(frames):
         raise PictureError(f"{path} is damaged or cut short: frame {frame} cannot be decoded")
-    return frames[frame % _CHUNK]
+    return frames[frame % chunk]
 
 
 def _ffmpeg(path: Path) -> Any:
@@ -110,8 +115,8 @@ def _ffmpeg(path: Path) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _video(path: Path, changed: int) -> tuple[int, float]:
-    """Return the number of a video's frames, and how many there are in a second."""
+def _video(path: Path, changed: int) -> tuple[int, float, int]:
+    """Return the number of a video's frames, how many there are in a second, and how many are decoded together."""
     ffmpeg = _ffmpeg(path)
     try:
         count, seconds = ffmpeg.count_frames_and_secs(str(path))
@@ -119,22 +124,26 @@ def _video(path: Path, changed: int) -> tuple[int, float]:
         raise PictureError(f"{path} is no video that ffmpeg can read, damaged or cut short: {_reason(error)}") from None
     if not count:
         raise PictureError(f"{path} is a video without a frame")
-    return count, count / seconds if seconds else 12.0
+    first = next(_decoded(path, [], ["-frames:v", "1"]), None)
+    if first is None:
+        raise PictureError(f"{path} is damaged or cut short: no frame can be decoded")
+    together = max(1, min(_CHUNK, _TOGETHER // (first.width * first.height)))
+    return count, count / seconds if seconds else 12.0, together
 
 
 @lru_cache(maxsize=2)
-def _frames(path: Path, changed: int, chunk: int, rate: float) -> list[Image.Image]:
-    """Decode one chunk of a video's frames."""
-    first = chunk * _CHUNK
+def _frames(path: Path, changed: int, first: int, count: int, rate: float) -> list[Image.Image]:
+    """Decode frames of a video from one on."""
     # A quarter of a frame before the first, so that rounding does not leave it out.
     seek = ["-ss", f"{(first - 0.25) / rate:.6f}"] if first else []
-    return list(_decoded(path, [*seek], ["-frames:v", str(_CHUNK)]))
+    return list(_decoded(path, [*seek], ["-frames:v", str(count)]))
 
 
 def _decoded(path: Path, before: list[str], after: list[str]) -> Iterator[Image.Image]:
     try:
         reader = _ffmpeg(path).read_frames(str(path), input_params=before, output_params=after)
         size = next(reader)["size"]
+        check_pixels(size[0], size[1], str(path))
         for frame in reader:
             yield Image.frombytes("RGB", size, frame)
     except (RuntimeError, OSError, StopIteration, ValueError) as error:

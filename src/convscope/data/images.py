@@ -20,6 +20,7 @@ from .hashing import content_hash, where_of
 from .opening import open_content
 from .preprocessing import FILTERS, Fit, Preprocessing
 from .rasters import Raster
+from .strips import strips, to_array
 
 PictureSource = str | Path | bytes | Image.Image | np.ndarray | Any
 """What a picture can be given as: an address, a file's bytes, a PIL image, an array or a tensor."""
@@ -67,7 +68,7 @@ def prepare(source: Any, preprocessing: Preprocessing, *, name: str = "") -> Inp
     """Read a picture and cut it as a network's preprocessing does, keeping the way back to the original."""
     whole, display, remarks = open_whole(source, preprocessing, name=name)
     fit = preprocessing.fit or Fit((whole.size[1], whole.size[0]), min(whole.size))
-    original = whole if isinstance(whole, Image.Image) and not preprocessing.show else display.image(pixels_of(whole))
+    original = whole if isinstance(whole, Image.Image) and not preprocessing.show else display.image(_views(whole))
     height, width = fit.size
     scaled = fit.before_the_cut(*whole.size)
     if scaled[0] * scaled[1] > _LARGEST:
@@ -94,27 +95,22 @@ def open_whole(source: Any, preprocessing: Preprocessing, *, name: str = "") -> 
     """
     channels = preprocessing.channels
     content = open_content(source, name=name, bands=channels)
-    if isinstance(content, Image.Image) and channels in (1, 3):
-        return content.convert("L" if channels == 1 else "RGB"), Display(preprocessing.show), []
-    called = name or (str(source) if isinstance(source, (str, Path)) else "the picture")
-    return _raster(content, preprocessing, called)
-
-
-def _raster(
-    content: Image.Image | Raster, preprocessing: Preprocessing, name: str
-) -> tuple[Raster, Display, list[str]]:
-    """Return a picture's values in [0, 1] in the network's bands, how they are shown, and what must be said of both."""
     if isinstance(content, Image.Image):
-        values = np.asarray(content)
+        if channels in (1, 3):
+            mode = "L" if channels == 1 else "RGB"
+            return content if content.mode == mode else content.convert(mode), Display(preprocessing.show), []
+        values = to_array(content)
         content = Raster(values[:, :, None] if values.ndim == 2 else values)
-    raster, (zero, one), assumed = content.pixels(preprocessing.value_range, name)
-    raster, opacity = raster.with_bands(preprocessing.channels, name)
-    display = Display.of(raster.values.transpose(2, 0, 1), preprocessing.show)
+    called = name or (str(source) if isinstance(source, (str, Path)) else "the picture")
+    # What was stored is not held any longer than it takes to read it.
+    content, (zero, one), assumed = content.pixels(preprocessing.value_range, called)
+    content, opacity = content.with_bands(channels, called)
+    display = Display.of(content.values.transpose(2, 0, 1), preprocessing.show)
     remarks = [assumed, opacity]
     if display.stretched:
         black, white = (zero + end * (one - zero) for end in (display.black, display.white))
         remarks.append(f"shown from {black:.4g} (black) to {white:.4g} (white)")
-    return raster, display, list(filter(None, remarks))
+    return content, display, list(filter(None, remarks))
 
 
 def resized(whole: Whole, size: tuple[int, int], method: Image.Resampling) -> Whole:
@@ -128,11 +124,17 @@ def pixels_of(whole: Whole, box: tuple[int, int, int, int] | None = None) -> np.
     """Return the pixels (c, h, w) in [0, 1] inside a box (left, top, right, bottom)."""
     left, top, right, bottom = box or (0, 0, *whole.size)
     if isinstance(whole, Raster):
-        pixels = whole.values[top:bottom, left:right]
-    else:
-        pixels = np.asarray(whole.crop((left, top, right, bottom)), dtype=np.float32) / 255
-        pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        return np.ascontiguousarray(whole.values[top:bottom, left:right].transpose(2, 0, 1))
+    pixels = np.empty((len(whole.getbands()), bottom - top, right - left), np.float32)
+    for rows in strips(bottom - top, right - left):
+        part = np.asarray(whole.crop((left, top + rows.start, right, top + rows.stop)), dtype=np.float32) / 255
+        pixels[:, rows] = part if part.ndim == 2 else part.transpose(2, 0, 1)
+    return pixels
+
+
+def _views(whole: Whole) -> np.ndarray:
+    """Return all pixels (c, h, w) in [0, 1]; those of a raster where they are."""
+    return whole.values.transpose(2, 0, 1) if isinstance(whole, Raster) else pixels_of(whole)
 
 
 def _padded(pixels: np.ndarray, size: tuple[int, int], corner: tuple[int, int], colour: Sequence[float]) -> np.ndarray:

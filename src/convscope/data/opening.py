@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import DataError, PictureError
-from . import films, parquet, samples, shards, torchvision_sets
+from . import films, image_files, parquet, samples, shards, torchvision_sets
 from .decoding import Content, decode_array, decode_file, decode_image
 from .rasters import Raster
 
@@ -68,9 +68,10 @@ def mode_and_size(address: str | Path) -> tuple[str, tuple[int, int]]:
     if isinstance(content, Image.Image):
         return content.mode, content.size
     try:
-        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+        file = io.BytesIO(content) if isinstance(content, bytes) else content
+        with image_files.open_image(file, str(address)) as image:
             return image.mode, image.size
-    except UnidentifiedImageError:  # more bands than Pillow knows, or a .npy file
+    except image_files.UnreadableError:  # more bands than Pillow knows, or a .npy file
         raster = open_content(address)
         return "L" if isinstance(raster, Raster) and raster.values.shape[2] == 1 else "RGB", raster.size
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, PictureError
-from . import films, folders, parquet, samples, shards, torchvision_sets
+from . import films, folders, image_files, parquet, samples, shards, torchvision_sets
 from .opening import open_picture
 from .rasters import check_range
 from .shards import Label
@@ -56,7 +56,8 @@ class Picture:
         if self._fetch is None:
             return self.where, self.label
         try:
-            item = self._fetch()
+            with image_files.foreign_closed():
+                item = self._fetch()
         except Exception as error:  # a data set raises anything on a damaged file
             reason = (str(error).splitlines() or [""])[0] or type(error).__name__
             raise PictureError(f"{self.where} cannot be read: {reason}") from None
@@ -346,11 +347,22 @@ class _Stream:
 
     def __iter__(self) -> Iterator[Picture]:
         count = 0
-        for item in self.items:
+        for item in self._items():
             for single in _unbatched(item):
                 where = f"{self.title}#{count}"
                 yield Picture(where, _content_and_label(single)[1], where, lambda single=single: single)
                 count += 1
+
+    def _items(self) -> Iterator[Any]:
+        with image_files.foreign_closed():  # a loader's processes begin here
+            items = iter(self.items)
+        while True:
+            with image_files.foreign_closed():
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
 
 
 class _Loader(_Stream):

@@ -11,7 +11,10 @@ import numpy as np
 from PIL import Image
 
 from ..errors import PictureError
+from .image_files import check_directories, open_image
+from .limits import check_pixels
 from .rasters import Raster
+from .strips import image_strips
 
 _PNG, _NPY = b"\x89PNG\r\n\x1a\n", b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -44,31 +47,44 @@ def _head(file: Path | io.BytesIO) -> bytes:
 def read_array(file: Path | io.BytesIO, name: str) -> np.ndarray:
     """Read a .npy file without running code. Raises PictureError."""
     try:
+        if isinstance(file, Path):
+            _check_shape(np.load(file, mmap_mode="r", allow_pickle=False), name)  # nothing of it is read yet
         array = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise PictureError(f"{name} is no .npy file of numbers, or cut short: {str(error).splitlines()[0]}") from None
+    except (ValueError, OSError, EOFError, MemoryError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PictureError(f"{name} is no .npy file of numbers, or cut short: {reason}") from None
+    _check_shape(array, name)
     return array
 
 
-def read_png(file: Path | io.BytesIO) -> Raster:
+def _check_shape(array: np.ndarray, name: str) -> None:
+    """Refuse too many pixels: the smallest of three sides is the bands."""
+    if array.ndim >= 2:
+        *_, height, width = sorted(array.shape)
+        check_pixels(width, height, name, bands=math.prod(sorted(array.shape)[:-2]))
+
+
+def read_png(file: Path | io.BytesIO, name: str) -> Raster:
     """Read a PNG in 16-bit colour, or grey with opacity."""
     # Pillow keeps the upper byte of each value. Told that the bytes are in the other order, it keeps the lower one.
-    upper, lower = _png_in_8_bits(file, "16B"), _png_in_8_bits(file, "16L")
-    with Image.open(file) as image:
-        grey = image.tile[0].args == "LA;16B"
+    with open_image(file, name) as image:
+        grey = image.tile[0].args == "LA;16B"  # its four bytes of grey and opacity are read as they are
         orientation = int(image.getexif().get(274, 1))
-    if grey:  # the four bytes of grey and opacity, as they are
-        upper, lower = upper[:, :, ::2], upper[:, :, 1::2]
-    values = upper.astype(np.uint16) << 8 | lower
-    return Raster(_upright(values, orientation), alpha=values.shape[2] in (2, 4))
+        values = np.empty((image.height, image.width, 2 if grey else len(image.getbands())), np.uint16)
+    for order, place, shift in (("16B", 0, 8), ("16L", 1, 0)):
+        for rows, strip in image_strips(_png_in_8_bits(file, order, name)):
+            part = np.asarray(strip)[:, :, place::2] if grey else np.asarray(strip)
+            values[rows] = (values[rows] if place else 0) | part.astype(np.uint16) << shift
+    return Raster(_upright(values, orientation), alpha=values.shape[2] in (2, 4), own=True)
 
 
-def _png_in_8_bits(file: Path | io.BytesIO, order: str) -> np.ndarray:
-    with Image.open(file) as image:
+def _png_in_8_bits(file: Path | io.BytesIO, order: str, name: str) -> Image.Image:
+    with open_image(file, name) as image:
         (tile,) = image.tile
         stored = str(tile.args)
         image.tile = [tile._replace(args="RGBA" if stored == "LA;16B" else stored.replace("16B", order))]
-        return np.asarray(image)
+        image.load()
+        return image
 
 
 def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int | None) -> Raster | None:
@@ -78,10 +94,12 @@ def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int 
     """
     import tifffile
 
-    with tifffile.TiffFile(file) as tiff:
+    check_directories(file, name)
+    with tifffile.TiffFile(file, is_ome=False) as tiff:
         if frame is None and _written_by_rows(tiff, bands):
-            _refuse_bomb(tiff.pages[0], len(tiff.pages), name)
-            return Raster(tiff.series[0].asarray())
+            height, width, count = tiff.series[0].shape
+            check_pixels(width, height, name, bands=count)
+            return Raster(tiff.series[0].asarray(), own=True)
         pages: list[Any] = [page for page in tiff.pages if not (page.is_reduced or page.is_mask)]  # type: ignore[union-attr]
         first = pages[frame or 0] if (frame or 0) < len(pages) else None
         stacked = frame is None and len(pages) > 1 and len(pages) == bands and _alone(pages)
@@ -89,15 +107,19 @@ def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int 
             return None  # Pillow's path says what frames there are
         if not stacked and not _beyond_pillow(first, bands):
             return None
-        _refuse_bomb(first, len(pages) if stacked else 1, name)
+        count = len(pages) if stacked else first.samplesperpixel
+        check_pixels(first.imagewidth, first.imagelength, name, bands=count)
         layers = [_values(page, name) for page in (pages if stacked else [first])]
         orientation = first.tags.valueof(274, 1)
         alpha = not stacked and bool(first.extrasamples) and first.extrasamples[-1] in _OPACITY
-        return Raster(_upright(np.concatenate(layers, 2), int(orientation)), alpha=alpha)
+        values = np.concatenate(layers, 2) if stacked else layers[0]
+        return Raster(_upright(values, int(orientation)), alpha=alpha, own=True)
 
 
 def _written_by_rows(tiff: Any, bands: int | None) -> bool:
     """Whether the pages are rows of an array (h, w, n): so tifffile writes one that nobody told it to be a picture."""
+    if not tiff.is_shaped:
+        return False
     shape = tiff.series[0].shape
     rows = len(tiff.series) == 1 and len(shape) == 3 and len(tiff.pages) == shape[0]
     if not rows or tiff.series[0].kind != "shaped" or tiff.pages[0].shape != shape[1:]:
@@ -115,16 +137,6 @@ def _beyond_pillow(page: Any, bands: int | None) -> bool:
         return False
     usual = (1, 2) if page.photometric != 2 else (3, 4)
     return page.bitspersample > 8 or page.samplesperpixel not in usual or page.samplesperpixel == bands not in (1, 3)
-
-
-def _refuse_bomb(page: Any, count: int, name: str) -> None:
-    limit = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)
-    pixels = page.imagelength * page.imagewidth
-    if pixels * count > limit:
-        raise PictureError(
-            f"{name} has {page.imagewidth} x {page.imagelength} pixels, above the limit of {limit / 1e6:.0f} million: "
-            "scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-        )
 
 
 def _values(page: Any, name: str) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import PictureError
+from .strips import strips
 
 ValueRange = tuple[float, float]
 """The values of a picture that are black and white to the network: what becomes 0 and 1."""
@@ -21,12 +22,14 @@ _TOLERANCE = 1e-6
 class Raster:
     """Values (h, w, n) as they were stored.
 
-    `alpha` says that the last band is opacity; `top` is the value of white where the type does not say it.
+    `alpha` says that the last band is opacity; `top` is the value of white where the type does not say it; `own` that
+    nobody else holds the values, so that what is computed from them may be written over them.
     """
 
     values: np.ndarray
     alpha: bool = False
     top: float | None = None
+    own: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -76,8 +79,18 @@ class Raster:
 
     def _scaled(self, value_range: ValueRange) -> Raster:
         black, white = value_range
-        values = (self.values.astype(np.float64) - black) / (white - black)
-        return replace(self, values=values.clip(0, 1).astype(np.float32), top=None)
+        scaled = self._room()
+        for rows in strips(*self.values.shape[:2]):
+            values = (self.values[rows].astype(np.float64) - black) / (white - black)
+            scaled[rows] = values.clip(0, 1)
+        return replace(self, values=scaled, top=None, own=True)
+
+    def _room(self) -> np.ndarray:
+        """Return memory for float32 of the same shape: that of the values themselves where it may be written over."""
+        values = self.values
+        if self.own and values.dtype.itemsize == 4 and values.flags.writeable and values.flags.c_contiguous:
+            return values.view(np.float32)
+        return np.empty(values.shape, np.float32)
 
     def with_bands(self, channels: int, name: str) -> tuple[Raster, str]:
         """Return pixels in [0, 1] with as many bands as a network reads, and what must be said of them.
@@ -91,7 +104,7 @@ class Raster:
         opaque = self._on_white() if self.alpha else self
         count = opaque.values.shape[2]
         if channels == 3 and count == 1:
-            return replace(opaque, values=opaque.values.repeat(3, 2)), ""
+            return replace(opaque, values=np.broadcast_to(opaque.values, (*opaque.values.shape[:2], 3))), ""
         if channels == 1 and count == 3:
             grey = opaque.values @ np.array(_GREY, np.float32)
             return replace(opaque, values=grey[:, :, None]), ""
@@ -100,24 +113,45 @@ class Raster:
         raise PictureError(wrong_bands(name, count, channels))
 
     def _on_white(self) -> Raster:
-        colour, opacity = self.values[:, :, :-1], self.values[:, :, -1:]
-        return Raster(colour * opacity + (1 - opacity))
+        height, width, bands = self.values.shape
+        opaque = np.empty((height, width, bands - 1), np.float32)
+        for rows in strips(height, width):
+            colour, opacity = self.values[rows, :, :-1], self.values[rows, :, -1:]
+            opaque[rows] = colour * opacity + (1 - opacity)
+        return Raster(opaque, own=True)
 
     def resized(self, size: tuple[int, int], filter: Image.Resampling) -> Raster:
         """Scale to (width, height), each band by itself in floating point, with Pillow's filters."""
         if size == self.size:
             return self
         bands = np.moveaxis(self.values, 2, 0)
-        scaled = [np.asarray(Image.fromarray(np.ascontiguousarray(band)).resize(size, filter)) for band in bands]
-        return replace(self, values=np.stack(scaled, 2).clip(0, 1))  # bicubic and Lanczos overshoot
+        scaled = [_scaled_down(_scaled_across(band, size[0], filter), size[1], filter) for band in bands]
+        return replace(self, values=np.stack(scaled, 2).clip(0, 1), own=True)  # bicubic and Lanczos overshoot
 
     def in_8_bits(self, name: str) -> Image.Image:
         """Return it as an 8-bit grey or RGB picture, opacity laid on white. Raises PictureError for other bands."""
         whole, _, _ = self.pixels(None, name)
         count = self.values.shape[2] - self.alpha
         raster, _ = whole.with_bands(count if count in (1, 3) else 3, name)
-        eight = np.rint(raster.values * 255).astype(np.uint8)
+        eight = np.empty(raster.values.shape, np.uint8)
+        for rows in strips(self.size[1], self.size[0]):
+            eight[rows] = np.rint(raster.values[rows] * 255)
         return Image.fromarray(eight[:, :, 0] if count == 1 else eight)
+
+
+def _scaled_across(band: np.ndarray, width: int, filter: Image.Resampling) -> np.ndarray:
+    """Scale values (h, w) to another width, as Pillow does before it scales them to another height."""
+    height, before = band.shape
+    scaled = np.empty((height, width), np.float32)
+    for rows in strips(height, max(before, width)):
+        strip = Image.fromarray(np.ascontiguousarray(band[rows]))
+        scaled[rows] = np.asarray(strip.resize((width, strip.height), filter))
+    return scaled
+
+
+def _scaled_down(band: np.ndarray, height: int, filter: Image.Resampling) -> np.ndarray:
+    """Scale values (h, w) to another height."""
+    return np.asarray(Image.fromarray(band).resize((band.shape[1], height), filter))
 
 
 def wrong_bands(name: str, there: int, wanted: int) -> str:

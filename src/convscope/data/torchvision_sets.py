@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from ..errors import DataError, PictureError, nearest
+from .image_files import foreign_closed
 
 T = TypeVar("T")
 
@@ -71,7 +72,8 @@ def _named(address: str) -> tuple[Any, str, dict[str, str]]:
 
 def _opened(name: str, root: dict[str, str], make: Callable[[], T]) -> T:
     try:
-        return make()
+        with foreign_closed():
+            return make()
     except Exception as error:  # every data set raises its own when files are missing
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(f"cannot read torchvision's {name} in {root.get('root', '.')}: {reason}") from None
@@ -90,7 +92,8 @@ def image(address: str, index: str) -> Image.Image:
     if not index.isdecimal() or int(index) >= len(data):
         raise PictureError(f"{address} has {len(data)} pictures, numbered from 0: there is no {index}")
     try:
-        return data[int(index)][0]
+        with foreign_closed():
+            return data[int(index)][0]
     except Exception as error:  # Pillow's decoders raise anything on a damaged file
         raise PictureError(f"{address}#{index} cannot be read: {error}") from None
 

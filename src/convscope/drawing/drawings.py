@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from ..data.images import InputPicture
 from ..errors import OptionError, PictureError
 from ..recipes import Recipe
 from ..renames import renamed
-from . import colours, layout, pictures
+from . import colours, figures, layout, pictures
 from .base import Drawing
 from .layout import Scale, Sheet, Tile
 from .sheet_words import sheet_from_words, sheet_words
@@ -353,6 +352,4 @@ class Curve(Drawing):
         return figure
 
     def sheet(self) -> Sheet:
-        buffer = io.BytesIO()
-        self.figure().savefig(buffer, format="png")
-        return Sheet(self.title, ((Tile(Image.open(buffer).convert("RGB")),),), self.subtitle, self.note)
+        return Sheet(self.title, ((Tile(figures.painted(self.figure())),),), self.subtitle, self.note)

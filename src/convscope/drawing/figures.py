@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.image_files import open_image
 from . import fonts, painting
 from .typesetting import SIZES, Block, Box, Page, Words, length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 _DPI = 100
 _FINE = 4
@@ -32,6 +35,13 @@ def figure(page: Page) -> Figure:
         else:
             _add_words(drawn, page, item)
     return drawn
+
+
+def painted(drawn: Figure) -> Image.Image:
+    """Return a matplotlib figure as an RGB image."""
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png")
+    return open_image(buffer, "the figure").convert("RGB")
 
 
 def _add_image(drawn: Figure, page: Page, block: Block) -> None:

@@ -143,12 +143,11 @@ def _meta(path: Path) -> Meta:
 
 
 def _png_meta(path: Path) -> Meta:
-    from PIL import Image
-
+    from ..data.image_files import open_image
     from ..data.opening import open_picture
 
     open_picture(path)
-    with Image.open(path) as image:
+    with open_image(path, str(path)) as image:
         return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
 
 

@@ -1,0 +1,58 @@
+"""Limits: how large a picture may be, looked at before anything is decoded or allocated."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from PIL import Image
+
+from ..errors import PictureError
+
+MOST_PIXELS = "CONVSCOPE_MAX_PIXELS"
+"""The environment variable that says how many pixels a picture may have."""
+
+MOST_FRAMES = 10_000
+"""How many frames a file may have: all that stand before one are gone through to reach it."""
+
+_USUAL_BANDS = 4
+
+
+def most_pixels() -> float:
+    """Return how many pixels a picture may have: what the environment says, or else what Pillow takes.
+
+    Raises PictureError where the environment says no number.
+    """
+    text = os.environ.get(MOST_PIXELS, "").strip()
+    if not text:
+        return 2 * (Image.MAX_IMAGE_PIXELS or math.inf)  # Pillow warns from one on, and refuses from two on
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = 0.0
+    if not limit >= 1:
+        raise PictureError(f"{MOST_PIXELS} is a number of pixels, such as 500000000 or 5e8, not {text[:40]!r}")
+    if Image.MAX_IMAGE_PIXELS is not None and limit > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = None if limit == math.inf else math.ceil(limit / 2)
+    return limit
+
+
+def check_pixels(width: int, height: int, name: str, *, bands: int = 1) -> None:
+    """Refuse a picture of too many pixels, where one of more than four bands counts as several. Raises PictureError."""
+    if width * height * max(1, bands / _USUAL_BANDS) > (limit := most_pixels()):
+        of = f" of {bands} bands" if bands > _USUAL_BANDS else ""
+        raise PictureError(too_large(f"{name} has {width} x {height} pixels{of}", limit))
+
+
+def too_large(what: str, limit: float) -> str:
+    """Say that a picture has too many pixels, and how the limit is raised."""
+    return (
+        f"{what}, above the limit of {limit / 1e6:,.4g} million: scale it down, or, if you trust it and have the "
+        f"memory, set the environment variable {MOST_PIXELS} to a larger number"
+    )
+
+
+def check_frames(count: int, name: str) -> None:
+    """Refuse a file of too many frames. Raises PictureError."""
+    if count > MOST_FRAMES:
+        raise PictureError(f"{name} has more than {MOST_FRAMES:,} frames: split it into files of fewer")
