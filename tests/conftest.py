@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 
 from convscope import Net, load
+from convscope.cli import run
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("CONVSCOPE_DATA", ROOT.parent / "shared" / "data"))
@@ -27,6 +28,22 @@ torch.set_num_threads(int(os.environ.get("CONVSCOPE_THREADS", "1" if "PYTEST_XDI
 def seeded() -> None:
     """Give every test the same random numbers, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what tests trust away from what the user of this machine trusts."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("settings"))
+
+
+@pytest.fixture
+def trust() -> Callable[[Path], None]:
+    """Trust the configuration of a folder, as its user does after a look at it."""
+
+    def trusted(folder: Path) -> None:
+        assert run(["trust", str(folder), "--yes"]) == 0
+
+    return trusted
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ save-values = "numbers.npy"
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trust: Callable[[Path], None]) -> Path:
     """A folder with a configuration, and a working directory two levels below it."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "my_model.py").write_text(MODEL)
@@ -66,6 +66,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number in (3, 4):
         (tmp_path / "pictures" / f"{number}.png").write_bytes(digits()[number].read_bytes())
     (tmp_path / "convscope.toml").write_text(GOOD)
+    trust(tmp_path)
     (tmp_path / "work" / "today").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work" / "today")
     return tmp_path
@@ -163,8 +164,9 @@ mnist = "torchvision:MNIST:sets"
     assert told.data == {"mnist": f"torchvision:MNIST:{home / 'sets'}"} and located("mnist") == told.data["mnist"]
 
 
-def test_the_default_network_may_be_a_file(home: Path) -> None:
+def test_the_default_network_may_be_a_file(home: Path, trust: Callable[[Path], None]) -> None:
     (home / "convscope.toml").write_text('net = "file:models/my_model.py:build"')
+    trust(home)
     assert configured().net == f"file:{home / 'models/my_model.py:build'}"
     assert run(["gradient", str(digits()[3]), "-o", "g.png"]) == 0
     assert json.loads(Image.open("g.png").info["convscope"])["network"]["name"].startswith("my_model")
@@ -256,7 +258,7 @@ def test_a_command_takes_network_data_and_defaults(home: Path, capsys: pytest.Ca
     assert run(["occlusion", "pets/3.png", "-o", "o.png"]) == 0
     out, err = capsys.readouterr()
     assert out.split() == ["o.png", str(home / "numbers.npy")], "the file's folder is where its paths begin"
-    assert err == "", "what the configuration names needs no remark"
+    assert err == f"convscope: using {home / 'convscope.toml'}\n", "the configuration is named, and nothing else"
     assert np.load(home / "numbers.npy").shape[-2:] == (24, 20)
     recipe = json.loads(Image.open("o.png").info["convscope"])
     assert recipe["network"]["name"].startswith("mine (file:my_model.py:build)")

@@ -184,9 +184,10 @@ def test_the_source_of_contributing_is_a_source(tmp_path: Path) -> None:
     assert "ReLU" in in_a_process(tmp_path, "-m", "convscope", "layers", "random:8")
 
 
-def test_the_plugin_of_contributing_is_a_plugin(newcomer: Path) -> None:
+def test_the_plugin_of_contributing_is_a_plugin(newcomer: Path, trust: Callable[[Path], None]) -> None:
     (newcomer / "red.py").write_text(contributing("Red"))
     (newcomer / "convscope.toml").write_text(blocks("CONTRIBUTING.md", "toml")[0])
+    trust(newcomer)
     assert "The red channel" in in_a_process(newcomer, "-m", "convscope", "red", "--help")
     in_a_process(newcomer, "-m", "convscope", "red", "cat.jpg", "-o", "red.png")
     assert Image.open(newcomer / "red.png").info["convscope"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,10 @@ sys.exit(cli.run(sys.argv[1:]))
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trust: Callable[[Path], None]) -> Path:
     (tmp_path / "mine.py").write_text(METHOD)
     (tmp_path / "convscope.toml").write_text('plugins = ["mine.py"]\n')
+    trust(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -51,15 +53,17 @@ def test_a_file_reaches_the_command_line(project: Path) -> None:
     assert (project / "out.png").is_file()
 
 
-def test_it_is_listed_without_being_imported(project: Path) -> None:
+def test_it_is_listed_without_being_imported(project: Path, trust: Callable[[Path], None]) -> None:
     (project / "mine.py").write_text(METHOD + "\nraise RuntimeError('imported')\n")
+    trust(project)
     entry = listing.listing()["just_pixels"]
     assert (entry.title, entry.kind, entry.summary) == ("Pixels", "method", "Return the pixels themselves.")
 
 
-def test_one_that_fails_is_named_and_the_rest_works(project: Path) -> None:
+def test_one_that_fails_is_named_and_the_rest_works(project: Path, trust: Callable[[Path], None]) -> None:
     (project / "broken.py").write_text("import nothing_of_that_name\n")
     (project / "convscope.toml").write_text('plugins = ["broken.py", "mine.py", "missing_module"]\n')
+    trust(project)
     done = run("just-pixels", "sample:digits/3", "--net", "lenet5", "-o", "out.png", folder=project)
     assert done.returncode == 0, done.stderr
     assert "broken.py" in done.stderr and "nothing_of_that_name" in done.stderr and "missing_module" in done.stderr

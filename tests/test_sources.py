@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -122,9 +123,10 @@ register(Source("toy", build, "toys", names=lambda: ["tiny"]))
 """
 
 
-def test_a_plugin_of_the_configuration_reaches_the_command_line(tmp_path: Path) -> None:
+def test_a_plugin_of_the_configuration_reaches_the_command_line(tmp_path: Path, trust: Callable[[Path], None]) -> None:
     (tmp_path / "toys.py").write_text(PLUGIN)
     (tmp_path / "convscope.toml").write_text('plugins = ["toys.py"]\n[networks.mine]\nload = "toy:tiny"\n')
+    trust(tmp_path)
     for words, said in ((["layers", "mine"], "mine (toy:tiny)"), (["nets", "toy"], "toy:tiny")):
         command = [sys.executable, "-m", "convscope", *words]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)

@@ -21,8 +21,9 @@ SOURCE = Path(convscope.__file__).parent
 ORDER = [
     ["errors", "context", "operations", "calls", "geometry", "quiet", "renames", "sharing", "surroundings", "twins"],
     ["bodies", "calling", "fields", "fingerprints", "heads", "view_writes"],
-    ["outputs", "ranks", "configuration", "options", "batching"],
-    ["windows"],
+    ["outputs", "ranks", "options", "batching", "code_files"],
+    ["windows", "trust"],
+    ["configuration"],
     ["moves"],
     ["propagation"],
     ["dry_run", "rules", "plugins"],

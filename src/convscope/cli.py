@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from . import configuration, plugins
 from .commands import inputs
 from .commands.arguments import check_repeated, command_word, dashed, spelled, unknown_option
 from .commands.check import check
@@ -25,6 +28,7 @@ from .commands.registered import COMMON, ONLY_METHODS, Signature, command_of, fr
 from .commands.show import show
 from .commands.stylize import stylize, train_style
 from .commands.train import history, train
+from .commands.trust import trust
 from .context import Cancelled
 from .errors import ConvscopeError, nearest
 from .listing import Listed, listing
@@ -52,12 +56,13 @@ _OWN: dict[str, tuple[str, Callable[..., None]]] = {
     "history": ("Train", history),
     "train-style": ("Train", train_style),
     "check": ("Check", check),
+    "trust": ("Configuration", trust),
 }
 """Commands that are not registered functions, with the group under which they are listed."""
 
-_PANELS = ("Start here", *GROUPS.values(), "Networks", "Train", "Check")
+_PANELS = ("Start here", *GROUPS.values(), "Networks", "Train", "Check", "Configuration")
 
-_UNCONFIGURED = ("show", "history")
+_UNCONFIGURED = ("show", "history", "trust")
 """Commands that a configuration has nothing to say to."""
 
 
@@ -81,6 +86,11 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    with _naming_configurations(quietly="--json" in arguments and not sys.stdout.isatty()):
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     word, arguments = command_word(arguments), spelled(arguments)
     group: Any = typer.main.get_command(_app(word))
     command = group.commands.get(word)
@@ -108,6 +118,21 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(_usage(error, command, word))
 
 
+@contextmanager
+def _naming_configurations(*, quietly: bool) -> Generator[None]:
+    """Name on stderr the configurations that are used inside the block; quietly, only those that are passed over."""
+    configuration.said.clear()
+    log, handler = logging.getLogger(configuration.__name__), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("convscope: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING if quietly else logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
+
+
 def _configured(group: Any, word: str | None, arguments: Sequence[str]) -> dict[str, Any]:
     """Return the options that the user's configuration gives to the command that runs, as click takes them."""
     if word is None or word not in group.commands or word in _UNCONFIGURED or {"--help", "-h"} & set(arguments):
@@ -115,20 +140,24 @@ def _configured(group: Any, word: str | None, arguments: Sequence[str]) -> dict[
     from .commands.defaults import defaults_of, options_of
     from .zoo.configured import configured
 
-    configuration = configured()
-    if not configuration.defaults:
+    settings = configured()
+    if not settings.defaults:
         return {}
     options = {name: [*options_of(function)] for name, (_, function) in _OWN.items()}
     options |= {dashed(name): [*each.options, *COMMON, *ONLY_METHODS] for name, each in listing().items()}
     command = _OWN[word][1] if word in _OWN else _registered(_listed()[word])
-    return {word: defaults_of(command, word, configuration, options)}
+    given = defaults_of(command, word, settings, options)
+    if given:
+        settings.in_use()
+    return {word: given}
 
 
 def _usage(error: Any, command: Any, word: str | None) -> str:
     message = " ".join(str(error.format_message()).split()).rstrip(".")
     names = [*_listed(), *_OWN]
     if word is not None and word not in names:
-        return f"there is no command {word!r}; nearest: {nearest(word, names)}. See convscope --help"
+        more = ". ".join(filter(None, (plugins.withheld(), "See convscope --help")))
+        return f"there is no command {word!r}; nearest: {nearest(word, names)}. {more}"
     if command is not None and getattr(error, "option_name", "").startswith("--"):
         message = unknown_option(error.option_name, command)
     return f"{message}. See convscope {word + ' ' if word else ''}--help"

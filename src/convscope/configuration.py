@@ -1,17 +1,32 @@
-"""What a user has named once: networks, data and defaults, in convscope.toml or a pyproject's [tool.convscope]."""
+"""What a user has named once: networks, data and defaults, in convscope.toml or a pyproject's [tool.convscope].
+
+The file lies in a folder that somebody else may have made. So it is looked for no higher than the home folder and the
+border of the file system, it counts only where nobody else can change it, and nothing that it names runs code before
+the user trusts it (`trust`). Whatever uses something of it calls `in_use`, which names the file once.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import re
+import shlex
+import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
+from . import trust
 from .errors import ConfigurationError, nearest
 
 FILE, PROJECT = "convscope.toml", "pyproject.toml"
+
+_log = logging.getLogger(__name__)
+said: set[str] = set()
+"""What was said of configurations already: each is named once in a process, or in a run of the command line."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,34 @@ class Configuration:
     data: Mapping[str, str] = field(default_factory=dict[str, str])
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     plugins: tuple[str, ...] = ()
+    sha256: str = ""
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the user lets it run code."""
+        return self.path is None or trust.holds(self.path, self.sha256)
+
+    def require_trust(self, where: str, what: str, otherwise: str) -> None:
+        """Raise ConfigurationError unless the user trusts it.
+
+        Args:
+            where: the place in the configuration that asks for it, and what it asks for.
+            what: why it must be trusted for that: "which runs code".
+            otherwise: what the user can do instead of trusting it.
+        """
+        if self.path is not None and not self.is_trusted:
+            raise ConfigurationError(f"{where}, {what}. {trust.refusal(self.path, self.sha256)}. {otherwise}")
+
+    def leads_out(self, text: str) -> bool:
+        """Whether a path in the file leads to somewhere outside the file's folder."""
+        if self.path is None:
+            return False
+        return not Path(self.placed("path", text)).resolve().is_relative_to(self.path.parent.resolve())
+
+    def in_use(self) -> None:
+        """Name the file where something of it is used: once, to whoever listens to the log; the command line does."""
+        if self.path is not None:
+            say(logging.INFO, f"using {self.path}")
 
     def placed(self, key: str, value: Any) -> Any:
         """Return a value of the file with the path it holds, if it holds one, taken from the file's folder."""
@@ -53,13 +96,29 @@ class Configuration:
 def read(folder: Path | None = None) -> Configuration:
     """Read the nearest configuration from a folder upwards, the working directory by default.
 
-    In one folder convscope.toml comes before pyproject.toml; a pyproject.toml without [tool.convscope] does not count.
+    In one folder convscope.toml comes before pyproject.toml; a pyproject.toml without [tool.convscope] does not count,
+    nor does a file that others than the user can change, unless it is trusted. The search ends at the home folder, and
+    at the border of the file system.
     Raises ConfigurationError, which names file and table, for what cannot be read or is not known.
     """
-    location = _nearest((folder or Path.cwd()).absolute())
-    if location is None:
-        return Configuration()
-    path, content = location
+    for position in _searched(folder):
+        for path in (position / FILE, position / PROJECT):
+            content = _usable(path)
+            if content is not None:
+                return _configuration(path, content)
+    return Configuration()
+
+
+def read_file(path: Path) -> Configuration:
+    """Read a configuration that the user names, whoever it belongs to. Raises ConfigurationError."""
+    path = path.parent.resolve() / path.name
+    content = _content(path)
+    if content is None:
+        raise ConfigurationError(f"{path} has no table [tool.convscope]: there is nothing of convscope in it")
+    return _configuration(path, content)
+
+
+def _configuration(path: Path, content: dict[str, Any]) -> Configuration:
     _check(f"{path}", content, _TOP)
     base = Configuration(path, defaults=content.get("defaults", {}))
     for command, options in base.defaults.items():
@@ -68,6 +127,8 @@ def read(folder: Path | None = None) -> Configuration:
             raise ConfigurationError(f"{path}, [defaults]: {command} is a value, or a table of one command's values")
     data = content.get("data", {})
     _check(f"{path}, [data]", data, dict.fromkeys(data, _TEXT))
+    for name in data:
+        _check_name(f"[data] {name} of {path}", name)
     return Configuration(
         path,
         content.get("net"),
@@ -75,6 +136,7 @@ def read(folder: Path | None = None) -> Configuration:
         {name: base.placed("data", value) for name, value in data.items()},
         base.defaults,
         tuple(_plugin(base, name) for name in content.get("plugins", [])),
+        sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest(),
     )
 
 
@@ -93,18 +155,70 @@ def located(text: str) -> str:
     position = settings.data[name] + (slash + rest if rest else "")
     if not position.startswith("torchvision:") and not Path(position).exists():
         raise ConfigurationError(f"{where}: there is no {position}")
+    settings.in_use()
     return position
 
 
-def _nearest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    for position in (folder, *folder.parents):
-        if (position / FILE).is_file():
-            return position / FILE, _toml(position / FILE)
-        if (position / PROJECT).is_file():
-            content = _toml(position / PROJECT).get("tool", {}).get("convscope")
-            if content is not None:
-                return position / PROJECT, content
+def _searched(folder: Path | None) -> Iterator[Path]:
+    """Yield a folder and those above it: up to the home folder, or to the border of the file system."""
+    try:
+        start = (folder or Path.cwd()).resolve()
+        home = Path.home().resolve()
+    except (OSError, RuntimeError):  # the working directory was removed, or there is no home folder
+        return
+    device: int | None = None
+    for position in (start, *start.parents):
+        try:
+            there = position.stat().st_dev
+        except OSError:
+            return
+        if device not in (None, there):
+            return
+        device = there
+        yield position
+        if position == home:
+            return
+
+
+def _usable(path: Path) -> dict[str, Any] | None:
+    """Return what a file says, None where there is none, or where somebody else can change it."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        ours = trust.is_ours(path)
+    except OSError:  # not there, or nothing that may be looked at
+        return None
+    if ours or (trust.is_known(path) and read_file(path).is_trusted):
+        return _content(path)
+    if path.name == FILE or _is_convscopes(path):
+        command = f"convscope trust {shlex.quote(str(path))}"
+        say(logging.WARNING, f"{path} is not used, because others than you can change it; to use it: {command}")
     return None
+
+
+def _is_convscopes(project: Path) -> bool:
+    """Whether a project that is not read any further means convscope, at a glance."""
+    try:
+        with project.open("rb") as file:
+            return b"tool.convscope" in file.read(1 << 20)
+    except OSError:
+        return False
+
+
+def _content(path: Path) -> dict[str, Any] | None:
+    """Return convscope's part of a file, None where a project has no such part."""
+    content = _toml(path)
+    if path.name == FILE:
+        return content
+    tool = content.get("tool")
+    return tool.get("convscope") if isinstance(tool, dict) else None
+
+
+def say(level: int, text: str) -> None:
+    """Log what a user should know of a configuration, once."""
+    if text not in said:
+        said.add(text)
+        _log.log(level, text)
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -122,8 +236,7 @@ def _network(base: Configuration, name: str, table: Any) -> Network:
     where = f"[networks.{name}] of {base.path}"
     if not isinstance(table, dict):
         raise ConfigurationError(f"{where} is a table: write [networks.{name}], and below it load = '...'")
-    if not re.fullmatch(r"[^:/\\]+", name):
-        raise ConfigurationError(f"{where}: a name has no colon and no slash, which tell sources and files")
+    _check_name(where, name)
     if "extra" in table:
         raise ConfigurationError(f"{where}: extra cannot be said here; say it in a function: load = 'file:my.py:build'")
     _check(where, table, _NETWORK)
@@ -132,6 +245,12 @@ def _network(base: Configuration, name: str, table: Any) -> Network:
     reading = {key: base.placed(key, value) for key, value in table.items()}
     own = {key: reading.pop(key) for key in ("load", "weights", "epoch") if key in reading}
     return Network(name, where, **own, reading=reading)
+
+
+def _check_name(where: str, name: str) -> None:
+    """Refuse a name that already means something: "sample:chelsea", "timm:resnet18", a file."""
+    if not re.fullmatch(r"[^:/\\]+", name):
+        raise ConfigurationError(f"{where}: a name has no colon and no slash, which tell sources and files")
 
 
 def _plugin(base: Configuration, name: str) -> str:

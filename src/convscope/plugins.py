@@ -8,13 +8,16 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from . import configuration
+from . import configuration, trust
+from .code_files import AsWritten
+from .configuration import Configuration
 from .errors import ConfigurationError
 
 GROUP = "convscope.plugins"
@@ -25,17 +28,35 @@ _loaded: set[str] = set()
 
 def names() -> tuple[str, ...]:
     """List the plugins: modules by name, files by path, those of installed packages first."""
-    return _names(Path.cwd())
+    return tuple(dict.fromkeys([*_installed(tuple(sys.path)), *_trusted().plugins]))
 
 
 @functools.cache
-def _names(folder: Path) -> tuple[str, ...]:
-    installed = [point.value.partition(":")[0] for point in entry_points(group=GROUP)]
+def _installed(where: tuple[str, ...]) -> tuple[str, ...]:
+    """List the plugins of the packages that are installed where Python looks for them."""
+    return tuple(point.value.partition(":")[0] for point in entry_points(group=GROUP))
+
+
+def _trusted() -> Configuration:
+    """Return the configuration whose plugins run: none where the user has not trusted it."""
+    settings = _settings()
+    return settings if settings.plugins and settings.is_trusted else Configuration()
+
+
+def _settings() -> Configuration:
     try:
-        own = configuration.read(folder).plugins
+        return configuration.read()
     except ConfigurationError:  # said by whatever needs the configuration
-        own = ()
-    return tuple(dict.fromkeys([*installed, *own]))
+        return Configuration()
+
+
+def withheld() -> str:
+    """Say which plugins are not used because the user has not trusted the configuration that names them, or ""."""
+    settings = _settings()
+    if settings.path is None or not settings.plugins or settings.is_trusted:
+        return ""
+    why = trust.refusal(settings.path, settings.sha256)
+    return f"the plugins of {settings.path} are not used. {why}"
 
 
 def load() -> dict[str, str]:
@@ -50,12 +71,16 @@ def load() -> dict[str, str]:
         except Exception as error:  # whatever a plugin raises, the rest works
             _loaded.discard(name)
             failures[name] = f"{type(error).__name__}: {error}"
+        if name in _trusted().plugins:
+            _trusted().in_use()
     _failures.update(failures)
     return failures
 
 
 def load_or_warn() -> None:
     """Import every plugin that is not yet; one that cannot be imported is named in a warning, and the rest works."""
+    if withheld():
+        configuration.say(logging.WARNING, withheld())
     for plugin, error in load().items():
         warnings.warn(f"the plugin {plugin} cannot be used: {error}", stacklevel=3)
 
@@ -63,7 +88,7 @@ def load_or_warn() -> None:
 def sources() -> Iterator[Path]:
     """Yield the source file of every plugin, without importing it."""
     for name in names():
-        path = _source(name)
+        path = source(name)
         if path is not None and path.is_file():
             yield path
 
@@ -73,7 +98,7 @@ def _import(name: str) -> None:
         importlib.import_module(name)
         return
     module = f"convscope_plugin_{Path(name).stem}"
-    spec = importlib.util.spec_from_file_location(module, name)
+    spec = importlib.util.spec_from_file_location(module, name, loader=AsWritten(module, name))
     if spec is None or spec.loader is None or not Path(name).is_file():
         raise FileNotFoundError(f"there is no file {name}")
     loaded = importlib.util.module_from_spec(spec)
@@ -85,7 +110,7 @@ def _import(name: str) -> None:
         raise
 
 
-def _source(name: str) -> Path | None:
+def source(name: str) -> Path | None:
     """Find a module's file; the packages around it are looked for and not imported."""
     if name.endswith(".py"):
         return Path(name)

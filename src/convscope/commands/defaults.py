@@ -12,6 +12,7 @@ from typer.models import OptionInfo
 
 from ..configuration import Configuration
 from ..errors import ConfigurationError, OptionError, nearest
+from ..zoo.configured import require_trust
 from ..zoo.sources import anchored
 
 Kind = type | Callable[[str], Any]
@@ -38,7 +39,7 @@ def defaults_of(
         commands: the names of every command's options.
 
     Raises ConfigurationError for an option that no command has, for one in a command's own table that this command
-    does not have, and for a value that it cannot take.
+    does not have, for a value that it cannot take, and for a network that runs code, unless the user trusted it.
     """
     options = options_of(command)
     general = {key: value for key, value in settings.defaults.items() if not isinstance(value, dict)}
@@ -104,6 +105,11 @@ def _checked(settings: Configuration, where: str, kind: Kind, key: str, value: A
     if kind is bool:
         return value
     if key == "net" and settings.path is not None:
-        return anchored(settings.path.parent, str(value))
+        name = anchored(settings.path.parent, str(value))
+        require_trust(settings, f"net in {where} of {settings.path}", name)
+        return name
+    if kind is Path and settings.leads_out(value):
+        what = "which leads out of the configuration's folder, and may be a file that is written"
+        settings.require_trust(f"{key} in {where} of {settings.path} is {value!r}", what, f"Or give --{key} yourself")
     named = key == "data" and value in settings.data
     return str(value if named else settings.placed("path" if kind is Path else key, value))

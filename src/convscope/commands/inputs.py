@@ -254,12 +254,12 @@ def load_named(
 ) -> Net:
     """Load the network that a command or the configuration names, or say on stderr which was taken instead."""
     from ..zoo import default_for, find_device, load
-    from ..zoo.configured import configured
+    from ..zoo.configured import default_network
 
     told = {"mean": _numbers(mean), "std": _numbers(std), "classes": classes, "head": head}
     told |= {"fit": fit, "value_range": _numbers(value_range), "show": _bands(show), "seed": net_seed}
     reading: Any = {key: value for key, value in told.items() if value is not None}
-    chosen = configured().net if name is None else name
+    chosen = default_network() if name is None else name
     given = default_for(pictures) if chosen is None else chosen
     net = load(given, weights=weights, epoch=epoch, device=find_device(device), **reading)
     if chosen is None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from .. import configuration
+from .. import configuration, plugins
 from ..configuration import Configuration, Network
 from ..errors import ConfigurationError, nearest
 from .blueprints import BLUEPRINTS
@@ -13,12 +16,84 @@ from .runs import shipping
 from .sources import anchored, split
 
 
+@dataclass(frozen=True)
+class Code:
+    """What needs trust in a configuration: where it stands, what it says, and the Python file that it runs.
+
+    A path of an option that leads out of the configuration's folder runs none, and may be one that is written.
+    """
+
+    where: str
+    what: str
+    file: Path | None
+
+
 def configured() -> Configuration:
     """Read the configuration that holds here; paths of networks are taken from its folder.
 
     Raises ConfigurationError where it gives a network the name of one that ships, or names one that there is not.
     """
-    settings = _anchored(configuration.read())
+    return _checked(configuration.read())
+
+
+def configured_by(path: Path) -> Configuration:
+    """Read a configuration that the user names, as `configured` reads the one that holds here."""
+    return _checked(configuration.read_file(path))
+
+
+def code(settings: Configuration) -> list[Code]:
+    """List what of a configuration runs code: plugins, and networks of sources that do, wherever it names them."""
+    found = [Code(f"plugins of {settings.path}", name, plugins.source(name)) for name in settings.plugins]
+    named = [(network.where, network.load) for network in settings.networks.values()]
+    named += [(f"net in {settings.path}", settings.net)] if settings.net else []
+    for where, text in _defaults(settings):
+        if settings.leads_out(text):
+            found.append(Code(where, text, None))
+        named.append((where, anchored(settings.path.parent, text) if settings.path else text))
+    for where, name in named:
+        file = code_file(name)
+        if file is not None:
+            found.append(Code(where, name, file))
+    return found
+
+
+def code_file(name: str) -> Path | None:
+    """Return the file that loading a network runs, None for networks that run nothing."""
+    source, model = split(name)
+    return source.file(model) if source is not None and source.runs_code else None
+
+
+def require_trust(settings: Configuration, where: str, name: str) -> None:
+    """Raise ConfigurationError where a network that a configuration names runs code, and the user did not trust it."""
+    if code_file(name) is not None:
+        otherwise = f"Or name the network yourself: --net {shlex.quote(name)}"
+        settings.require_trust(f"{where} is {name!r}", "which runs code", otherwise)
+
+
+def default_network() -> str | None:
+    """Return the network that the configuration says is used where none is named.
+
+    Raises ConfigurationError where it runs code, and the user did not trust the configuration.
+    """
+    settings = configured()
+    if settings.net is not None:
+        settings.in_use()
+        require_trust(settings, f"net in {settings.path}", settings.net)
+    return settings.net
+
+
+def _defaults(settings: Configuration) -> Iterator[tuple[str, str]]:
+    """Yield every text that [defaults] gives to an option, and where it stands."""
+    for key, value in settings.defaults.items():
+        options = value.items() if isinstance(value, dict) else [(key, value)]
+        for option, given in options:
+            for part in given if isinstance(given, list) else [given]:
+                if isinstance(part, str):
+                    yield f"{option} in [defaults] of {settings.path}", part
+
+
+def _checked(settings: Configuration) -> Configuration:
+    settings = _anchored(settings)
     for name in settings.networks:
         if name in BLUEPRINTS:
             where = settings.networks[name].where

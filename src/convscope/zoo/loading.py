@@ -16,7 +16,7 @@ from ..recipes import NetworkSource
 from . import own_networks, runs
 from .blueprints import BLUEPRINTS
 from .catalogue import names
-from .configured import find_network
+from .configured import configured, find_network, require_trust
 from .devices import find_device
 from .reading import IMAGENET, Reading, settled
 from .sources import Source, by_ending, declared, resolve, sources, split
@@ -58,7 +58,8 @@ def load(
         reading: what it reads and answers, where its source does not say or is to be overridden; see `Reading`.
 
     Raises NetworkError for an unknown name, WeightsError when weights cannot be read, do not fit or are not finite,
-    OptionError for an epoch without a snapshot, ConfigurationError for a configuration that cannot be read.
+    OptionError for an epoch without a snapshot, ConfigurationError for a configuration that cannot be read, or that
+    the user has not trusted to run code.
     """
     if "classes" in reading and not isinstance(reading["classes"], (str, Path)):
         reading["classes"] = class_names(reading["classes"])
@@ -116,6 +117,9 @@ def _configured(
     if weights == "default":
         weights = network.weights
         epoch = network.epoch if epoch is None else epoch
+    settings = configured()
+    settings.in_use()
+    require_trust(settings, network.where, network.load)
     options: dict[str, Any] = {**network.reading, **reading}
     if reading.get("mean") == IMAGENET and "std" not in reading:  # it stands for its standard deviation too
         options.pop("std", None)

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import nn
 
+from ..code_files import as_written
 from ..errors import NetworkError, nearest
 from ..net import Net
 from .drawn_weights import WatchDraws
@@ -29,6 +30,7 @@ SOURCE = Source(
     follows="FILE.py:build",
     path=True,
     holds_weights=True,
+    runs_code=True,
     endings=(".py",),
 )
 
@@ -134,7 +136,8 @@ def _beside(folder: Path) -> Generator[None]:
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
-        yield
+        with as_written(folder):
+            yield
     finally:
         if str(folder) in sys.path:
             sys.path.remove(str(folder))

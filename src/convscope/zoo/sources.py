@@ -41,6 +41,7 @@ class Source:
         follows: what stands after the colon, for help: "NAME", "FILE.onnx".
         path: whether that is a path, at which it may end (":function" may come after it).
         holds_weights: whether the network comes with its weights inside.
+        runs_code: whether loading one runs code of the user's: a configuration that names it must be trusted.
         endings: of the files it reads, so that a name without the prefix is understood.
         own_units: whether `mean` is in the source's own units, or a file of its own.
         needs: modules that must be installed, by the extra named `extra`.
@@ -55,6 +56,7 @@ class Source:
     follows: str = "NAME"
     path: bool = False
     holds_weights: bool = False
+    runs_code: bool = False
     endings: tuple[str, ...] = ()
     own_units: bool = False
     needs: tuple[str, ...] = ()
