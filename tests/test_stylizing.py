@@ -362,6 +362,33 @@ def test_a_training_that_goes_on_ends_with_the_same_bytes(
     assert train("s") == expected, "a finished training is finished"
 
 
+def test_a_run_killed_before_its_file_is_written_never_leaves_a_stale_one(
+    folder: Path, zfnet: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(name: str, steps: int = 7) -> Path:
+        return train_style(zfnet, folder / "waves.png", folder / "data", tmp_path / name, steps=steps, **QUICK)
+
+    expected, out = train("at-once.safetensors").read_bytes(), train("s.safetensors", 4)
+    stale = out.read_bytes()
+
+    def killed(*_: Any) -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patched, pytest.raises(_Killed):
+        patched.setattr(training._Run, "export", killed)
+        train("s.safetensors")
+    assert out.read_bytes() == stale, "the checkpoint is of step 7, the file of step 4"
+    assert train("s.safetensors").read_bytes() == expected
+    written = out.stat().st_mtime_ns
+    train("s.safetensors")
+    assert out.stat().st_mtime_ns == written, "what is finished is not written again"
+    out.write_bytes(expected[:-100])
+    assert train("s.safetensors").read_bytes() == expected, "half a file is not taken for a whole one"
+    with pytest.raises(OptionError, match="has taken 7 steps, more than 3"):
+        train("s.safetensors", 3)
+    assert sorted(path.name for path in tmp_path.glob("s.*")) == ["s.checkpoint", "s.safetensors"]
+
+
 def test_other_settings_are_refused_with_the_difference(folder: Path, zfnet: Net, tmp_path: Path) -> None:
     out = tmp_path / "s.safetensors"
     train_style(zfnet, folder / "waves.png", folder / "data", out, steps=2, **QUICK)

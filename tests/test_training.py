@@ -24,7 +24,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from convscope import Net, load, tap
+from convscope import Net, load, outputs, tap
 from convscope.cli import run as command
 from convscope.data.datasets import open_data
 from convscope.data.pictures import Picture
@@ -189,6 +189,55 @@ def test_a_killed_process_that_is_started_again_ends_with_the_same_bytes(digits:
     assert command(shell(digits, tmp_path / "whole", *more)) == 0
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
     assert len(outcome(tmp_path / "whole")[0]) == 5
+
+
+@pytest.mark.parametrize("last", ["checkpoint.pt", "epoch-002.safetensors", "history.json"])
+def test_a_run_killed_between_two_of_its_files_writes_the_rest(
+    last: str, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that stops after the `last` file of the second epoch."""
+    monkeypatch.setattr(outputs, "_sync", lambda _: None)
+    replace_file, seen = Path.replace, list[str]()
+
+    def replaced(self: Path, target: Path) -> Path:
+        done = replace_file(self, target)
+        seen.append(target.name)
+        if target.name == last and seen.count("checkpoint.pt") == 2:
+            raise KeyboardInterrupt
+        return done
+
+    run = asked(digits, tmp_path / "killed", epochs=2)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", replaced)
+        train(run)
+    train(run)
+    train(asked(digits, tmp_path / "whole", epochs=2))
+    assert outcome(run.folder) == outcome(tmp_path / "whole")
+    assert sorted(contents(run.folder)) == sorted(contents(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("left", ["card.md", "epoch-001.safetensors", "history.json"])
+def test_what_another_run_left_is_never_taken_for_its_own(left: str, digits: Path, tmp_path: Path) -> None:
+    (tmp_path / left).write_text("mine")
+    with pytest.raises(OptionError, match=f"holds {left} of a run but no checkpoint.pt: name another folder"):
+        train(asked(digits, tmp_path))
+    assert contents(tmp_path) == {left: b"mine"}
+
+
+def test_two_trainings_in_one_folder(digits: Path, tmp_path: Path) -> None:
+    """The second is refused while the first one runs, from a thread as from a process, and can go on after it."""
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        if line.startswith("epoch"):
+            with pytest.raises(OutputError, match=f"in use by process {os.getpid()}: wait for it to end"):
+                train(asked(digits, tmp_path / "run", seed=1))
+            told.append(line)
+
+    train(asked(digits, tmp_path / "run", epochs=2, tell=tell))
+    assert len(told) == 2 and not list((tmp_path / "run").glob("*.lock"))
+    train(asked(digits, tmp_path / "alone", epochs=2))
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "alone")
 
 
 _KILLED_WITHIN = """

@@ -70,7 +70,7 @@ def write_demo(folder: Path) -> Path:
     introduction, *parts = [step() for step in track(steps, "demo")]
     titles = re.findall(r"<h2>(.*?)</h2>", "".join(parts))
     text = page("convscope: a look into a network", introduction + contents(titles) + "".join(parts))
-    return outputs.write(folder / "index.html", lambda to: to.write_text(text, encoding="utf-8"))
+    return outputs.write_text(folder / "index.html", text)
 
 
 def _methods() -> list[registry.Entry]:

@@ -107,7 +107,8 @@ def _run(
 def _train(run: Run) -> None:
     import torch.distributed as dist
 
-    from ..training.card import CARD, write_card
+    from ..training.card import write_card
+    from ..training.run import CARD
     from ..training.trainer import train
     from ..zoo.loading import load
 

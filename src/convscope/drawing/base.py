@@ -123,11 +123,11 @@ class Drawing(ABC):
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".png":
-            return outputs.write(path, lambda to: self._write_png(self.render(), to))
+            return outputs.write_made(path, lambda to: self._write_png(self.render(), to))
         if suffix in (".jpg", ".jpeg", ".webp"):
-            return outputs.write(path, lambda to: self.render().save(to, quality=92))
+            return outputs.write_image(path, self.render(), quality=92)
         if suffix in (".pdf", ".svg"):
-            return outputs.write(path, lambda to: self.figure().savefig(to))
+            return outputs.write_made(path, lambda to: self.figure().savefig(to, format=suffix[1:]))
         raise OutputError(f"cannot write {path}: endings are {', '.join(self.endings)}")
 
     def save_values(self, path: str | Path) -> Path:
@@ -145,12 +145,12 @@ class Drawing(ABC):
                 raise OutputError(
                     f"{path}: there are {len(numbers)} arrays ({', '.join(numbers)}); use .npz or .safetensors"
                 )
-            return outputs.write(path, lambda to: np.save(to, next(iter(numbers.values()))))
+            return outputs.write_made(path, lambda to: np.save(to, next(iter(numbers.values()))))
         if path.suffix == ".npz":
-            return outputs.write(path, lambda to: write_npz(to, numbers, meta_of(self)))
+            return outputs.write_made(path, lambda to: write_npz(to, path.name, numbers, meta_of(self)))
         if path.suffix == ".safetensors":
-            from safetensors.numpy import save_file
+            from safetensors.numpy import save
 
             whole = {name: np.ascontiguousarray(value) for name, value in numbers.items()}
-            return outputs.write(path, lambda to: save_file(whole, to, metadata=joined(meta_of(self))))
+            return outputs.write_bytes(path, save(whole, metadata=joined(meta_of(self))))
         raise OutputError(f"cannot write numbers to {path}: endings are {', '.join(outputs.NUMBER_ENDINGS)}")

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
 from .. import outputs
@@ -45,17 +45,17 @@ def joined(meta: Meta) -> dict[str, str]:
     return {CHUNK: json.dumps({**json.loads(meta[CHUNK]), WORDS: json.loads(meta[WORDS])})}
 
 
-def write_npz(path: Path, numbers: Mapping[str, np.ndarray], meta: Meta) -> None:
-    """Write arrays by name, with the metadata as the archive's comment, compressed where it is long."""
+def write_npz(file: BinaryIO, name: str, numbers: Mapping[str, np.ndarray], meta: Meta) -> None:
+    """Write arrays by name for the file `name`, with the metadata as the archive's comment, compressed where long."""
     import numpy as np
 
     comment = json.dumps(dict(meta)).encode()
     if len(comment) > _MOST:
         comment = zlib.compress(comment, 9)
     if len(comment) > _MOST:
-        raise OutputError(f"{path.name}: the drawing's texts are too long for .npz; use .safetensors")
-    np.savez_compressed(path, **numbers)  # type: ignore[arg-type]
-    with ZipFile(path, "a") as archive:
+        raise OutputError(f"{name}: the drawing's texts are too long for .npz; use .safetensors")
+    np.savez_compressed(file, **numbers)  # type: ignore[arg-type]
+    with ZipFile(file, "a") as archive:
         archive.comment = comment
 
 

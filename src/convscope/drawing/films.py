@@ -97,18 +97,27 @@ class Film(Drawing):
         path = Path(path)
         writers = {".gif": self._write_gif, ".webp": self._write_webp, ".mp4": self._write_mp4}
         writer = writers.get(path.suffix.lower())
-        return outputs.write(path, writer) if writer is not None else super().save(path)
+        return writer(path) if writer is not None else super().save(path)
 
-    def _write_gif(self, file: Path) -> None:
+    def _write_gif(self, path: Path) -> Path:
         # Every frame has colours of its own: a dream's would be bands in a palette for all.
         first, *others = (image.quantize(256) for image in self.images())
-        first.save(file, save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0, optimize=False)
+        return self._write_moving(path, first, others, optimize=False)
 
-    def _write_webp(self, file: Path) -> None:
+    def _write_webp(self, path: Path) -> Path:
         first, *others = self.images()
-        first.save(file, save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0, quality=88)
+        return self._write_moving(path, first, others, quality=88)
 
-    def _write_mp4(self, file: Path) -> None:
+    def _write_moving(self, path: Path, first: Image.Image, others: Sequence[Image.Image], **options: Any) -> Path:
+        duration = round(1000 / self.fps)
+        return outputs.write_image(
+            path, first, save_all=True, append_images=others, duration=duration, loop=0, **options
+        )
+
+    def _write_mp4(self, path: Path) -> Path:
+        return outputs.write(path, self._encode)  # ffmpeg is a program, and writes files only
+
+    def _encode(self, file: Path) -> None:
         outputs.check_ffmpeg()
         ffmpeg: Any = importlib.import_module("imageio_ffmpeg")
         # Players read colours at half the resolution, so that sides are even.

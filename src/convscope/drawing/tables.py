@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, Self
 
 from .. import outputs
 from ..errors import OptionError
@@ -236,18 +236,18 @@ class Table(Drawing):
         }
         suffix = path.suffix.lower()
         if suffix == ".parquet":
-            return outputs.write(path, self._write_parquet)
+            return outputs.write_made(path, self._write_parquet)
         if suffix not in writers:
             return super().save(path)
         text = writers[suffix]()
-        return outputs.write(path, lambda to: to.write_text(text, encoding="utf-8"))
+        return outputs.write_text(path, text)
 
     def _page(self) -> str:
         from .pages import article, page
 
         return page(self.title, article(self.html(), self.recipe.to_json(), {}))
 
-    def _write_parquet(self, file: Path) -> None:
+    def _write_parquet(self, file: BinaryIO) -> None:
         outputs.check_pyarrow()
         arrow: Any = importlib.import_module("pyarrow")
         kinds = {

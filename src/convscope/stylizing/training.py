@@ -23,12 +23,13 @@ from ..data.opening import open_picture
 from ..data.pictures import SHARD_SUFFIXES, read_pictures
 from ..drawing.layout import number
 from ..errors import DataError, OptionError, OutputError, PictureError, TrainingError, WeightsError, nearest
+from ..locks import lock
 from ..net import Net
-from ..outputs import check_folder, write
+from ..outputs import check_file, write_bytes
 from ..provenance import versions
 from ..synthesis.monitor import Monitor
 from ..training.run import refuse_other_settings
-from ..zoo.runs import metadata
+from ..zoo.runs import facts, metadata
 from .loss import PerceptualLoss
 from .network import KIND, StyleNet
 from .painting import painted_at_own_size, to_tensor
@@ -87,7 +88,7 @@ def train_style(
     loss = PerceptualLoss.of(net, open_style(style), settings)
     pictures = find_data(data)
     shown = (open_picture(preview_of) if preview_of else pictures.open(0)) if preview else None
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), lock(out.with_suffix(".lock"), str(out)):
         _Run(loss, settings, pictures, Path(style).name, out, monitor, shown, workers).train()
     return out
 
@@ -96,9 +97,7 @@ def check_output(out: Path) -> None:
     """Refuse a style file that cannot be written. Raises OutputError."""
     if out.suffix != ".safetensors":
         raise OutputError(f"a style file ends in .safetensors: use {out.stem}.safetensors, not {out}")
-    if out.is_dir():
-        raise OutputError(f"cannot write {out}: it is a folder; name a file in it")
-    check_folder(out.parent)
+    check_file(out)
 
 
 def open_style(picture: str | Path) -> Image.Image:
@@ -177,7 +176,7 @@ class _Run:
         state |= {"settings": self.record(), "unreadable": list(self.unreadable)}
         content = BytesIO()  # torch.save to a full disk raises RuntimeError, not OSError
         torch.save(state, content)
-        write(self.checkpoint, lambda to: to.write_bytes(content.getbuffer()))
+        write_bytes(self.checkpoint, content.getbuffer(), durable=True)
 
     def resume(self) -> None:
         """Resume from the checkpoint, if there is one; never overwrite the result of another run."""
@@ -193,6 +192,11 @@ class _Run:
             self.net.load_state_dict(state["net"])
             self.adam.load_state_dict(state["adam"])
             self.step, self.unreadable = state["step"], dict.fromkeys(state["unreadable"])
+            if self.step > self.settings.steps:
+                raise OptionError(
+                    f"the run of {self.out} has taken {self.step} steps, more than {self.settings.steps}: ask for as "
+                    "many or more, or use another file"
+                )
         except OptionError:
             raise
         except Exception as error:  # torch raises anything on a damaged file
@@ -206,7 +210,7 @@ class _Run:
         """Write the style file."""
         record = {**self.record(), "steps": step, **versions()}
         content = save(weights, metadata=metadata(record))
-        write(self.out, lambda to: to.write_bytes(content))
+        write_bytes(self.out, content, durable=True)
 
     def train(self) -> None:
         """Take the remaining steps."""
@@ -233,8 +237,13 @@ class _Run:
                     "far; run the same command again to resume"
                 )
             raise
-        if self.step > begun or not self.out.exists():
+        if self.step > begun or not self._is_exported():
             self._finish()
+
+    def _is_exported(self) -> bool:
+        """Whether the style file is that of the steps taken: a run may have been killed before it wrote it."""
+        expected = {**self.record(), "steps": self.step}
+        return {key: value for key, value in facts(self.out).items() if key in expected} == expected
 
     def _finish(self) -> None:
         self.save()

@@ -53,7 +53,7 @@ class Monitor:
         preview(image)
         if self.preview is not None:
             try:
-                outputs.write(self.preview, lambda to: image().save(to))
+                outputs.write_image(self.preview, image())
             except OutputError as error:
                 # The run is worth more than its preview.
                 say(f"no preview: {error}")

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from ..context import track
 from ..net import Net
-from ..outputs import write
+from ..outputs import write_text
 from ..tapping import tap
 from ..zoo.runs import History
 from .evaluation import held_out
-from .run import Run
+from .run import CARD, Run
 
-CARD = "card.md"
 _LARGER = (1.0, 1.5, 2.0, 2.5)
 
 
@@ -38,7 +37,7 @@ def write_card(run: Run, history: History, net: Net) -> Path:
     """Measure the finished network and write its card into the run's folder."""
     with torch.random.fork_rng(devices=[]):  # loading pictures draws a number
         text = card(history, net, measure(run, net))
-    return write(run.folder / CARD, lambda to: to.write_text(text, encoding="utf-8"))
+    return write_text(run.folder / CARD, text)
 
 
 def measure(run: Run, net: Net) -> Measured:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ..data.datasets import LabelledPictures
 from ..errors import DataError, OptionError, WeightsError
-from ..outputs import write
+from ..outputs import write_bytes
 from ..zoo.runs import HISTORY, Epoch, History, read_history
 from .machines import machine, share_of_work
-from .run import Run, refuse_other_settings
+from .run import CARD, SNAPSHOT, Run, refuse_other_settings
 
 CHECKPOINT = "checkpoint.pt"
 _UNREADABLE = 0.05
@@ -58,7 +58,7 @@ class State:
         if self.share.rank == 0:
             content = BytesIO()  # torch.save to a full disk raises RuntimeError, not OSError
             torch.save(kept, content)
-            write(self.run.folder / CHECKPOINT, lambda to: to.write_bytes(content.getbuffer()))
+            write_bytes(self.run.folder / CHECKPOINT, content.getbuffer(), durable=True)
 
     def resume(self) -> None:
         """Go on where the checkpoint in the run's folder stopped, if there is one."""
@@ -83,20 +83,25 @@ class State:
             ) from None
         self.history = replace(self.history, epochs=past, unreadable=tuple(sorted(self.unreadable)))
         self.begun = True
-        if past and self.share.rank == 0 and not self._history_is_written():
+
+    def save_history(self) -> None:
+        """Write the history where the folder does not hold this one."""
+        try:
+            written = read_history(self.run.folder).epochs == self.history.epochs
+        except WeightsError:
+            written = False
+        if not written:
             self.history.save(self.run.folder)
 
-    def _history_is_written(self) -> bool:
-        try:
-            return read_history(self.run.folder).epochs == self.history.epochs
-        except WeightsError:
-            return False
-
     def _refuse_foreign_folder(self) -> None:
-        """Refuse a folder that holds a run without a checkpoint: its snapshots would be overwritten."""
-        if (self.run.folder / HISTORY).exists():
+        """Refuse a folder with results and no checkpoint: they would be overwritten, or taken for this run's."""
+        folder = self.run.folder
+        results = [
+            path for path in (folder / HISTORY, folder / CARD, *folder.glob(SNAPSHOT.format("*"))) if path.exists()
+        ]
+        if results:
             raise OptionError(
-                f"{self.run.folder} holds the results of a run but no {CHECKPOINT}: name another folder with -o"
+                f"{folder} holds {results[0].name} of a run but no {CHECKPOINT}: name another folder with -o"
             )
 
     def tell(self, line: str) -> None:

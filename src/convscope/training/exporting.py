@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..net import Net
-from ..outputs import write
+from ..outputs import write_bytes
 from ..zoo.runs import Epoch, metadata
 from .run import Run
 
@@ -41,4 +41,4 @@ def write_snapshot(run: Run, net: Net, epoch: Epoch) -> None:
     }
     tensors = {key: value.half().cpu().contiguous() for key, value in net.body.state_dict().items()}
     content = save(tensors, metadata=metadata(facts))
-    write(run.folder / str(epoch.snapshot), lambda to: to.write_bytes(content))
+    write_bytes(run.folder / str(epoch.snapshot), content, durable=True)

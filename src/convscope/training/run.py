@@ -16,6 +16,9 @@ from .machines import share_of_work
 from .recipes import Recipe
 
 SNAPSHOTS = (1, 2, 5, 10, 20)
+SNAPSHOT = "epoch-{}.safetensors"
+CARD = "card.md"
+LOCK = "run.lock"
 
 
 @dataclass

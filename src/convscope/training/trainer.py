@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -19,13 +19,14 @@ from torch.nn import functional as F
 from ..context import track
 from ..data.batches import Batch, Prepared, batches
 from ..errors import DataError, TrainingError
+from ..locks import lock
 from ..outputs import check_folder
 from ..zoo.runs import Epoch, History
 from .checkpoint import State
 from .evaluation import correct
 from .exporting import export, write_snapshot
-from .machines import gathered
-from .run import Run
+from .machines import gathered, share_of_work
+from .run import LOCK, SNAPSHOT, Run
 
 _LOOK_EVERY = 20
 
@@ -35,12 +36,13 @@ def train(run: Run) -> History:
 
     Raises TrainingError when the loss is not finite (the snapshots before it stay), DataError when more than 5 % of the
     pictures cannot be read, OptionError when the folder holds a run with other settings, OutputError when a file
-    cannot be written (the one before it stays whole).
+    cannot be written (the one before it stays whole), or another process trains in the folder.
     """
     check_folder(run.folder)
     cards = [run.device] if run.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cards), _repeatable():
+    with torch.random.fork_rng(devices=cards), _repeatable(), _alone(run):
         state = State(run)
+        _complete(run, state)
         state.tell(_summary(run, state))
         while state.epoch <= run.recipe.epochs:
             _one_epoch(run, state)
@@ -57,6 +59,21 @@ def _summary(run: Run, state: State) -> str:
         f"{run.blueprint.name}, {parameters:,} parameters: {pictures}; {run.recipe.epochs} epochs of "
         f"{state.steps} steps{begin}; {run.precision} on {run.device}; in {run.folder}"
     )
+
+
+def _alone(run: Run) -> AbstractContextManager[None]:
+    """Have the run's folder for this process, and those that `torchrun` started with it."""
+    return lock(run.folder / LOCK, f"the folder {run.folder}") if share_of_work().rank == 0 else nullcontext()
+
+
+def _complete(run: Run, state: State) -> None:
+    """Write what a run that was killed after its checkpoint had still to write of the epoch."""
+    if state.history.epochs and state.share.rank == 0:
+        last = state.history.epochs[-1]
+        if last.snapshot and not state.step and not (run.folder / last.snapshot).exists():
+            export(state.body, state.net)
+            write_snapshot(run, state.net, last)
+        state.save_history()
 
 
 @contextmanager
@@ -166,22 +183,22 @@ def _look_at_losses(state: State, fresh: list[Tensor]) -> None:
 
 
 def _finish_epoch(run: Run, state: State, rate: float, accuracy: float) -> None:
-    """Write the snapshot, the checkpoint and the history, in this order: a kill in between loses at most an epoch."""
+    """Write the checkpoint, the snapshot and the history, in this order: `_complete` makes up for a kill in between."""
     loss = sum(state.losses) / max(1, len(state.losses))
     if not state.losses:
         raise DataError("no batch of pictures could be read")
     name = None
     if state.epoch in run.snapshots or state.epoch == run.recipe.epochs:
-        name = f"epoch-{state.epoch:03d}.safetensors"
+        name = SNAPSHOT.format(f"{state.epoch:03d}")
     entry = Epoch(state.epoch, loss, rate, accuracy, round(state.seconds, 1), name)
     state.unreadable = dict.fromkeys(gathered(list(state.unreadable)))
     state.history = replace(
         state.history, epochs=(*state.history.epochs, entry), unreadable=tuple(sorted(state.unreadable))
     )
     state.epoch, state.step, state.seconds, state.losses = state.epoch + 1, 0, 0.0, []
+    state.save()
     if name and state.share.rank == 0:
         write_snapshot(run, state.net, entry)
-    state.save()
     if state.share.rank == 0:
         state.history.save(run.folder)
     left = sum(e.seconds for e in state.history.epochs[-3:]) / len(state.history.epochs[-3:])

@@ -201,4 +201,4 @@ def _write(drawing: Segmentation, files: Mapping[str, Path | None]) -> None:
             continue
         image = drawing.segment.cutout() if option == "cutout" else drawing.segment.cartoon()
         name = Path(drawing.heatmap.picture.name or "picture").stem
-        outputs.write(Path(path) if Path(path).suffix else Path(path) / f"{name}.png", image.save)
+        outputs.write_image(Path(path) if Path(path).suffix else Path(path) / f"{name}.png", image)

@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import safe_open
 
 from ..errors import OptionError, WeightsError
-from ..outputs import write
+from ..outputs import write_text
 
 HISTORY = "history.json"
 _KEY = "convscope"
@@ -55,7 +55,7 @@ class History:
     def save(self, folder: Path) -> Path:
         """Write it into the run's folder."""
         text = json.dumps(asdict(self), indent=1, ensure_ascii=False)
-        return write(folder / HISTORY, lambda to: to.write_text(text + "\n", encoding="utf-8"))
+        return write_text(folder / HISTORY, text + "\n")
 
 
 def shipped(name: str) -> Path:
