@@ -1,11 +1,16 @@
-"""Run the command line as `python -m convscope`."""
+"""Run the command line: `convscope`, or `python -m convscope`."""
 
 import sys
 
-# Python puts the working directory first, where a file named torch.py would be taken for the library.
-if not sys.flags.safe_path:
-    del sys.path[0]
 
-from .cli import main
+def main() -> None:
+    """Run the command line; importing it takes long enough to be interrupted."""
+    try:
+        from .cli import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
 
-main()
+
+if __name__ == "__main__":
+    main()

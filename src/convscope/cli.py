@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import configuration, plugins
-from .commands import inputs
+from .commands import inputs, streams
 from .commands.arguments import check_repeated, command_word, dashed, spelled, unknown_option
 from .commands.check import check
 from .commands.layers import layers
@@ -62,26 +61,48 @@ _OWN: dict[str, tuple[str, Callable[..., None]]] = {
 
 _PANELS = ("Start here", *GROUPS.values(), "Networks", "Train", "Check", "Configuration")
 
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that end a command as ctrl-C does: the system's, and that of a terminal that is closed."""
+
 _UNCONFIGURED = ("show", "history", "trust")
 """Commands that a configuration has nothing to say to."""
 
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
-    terminated, code = threading.Event(), 0
+    streams.guard()
+    ended_by: list[int] = []
 
-    def terminate(*_: Any) -> None:
+    def end(number: int, _: Any) -> None:
         # As ctrl-C does it, once: what keeps the best so far there keeps it here.
-        if not terminated.is_set():
-            terminated.set()
+        if not ended_by:
+            ended_by.append(number)
             raise Cancelled("terminated")
 
-    signal.signal(signal.SIGTERM, terminate)
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, end)
+    code = _main()
+    # From here on there is nothing to interrupt, and Python would print where it was.
+    for number in (signal.SIGINT, *_ENDING):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + ended_by[0] if ended_by else code)
+
+
+def _main() -> int:
+    """Run one command and write out what it printed; return the exit code."""
     try:
-        code = run(sys.argv[1:])
+        try:
+            code = run(sys.argv[1:])
+        except SystemExit as end:  # of typer's completion, or of a library when nobody reads its output
+            code = end.code if isinstance(end.code, int) else 1 if end.code else 0
+        return streams.exit_code(code)
     except Cancelled:
-        _fail("terminated")
-    sys.exit(143 if terminated.is_set() else code)
+        return _fail("terminated")
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except ConvscopeError as error:
+        return _fail(str(error))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -109,7 +130,9 @@ def _run(arguments: Sequence[str]) -> int:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except (typer.Abort, BrokenPipeError):
+    except BrokenPipeError:
+        return streams.CLOSED_PIPE
+    except typer.Abort:
         return 1
     except Exception as error:
         # Typer's usage errors have no public class that is the same in all its versions.
