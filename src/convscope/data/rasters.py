@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import PictureError
+from .display import to_image
 from .strips import strips
 
 ValueRange = tuple[float, float]
@@ -79,18 +80,22 @@ class Raster:
 
     def _scaled(self, value_range: ValueRange) -> Raster:
         black, white = value_range
-        scaled = self._room()
+        scaled = self._room(self.values.shape[2])
         for rows in strips(*self.values.shape[:2]):
             values = (self.values[rows].astype(np.float64) - black) / (white - black)
             scaled[rows] = values.clip(0, 1)
         return replace(self, values=scaled, top=None, own=True)
 
-    def _room(self) -> np.ndarray:
-        """Return memory for float32 of the same shape: that of the values themselves where it may be written over."""
-        values = self.values
-        if self.own and values.dtype.itemsize == 4 and values.flags.writeable and values.flags.c_contiguous:
-            return values.view(np.float32)
-        return np.empty(values.shape, np.float32)
+    def _room(self, bands: int) -> np.ndarray:
+        """Return memory for float32 of so many bands, not more than there are.
+
+        It is that of the values themselves where they may be written over: from strip to strip what is written ends
+        before what is still to be read.
+        """
+        values, shape = self.values, (*self.values.shape[:2], bands)
+        if self.own and values.dtype.itemsize >= 4 and values.flags.writeable and values.flags.c_contiguous:
+            return values.reshape(-1).view(np.float32)[: math.prod(shape)].reshape(shape)
+        return np.empty(shape, np.float32)
 
     def with_bands(self, channels: int, name: str) -> tuple[Raster, str]:
         """Return pixels in [0, 1] with as many bands as a network reads, and what must be said of them.
@@ -114,7 +119,7 @@ class Raster:
 
     def _on_white(self) -> Raster:
         height, width, bands = self.values.shape
-        opaque = np.empty((height, width, bands - 1), np.float32)
+        opaque = self._room(bands - 1)
         for rows in strips(height, width):
             colour, opacity = self.values[rows, :, :-1], self.values[rows, :, -1:]
             opaque[rows] = colour * opacity + (1 - opacity)
@@ -133,10 +138,7 @@ class Raster:
         whole, _, _ = self.pixels(None, name)
         count = self.values.shape[2] - self.alpha
         raster, _ = whole.with_bands(count if count in (1, 3) else 3, name)
-        eight = np.empty(raster.values.shape, np.uint8)
-        for rows in strips(self.size[1], self.size[0]):
-            eight[rows] = np.rint(raster.values[rows] * 255)
-        return Image.fromarray(eight[:, :, 0] if count == 1 else eight)
+        return to_image(raster.values.transpose(2, 0, 1))
 
 
 def _scaled_across(band: np.ndarray, width: int, filter: Image.Resampling) -> np.ndarray:
