@@ -802,3 +802,37 @@ def test_the_texts_of_a_bar_end_where_it_ends_also_above_a_wider_tile() -> None:
     paper = np.asarray(image)[0, 0]
     right = np.flatnonzero((np.asarray(image) != paper).any((0, 2))).max()
     assert right < image.width - 200, "its highest number is below its end"
+
+
+@pytest.mark.parametrize("size", [(3000, 1), (1, 3000), (100_000, 2), (60_000, 60)])
+@pytest.mark.parametrize("projects", [False, True])
+def test_a_long_picture_is_drawn_around_what_was_seen(
+    size: tuple[int, int], projects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it, drawn as fine as the map, would have a pixel of the map for each of its own."""
+    most = max(40 * 56 * 56, size[0] * size[1])
+    new, interpolate = Image.new, torch.nn.functional.interpolate
+
+    def watched(mode: str, extent: tuple[int, int], *colour: Any) -> Image.Image:
+        assert extent[0] * extent[1] <= most
+        return new(mode, extent, *colour)
+
+    def spread(*values: Any, size: tuple[int, int], **options: Any) -> Tensor:
+        assert size[0] * size[1] <= most
+        return interpolate(*values, size=size, **options)
+
+    seen = prepare(Image.new("L", size, 99), Preprocessing(Fit((56, 56), 56)))
+    values = torch.zeros(3 if projects else 1, 56, 56)
+    values[:, 28:] = 1  # the lower half
+    monkeypatch.setattr(Image, "new", watched)
+    monkeypatch.setattr(torch.nn.functional, "interpolate", spread)
+    drawing = heatmap(values, seen=seen, projects=projects)
+    (tiles,) = drawing.sheet().rows
+    assert len({tile.image.size for tile in tiles if tile}) == 1
+    shown = tiles[0].image  # type: ignore[union-attr]
+    assert 3.5 <= max(shown.size) / min(shown.size) <= 6
+    assert "its middle shown" in tiles[0].caption  # type: ignore[union-attr]
+    map_ = np.asarray(tiles[2 if projects else 1].image, float)  # type: ignore[union-attr]
+    row, column = map_.shape[0] // 2, map_.shape[1] // 2
+    assert np.abs(map_[row + 3, column] - map_[row - 4, column]).max() > 50
+    assert replace(drawing, overlay_only=True).overlay().size == size

@@ -125,17 +125,34 @@ def test_the_limit_is_pillows_own_or_the_environments(tmp_path: Path, monkeypatc
     assert open_picture(path).size == (30, 20)
 
 
-def test_a_long_thin_picture_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [(3000, 1), (1, 60_000), (100_000, 2)])
+def test_a_long_thin_picture_costs_what_is_seen_of_it(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its shorter side scaled to 256 would make 3.8 billion pixels of a file of 60 kilobytes."""
     resize = Image.Image.resize
 
     def watched(image: Image.Image, size: tuple[int, int], *arguments: Any, **options: Any) -> Image.Image:
-        assert size[0] * size[1] < 2e8
+        assert size[0] * size[1] <= 224 * 224
         return resize(image, size, *arguments, **options)
 
     monkeypatch.setattr(Image.Image, "resize", watched)
-    with pytest.raises(PictureError, match="1 x 60000"):
-        prepare(Image.new("L", (1, 60_000)), Preprocessing(Fit((224, 224), 256)))
+    seen = prepare(Image.new("L", size, 77), Preprocessing(Fit((224, 224), 256)))
+    assert seen.pixels.shape == (3, 224, 224) and np.allclose(seen.pixels, 77 / 255)
+    left, top, right, bottom = seen.box
+    assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((size[0] / 2, size[1] / 2), abs=0.01)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("size", [(1700, 9), (9, 1700), (3000, 90)])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_cut_out_of_a_long_picture_is_that_of_the_whole(
+    size: tuple[int, int], interpolation: str, deep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    source = values / np.float32(255) if deep else values
+    look = Preprocessing(Fit((28, 28), 32, interpolation))
+    whole = prepare(source, look).pixels
+    monkeypatch.setattr("convscope.data.images._SCALED_WHOLE", 0)
+    assert np.abs(prepare(source, look).pixels - whole).max() <= (1e-5 if deep else 2 / 255)
 
 
 # Frames

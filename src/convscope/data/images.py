@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..errors import PictureError
 from ..renames import renamed
 from .display import Display
 from .hashing import content_hash, where_of
@@ -25,7 +25,15 @@ from .strips import strips, to_array
 PictureSource = str | Path | bytes | Image.Image | np.ndarray | Any
 """What a picture can be given as: an address, a file's bytes, a PIL image, an array or a tensor."""
 
-_LARGEST = 200_000_000
+_SLIVER, _NEAR = 32, 4
+"""How many times as large as its seen part a picture is called long, and how many times is then shown."""
+
+_SCALED_WHOLE = 1 << 24
+"""Pixels to which any picture is scaled whole."""
+
+_FILTERS_REACH = 4
+"""More pixels than Pillow's widest filter, Lanczos, reads to either side."""
+
 Whole = Image.Image | Raster
 """A picture at its own size, in a network's bands: an 8-bit image, or a raster in [0, 1]."""
 
@@ -63,6 +71,18 @@ class InputPicture:
         """Show what the network read, or other pixels (c, h, w) in the same way, as an 8-bit image."""
         return self.display.image(self.pixels if pixels is None else pixels)
 
+    def near(self) -> InputPicture:
+        """Return the picture with less around the seen part where that is a sliver of a long one; else itself."""
+        left, top, right, bottom = self.box
+        width, height = self.original.size
+        if width * height <= _SLIVER * (right - left) * (bottom - top):
+            return self
+        across, down = ((end - start) * (_NEAR - 1) / 2 for start, end in ((left, right), (top, bottom)))
+        x, y = max(0, math.floor(left - across)), max(0, math.floor(top - down))
+        ends = min(width, math.ceil(right + across)), min(height, math.ceil(bottom + down))
+        box = (left - x, top - y, right - x, bottom - y)
+        return replace(self, original=self.original.crop((x, y, *ends)), box=box)
+
 
 def prepare(source: Any, preprocessing: Preprocessing, *, name: str = "") -> InputPicture:
     """Read a picture and cut it as a network's preprocessing does, keeping the way back to the original."""
@@ -71,15 +91,11 @@ def prepare(source: Any, preprocessing: Preprocessing, *, name: str = "") -> Inp
     original = whole if isinstance(whole, Image.Image) and not preprocessing.show else display.image(_views(whole))
     height, width = fit.size
     scaled = fit.before_the_cut(*whole.size)
-    if scaled[0] * scaled[1] > _LARGEST:
-        raise PictureError(f"a picture of {whole.size[0]} x {whole.size[1]} pixels is too long: cut a part of it out")
-    scaled_whole = resized(whole, scaled, FILTERS[fit.interpolation])
     left, top = (round((side - cut) / 2.0) for side, cut in zip(scaled, (width, height), strict=True))
     ratio = (whole.size[0] / scaled[0], whole.size[1] / scaled[1])
     box = (left * ratio[0], top * ratio[1], (left + width) * ratio[0], (top + height) * ratio[1])
-    seen = pixels_of(
-        scaled_whole, (max(0, left), max(0, top), min(scaled[0], left + width), min(scaled[1], top + height))
-    )
+    cut = (max(0, left), max(0, top), min(scaled[0], left + width), min(scaled[1], top + height))
+    seen = _scaled_and_cut(whole, scaled, cut, FILTERS[fit.interpolation])
     if seen.shape[1:] != fit.size:
         seen = _padded(seen, fit.size, (-top, -left), preprocessing.padding)
         remarks.append(_padding_remark(left, preprocessing))
@@ -111,6 +127,30 @@ def open_whole(source: Any, preprocessing: Preprocessing, *, name: str = "") -> 
         black, white = (zero + end * (one - zero) for end in (display.black, display.white))
         remarks.append(f"shown from {black:.4g} (black) to {white:.4g} (white)")
     return content, display, list(filter(None, remarks))
+
+
+def _scaled_and_cut(
+    whole: Whole, size: tuple[int, int], cut: tuple[int, int, int, int], method: Image.Resampling
+) -> np.ndarray:
+    """Return the pixels (c, h, w) inside `cut` (left, top, right, bottom) of a picture scaled to (width, height)."""
+    left, top, right, bottom = cut
+    if size[0] * size[1] <= max(_SCALED_WHOLE, _SLIVER * (right - left) * (bottom - top)):
+        return pixels_of(resized(whole, size, method), cut)
+    # Of a long picture, only what is cut out is scaled, from what the filter reaches: the same but for rounding.
+    x, y = (before / after for before, after in zip(whole.size, size, strict=True))
+    reach = [_FILTERS_REACH * max(1.0, ratio) for ratio in (x, y)]
+    near = (
+        max(0, math.floor(left * x - reach[0])),
+        max(0, math.floor(top * y - reach[1])),
+        min(whole.size[0], math.ceil(right * x + reach[0])),
+        min(whole.size[1], math.ceil(bottom * y + reach[1])),
+    )
+    box = (left * x - near[0], top * y - near[1], right * x - near[0], bottom * y - near[1])
+    if isinstance(whole, Raster):
+        part: Whole = whole.cropped(near).resized((right - left, bottom - top), method, box)
+    else:
+        part = whole.crop(near).resize((right - left, bottom - top), method, box)
+    return pixels_of(part)
 
 
 def resized(whole: Whole, size: tuple[int, int], method: Image.Resampling) -> Whole:

@@ -125,12 +125,24 @@ class Raster:
             opaque[rows] = colour * opacity + (1 - opacity)
         return Raster(opaque, own=True)
 
-    def resized(self, size: tuple[int, int], filter: Image.Resampling) -> Raster:
-        """Scale to (width, height), each band by itself in floating point, with Pillow's filters."""
-        if size == self.size:
+    def cropped(self, box: tuple[int, int, int, int]) -> Raster:
+        """Return the part inside a box (left, top, right, bottom)."""
+        left, top, right, bottom = box
+        return replace(self, values=self.values[top:bottom, left:right])
+
+    def resized(
+        self, size: tuple[int, int], filter: Image.Resampling, box: tuple[float, float, float, float] | None = None
+    ) -> Raster:
+        """Scale to (width, height), each band by itself in floating point, with Pillow's filters.
+
+        `box` is the part that is scaled, by default all of it.
+        """
+        left, top, right, bottom = box or (0, 0, *self.size)
+        if size == self.size and box is None:
             return self
         bands = np.moveaxis(self.values, 2, 0)
-        scaled = [_scaled_down(_scaled_across(band, size[0], filter), size[1], filter) for band in bands]
+        across = [_scaled_across(band, size[0], filter, (left, right)) for band in bands]
+        scaled = [_scaled_down(band, size[1], filter, (top, bottom)) for band in across]
         return replace(self, values=np.stack(scaled, 2).clip(0, 1), own=True)  # bicubic and Lanczos overshoot
 
     def in_8_bits(self, name: str) -> Image.Image:
@@ -141,19 +153,20 @@ class Raster:
         return to_image(raster.values.transpose(2, 0, 1))
 
 
-def _scaled_across(band: np.ndarray, width: int, filter: Image.Resampling) -> np.ndarray:
-    """Scale values (h, w) to another width, as Pillow does before it scales them to another height."""
+def _scaled_across(band: np.ndarray, width: int, filter: Image.Resampling, part: tuple[float, float]) -> np.ndarray:
+    """Scale columns of values (h, w) to another width, as Pillow does before it scales them to another height."""
     height, before = band.shape
     scaled = np.empty((height, width), np.float32)
     for rows in strips(height, max(before, width)):
         strip = Image.fromarray(np.ascontiguousarray(band[rows]))
-        scaled[rows] = np.asarray(strip.resize((width, strip.height), filter))
+        scaled[rows] = np.asarray(strip.resize((width, strip.height), filter, (part[0], 0, part[1], strip.height)))
     return scaled
 
 
-def _scaled_down(band: np.ndarray, height: int, filter: Image.Resampling) -> np.ndarray:
-    """Scale values (h, w) to another height."""
-    return np.asarray(Image.fromarray(band).resize((band.shape[1], height), filter))
+def _scaled_down(band: np.ndarray, height: int, filter: Image.Resampling, part: tuple[float, float]) -> np.ndarray:
+    """Scale rows of values (h, w) to another height."""
+    width = band.shape[1]
+    return np.asarray(Image.fromarray(band).resize((width, height), filter, (0, part[0], width, part[1])))
 
 
 def wrong_bands(name: str, there: int, wanted: int) -> str:

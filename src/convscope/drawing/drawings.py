@@ -30,6 +30,8 @@ _SIDE = 370
 _TEXTS = ("title", "subtitle", "note")
 _ROBUST = 0.98
 _SHOWN = 12
+_FINEST = 32
+"""How many times the pixels of a map a whole picture is drawn with."""
 
 
 _NO_RECIPE = Recipe()
@@ -144,9 +146,13 @@ class Heatmap(Drawing):
         return canvas
 
     def _fine(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return a size at which no pixel of the map is lost: made smaller as numbers, signs would cancel."""
+        """Return a size at which no pixel of the map is lost: made smaller as numbers, signs would cancel.
+
+        Where the map lies on a sliver of a long picture, some are lost: all of the picture would be drawn as fine.
+        """
         left, _, right, _ = self.picture.box
         ratio = self.flat.shape[1] / ((right - left) * size[0] / self.picture.original.width)
+        ratio = min(ratio, math.sqrt(_FINEST * self.flat.size / (size[0] * size[1])))
         return size if ratio <= 1 else (math.ceil(size[0] * ratio), math.ceil(size[1] * ratio))
 
     def map_image(self, size: tuple[int, int] | None = None) -> Image.Image:
@@ -183,9 +189,13 @@ class Heatmap(Drawing):
         return as_picture(self.numbers()["map"], self.picture.display.bands)[0]
 
     def sheet(self) -> Sheet:
-        picture = layout.enlarged(self.picture.original, _SIDE)
         if self.overlay_only:
             return Sheet("", ((Tile(self.overlay()),),))
+        near = self.picture.near()
+        return self._sheet() if near is self.picture else replace(self, picture=near)._sheet(self._near_caption(near))
+
+    def _sheet(self, caption: str = "") -> Sheet:
+        picture = layout.enlarged(self.picture.original, _SIDE)
         values = self.flat
         own = "" if self.limit is None else ", on a shared scale"
         unit = f"{self.unit}, " if self.unit else ""
@@ -198,7 +208,7 @@ class Heatmap(Drawing):
             map_ = Tile(map_.image, extent + (", colours summed" if len(self.values) > 1 else ""), map_.scale)
         if isinstance(self.picture, pictures.MissingPicture):
             return Sheet(self.title, ((map_,) if not self.projects else (last, map_),), self.subtitle, self.note)
-        tiles = (Tile(picture, self._size_caption()), *((last, map_) if self.projects else (map_, last)))
+        tiles = (Tile(picture, caption or self._size_caption()), *((last, map_) if self.projects else (map_, last)))
         return Sheet(self.title, (tiles,), self.subtitle, self.note)
 
     def _size_caption(self) -> str:
@@ -208,11 +218,15 @@ class Heatmap(Drawing):
         untouched = self.picture.box == (0, 0, width, height) and (seen[2], seen[1]) == (width, height)
         return whole if untouched else f"{whole}, seen at {seen[2]} × {seen[1]}"
 
+    def _near_caption(self, near: InputPicture) -> str:
+        width, height = near.original.size
+        return f"{self._size_caption()}; its middle shown, {width} × {height}"
+
     def placed(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Put an image of what the network saw where it was seen, on a grey of the original's extent."""
         ratio = size[0] / self.picture.original.width, size[1] / self.picture.original.height
         box = [round(edge * r) for edge, r in zip(self.picture.box, ratio * 2, strict=True)]
-        inner = (box[2] - box[0], box[3] - box[1])
+        inner = (max(1, box[2] - box[0]), max(1, box[3] - box[1]))
         method = Image.Resampling.NEAREST if inner[0] >= 2 * image.width else Image.Resampling.BICUBIC
         canvas = Image.new("RGB", size, (225, 225, 225))
         canvas.paste(image.convert("RGB").resize(inner, method), (box[0], box[1]))
