@@ -19,7 +19,8 @@ SOURCE = Path(convscope.__file__).parent
 
 # Each module may import from those before it only.
 ORDER = [
-    ["errors", "context", "operations", "calls", "geometry", "quiet", "renames", "sharing", "surroundings", "twins"],
+    ["errors", "context", "interruptions", "operations", "calls", "geometry"],
+    ["quiet", "renames", "sharing", "surroundings", "twins"],
     ["bodies", "calling", "fields", "fingerprints", "heads", "locks", "parsing", "view_writes"],
     ["outputs", "ranks", "options", "batching", "code_files"],
     ["windows", "trust"],

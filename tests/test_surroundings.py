@@ -183,6 +183,6 @@ def test_what_was_there_before_is_put_back_as_it_was() -> None:
     beside = Surroundings(body)
     body.holder.table = torch.ones(4, device="meta")
     body.nested["real"] = {"table": torch.ones(2)}
-    beside.restore()
+    beside.__exit__()
     assert body.holder.table is old
     assert body.nested["real"]["table"].tolist() == [1, 1]

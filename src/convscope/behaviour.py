@@ -11,11 +11,12 @@ import random
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from .errors import their_line
 from .quiet import quiet
 from .sharing import hooked
 
+T = TypeVar("T")
 Run = Callable[..., Any]
 """A forward pass, from pixels (n, c, h, w); with `seed=` its random numbers are those of a seed."""
 
@@ -80,9 +82,34 @@ def behaviour_of(body: nn.Module, run: Run, pixels: Tensor, seed: int | None = N
 
     A network that fails on a picture alone is left to fail where it is used. Raises what says that memory ran out.
     """
-    # In a thread of its own no hook, function mode, rule or default of whoever asks is in force.
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_look, body, run, pixels.detach(), seed).result()
+    with _aside(_look, body, run, pixels.detach(), seed) as looked:
+        return looked.result()
+
+
+@contextmanager
+def _aside(look: Callable[..., T], *args: Any) -> Generator[Future[T]]:
+    """Look at a network in a thread of its own, where no hook, mode, rule or default of whoever asks is in force.
+
+    Whoever leaves the block earlier, as when interrupted, ends the look at the network's next layer.
+    """
+    ended, pool = threading.Event(), ThreadPoolExecutor(1)
+
+    def begin() -> T:
+        _ended.set(ended)
+        return look(*args)
+
+    try:
+        yield pool.submit(begin)
+    finally:
+        ended.set()
+        pool.shutdown()
+
+
+class _Ended(BaseException):
+    """Nobody waits for what is looked for; not an Exception, so that no model swallows it."""
+
+
+_ended: ContextVar[threading.Event] = ContextVar("set once nobody waits")
 
 
 def _look(body: nn.Module, run: Run, pixels: Tensor, seed: int | None) -> Behaviour:
@@ -217,8 +244,8 @@ def unread_layers(body: nn.Module, run: Run, pixels: Tensor, names: Iterable[str
 
     A layer of one number everywhere, as dead units have, counts only where it is one of the suspects.
     """
-    with ThreadPoolExecutor(1) as pool:
-        prints = pool.submit(_fingerprints, body, run, pixels).result()
+    with _aside(_fingerprints, body, run, pixels) as printed:
+        prints = printed.result()
     if prints is None:
         return set()
     first, second = prints
@@ -274,8 +301,15 @@ def _fingerprints_of(body: nn.Module, run: Run, picture: Tensor) -> dict[tuple[s
 def _hooks(body: nn.Module, keep: Callable[[str, Any], None]) -> AbstractContextManager[None]:
     """Hand every module's output to a function, in the order in which they finish."""
 
+    ended = _ended.get()
+
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _, __, output: keep(name, output)
+        def act(_: nn.Module, __: Any, output: Any) -> None:
+            if ended.is_set():
+                raise _Ended
+            keep(name, output)
+
+        return act
 
     named = [(n, m) for n, m in body.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
     return hooked((module, hook(name)) for name, module in named)

@@ -18,6 +18,7 @@ from .data.pictures import Pictures, read_pictures
 from .data.preprocessing import Size
 from .drawing.drawings import Heatmap
 from .errors import ConvscopeError, NetworkError, OptionError, PictureError
+from .interruptions import orderly
 from .net import Net
 from .predictions import ObjectiveLike, batched, settle_each
 from .recipes import PictureRecord, Recipe, making
@@ -59,6 +60,7 @@ class Explanations(Iterator[Heatmap]):
         self._maps.close()
 
 
+@orderly
 def explain_many(
     net: Net,
     data: Any,
@@ -192,6 +194,7 @@ class _Run:
             self.skipped.append(Skipped(ready[rows[0]].recipe.pictures[0].where, str(error)))
             return {}
 
+    @orderly
     def _together(self, ready: list[_Ready]) -> list[Heatmap]:
         net, pictures = self.net, [each.picture for each in ready if each.picture is not None]
         pixels = net.pixels(*pictures)

@@ -19,6 +19,7 @@ from .calls import in_place, name_of, tensors
 from .fields import Call, Input, TensorField, everything, extent_of, laid_evenly
 from .geometry import Field, Moved
 from .heads import LastOperations, last_operation
+from .interruptions import orderly
 from .propagation import LIKE_ANOTHER, output_field
 from .quiet import quiet
 from .sharing import frozen, hooked
@@ -49,6 +50,7 @@ class Execution:
     followed: bool = True
 
 
+@orderly
 def trace(
     body: nn.Module, shape: tuple[int, int, int], call: Callable[[Callable[..., Any], Tensor], Any] | None = None
 ) -> list[Execution]:
@@ -60,15 +62,13 @@ def trace(
     call = call or (lambda module, x: module(x))
     first = bodies.first_float(body)
     picture = torch.zeros(1, *shape, dtype=first.dtype, device="meta")
-    beside = Surroundings(body)
     try:
-        copy = twin(body)
-        return _run(copy, picture, lambda x: call(copy, x))
+        with Surroundings(body):
+            copy = twin(body)
+            return _run(copy, picture, lambda x: call(copy, x))
     except Exception:  # whatever a copy without data raises, the module itself may not
         if first.is_meta:
             raise
-    finally:
-        beside.restore()
     with frozen(body):
         return _run(body, picture.new_zeros(picture.shape, device=first.device), lambda x: call(body, x))
 

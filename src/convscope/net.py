@@ -29,9 +29,10 @@ from .data.preprocessing import Preprocessing, Size, checked_bands, checked_rang
 from .data.rasters import Raster, check_range
 from .errors import ConvscopeError, LayerError, NetworkError, PictureError, nearest, told
 from .heads import Head, HeadKind, check_kind, settled_head
+from .interruptions import orderly
 from .recipes import NetworkSource
 from .renames import renamed
-from .sharing import frozen, no_inference_mode
+from .sharing import frozen, own_modes
 from .tracing import OUTPUT, Layer, traced_layers
 
 ORDERS = ("RGB", "BGR")
@@ -284,6 +285,7 @@ class Net(nn.Module):
         """Return what the network reads of prepared pictures of one size, (n, c, h, w), on its device."""
         return torch.from_numpy(np.stack([picture.pixels for picture in pictures])).to(self.device)
 
+    @orderly
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels (n, c, h, w) in [0, 1] to the body's output, (n, classes) for a classifier.
 
@@ -292,6 +294,7 @@ class Net(nn.Module):
         with self.blaming_the_size(pixels):
             return self.run(pixels)
 
+    @orderly
     def run(self, pixels: Tensor) -> Tensor:
         """Do what `forward` does, but let an error about the size be the network's own."""
         passes = self.passes(pixels)
@@ -306,6 +309,7 @@ class Net(nn.Module):
             return [partial(self._pass, pixels, None, self.seed)]
         return [partial(self._pass, pixels, row, self.seed) for row in range(len(pixels))]
 
+    @orderly
     def behaviour(self, pixels: Tensor) -> Behaviour:
         """Say how the network treats pictures like these (n, c, h, w), from a few passes when first asked.
 
@@ -321,11 +325,12 @@ class Net(nn.Module):
                 self._behaviours[key] = behaviour_of(self.body, self._pass, pixels, self.seed)
             return self._behaviours[key]
 
+    @orderly
     def _pass(self, pixels: Tensor, row: int | None = None, seed: int | None = None) -> Tensor:
         """Run the body once, on all pictures of a batch or on that of one row."""
         pictures = pixels if row is None else pixels[row : row + 1]
         around = bodies.surroundings(self.body, pixels.device, holds_compiled=self._holds_compiled)
-        with frozen(self.body), no_inference_mode(), around, drawing(seed, pixels.device):
+        with frozen(self.body), own_modes(), around, drawing(seed, pixels.device):
             return self._calling(self.body, self.normalise(pictures), None if row is None else (row, len(pixels)))
 
     def held(self) -> AbstractContextManager[None]:
@@ -405,11 +410,14 @@ class Net(nn.Module):
     @property
     def layers(self) -> Mapping[str, Layer]:
         """Every layer that runs, by name, in the order in which they finish."""
-        if self._layers is None:
-            with _tracing:  # one thread looks, and the others wait for what it finds
-                if self._layers is None:
-                    self._layers = self._marked(traced_layers(self.body, self._traced()))
-        return self._layers
+        return self._layers or self._found()
+
+    @orderly
+    def _found(self) -> Mapping[str, Layer]:
+        with _tracing:  # one thread looks, and the others wait for what it finds
+            if self._layers is None:
+                self._layers = self._marked(traced_layers(self.body, self._traced()))
+            return self._layers
 
     def _marked(self, layers: dict[str, Layer]) -> dict[str, Layer]:
         """Mark the layers that do not depend on the picture, by two passes where there may be some."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from .context import say
 from .errors import NetworkError, ObjectiveError, PictureError
 from .heads import Head
+from .interruptions import orderly
 from .net import Net
 from .objectives import WHOLE_OUTPUT, Objective, ObjectiveBatch, Unit, as_objective, check_real
 from .tapping import tap
@@ -18,6 +19,7 @@ from .terms import judges_making
 ObjectiveLike = str | int | Objective | Callable[[Tensor], Tensor] | None
 
 
+@orderly
 def predict(net: Net, pixels: Tensor) -> Tensor:
     """Return class probabilities (n, classes), by the head: softmax or sigmoid of the output, or itself.
 

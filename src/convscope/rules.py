@@ -125,8 +125,10 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        _skipped.reset(self._outside.pop())
+        try:
+            super().__exit__(*error)
+        finally:
+            _skipped.reset(self._outside.pop())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -17,6 +17,7 @@ from .data.images import InputPicture
 from .data.preprocessing import Size
 from .drawing.drawings import Drawing, Heatmap, Picture
 from .errors import NetworkError, ObjectiveError, OptionError, PictureError
+from .interruptions import orderly
 from .net import Net
 from .objectives import Objective, Probability
 from .predictions import ObjectiveLike, batched, checked_objective, settle, settle_each
@@ -25,6 +26,7 @@ from .recipes import Recipe, making
 from .registry import Entry
 
 
+@orderly
 def explain(
     net: Net,
     picture: Any,
@@ -78,6 +80,7 @@ def explain(
     return heatmap(net, entry, prepared, values, objective, title, replace(recipe, remarks=tuple(remarks)))
 
 
+@orderly
 def attribute(
     net: Net,
     pixels: Tensor,
@@ -132,6 +135,7 @@ def _objectives(net: Net, pixels: Tensor, of: ObjectiveLike | Sequence[Objective
     return batched(settled)
 
 
+@orderly
 def run(entry: Entry, *inputs: Any, **options: Any) -> Any:
     """Run a view, study or scan: prepare its pictures, check its options, and stamp what it draws with its recipe.
 

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .interruptions import held_back
+
 Hook = Callable[[nn.Module, Any, Any], Any]
 
 # Re-entrant, because a generator that is thrown away may leave `frozen` while this very thread enters it.
@@ -101,14 +103,15 @@ def frozen(body: nn.Module) -> Generator[None]:
 
     Any number of threads may do so at a time. Inside, doing it again costs nothing.
     """
-    hold = _enter(body)
-    try:
-        yield
-    finally:
-        with _lock:
-            hold.users -= 1
-            if not hold.users:
-                hold.leave()
+    with held_back():
+        hold = _enter(body)
+        try:
+            yield
+        finally:
+            with _lock:
+                hold.users -= 1
+                if not hold.users:
+                    hold.leave()
 
 
 def _enter(body: nn.Module) -> _Hold:
@@ -133,18 +136,19 @@ def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Generator[None]:
     """
     owner = object()
     handles = list[Any]()
-    token = _own.set((*_own.get(), owner))
-    try:
-        with _lock:  # torch numbers hooks without one
-            for module, hook in hooks:
-                # TorchScript's own method refuses, though Python calls a scripted part's hooks like any other's.
-                handles.append(nn.Module.register_forward_hook(module, _guarded(owner, hook)))
-        yield
-    finally:
-        _own.reset(token)
-        with _lock:
-            for handle in handles:
-                handle.remove()
+    with held_back():
+        token = _own.set((*_own.get(), owner))
+        try:
+            with _lock:  # torch numbers hooks without one
+                for module, hook in hooks:
+                    # TorchScript's own method refuses, though Python calls a scripted part's hooks like any other's.
+                    handles.append(nn.Module.register_forward_hook(module, _guarded(owner, hook)))
+            yield
+        finally:
+            _own.reset(token)
+            with _lock:
+                for handle in handles:
+                    handle.remove()
 
 
 def _guarded(owner: object, hook: Hook) -> Hook:
@@ -155,10 +159,15 @@ def _guarded(owner: object, hook: Hook) -> Hook:
 
 
 @contextmanager
-def no_inference_mode() -> Generator[None]:
-    """Compute plain tensors also in inference mode: what a body caches must serve a later backward pass."""
-    if not torch.is_inference_mode_enabled():
-        yield
-        return
-    with torch.inference_mode(False), torch.no_grad():
-        yield
+def own_modes() -> Generator[None]:
+    """Compute plain tensors also in inference mode, and keep the grad mode, whatever a body does to it.
+
+    What a body caches must serve a later backward pass; and a body that switches the mode by calls, off and on again,
+    may be left in between.
+    """
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+    else:
+        with torch.set_grad_enabled(torch.is_grad_enabled()):
+            yield

@@ -28,8 +28,8 @@ _MOST = 20_000
 class Surroundings:
     """Everything that a module's code can reach by name and write to, as it is now.
 
-    `restore()` puts back each place that holds a tensor without data by then, and empties caches of functions that
-    were filled.
+    Leaving the block puts back each place that holds a tensor without data by then, and empties caches of functions
+    that were filled.
     """
 
     def __init__(self, body: nn.Module) -> None:
@@ -48,8 +48,10 @@ class Surroundings:
                 self.places.append((value, _content(value)))
             waiting.extend(_within(value))
 
-    def restore(self) -> None:
-        """Put back what is without data."""
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
         for place, before in self.places:
             if _lacks_data(place, before):
                 _put_back(place, before)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import LayerError
+from .interruptions import orderly
 from .net import Net
 from .sharing import hooked
 from .tracing import OUTPUT, PIXELS
@@ -18,6 +19,7 @@ class _Enough(BaseException):
     """Leaves the forward pass once every layer has been read; not an Exception, so that no model swallows it."""
 
 
+@orderly
 def tap(
     net: Net, pixels: Tensor, layers: Iterable[str | int], *, leaf: str | int | Sequence[str | int] | None = None
 ) -> dict[str, Tensor]:
