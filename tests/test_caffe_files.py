@@ -22,7 +22,7 @@ from convscope.zoo.caffe import prototxt
 from convscope.zoo.caffe.definition import Definition, read_definition
 from convscope.zoo.caffe.schema import BlobProto, LayerParameter, NetParameter, chosen
 from convscope.zoo.caffe.weights import read_blobs, read_mean
-from watching import ended_when_it_hangs
+from adversary.watching import ended_when_it_hangs
 
 KNOWN = {"Convolution", "ReLU", "Pooling", "LRN", "InnerProduct", "Dropout", "Softmax", "Concat", "Eltwise", "Slice"}
 

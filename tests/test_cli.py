@@ -22,7 +22,7 @@ from convscope.cli import run
 from convscope.commands.inputs import distinct_names
 from convscope.data.samples import digits
 from convscope.registry import METHODS, VIEWS, load_all
-from watching import HANG, ended_when_it_hangs
+from adversary.watching import HANG, ended_when_it_hangs
 
 load_all()
 Capture = pytest.CaptureFixture[str]

@@ -27,7 +27,7 @@ from convscope.data.images import prepare
 from convscope.data.opening import open_picture
 from convscope.data.preprocessing import Fit, Preprocessing
 from convscope.errors import PictureError
-from mutations import edits, mutated
+from adversary.edits import edits, mutated
 from networks import tiny
 
 fuzz = settings(max_examples=300, deadline=10_000, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -25,7 +25,7 @@ from safetensors.torch import save as to_safetensors
 
 from convscope import Net, load
 from convscope.errors import ConvscopeError
-from watching import HANG
+from adversary.watching import HANG
 
 KINDS = ("onnx", "pt2", "safetensors", "pth", "prototxt", "caffemodel")
 COUNT, AT_ONCE = 400, 100

@@ -42,7 +42,7 @@ from convscope.stylizing.network import KIND, StyleNet, read_style, whole
 from convscope.stylizing.settings import Settings
 from convscope.stylizing.training import open_style
 from convscope.zoo.runs import facts, metadata
-from watching import HANG, ended_when_it_hangs
+from adversary.watching import HANG, ended_when_it_hangs
 
 QUICK: dict[str, Any] = {"size": 32, "width": 2, "blocks": 1, "batch": 2, "workers": 0}
 """A training of milliseconds per step."""

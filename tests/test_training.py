@@ -38,7 +38,7 @@ from convscope.training.run import SNAPSHOTS, Run
 from convscope.training.trainer import train
 from convscope.zoo.blueprints import BLUEPRINTS
 from convscope.zoo.runs import facts, metadata, read_history
-from watching import HANG, ended_when_it_hangs
+from adversary.watching import HANG, ended_when_it_hangs
 
 LENET, ZFNET64 = BLUEPRINTS["lenet5"], BLUEPRINTS["zfnet64"]
 CLASSES = ("across", "down", "slanted")

@@ -28,7 +28,7 @@ from convscope.data.samples import digits
 from convscope.errors import NetworkError, WeightsError
 from convscope.zoo.lenet import lenet5
 from convscope.zoo.torchvision_models import names
-from mutations import edits, mutated
+from adversary.edits import edits, mutated
 
 fuzz = settings(max_examples=200, deadline=10_000, derandomize=True, suppress_health_check=list(HealthCheck))
 State = dict[str, Tensor]

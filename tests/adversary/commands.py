@@ -1,0 +1,268 @@
+"""Random command lines: a third plausible, the others with anything in any place; run as `convscope` runs them.
+
+The words come from the command line itself: its commands, their options, what these say of their values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Generator, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numpy.random import Generator as Random
+from numpy.random import default_rng
+
+from . import sandbox
+from .mutations import one_of
+from .report import Part
+from .watch import origin
+
+Case = tuple[str, int, int]
+
+CODES = (0, 1, 2, 130, 143)
+"""Exit codes that the documents name: 70 is the last guard's, and a fault."""
+
+PICTURES = ("digit.png", "cat.jpg", "film.gif", "two", "pets", "shard.tar", "sample:digits/3", "deep.tif", "film.gif[1]",
+            "shard.tar#0001.png", "table.parquet#1", "[red]x.png", "ü é.png", "./-x.png")  # fmt: skip
+VALUES: dict[str, Sequence[str]] = {
+    "net": ("lenet5", "lenet5", "lenet5", "onnx:net.onnx", "caffe:net.prototxt"),
+    "weights": ("default", "none", "weights.safetensors", "weights.pth"),
+    "mean": ("0.5", "0.5,0.5,0.5"), "std": ("1", "0.25"), "classes": ("names.txt", "names.json"), "head": ("softmax", "value"),
+    "epoch": ("1",), "device": ("cpu",), "fit": ("cover", "contain", "stretch"), "value_range": ("0,255",), "show": ("0", "0,0,0"),
+    "net_seed": ("3",), "out": ("o.png", "o.jpg", "o.pdf", "o.svg", "new", "new/o.png", "o.gif"), "size": ("28",),
+    "save_values": ("v.npy", "v.npz", "v.safetensors"), "of": ("3", "p(3)", "three", "conv1:2", "conv2:1@2,3", "3 - 8", "0.5*conv1:1"),
+    "cmap": ("fire", "polar", "grey", "jet"), "layer": ("conv1", "conv2"), "layers": ("conv1", "conv1,conv2"), "channels": ("0-2", "1"),
+    "methods": ("saliency", "grad-cam,saliency"), "boxes": ("boxes.csv",), "names": ("names.txt",), "data": ("pets",), "style": ("cat.jpg",),
+    "guide": ("cat.jpg",), "recipe": ("default", "paper"), "snapshots": ("1", "1,2"), "precision": ("fp32", "auto"), "workers": ("0", "1"),
+    "preview": ("p.png",), "about": ("x",), "epochs": ("1",), "batch": ("2", "8"), "tile": ("64",), "held_out": ("0.3",), "limit": ("1",),
+    "stages": ("2",), "seed": ("0", "7"), "threshold": ("0.2",), "fade": ("1",), "preview_of": ("cat.jpg",),
+}  # fmt: skip
+"""Plausible values of options by their name; an option that is not here takes a small number or one of its choices."""
+
+WILD = (
+    "", " ", "-1", "0", "nan", "inf", "-inf", "1e400", "0.5", "3,", ",", "1;2", "a", "café", "[red]x[/red]", "[/]", "\x1b[31mx", "\n", "x" * 300,
+    "x" * 5000, "9" * 5000, "-", "--", "..", "/", "/dev/null", "/proc/self/mem", "/root/x/y.png", "nowhere/x.png", "no.png", "broken.png", "empty.png", "text.png",
+    "two", "pets", "run", "net.onnx", "drawing.npz", "caffe:", "onnx:", "pt2:no.pt2", "file:no.py:f", "hf:a/b", "torchvision:", "timm:", "onnx:digit.png", "pt2:cat.jpg",
+    "weights.safetensors", "style.safetensors", "conv9", "conv1:99", "conv1:0@99,99", "p()", "3 +", "((((3))))", "(" * 300, "none", "default", "imagenet", "true", "cuda",
+    "mps", "meta", "o.xyz", "o.PNG", ".png", "o.png/x.png", "o.mp4", "o.webp", "28,28", "99999", "0x10", "1_000", "٣", "\udcff.png", "sample:nothing", "sample:digits/99",
+    "torchvision:MNIST:x", "shard.tar#nothing", "table.parquet#99", "table.parquet#-1", "film.gif[99]", "film.gif[2:1]", "film.gif[::0]", "*.png", "{a,b}.png", "~nobody/x",
+    "~", "$HOME", "@x", "a=b", "'", '"', "\\", "%s", "{0}", "; ls", "`id`", "|",
+)  # fmt: skip
+
+
+@cache
+def words() -> tuple[str, ...]:
+    """Return the names of all commands; the demonstration, which takes minutes, is none of them."""
+    from convscope.cli import _OWN, _listed
+
+    return tuple(sorted({*_listed(), *_OWN} - {"demo"}))
+
+
+@cache
+def parameters(word: str) -> tuple[Any, ...]:
+    """Return a command's parameters."""
+    import typer
+
+    from convscope.cli import _app
+
+    group: Any = typer.main.get_command(_app(word))
+    return tuple(group.commands[word].params)
+
+
+def arguments(kind: str, rng: Random) -> list[str]:
+    """Draw a command line: `plausible` or `wild`."""
+    word = one_of(words(), rng)
+    line, positional = list[str](), list[str]()
+    for parameter in parameters(word):
+        name = parameter.name
+        if not parameter.opts[0].startswith("-"):
+            positional += _positional(word, name, rng)
+        elif parameter.required or name in ("net", "steps", "samples", "epochs", "out") or rng.random() < 0.12:
+            line += _option(parameter, rng)
+    line = [*positional, *line] if rng.random() < 0.8 else [*line, *positional]
+    if kind == "wild":
+        line = _damaged(line, word, rng)
+        word = (
+            word
+            if rng.random() < 0.95
+            else one_of(("", "salience", "--version", "--help", "-h", "SALIENCY", "grad_cam", "[red]"), rng)
+        )
+    return [word, *line]
+
+
+def _positional(word: str, name: str, rng: Random) -> list[str]:
+    if name in ("picture", "pictures"):
+        count = 1 if name == "picture" or rng.random() < 0.7 else 2
+        return [one_of(PICTURES, rng) for _ in range(count)]
+    plain = {
+        "show": ("drawing.png", "drawing.npz"),
+        "history": ("lenet5", "run"),
+        "train": ("lenet5",),
+        "train-style": ("cat.jpg",),
+        "layers": VALUES["net"],
+    }
+    return [one_of(plain.get(word, ("lenet5",)), rng)]
+
+
+def _option(parameter: Any, rng: Random) -> list[str]:
+    if parameter.is_flag:
+        return [one_of(parameter.opts, rng)]
+    return [one_of(parameter.opts, rng), _value(parameter, rng)]
+
+
+def _value(parameter: Any, rng: Random) -> str:
+    if parameter.name in VALUES:
+        return one_of(VALUES[parameter.name], rng)
+    choices = re.findall(r"[\w+-]+", parameter.metavar or "") if "|" in (parameter.metavar or "") else []
+    return one_of(choices or ("1", "2", "3"), rng)
+
+
+def _damaged(line: list[str], word: str, rng: Random) -> list[str]:
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(len(line) + 1))
+        match int(rng.integers(6)):
+            case 0 if line:
+                del line[at % len(line)]
+            case 1 if line:
+                line.insert(at, one_of(line, rng))
+            case 2:
+                line.insert(
+                    at, one_of(("--nothing", "--ne", "-z", "--help", "--json", "--", "--out=", "--of", "-o"), rng)
+                )
+            case 3:
+                line[at:at] = _option(one_of([p for p in parameters(word) if p.opts[0].startswith("-")], rng), rng)
+            case _ if line:
+                line[at % len(line)] = one_of(WILD, rng)
+            case _:
+                line.append(one_of(WILD, rng))
+    return line
+
+
+def cases(count: int, seed: int = 0, only: Sequence[str] = ()) -> Iterator[Case]:
+    """Return `count` command lines, every third of them plausible."""
+    for number in range(count):
+        kind = "wild" if number % 3 else "plausible"
+        if not only or kind in only:
+            yield kind, seed, number
+
+
+def line_of(case: Case) -> list[str]:
+    """Return the command line that (kind, seed, number) stands for."""
+    return arguments(case[0], default_rng([5, case[1], case[2]]))
+
+
+def attempt(case: Case, folder: Path) -> tuple[str, str]:
+    """Run a command line in a folder with one of everything."""
+    sandbox.fill(folder)
+    before, line = sandbox.files(folder), line_of(case)
+    shown = " ".join(word if len(word) < 60 else word[:60] + "..." for word in line)
+    with _errors(folder) as said:
+        try:
+            code = run(line)
+        except BaseException as error:
+            return (
+                "traceback",
+                f"{type(error).__name__}: {str(error)[:200]} ({shown}){origin(traceback.extract_tb(error.__traceback__))}",
+            )
+    ending, what = judged(code, "".join(said))
+    if ending == "worked" or ending == "refused":
+        ending, what = _left(folder, before, line, ending, what)
+    return ending, f"{what} ({shown})"
+
+
+def run(line: Sequence[str]) -> int:
+    """Run a command line through the real entry, and return its exit code."""
+    from convscope.cli import main
+
+    sys.argv = ["convscope", *line]
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    return 0
+
+
+def judged(code: int, said: str) -> tuple[str, str]:
+    """Return what an exit code and what was said on stderr mean."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    if "Traceback" in said or code not in CODES:
+        return "traceback", f"exit code {code}: {' / '.join(lines[-4:])[-400:]}"
+    if code == 2 and not last.startswith("convscope: "):
+        return "said", f"exit code 2, the last line is {last[:200]!r}"
+    if code in (1, 130, 143):
+        return "said", f"exit code {code} without a reason: {last[:200]}"
+    odd = next((line for line in lines if "Warning" in line or "warn(" in line or not line.isprintable()), None)
+    if odd is not None:
+        return "said", f"{odd[:200]!r} beside: exit code {code}"
+    return ("worked" if code == 0 else "refused"), last[:200]
+
+
+def _left(folder: Path, before: dict[str, str], line: Sequence[str], ending: str, what: str) -> tuple[str, str]:
+    """Return what was written in the wrong place, changed or left over."""
+    after = sandbox.files(folder)
+    named = [line[at + 1] for at, word in enumerate(line[:-1]) if word in ("-o", "--out", "--save-values", "--preview")]
+    named += [word.partition("=")[2] for word in line if word.startswith("--out=")]
+    changed = [name for name in before if after.get(name) != before[name] and not _within(name, named)]
+    if changed:
+        return "harmed", f"{changed[:3]} changed"
+    hidden = [
+        name for name in after if Path(name).name.startswith(".") and name not in before and not _within(name, named)
+    ]
+    if hidden:
+        return "left", f"files {hidden[:3]}"
+    elsewhere = [
+        name
+        for name in set(after) - set(before)
+        if any(word in line for word in ("-o", "--out")) and not _within(name, named)
+    ]
+    if elsewhere:
+        return "wrote", f"{elsewhere[:3]} beside {named}"
+    return ending, what
+
+
+def _within(name: str, named: Sequence[str]) -> bool:
+    places = [os.path.normpath(place) for place in named]
+    return any(
+        name == place or name.startswith((place + "/", os.path.splitext(place)[0])) or place == "." for place in places
+    )
+
+
+@contextlib.contextmanager
+def _errors(folder: Path) -> Generator[list[str]]:
+    """Catch what the block writes on stderr, also from C."""
+    path, said = folder.parent / "stderr", list[str]()
+    kept = os.dup(2)
+    file = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.dup2(file, 2)
+    try:
+        yield said
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(file)
+        said.append(path.read_text(encoding="utf-8", errors="replace"))
+        path.unlink()
+
+
+def prepare(only: Sequence[str]) -> None:
+    """Import what commands import, and make the folder's files, before there are workers."""
+    from convscope.registry import load_all
+
+    load_all()
+    for word in words():
+        parameters(word)
+    with tempfile.TemporaryDirectory() as folder:
+        sandbox.fill(Path(folder))
+
+
+PART = Part("commands", 2000, cases, attempt, prepare, batch=1)
