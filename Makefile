@@ -9,7 +9,7 @@ WORKERS ?= 2
 QUICK := tests/test_structure.py tests/test_laws.py tests/test_objectives.py tests/test_running.py tests/test_bulk.py \
 	tests/test_tapping.py tests/test_gradient.py tests/test_occlusion.py tests/test_operations.py
 
-.PHONY: demo gpu test quick nightly check bench clean
+.PHONY: demo gpu test quick nightly adversary check bench clean
 
 demo: .venv/installed
 	$(BIN)/convscope demo -o demo
@@ -24,6 +24,11 @@ quick: .venv/tested
 # Sweeps that take hours: every family of timm, a thousand networks drawn at random.
 nightly: .venv/tested
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m nightly
+
+# Attacks by the hundred thousand, about an hour on two cores; PART=files COUNT=1000 for less. It goes on where it stopped:
+# adversary.json holds the counts.
+adversary: .venv/tested
+	OMP_NUM_THREADS=1 PYTHONPATH=src:tests $(BIN)/python -m adversary $(PART) $(if $(COUNT),--count $(COUNT)) --workers $(WORKERS)
 
 check: .venv/tested
 	$(BIN)/ruff check src tests benchmarks examples training

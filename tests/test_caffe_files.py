@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from adversary.watching import ended_when_it_hangs
 from convscope.errors import NetworkError, WeightsError
 from convscope.zoo.caffe import prototxt
 from convscope.zoo.caffe.definition import Definition, read_definition
 from convscope.zoo.caffe.schema import BlobProto, LayerParameter, NetParameter, chosen
 from convscope.zoo.caffe.weights import read_blobs, read_mean
-from adversary.watching import ended_when_it_hangs
 
 KNOWN = {"Convolution", "ReLU", "Pooling", "LRN", "InnerProduct", "Dropout", "Softmax", "Concat", "Eltwise", "Slice"}
 

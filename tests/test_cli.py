@@ -18,11 +18,11 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from adversary.watching import HANG, ended_when_it_hangs
 from convscope.cli import run
 from convscope.commands.inputs import distinct_names
 from convscope.data.samples import digits
 from convscope.registry import METHODS, VIEWS, load_all
-from adversary.watching import HANG, ended_when_it_hangs
 
 load_all()
 Capture = pytest.CaptureFixture[str]

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import nn
 from torchvision import models
 
+from adversary.edits import edits, mutated
 from convscope import Net
 from convscope.data.display import to_image
 from convscope.data.folders import find_pictures
@@ -27,7 +28,6 @@ from convscope.data.images import prepare
 from convscope.data.opening import open_picture
 from convscope.data.preprocessing import Fit, Preprocessing
 from convscope.errors import PictureError
-from adversary.edits import edits, mutated
 from networks import tiny
 
 fuzz = settings(max_examples=300, deadline=10_000, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -23,9 +23,9 @@ import pytest
 import torch
 from safetensors.torch import save as to_safetensors
 
+from adversary.watching import HANG
 from convscope import Net, load
 from convscope.errors import ConvscopeError
-from adversary.watching import HANG
 
 KINDS = ("onnx", "pt2", "safetensors", "pth", "prototxt", "caffemodel")
 COUNT, AT_ONCE = 400, 100

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import convscope
+from adversary.watching import HANG, ended_when_it_hangs
 from convscope import Net, load, read_recipe, stylize, train_style
 from convscope.batching import out_of_memory
 from convscope.cli import run
@@ -42,7 +43,6 @@ from convscope.stylizing.network import KIND, StyleNet, read_style, whole
 from convscope.stylizing.settings import Settings
 from convscope.stylizing.training import open_style
 from convscope.zoo.runs import facts, metadata
-from adversary.watching import HANG, ended_when_it_hangs
 
 QUICK: dict[str, Any] = {"size": 32, "width": 2, "blocks": 1, "batch": 2, "workers": 0}
 """A training of milliseconds per step."""

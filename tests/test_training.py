@@ -24,6 +24,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from adversary.watching import HANG, ended_when_it_hangs
 from convscope import Net, load, outputs, tap
 from convscope.cli import run as command
 from convscope.data.datasets import open_data
@@ -38,7 +39,6 @@ from convscope.training.run import SNAPSHOTS, Run
 from convscope.training.trainer import train
 from convscope.zoo.blueprints import BLUEPRINTS
 from convscope.zoo.runs import facts, metadata, read_history
-from adversary.watching import HANG, ended_when_it_hangs
 
 LENET, ZFNET64 = BLUEPRINTS["lenet5"], BLUEPRINTS["zfnet64"]
 CLASSES = ("across", "down", "slanted")

@@ -23,12 +23,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision import models
 
+from adversary.edits import edits, mutated
 from convscope import Net, load
 from convscope.data.samples import digits
 from convscope.errors import NetworkError, WeightsError
 from convscope.zoo.lenet import lenet5
 from convscope.zoo.torchvision_models import names
-from adversary.edits import edits, mutated
 
 fuzz = settings(max_examples=200, deadline=10_000, derandomize=True, suppress_health_check=list(HealthCheck))
 State = dict[str, Tensor]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import traceback
 from collections.abc import Iterable
 from itertools import dropwhile
@@ -11,8 +12,14 @@ from pathlib import Path
 _OURS, _TORCH = str(Path(__file__).parent), str(Path("-packages/torch"))
 
 
+_LONGEST = 2000
+
+
 class ConvscopeError(Exception):
-    """The root of every error that convscope raises on purpose."""
+    """The root of every error that convscope raises on purpose. Its text is one line that any terminal may be shown."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class PictureError(ConvscopeError):
@@ -85,6 +92,17 @@ def nearest(asked: str, existing: Iterable[str], *, count: int = 3, prefix: str 
     shown = close or names[:8]
     more = "" if close or len(names) <= 8 else f", ... ({len(names)} in all)"
     return ", ".join(repr(prefix + name) for name in shown) + more
+
+
+def one_line(text: str) -> str:
+    """Return a text in one line, cut where it is very long, with control characters written out.
+
+    Texts may hold names from files of others, and a terminal obeys what such names may hold.
+    """
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 4 :]}"
+    text = re.sub(r"\s*[\r\n]\s*", " ", text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def told(error: BaseException) -> str:

@@ -19,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m adversary", description=__doc__)
     parser.add_argument("part", nargs="*", default=list(parts()), help=f"{', '.join(parts())}; all by default")
     parser.add_argument("--count", type=int, help="cases of each part; its own number by default")
+    parser.add_argument("--short", action="store_true", help="a small number of cases of each part, as in the suite")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--kinds", default="", help="only these kinds of a part, with commas between")

@@ -10,7 +10,6 @@ import os
 import re
 import sys
 import tempfile
-import traceback
 from collections.abc import Generator, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.random import default_rng
 
 from . import sandbox
 from .mutations import one_of
+from .pool import FINE
 from .report import Part
 from .watch import origin
 
@@ -29,30 +29,50 @@ Case = tuple[str, int, int]
 CODES = (0, 1, 2, 130, 143)
 """Exit codes that the documents name: 70 is the last guard's, and a fault."""
 
-PICTURES = ("digit.png", "cat.jpg", "film.gif", "two", "pets", "shard.tar", "sample:digits/3", "deep.tif", "film.gif[1]",
-            "shard.tar#0001.png", "table.parquet#1", "[red]x.png", "ü é.png", "./-x.png")  # fmt: skip
+PICTURES = ("digit.png", "cat.jpg", "sample:digits/3", "film.gif[1]", "shard.tar#0001.png", "table.parquet#1",
+            "[red]x.png", "ü é.png", "./-x.png")  # fmt: skip
+SEVERAL = ("two", "pets", "film.gif", "shard.tar", "table.parquet")
+NETWORKS = (("--net", "lenet5"), ("--net", "lenet5", "--epoch", "1"), ("--net", "lenet5", "--weights",
+"weights.safetensors"),
+            ("--net", "lenet5", "--weights", "weights.pth"), ("--net", "onnx:net.onnx", "--mean", "0.5"),
+            ("--net", "caffe:net.prototxt", "--weights", "net.caffemodel"))  # fmt: skip
+SETTLED = ("net", "weights", "epoch", "mean", "out")
+"""Options that a plausible line has together or not at all."""
 VALUES: dict[str, Sequence[str]] = {
-    "net": ("lenet5", "lenet5", "lenet5", "onnx:net.onnx", "caffe:net.prototxt"),
-    "weights": ("default", "none", "weights.safetensors", "weights.pth"),
-    "mean": ("0.5", "0.5,0.5,0.5"), "std": ("1", "0.25"), "classes": ("names.txt", "names.json"), "head": ("softmax", "value"),
-    "epoch": ("1",), "device": ("cpu",), "fit": ("cover", "contain", "stretch"), "value_range": ("0,255",), "show": ("0", "0,0,0"),
+    "net": ("lenet5", "onnx:net.onnx", "caffe:net.prototxt"), "weights": ("none", "weights.safetensors",
+    "weights.pth"),
+    "mean": ("0.5", "0.5,0.5,0.5"), "std": ("1", "0.25"), "classes": ("names.txt", "names.json"), "head": ("softmax",
+    "value"),
+    "epoch": ("1",), "device": ("cpu",), "fit": ("cover", "contain", "stretch"), "value_range": ("0,255",),
+    "show": ("0", "0,0,0"),
     "net_seed": ("3",), "out": ("o.png", "o.jpg", "o.pdf", "o.svg", "new", "new/o.png", "o.gif"), "size": ("28",),
-    "save_values": ("v.npy", "v.npz", "v.safetensors"), "of": ("3", "p(3)", "three", "conv1:2", "conv2:1@2,3", "3 - 8", "0.5*conv1:1"),
-    "cmap": ("fire", "polar", "grey", "jet"), "layer": ("conv1", "conv2"), "layers": ("conv1", "conv1,conv2"), "channels": ("0-2", "1"),
-    "methods": ("saliency", "grad-cam,saliency"), "boxes": ("boxes.csv",), "names": ("names.txt",), "data": ("pets",), "style": ("cat.jpg",),
-    "guide": ("cat.jpg",), "recipe": ("default", "paper"), "snapshots": ("1", "1,2"), "precision": ("fp32", "auto"), "workers": ("0", "1"),
-    "preview": ("p.png",), "about": ("x",), "epochs": ("1",), "batch": ("2", "8"), "tile": ("64",), "held_out": ("0.3",), "limit": ("1",),
+    "save_values": ("v.npy", "v.npz", "v.safetensors"), "of": ("3", "p(3)", "three", "conv1:2", "conv2:1@2,3",
+    "3 - 8", "0.5*conv1:1"),
+    "cmap": ("fire", "polar", "grey", "jet"), "layer": ("conv1", "conv2"), "layers": ("conv1", "conv1,conv2"),
+    "channels": ("0-2", "1"),
+    "methods": ("saliency", "grad-cam,saliency"), "boxes": ("boxes.csv",), "names": ("names.txt",), "data": ("pets",),
+    "style": ("cat.jpg", "style.safetensors"),
+    "guide": ("cat.jpg",), "recipe": ("default", "paper"), "snapshots": ("1", "1,2"), "precision": ("fp32", "auto"),
+    "workers": ("0", "1"),
+    "preview": ("p.png",), "about": ("x",), "epochs": ("1",), "batch": ("2", "8"), "tile": ("64",),
+    "held_out": ("0.3",), "limit": ("1",),
     "stages": ("2",), "seed": ("0", "7"), "threshold": ("0.2",), "fade": ("1",), "preview_of": ("cat.jpg",),
 }  # fmt: skip
 """Plausible values of options by their name; an option that is not here takes a small number or one of its choices."""
 
 WILD = (
-    "", " ", "-1", "0", "nan", "inf", "-inf", "1e400", "0.5", "3,", ",", "1;2", "a", "café", "[red]x[/red]", "[/]", "\x1b[31mx", "\n", "x" * 300,
-    "x" * 5000, "9" * 5000, "-", "--", "..", "/", "/dev/null", "/proc/self/mem", "/root/x/y.png", "nowhere/x.png", "no.png", "broken.png", "empty.png", "text.png",
-    "two", "pets", "run", "net.onnx", "drawing.npz", "caffe:", "onnx:", "pt2:no.pt2", "file:no.py:f", "hf:a/b", "torchvision:", "timm:", "onnx:digit.png", "pt2:cat.jpg",
-    "weights.safetensors", "style.safetensors", "conv9", "conv1:99", "conv1:0@99,99", "p()", "3 +", "((((3))))", "(" * 300, "none", "default", "imagenet", "true", "cuda",
-    "mps", "meta", "o.xyz", "o.PNG", ".png", "o.png/x.png", "o.mp4", "o.webp", "28,28", "99999", "0x10", "1_000", "٣", "\udcff.png", "sample:nothing", "sample:digits/99",
-    "torchvision:MNIST:x", "shard.tar#nothing", "table.parquet#99", "table.parquet#-1", "film.gif[99]", "film.gif[2:1]", "film.gif[::0]", "*.png", "{a,b}.png", "~nobody/x",
+    "", " ", "-1", "0", "nan", "inf", "-inf", "1e400", "0.5", "3,", ",", "1;2", "a", "café", "[red]x[/red]", "[/]",
+    "\x1b[31mx", "\n", "x" * 300,
+    "x" * 5000, "9" * 5000, "-", "--", "..", "/", "/dev/null", "/proc/self/mem", "/root/x/y.png", "nowhere/x.png",
+    "no.png", "broken.png", "empty.png", "text.png",
+    "two", "pets", "run", "net.onnx", "drawing.npz", "caffe:", "onnx:", "pt2:no.pt2", "file:no.py:f", "hf:a/b",
+    "torchvision:", "timm:", "onnx:digit.png", "pt2:cat.jpg",
+    "weights.safetensors", "style.safetensors", "conv9", "conv1:99", "conv1:0@99,99", "p()", "3 +", "((((3))))",
+    "(" * 300, "none", "default", "imagenet", "true", "cuda",
+    "mps", "meta", "o.xyz", "o.PNG", ".png", "o.png/x.png", "o.mp4", "o.webp", "28,28", "99999", "0x10", "1_000", "٣",
+    "\udcff.png", "sample:nothing", "sample:digits/99",
+    "torchvision:MNIST:x", "shard.tar#nothing", "table.parquet#99", "table.parquet#-1", "film.gif[99]",
+    "film.gif[2:1]", "film.gif[::0]", "*.png", "{a,b}.png", "~nobody/x",
     "~", "$HOME", "@x", "a=b", "'", '"', "\\", "%s", "{0}", "; ls", "`id`", "|",
 )  # fmt: skip
 
@@ -79,36 +99,48 @@ def parameters(word: str) -> tuple[Any, ...]:
 def arguments(kind: str, rng: Random) -> list[str]:
     """Draw a command line: `plausible` or `wild`."""
     word = one_of(words(), rng)
-    line, positional = list[str](), list[str]()
-    for parameter in parameters(word):
-        name = parameter.name
-        if not parameter.opts[0].startswith("-"):
-            positional += _positional(word, name, rng)
-        elif parameter.required or name in ("net", "steps", "samples", "epochs", "out") or rng.random() < 0.12:
+    positional, line = _pictures(word, rng), list[str]()
+    names = {parameter.name: parameter for parameter in parameters(word)}
+    if "net" in names and names["net"].opts[0].startswith("--"):
+        line += one_of(NETWORKS, rng)
+    if "out" in names:
+        line += [one_of(("-o", "--out"), rng), one_of(_outputs(word, positional), rng)]
+    for name, parameter in names.items():
+        drawn = parameter.opts[0].startswith("-") and name not in SETTLED
+        if drawn and (parameter.required or name in ("steps", "samples", "epochs") or rng.random() < 0.1):
             line += _option(parameter, rng)
     line = [*positional, *line] if rng.random() < 0.8 else [*line, *positional]
-    if kind == "wild":
-        line = _damaged(line, word, rng)
-        word = (
-            word
-            if rng.random() < 0.95
-            else one_of(("", "salience", "--version", "--help", "-h", "SALIENCY", "grad_cam", "[red]"), rng)
-        )
-    return [word, *line]
+    if kind == "plausible":
+        return [word, *line]
+    strange = ("", "salience", "--version", "--help", "-h", "SALIENCY", "grad_cam", "[red]")
+    return [word if rng.random() < 0.95 else one_of(strange, rng), *_damaged(line, word, rng)]
 
 
-def _positional(word: str, name: str, rng: Random) -> list[str]:
-    if name in ("picture", "pictures"):
-        count = 1 if name == "picture" or rng.random() < 0.7 else 2
-        return [one_of(PICTURES, rng) for _ in range(count)]
-    plain = {
-        "show": ("drawing.png", "drawing.npz"),
-        "history": ("lenet5", "run"),
-        "train": ("lenet5",),
-        "train-style": ("cat.jpg",),
-        "layers": VALUES["net"],
-    }
-    return [one_of(plain.get(word, ("lenet5",)), rng)]
+def _pictures(word: str, rng: Random) -> list[str]:
+    """Draw what stands without an option."""
+    plain = {"show": ("drawing.png", "drawing.npz"), "history": ("lenet5", "run"), "layers": ("lenet5",
+    "onnx:net.onnx"),
+             "train": ("lenet5",), "train-style": ("cat.jpg",), "trust": ("convscope.toml",), "nets": ("lenet*", "resnet18")}  # fmt: skip
+    if word in plain:
+        return [one_of(plain[word], rng)]
+    names = [parameter.name for parameter in parameters(word)]
+    if "picture" not in names and "pictures" not in names:
+        return []
+    several = "pictures" in names and rng.random() < 0.3
+    return [one_of(SEVERAL, rng)] if several else [one_of(PICTURES, rng)]
+
+
+def _outputs(word: str, positional: Sequence[str]) -> Sequence[str]:
+    """Return where a command with these pictures may write."""
+    if word in ("layers", "nets", "history"):
+        return ("t.csv", "t.json", "t.md", "t.png")
+    if word in ("train", "train-style"):
+        return ("new",) if word == "train" else ("new.safetensors",)
+    return (
+        ("new", "deep/new", "o.gif")
+        if positional[:1] and positional[0] in SEVERAL
+        else ("o.png", "o.jpg", "o.pdf", "o.svg", "new/o.png")
+    )
 
 
 def _option(parameter: Any, rng: Random) -> list[str]:
@@ -167,12 +199,9 @@ def attempt(case: Case, folder: Path) -> tuple[str, str]:
         try:
             code = run(line)
         except BaseException as error:
-            return (
-                "traceback",
-                f"{type(error).__name__}: {str(error)[:200]} ({shown}){origin(traceback.extract_tb(error.__traceback__))}",
-            )
+            return "traceback", f"{type(error).__name__}: {str(error)[:200]} ({shown}){origin(error)}"
     ending, what = judged(code, "".join(said))
-    if ending == "worked" or ending == "refused":
+    if ending in FINE:
         ending, what = _left(folder, before, line, ending, what)
     return ending, f"{what} ({shown})"
 
@@ -231,7 +260,7 @@ def _left(folder: Path, before: dict[str, str], line: Sequence[str], ending: str
 def _within(name: str, named: Sequence[str]) -> bool:
     places = [os.path.normpath(place) for place in named]
     return any(
-        name == place or name.startswith((place + "/", os.path.splitext(place)[0])) or place == "." for place in places
+        name == place or name.startswith((place + "/", place.removesuffix(Path(place).suffix))) for place in places
     )
 
 
@@ -265,4 +294,4 @@ def prepare(only: Sequence[str]) -> None:
         sandbox.fill(Path(folder))
 
 
-PART = Part("commands", 2000, cases, attempt, prepare, batch=1)
+PART = Part("commands", 2000, 60, cases, attempt, prepare, batch=1)

@@ -19,6 +19,7 @@ def mutated(content: bytes, changes: list[Edit]) -> bytes:
         at = position % max(len(content), 1)
         head, tail = content[:at], content[at:]
         content = {
-            "set": head + new + tail[len(new) :], "drop": head + tail[len(new) :], "add": head + new + tail, "cut": head
+            "set": head + new + tail[len(new) :], "drop": head + tail[len(new) :], "add": head + new + tail,
+            "cut": head
         }[kind]  # fmt: skip
     return content

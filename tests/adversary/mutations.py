@@ -14,7 +14,8 @@ Mutation = Callable[[bytes, Generator], bytes]
 HUGE = (2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1)
 EDGES = (0, 1, 2, 3, 7, 16, 127, 128, 255, 256, 1000, 32767, 32768, 65535, 2**20, 2**24, *HUGE, 2**64 - 1)
 NUMBERS = (b"-1", b"0", b"7", b"1e9", b"1e400", b"NaN", b"null", b"0.5", b"9" * 5000, *(str(n).encode() for n in HUGE))
-WORDS = (b"", b"\x00", b"../../x", b"/etc/passwd", b"\xff\xfe", b"\xed\xa0\x80", b"[bold]x[/]", b"\x1b[31m", b"x" * 300,
+WORDS = (b"", b"\x00", b"../../x", b"/etc/passwd", b"\xff\xfe", b"\xed\xa0\x80", b"[bold]x[/]", b"\x1b[31m",
+b"x" * 300,
          b"'" * 3, b"%s", b"{0}", "é日本".encode())  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,14 @@ def mp4() -> list[bytes]:
 
 
 def class_json() -> list[bytes]:
-    forms = (list(NAMES), dict(enumerate(NAMES)), {name: i for i, name in enumerate(NAMES)}, {"id2label": dict(enumerate(NAMES))},
-             [{"id": i, "name": name} for i, name in enumerate(NAMES)], {str(i): [f"n{i:08}", n] for i, n in enumerate(NAMES)})  # fmt: skip
+    forms = (
+        list(NAMES),
+        dict(enumerate(NAMES)),
+        {name: i for i, name in enumerate(NAMES)},
+        {"id2label": dict(enumerate(NAMES))},
+        [{"id": i, "name": name} for i, name in enumerate(NAMES)],
+        {str(i): [f"n{i:08}", n] for i, n in enumerate(NAMES)},
+    )
     return [json.dumps(form).encode() for form in forms]
 
 
@@ -192,7 +199,8 @@ def boxes_table() -> list[bytes]:
 def boxes_coco() -> list[bytes]:
     content = {
         "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
-        "annotations": [{"image_id": 1, "bbox": [1, 2, 8, 6], "category_id": 3}, {"image_id": 2, "bbox": [0.0, 0.0, 5.5, 5.5]}],
+        "annotations": [{"image_id": 1, "bbox": [1, 2, 8, 6], "category_id": 3}, {"image_id": 2, "bbox": [0.0, 0.0,
+        5.5, 5.5]}],
         "categories": [{"id": 3, "name": "cat"}],
     }  # fmt: skip
     return [json.dumps(content).encode()]
@@ -244,7 +252,8 @@ def hub_config() -> list[bytes]:
     content = {
         "architecture": "resnet10t", "num_classes": 4, "num_features": 512, "model_args": {"stem_width": 8},
         "label_names": ["a", "b", "c", "d"], "label_descriptions": {"a": "cat"},
-        "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "crop_pct": 0.9,
+        "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
+        "crop_pct": 0.9,
                            "interpolation": "bicubic", "first_conv": "conv1", "classifier": "fc", "license": "x"},
     }  # fmt: skip
     return [json.dumps(content).encode()]
@@ -254,7 +263,14 @@ def hub_config() -> list[bytes]:
 
 
 def drawings(suffix: str) -> list[bytes]:
-    """A map and a table of numbers as the package writes them."""
+    """A map and a table of numbers as the package writes them: in a fork, because torch forks no process that has
+    computed a gradient.
+    """
+    with get_context("fork").Pool(1) as elsewhere:
+        return elsewhere.apply(_drawings, (suffix,))
+
+
+def _drawings(suffix: str) -> list[bytes]:
     import convscope
     from convscope.data.samples import digits
 
@@ -504,22 +520,61 @@ def struct_png(width: int, height: int) -> bytes:
 
 def hostile_json() -> list[bytes]:
     digits = b"9" * 200_000
-    return [DEEP.encode(), b'{"a":' * 100_000 + b"1" + b"}" * 100_000, digits, b"[" + digits + b"]", b"null", b"3", b'"x"', b"[]", b"{}",
-            b"\xef\xbb\xbf{}", b"\xff\xfe{\0}\0", b'{"epochs": ' + digits + b"}", b"[1e400]", b"", b"NaN"]  # fmt: skip
+    return [
+        DEEP.encode(),
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        digits,
+        b"[" + digits + b"]",
+        b"null",
+        b"3",
+        b'"x"',
+        b"[]",
+        b"{}",
+        b"\xef\xbb\xbf{}",
+        b"\xff\xfe{\0}\0",
+        b'{"epochs": ' + digits + b"}",
+        b"[1e400]",
+        b"",
+        b"NaN",
+    ]
 
 
 def hostile_text() -> list[bytes]:
-    return [*hostile_json(), b"{" + b"(" * 5000 + b")" * 5000 + b"}", b"{" + b"-" * 100_000 + b"1}", b"{0: '" + b"x" * 10**7 + b"'}",
-            b'"' + b"x" * 200_000, b"\n" * 10**6, b"a," * 10**6, b"\0", b"{0: 1" + b"+1" * 100_000 + b"}", b"{0:" * 3000 + b"0" + b"}" * 3000]  # fmt: skip
+    return [
+        *hostile_json(),
+        b"{" + b"(" * 5000 + b")" * 5000 + b"}",
+        b"{" + b"-" * 100_000 + b"1}",
+        b"{0: '" + b"x" * 10**7 + b"'}",
+        b'"' + b"x" * 200_000,
+        b"\n" * 10**6,
+        b"a," * 10**6,
+        b"\0",
+        b"{0: 1" + b"+1" * 100_000 + b"}",
+        b"{0:" * 3000 + b"0" + b"}" * 3000,
+    ]
 
 
 def hostile_toml() -> list[bytes]:
     chain = b"".join(b"[networks.n%d]\nload = 'n%d'\n" % (n, n + 1) for n in range(2000))
     dotted = b".".join([b"a"] * 20_000) + b" = 1\n"
-    return [b"tool = 3\n", b"net = " + b"9" * 5000, b"x = " + b"[" * 10_000 + b"]" * 10_000, b"net = 'n0'\n" + chain, dotted,
-            b"[data]\ncat = '~nobody/x'\n", b"[networks.a]\nload = 'a'\n", b"net = 'a'\n[networks.a]\nload = 'b'\n[networks.b]\nload = 'a'\n",
-            b"net = 'file:evil.py:build'\n", b"plugins = ['evil.py']\n", b"[networks.e]\nload = 'file:evil.py:build'\n", b"\xff", b"a = {" + b"b={" * 5000,
-            b"[tool.convscope]\nplugins = ['evil.py']\nnet = 'file:evil.py:build'\n", b"[tool]\nconvscope = 3\n", b"[[tool]]\nconvscope = 3\n"]  # fmt: skip
+    return [
+        b"tool = 3\n",
+        b"net = " + b"9" * 5000,
+        b"x = " + b"[" * 10_000 + b"]" * 10_000,
+        b"net = 'n0'\n" + chain,
+        dotted,
+        b"[data]\ncat = '~nobody/x'\n",
+        b"[networks.a]\nload = 'a'\n",
+        b"net = 'a'\n[networks.a]\nload = 'b'\n[networks.b]\nload = 'a'\n",
+        b"net = 'file:evil.py:build'\n",
+        b"plugins = ['evil.py']\n",
+        b"[networks.e]\nload = 'file:evil.py:build'\n",
+        b"\xff",
+        b"a = {" + b"b={" * 5000,
+        b"[tool.convscope]\nplugins = ['evil.py']\nnet = 'file:evil.py:build'\n",
+        b"[tool]\nconvscope = 3\n",
+        b"[[tool]]\nconvscope = 3\n",
+    ]
 
 
 def hostile_xml() -> list[bytes]:

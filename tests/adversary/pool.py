@@ -1,14 +1,15 @@
-"""Cases by the thousand, each where it can harm nothing: in forks of this process, which has imported all there is.
+"""Cases by the thousand, where they can harm nothing: in forks of this process, which has imported all there is.
 
 A worker goes through one batch of cases and says what it begins and how each ended; whoever hangs or dies is noted and
-the rest of its batch goes on in another. What a case may take is measured: its own time on the processor (a busy machine
-makes nothing hang), and the most memory its process had.
+the rest of its batch goes on in another. What a case takes is measured: its own time on the processor (a busy machine
+makes nothing hang), and the most memory that it added to its process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import getpass
 import json
 import os
 import resource
@@ -31,6 +32,9 @@ PATIENCE = 90.0
 MOST = 1200
 """The most memory that a case may add to its process, in MiB: a command has some 300 MiB before it does anything."""
 _ROOM = 3 * 2**30  # of addresses beyond what the process has: more is refused by the system, so that the machine lives
+
+_OTHERS = ("home", f"torchinductor_{getpass.getuser()}")
+"""What may be in the folder for temporary files: torch makes its folder there when parts of it are imported."""
 
 FINE = ("worked", "refused")
 FAULTS = ("traceback", "crash", "hang", "memory", "code", "wrote", "left", "said", "harmed", "stale")
@@ -158,6 +162,7 @@ def _work(attempt: Attempt, batch: Sequence[Any], writing: int, watched: bool) -
         folder = Path(tempfile.mkdtemp(prefix="adversary-"))
         watch, said = Watch(os.path.realpath(folder)), _quietly(folder.with_suffix(".said"))
         os.environ["TMPDIR"], tempfile.tempdir = str(folder), str(folder)
+        os.environ["HOME"], ends = str(folder / "home"), len(batch) == 1
         if watched:
             _limit()
         watch.install()
@@ -167,7 +172,7 @@ def _work(attempt: Attempt, batch: Sequence[Any], writing: int, watched: bool) -
             os.chdir(place)
             _say(writing, {"begins": 1})
             before, had = time.process_time(), mark_memory()
-            with watch.watching() if watched else contextlib.nullcontext():
+            with watch.watching(ends=ends) if watched else contextlib.nullcontext():
                 ending, words = attempt(case, place)
             seconds, added = time.process_time() - before, memory("VmHWM") - had
             ending, words = _judged(ending, words, watch.noted, said, added, place)
@@ -187,9 +192,8 @@ def _work(attempt: Attempt, batch: Sequence[Any], writing: int, watched: bool) -
         folder.with_suffix(".said").unlink()
         code = 0
     except BaseException as error:
-        os.write(writing, b"")
-        with contextlib.suppress(OSError):
-            sys.__stderr__.write(f"{type(error).__name__}: {error}\n")  # type: ignore[union-attr]
+        what = f"{type(error).__name__}: {str(error)[:300]}"
+        _say(writing, {"ending": "crash", "words": what, "seconds": 0.0, "memory": 0})
     finally:
         os._exit(code)
 
@@ -202,7 +206,7 @@ def _judged(ending: str, words: str, noted: Sequence[str], said: Any, memory: in
     text = said.read().strip()
     said.seek(0)
     said.truncate()
-    left = [path.name for path in place.parent.iterdir() if path != place]
+    left = [path.name for path in place.parent.iterdir() if path != place and path.name not in _OTHERS]
     if ending in FAULTS:
         return ending, words
     if noted:
@@ -228,11 +232,13 @@ def _quietly(path: Path) -> Any:
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     os.dup2(file.fileno(), 2)
+    # Whoever started this may have put something else in their place.
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     return file
 
 
 def _limit() -> None:
-    with open("/proc/self/statm", encoding="ascii") as file:
+    with Path("/proc/self/statm").open(encoding="ascii") as file:
         size = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + _ROOM, size + _ROOM))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

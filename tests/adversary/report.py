@@ -25,6 +25,7 @@ class Part:
 
     name: str
     count: int
+    short: int
     cases: Callable[..., Iterator[Any]]
     attempt: pool.Attempt
     prepare: Callable[[Sequence[str]], None] = lambda kinds: None
@@ -53,8 +54,9 @@ class Report:
         """Run a part from where it stopped, or one case of it."""
         only = [name for name in given.kinds.split(",") if name]
         part.prepare(only)
-        cases = part.cases(given.count or part.count, given.seed, only)
-        key = f"{part.name} {given.kinds} {given.count or part.count} {given.seed}"
+        count = given.count or (part.short if given.short else part.count)
+        cases = part.cases(count, given.seed, only)
+        key = f"{part.name} {given.kinds} {count} {given.seed}"
         if given.only is not None:
             cases = (
                 case
@@ -88,8 +90,10 @@ class Report:
         if show:
             print(outcome)
         if outcome.ending not in FINE:
-            again = f"python -m adversary {part} --kinds {outcome.case[0]} --seed {outcome.case[1]} --only {outcome.case[2]}"
-            fault = self.faults.setdefault(_alike(part, outcome), {"count": 0, "words": outcome.words, "again": again})
+            kind, seed, number = outcome.case
+            again = f"python -m adversary {part} --kinds {kind} --seed {seed} --only {number}"
+            new = {"count": 0, "words": outcome.words, "again": again}
+            fault = self.faults.setdefault(_alike(part, outcome), new)
             fault["count"] += 1
             if fault["count"] == 1:
                 print(f"FAULT {outcome.ending}: {outcome.words}\n  {again}", flush=True)
@@ -107,9 +111,9 @@ class Report:
         ]
         for name, row in self.rows.items():
             faults = ", ".join(f"{count} {ending}" for ending, count in row["faults"].items()) or "0"
+            counts = " | ".join(f"{row[key]:,}" for key in ("tried", "refused", "worked"))
             lines.append(
-                f"| {name} | {row['tried']:,} | {row['refused']:,} | {row['worked']:,} | {faults} | {row['slowest']:.1f} | "
-                f"{row['largest']} | {row['minutes']:.1f} |"
+                f"| {name} | {counts} | {faults} | {row['slowest']:.1f} | {row['largest']} | {row['minutes']:.1f} |"
             )
         lines += [f"\n{fault['count']} x {fault['words']}\n  {fault['again']}" for fault in self.faults.values()]
         return "\n".join(lines)

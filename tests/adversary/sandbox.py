@@ -14,12 +14,15 @@ def _made() -> dict[str, bytes]:
     picture, grey = make.saved("RGB", "JPEG"), make.saved("L", "PNG")
     files = {
         "cat.jpg": picture, "digit.png": grey, "film.gif": make.gif()[1], "deep.tif": make.tiff16("TIFF")[1],
-        "[red]x.png": grey, "ü é.png": grey, "-x.png": grey, "broken.png": grey[:60], "empty.png": b"", "text.png": b"hello",
+        "[red]x.png": grey, "ü é.png": grey, "-x.png": grey, "broken.png": grey[:60], "empty.png": b"",
+        "text.png": b"hello",
         "shard.tar": make.tar()[0], "table.parquet": make.tables(".parquet")[0], "array.npy": make.npy()[0],
         "net.onnx": make.onnx()[0], "net.prototxt": make.DEFINITION.encode(), "net.caffemodel": make.caffemodel()[0],
-        "weights.safetensors": make.safetensors()[0], "weights.pth": make.pth()[0], "style.safetensors": make.style()[0],
+        "weights.safetensors": make.safetensors()[0], "weights.pth": make.pth()[0],
+        "style.safetensors": make.style()[0],
         "names.txt": make.class_text()[0], "names.json": make.class_json()[0], "boxes.csv": make.boxes_table()[0],
-        "drawing.npz": make.drawings(".npz")[0], "drawing.png": make.drawings(".png")[0], "a.png": picture, "b.png": picture,
+        "drawing.npz": make.drawings(".npz")[0], "drawing.png": make.drawings(".png")[0], "a.png": picture,
+        "b.png": picture,
         "run/history.json": make.history()[0],
     }  # fmt: skip
     files |= {f"pets/{pet}/{number}.png": make.saved("RGB", "PNG") for pet in ("cats", "dogs") for number in range(4)}

@@ -288,8 +288,10 @@ def _npy(data: bytes, rng: Generator) -> bytes:
 
 _DEEP = 20_000
 VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 1, 0.5, 1e308, -1e-300, 2**31, 2**63, 10**400, float("nan"), float("inf"), "", "x", " ", "x" * 10**5,
-    "\0", "\ud800", "\x1b[31m", "[red]", "[/]", "../../etc/passwd", "a\nb", "", "0", "-1", [], [[]], {}, [None], [0] * 1000,
+    None, True, -1, 0, 1, 0.5, 1e308, -1e-300, 2**31, 2**63, 10**400, float("nan"), float("inf"), "", "x", " ",
+    "x" * 10**5,
+    "\0", "\ud800", "\x1b[31m", "[red]", "[/]", "../../etc/passwd", "a\nb", "", "0", "-1", [], [[]], {}, [None],
+    [0] * 1000,
     {"": ""}, {"x": {"y": []}},
 )  # fmt: skip
 _HOLE = "a hole in the tree"
@@ -351,10 +353,13 @@ def toml(data: bytes, rng: Generator) -> bytes:
     return data[: match.start()] + one_of(TOML, rng) + data[match.end() :]
 
 
-TOML = (b"3", b"-1", b"0", b"1.5", b"inf", b"nan", b"true", b"''", b"'x'", b"'~nobody/x'", b"'~'", b"'\\u0000'", b'"\\u0000"',
-        b"[]", b"[[]]", b"[1, 'a']", b"{}", b"{ a = 1 }", b"1979-05-27", b"1979-05-27T07:32:00Z", b"9" * 5000, b"0x" + b"f" * 5000,
+TOML = (b"3", b"-1", b"0", b"1.5", b"inf", b"nan", b"true", b"''", b"'x'", b"'~nobody/x'", b"'~'", b"'\\u0000'",
+b'"\\u0000"',
+        b"[]", b"[[]]", b"[1, 'a']", b"{}", b"{ a = 1 }", b"1979-05-27", b"1979-05-27T07:32:00Z", b"9" * 5000,
+        b"0x" + b"f" * 5000,
         b"[" * 2000 + b"]" * 2000, b"{a=" * 900 + b"1" + b"}" * 900, b"'" + b"x" * 10**5 + b"'", b"'[red]x[/]'",
-        b"'\x1b[31m'", b".".join([b"a"] * 20_000), b'"a:b"', b"'/'", b"'../..'", b"'torchvision:MNIST:/x'", b"'sample:x'",
+        b"'\x1b[31m'", b".".join([b"a"] * 20_000), b'"a:b"', b"'/'", b"'../..'", b"'torchvision:MNIST:/x'",
+        b"'sample:x'",
         b"'file:x.py:build'", b"'onnx:/dev/zero'", b"'\xff'", b"net", b"a", b"tool.convscope")  # fmt: skip
 
 PNG_LAYOUT = Layout(_png_chunks, _png)

@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -22,16 +23,8 @@ import torch
 import convscope
 
 _SOURCE = str(Path(convscope.__file__).parent)
-_TRUSTED = tuple(
-    {
-        _SOURCE,
-        sys.prefix,
-        sys.base_prefix,
-        os.path.realpath(sys.prefix),
-        os.path.dirname(torch.__file__),
-        os.path.dirname(os.__file__),
-    }
-)
+_LIBRARIES = (str(Path(module.__file__ or "").parent) for module in (torch, os))
+_TRUSTED = (_SOURCE, sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix), *_LIBRARIES)
 """Where code may come from: the package, Python and what is installed."""
 
 _STARTS = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "os.startfile", "pty.spawn")
@@ -45,7 +38,6 @@ class Watch:
     """Notes what happens while it is on. `folder` is the only place that may be written to."""
 
     folder: str
-    connects: bool = False
     on: bool = False
     noted: list[str] = field(default_factory=list)
 
@@ -70,7 +62,7 @@ class Watch:
                 if not file.startswith(("<frozen", *_TRUSTED)) and not _made_by_trusted(file):
                     self.note("code", f"runs code of {file} ({args[0].co_name}) by {_caller()}")
             case "open":
-                path, mode, flags = args
+                path, _, flags = args
                 writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
                 if writes and isinstance(path, (str, bytes)) and not self._inside(path):
                     self.note("wrote", f"opens {os.fsdecode(path)} for writing")
@@ -80,7 +72,7 @@ class Watch:
             case _ if event in _STARTS:
                 self.note("code", f"{event} {args[:1]}")
             case _ if event in _CONNECTS:
-                if not self.connects:
+                if isinstance(args[-1], tuple):  # not to a process of this machine by a file
                     self.note("code", f"{event} {args[1:]}")
             case _ if event in _REMOVES:
                 if isinstance(args[0], (str, bytes)) and not self._inside(args[0]):
@@ -95,8 +87,8 @@ class Watch:
         self.noted.append(f"{kind}: {what}{origin(traceback.extract_stack())}")
 
     @contextlib.contextmanager
-    def watching(self) -> Generator[None]:
-        """Watch the block, and compare the process after it with what it was."""
+    def watching(self, *, ends: bool = False) -> Generator[None]:
+        """Watch the block, and compare the process after it with what it was, unless it `ends` then."""
         self.noted.clear()
         threads, files = threading.active_count(), _open_files()
         self.on = True
@@ -104,19 +96,21 @@ class Watch:
             yield
         finally:
             self.on = False
-            if threading.active_count() > threads:
-                names = [t.name for t in threading.enumerate()][threads:]
-                self.noted.append(f"left: threads {names}")
-            more = _open_files() - files
-            if more:
+            for _ in range(40):  # libraries end threads and close files in their own time
+                more = sorted(_open_files() - files)
+                if ends or (not more and threading.active_count() <= threads):
+                    break
                 gc.collect()
-                more = _open_files() - files
-            if more:
-                self.noted.append(f"left: open files {sorted(more)[:3]}")
+                time.sleep(0.05)
+            else:
+                names = [thread.name for thread in threading.enumerate()[threads:]]
+                self.noted.append(f"left: threads {names}, open files {more[:3]}")
 
 
 def _made_by_trusted(file: str) -> bool:
-    """Whether code without a file was written by Python itself: named tuples, data classes, annotations as text."""
+    """Whether code without a file was written by Python itself (named tuples, data classes, annotations as text), or
+    while an installed module is imported.
+    """
     makers = (
         "dataclasses.py",
         "collections/__init__.py",
@@ -125,8 +119,10 @@ def _made_by_trusted(file: str) -> bool:
         "functools.py",
         "typing_objects.py",
     )
-    caller = _caller()
-    return file.startswith("<") and caller.startswith(_TRUSTED) and caller.endswith(makers)
+    files = [frame.filename for frame in traceback.extract_stack() if frame.filename != __file__]
+    ours = max((at for at, name in enumerate(files) if name.startswith(_SOURCE)), default=0)
+    imports = any(name.startswith("<frozen importlib") for name in files[ours:])
+    return file.startswith("<") and files[-1].startswith(_TRUSTED) and (imports or files[-1].endswith(makers))
 
 
 def _caller() -> str:
@@ -135,28 +131,30 @@ def _caller() -> str:
 
 def _open_files() -> set[str]:
     found = set[str]()
-    for number in os.listdir("/proc/self/fd"):
+    for link in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            target = os.readlink(f"/proc/self/fd/{number}")
+            target = str(link.readlink())
             if not target.startswith(("/proc/", "/dev/", "anon_inode", "pipe:")):
-                found.add(f"{number}:{target}")
+                found.add(f"{link.name}:{target}")
     return found
 
 
-def origin(frames: traceback.StackSummary) -> str:
-    """Return ", in data/boxes.py:57" for the innermost line of the package."""
+def origin(frames: traceback.StackSummary | BaseException) -> str:
+    """Return ", in data/boxes.py:57" for the innermost line of the package, of a stack or of an error."""
+    if isinstance(frames, BaseException):
+        frames = traceback.extract_tb(frames.__traceback__)
     ours = [frame for frame in frames if frame.filename.startswith(_SOURCE)]
     return f", in {ours[-1].filename[len(_SOURCE) + 1 :]}:{ours[-1].lineno}" if ours else ""
 
 
 def memory(line: str) -> int:
     """Return what this process has now (VmRSS), or the most it has had since it was last marked (VmHWM), in MiB."""
-    with open("/proc/self/status", encoding="ascii") as file:
+    with Path("/proc/self/status").open(encoding="ascii") as file:
         return next(int(found.split()[1]) for found in file if found.startswith(line)) >> 10
 
 
 def mark_memory() -> int:
     """Count the most memory from now on, and return what there is now."""
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+    with contextlib.suppress(OSError), Path("/proc/self/clear_refs").open("w", encoding="ascii") as file:
         file.write("5")
     return memory("VmRSS")

@@ -212,6 +212,11 @@ def _labelled(pictures: Pictures, data: str) -> LabelledPictures:
 def _numbered(labels: Sequence[Label], classes: tuple[str, ...]) -> tuple[list[int], tuple[str, ...]]:
     whole = [label for label in labels if isinstance(label, int)]
     if len(whole) == len(labels):
+        if not classes and max(whole) >= len(labels):
+            raise DataError(
+                f"labels go up to {max(whole)}, but there are {len(labels)} pictures: classes are numbered from 0 "
+                "without gaps"
+            )
         names = classes or tuple(str(number) for number in range(max(whole) + 1))
         if not 0 <= min(whole) <= max(whole) < len(names):
             raise DataError(

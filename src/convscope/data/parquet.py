@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -31,15 +32,32 @@ class PictureTable:
         self.path = path
         self._lock = threading.Lock()
         self._groups: dict[int, Any] = {}
+        self._file: Any = None
+        try:
+            self._read()
+        except DataError:
+            if self._file is not None:
+                self._file.close(force=True)
+            raise
+
+    def _read(self) -> None:
+        """Read what columns there are, and the labels. Raises DataError."""
+        path = self.path
         self._open()
         self.column = _choose(self._schema, path)
         self.classes, label = _label_column(self._schema, self._features)
-        self.labels: Sequence[int | str | None] = self._column(label) if label else (None,) * self.count
+        if self.count > path.stat().st_size:  # a picture takes more than a byte
+            raise DataError(f"{path} is damaged: it says that it has {self.count} rows")
+        with _reading(path):
+            if self._file is None:  # what is mapped is trusted by pyarrow: a wrong offset would end the process
+                self._table.select([name for name in (self.column, label) if name]).validate(full=True)
+            self.labels: Sequence[int | str | None] = self._column(label) if label else (None,) * self.count
+        if len(self.labels) != self.count:
+            raise DataError(f"{path} is damaged: it says that it has {self.count} rows, and has {len(self.labels)}")
 
     def _open(self) -> None:
         pyarrow = _pyarrow(self.path)
-        self._file: Any = None
-        try:
+        with _reading(self.path):
             if self.path.suffix.lower() == ".parquet":
                 self._file = pyarrow.parquet.ParquetFile(self.path, memory_map=True)
                 self._schema: Any = self._file.schema_arrow
@@ -47,9 +65,6 @@ class PictureTable:
             else:
                 self._table = _read_arrow(pyarrow, self.path)
                 self._schema, sizes = self._table.schema, [self._table.num_rows]
-        except (OSError, pyarrow.ArrowException) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise DataError(f"{self.path} is not a {self.path.suffix[1:]} file that can be read: {reason}") from None
         self._starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
         self.count = self._starts[-1]
         self._features = _features(self._schema)
@@ -86,6 +101,17 @@ class PictureTable:
             return self._groups[number]
 
 
+@contextmanager
+def _reading(path: Path) -> Generator[None]:
+    """Say of what pyarrow cannot read which file it is in. Raises DataError."""
+    pyarrow = _pyarrow(path)
+    try:
+        yield
+    except (OSError, ValueError, MemoryError, pyarrow.ArrowException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(f"{path} is not a {path.suffix[1:]} file that can be read: {reason}") from None
+
+
 def open_table(path: Path) -> PictureTable:
     """Open a file of pictures; the same one again while it has not changed. Raises DataError."""
     try:
@@ -119,10 +145,12 @@ def _pyarrow(path: Path) -> Any:
 
 def _read_arrow(pyarrow: Any, path: Path) -> Any:
     """Map an Arrow file or stream into memory; Hugging Face writes streams."""
-    try:
-        return pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).read_all()
-    except pyarrow.ArrowInvalid:
-        return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
+    with pyarrow.memory_map(str(path)) as file:  # closed: what is read keeps the memory that it needs
+        try:
+            return pyarrow.ipc.open_file(file).read_all()
+        except pyarrow.ArrowInvalid:
+            file.seek(0)
+            return pyarrow.ipc.open_stream(file).read_all()
 
 
 def _features(schema: Any) -> dict[str, Any]:
