@@ -6,12 +6,15 @@ The words come from the command line itself: its commands, their options, what t
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from functools import cache
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +121,11 @@ def arguments(kind: str, rng: Random) -> list[str]:
 
 def _pictures(word: str, rng: Random) -> list[str]:
     """Draw what stands without an option."""
-    plain = {"show": ("drawing.png", "drawing.npz"), "history": ("lenet5", "run"), "layers": ("lenet5",
-    "onnx:net.onnx"),
-             "train": ("lenet5",), "train-style": ("cat.jpg",), "trust": ("convscope.toml",), "nets": ("lenet*", "resnet18")}  # fmt: skip
+    plain = {
+        "show": ("drawing.png", "drawing.npz"), "history": ("lenet5", "run"), "layers": ("lenet5", "onnx:net.onnx"),
+        "train": ("lenet5",), "train-style": ("cat.jpg",), "trust": ("convscope.toml",), "nets": ("lenet*",
+        "resnet18"),
+    }  # fmt: skip
     if word in plain:
         return [one_of(plain[word], rng)]
     names = [parameter.name for parameter in parameters(word)]
@@ -288,10 +293,25 @@ def prepare(only: Sequence[str]) -> None:
     from convscope.registry import load_all
 
     load_all()
-    for word in words():
-        parameters(word)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         sandbox.fill(Path(folder))
+        with get_context("fork").Pool(1) as elsewhere:
+            for name in elsewhere.apply(_imports):
+                with contextlib.suppress(Exception):
+                    import_module(name)
+
+
+def _imports() -> list[str]:
+    """Return what some commands import as they run."""
+    lines = (
+        "saliency digit.png --net lenet5 -o o.pdf",
+        "layers onnx:net.onnx",
+        "train lenet5 --data pets --epochs 1 --workers 0 -o new",
+    )
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        for line in lines:
+            run(line.split())
+    return [name for name in sys.modules if not name.startswith("__")]
 
 
 PART = Part("commands", 2000, 60, cases, attempt, prepare, batch=1)

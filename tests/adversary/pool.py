@@ -36,6 +36,8 @@ _ROOM = 3 * 2**30  # of addresses beyond what the process has: more is refused b
 _OTHERS = ("home", f"torchinductor_{getpass.getuser()}")
 """What may be in the folder for temporary files: torch makes its folder there when parts of it are imported."""
 
+_TOLD = 3  # the exit code of a worker that has said why it ends
+
 FINE = ("worked", "refused")
 FAULTS = ("traceback", "crash", "hang", "memory", "code", "wrote", "left", "said", "harmed", "stale")
 
@@ -58,14 +60,14 @@ Attempt = Callable[[Any, Path], tuple[str, str]]
 class Worker:
     """A process with a batch of cases."""
 
-    def __init__(self, attempt: Attempt, batch: Sequence[Any], watched: bool) -> None:
+    def __init__(self, attempt: Attempt, batch: Sequence[Any], watched: bool, alone: bool) -> None:
         self.batch, self.done, self.began = batch, 0, time.monotonic()
         self.used, self.rest = 0.0, b""
         reading, writing = os.pipe()
         self.process = os.fork()
         if self.process == 0:
             os.close(reading)
-            _work(attempt, batch, writing, watched)
+            _work(attempt, batch, writing, watched, alone)
         os.close(writing)
         self.pipe = reading
 
@@ -116,7 +118,7 @@ def run(
     waiting, busy = deque(_batches(cases, batch)), list[Worker]()
     while waiting or busy:
         while waiting and len(busy) < workers:
-            busy.append(Worker(attempt, waiting.popleft(), watched))
+            busy.append(Worker(attempt, waiting.popleft(), watched, batch == 1))
         ready, _, _ = select.select([worker.pipe for worker in busy], [], [], 0.5)
         for worker in list(busy):
             if worker.pipe in ready:
@@ -128,11 +130,12 @@ def run(
             if hangs:
                 os.close(worker.pipe)
             if worker.done < len(worker.batch):
-                case, rest = worker.batch[worker.done], worker.batch[worker.done + 1 :]
+                told = status >> 8 == _TOLD
+                case, rest = worker.batch[worker.done], worker.batch[worker.done + (not told) :]
                 waited = time.monotonic() - worker.began
-                yield Outcome(
-                    case, "hang" if hangs else "crash", f"after {waited:.0f} s" if hangs else _ended(status), waited
-                )
+                if not told:
+                    how = f"after {waited:.0f} s" if hangs else _ended(status)
+                    yield Outcome(case, "hang" if hangs else "crash", how, waited)
                 if rest:
                     waiting.appendleft(rest)
 
@@ -152,7 +155,7 @@ def _ended(status: int) -> str:
     return f"signal {signal.Signals(status & 127).name}" if status & 127 else f"exit code {status >> 8}"
 
 
-def _work(attempt: Attempt, batch: Sequence[Any], writing: int, watched: bool) -> None:
+def _work(attempt: Attempt, batch: Sequence[Any], writing: int, watched: bool, alone: bool) -> None:
     """Go through a batch in this fork, and end it."""
     from .watch import Watch, mark_memory, memory
 
@@ -162,7 +165,7 @@ def _work(attempt: Attempt, batch: Sequence[Any], writing: int, watched: bool) -
         folder = Path(tempfile.mkdtemp(prefix="adversary-"))
         watch, said = Watch(os.path.realpath(folder)), _quietly(folder.with_suffix(".said"))
         os.environ["TMPDIR"], tempfile.tempdir = str(folder), str(folder)
-        os.environ["HOME"], ends = str(folder / "home"), len(batch) == 1
+        os.environ["HOME"] = str(folder / "home")
         if watched:
             _limit()
         watch.install()
@@ -172,7 +175,7 @@ def _work(attempt: Attempt, batch: Sequence[Any], writing: int, watched: bool) -
             os.chdir(place)
             _say(writing, {"begins": 1})
             before, had = time.process_time(), mark_memory()
-            with watch.watching(ends=ends) if watched else contextlib.nullcontext():
+            with watch.watching(ends=alone) if watched else contextlib.nullcontext():
                 ending, words = attempt(case, place)
             seconds, added = time.process_time() - before, memory("VmHWM") - had
             ending, words = _judged(ending, words, watch.noted, said, added, place)
@@ -194,6 +197,7 @@ def _work(attempt: Attempt, batch: Sequence[Any], writing: int, watched: bool) -
     except BaseException as error:
         what = f"{type(error).__name__}: {str(error)[:300]}"
         _say(writing, {"ending": "crash", "words": what, "seconds": 0.0, "memory": 0})
+        code = _TOLD
     finally:
         os._exit(code)
 

@@ -270,7 +270,7 @@ def _safetensors(data: bytes, rng: Generator) -> bytes:
 
 def _in_metadata(header: bytes, rng: Generator) -> bytes:
     """Damage the header, or JSON in the texts of its metadata."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = json.loads(header)
         if rng.random() < 0.6:
             whole["__metadata__"] = json.loads(tree_within(json.dumps(whole["__metadata__"]).encode(), rng))
@@ -399,7 +399,7 @@ def _with_comment(data: bytes, comment: bytes) -> bytes:
 
 def tree_within(data: bytes, rng: Generator) -> bytes:
     """Damage JSON, or JSON in the texts of JSON."""
-    with contextlib.suppress(ValueError, TypeError, AttributeError):
+    with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
         outer = json.loads(data)
         key = one_of(list(outer), rng)
         if rng.random() < 0.8 and outer[key][:1] == "{":

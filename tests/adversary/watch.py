@@ -67,7 +67,7 @@ class Watch:
                 if writes and isinstance(path, (str, bytes)) and not self._inside(path):
                     self.note("wrote", f"opens {os.fsdecode(path)} for writing")
             case "subprocess.Popen":
-                if not str(args[0]).rpartition("/")[2].startswith("ffmpeg"):
+                if not str(args[0]).rpartition("/")[2].startswith(("ffmpeg", "fc-list")):
                     self.note("code", f"starts {args[0]}")
             case _ if event in _STARTS:
                 self.note("code", f"{event} {args[:1]}")
