@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import lzma
 import re
 import struct
 import subprocess
 import sys
 import tarfile
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from conftest import ROOT
-from convscope.data import films, limits
+from convscope.data import films, limits, tiff_segments
 from convscope.data.datasets import open_data
 from convscope.data.opening import mode_and_size, open_picture
 from convscope.data.pictures import read_pictures
@@ -197,6 +199,63 @@ def test_an_array_is_looked_at_before_it_is_read(tmp_path: Path, monkeypatch: py
     with pytest.raises(PictureError, match="has 60000 x 60000 pixels"):
         open_picture(path)
     assert [options["mmap_mode"] for options in read] == ["r"]
+
+
+def deep_tiff(compression: int, strips: list[bytes], rows: int) -> bytes:
+    """A TIFF of 16-bit grey, four pixels wide, with a row in each strip."""
+    count = len(strips)
+    start = 8 + 2 + 12 * 9 + 4
+    data = b"".join(strips)
+    ends = start + np.cumsum([len(strip) for strip in strips])
+    table = struct.pack(f"<{count}I", *(end - len(strip) for end, strip in zip(ends, strips, strict=True)))
+    sizes = struct.pack(f"<{count}I", *map(len, strips))
+    after = start + len(data)
+    at, many = (start, after) if count > 1 else (start, len(data))
+    entries = [(256, 4, 1, 4), (257, 4, 1, rows), (258, 3, 1, 16), (259, 3, 1, compression), (262, 3, 1, 1)]
+    entries += [(273, 4, count, after if count > 1 else at), (277, 3, 1, 1), (278, 4, 1, 1 if count > 1 else rows)]
+    entries += [(279, 4, count, after + 4 * count if count > 1 else many)]
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(struct.pack("<HHII", *each) for each in entries)
+    return head + bytes(4) + data + table + sizes
+
+
+def test_a_strip_unpacks_to_what_it_may_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiff_segments, "find_spec", lambda name: None)
+    monkeypatch.setattr(tiff_segments, "_HARMLESS", {"zlib": 0, "lzma": 0, "": 1 << 18})
+    for code, pack in ((8, zlib.compress), (34925, lzma.compress)):
+        assert open_picture(deep_tiff(code, [pack(bytes(8 * 5))], 5)).size == (4, 5)
+        with pytest.raises(PictureError, match="unpacks to more than the 40 bytes that it may hold"):
+            open_picture(deep_tiff(code, [pack(bytes(10_000_000))], 5))
+    with pytest.raises(PictureError, match="needs: pip install imagecodecs"):
+        open_picture(deep_tiff(32773, [b"\x81\0" * 300_000], 5))
+
+
+def test_strips_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_picture(deep_tiff(1, [bytes(8)] * 30, 30)).size == (4, 30)
+    monkeypatch.setattr(tiff_segments, "_MOST", 29)
+    with pytest.raises(PictureError, match="is cut into 30 strips or tiles, more than 29: save it with larger ones"):
+        open_picture(deep_tiff(1, [bytes(8)] * 30, 30))
+
+
+def test_a_jpeg_that_takes_for_ever_is_refused() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "JPEG", progressive=True)
+    whole = buffer.getvalue()
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    exif = b"\xff\xe1" + struct.pack(">H", 9) + b"Exif\0\0x"
+    for harmless in (
+        whole,
+        whole[:-2] + 100 * scan + whole[-2:],
+        whole[:2] + 99 * exif + whole[2:],
+        whole + 99_999 * b"\xff",
+    ):
+        assert open_picture(harmless).size == (64, 64)
+    for bomb in (
+        whole[:-2] + 200 * scan + whole[-2:],
+        whole[:2] + 200 * exif + whole[2:],
+        whole[:2] + 99_999 * b"\xff" + whole[2:],
+    ):
+        with pytest.raises(PictureError, match="is no usual JPEG"):
+            open_picture(bomb)
 
 
 # What is said ---------------------------------------------------------------------------------------------------------

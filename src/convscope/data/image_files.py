@@ -36,10 +36,13 @@ FORMATS = tuple(
 )
 """What is read. MPO, of which phones make photographs, is a JPEG to Pillow until it is open."""
 
+_SCAN, _PADDING = b"\xff\xda\0", b"\xff" * (1 << 16)
+_MOST_SCANS = 150
+
 _FOREIGN = ("EPS",)
 """Formats of Pillow's for which it starts another program."""
 
-_READERS = r"PIL\.|tifffile"
+_READERS = r"PIL\.|tifffile|numpy\."
 
 _closed: ContextVar[bool] = ContextVar("closed", default=False)
 
@@ -76,6 +79,7 @@ def open_image(file: Source, name: str) -> ImageFile:
     Raises PictureError for another format than those of FORMATS, and for too many pixels.
     """
     limit = most_pixels()
+    _check_jpeg(file, name)
     with quiet_readers():
         try:
             image = Image.open(file, formats=FORMATS)
@@ -91,6 +95,25 @@ def open_image(file: Source, name: str) -> ImageFile:
         image.close()
         raise
     return image
+
+
+def _check_jpeg(file: Source, name: str) -> None:
+    """Refuse a JPEG that takes far longer than its size lets expect. Raises PictureError.
+
+    Each scan goes through all of the picture, each piece of Exif copies those before it, and Pillow reads padding byte
+    by byte. Inside a scan no byte 0xFF stands before another than 0 or a restart, so that counting is enough.
+    """
+    with _reading(file) as stream:
+        if stream.read(3) != b"\xff\xd8\xff":
+            return
+        content = stream.read()
+    scans, exif = content.count(_SCAN), content.count(b"Exif\0\0")
+    padded = content.find(_PADDING, 0, content.find(_SCAN)) >= 0
+    if max(scans, exif) > _MOST_SCANS or padded:
+        raise PictureError(
+            f"{name} is no usual JPEG: it has {scans} scans, {exif} pieces of Exif or much padding between them; save "
+            "it again with another program"
+        )
 
 
 class UnreadableError(PictureError):

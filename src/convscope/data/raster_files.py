@@ -15,6 +15,7 @@ from .image_files import check_directories, open_image
 from .limits import check_pixels
 from .rasters import Raster
 from .strips import image_strips
+from .tiff_segments import check_segments
 
 _PNG, _NPY = b"\x89PNG\r\n\x1a\n", b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -99,6 +100,8 @@ def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int 
         if frame is None and _written_by_rows(tiff, bands):
             height, width, count = tiff.series[0].shape
             check_pixels(width, height, name, bands=count)
+            for page in tiff.pages:
+                check_segments(page, name)
             return Raster(tiff.series[0].asarray(), own=True)
         pages: list[Any] = [page for page in tiff.pages if not (page.is_reduced or page.is_mask)]  # type: ignore[union-attr]
         first = pages[frame or 0] if (frame or 0) < len(pages) else None
@@ -141,6 +144,7 @@ def _beyond_pillow(page: Any, bands: int | None) -> bool:
 
 def _values(page: Any, name: str) -> np.ndarray:
     """Return a page's values (h, w, n), white above black."""
+    check_segments(page, name)
     try:
         values: np.ndarray = page.asarray()
     except ValueError as error:
