@@ -11,6 +11,7 @@ import sys
 import tarfile
 import warnings
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from PIL import EpsImagePlugin, Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+import convscope
 from conftest import ROOT
 from convscope.data import films, limits, tiff_segments
 from convscope.data.datasets import open_data
@@ -28,6 +30,7 @@ from convscope.data.opening import mode_and_size, open_picture
 from convscope.data.pictures import read_pictures
 from convscope.drawing.drawings import Drawing
 from convscope.errors import ConvscopeError, PictureError
+from convscope.stylizing.settings import Settings
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -302,3 +305,21 @@ def test_warnings_of_others_are_heard_while_pictures_are_read() -> None:
             warnings.warn("a remark", stacklevel=1)
             warnings.warn_explicit("of Pillow's", UserWarning, "x.py", 1, module="PIL.TiffImagePlugin")
     assert [str(each.message) for each in heard] == ["a remark"]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda net: net.read(Image.new("RGB", (30, 30)), size=100_000),
+        lambda net: net.sized((10, 100_000_000)),
+        lambda net: convscope.dream(net, Image.new("RGB", (30, 30)), layer="a", size=100_000),
+        lambda net: convscope.maximize(net.sized(100_000), "a:0"),
+        lambda net: Settings(size=100_000),
+    ],
+)
+def test_what_is_asked_for_has_the_same_limit(ask: Callable[[Any], Any]) -> None:
+    from torch import nn
+
+    net = convscope.Net(nn.Sequential(OrderedDict(a=nn.Conv2d(3, 4, 3))), size=28)
+    with pytest.raises(PictureError, match=r"above the limit of 179 million: scale it down, or, if you trust it"):
+        ask(net)

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import NetworkError, PictureError, nearest
+from .limits import check_pixels
 from .rasters import ValueRange
 
 Size = int | tuple[int, int]
@@ -40,12 +41,16 @@ class Fit:
     "cover" scales the shorter side to `resize`, further where the input would not be covered, and cuts out the centre;
     a `resize` of (height, width) scales both sides to those, whatever the picture's proportions, as Caffe does.
     "contain" scales the whole picture into the input and pads the rest, "stretch" scales both sides to the input's.
+    Raises PictureError for an input of too many pixels.
     """
 
     size: tuple[int, int]
     resize: int | tuple[int, int]
     interpolation: str = "bilinear"
     mode: str = "cover"
+
+    def __post_init__(self) -> None:
+        check_pixels(self.size[1], self.size[0], "the network's input")
 
     def scaled(self, size: Size) -> Fit:
         """Return the same preprocessing for another input size, in the same proportion."""

@@ -11,6 +11,7 @@ from PIL import Image
 from ..data.display import Display
 from ..data.hashing import content_hash
 from ..data.images import InputPicture, prepare
+from ..data.limits import check_pixels
 from ..data.preprocessing import Fit, Preprocessing
 from ..errors import ConvscopeError
 from ..recipes import Recipe
@@ -44,6 +45,8 @@ def find_again(words: Mapping[str, Any], recipe: Recipe) -> tuple[InputPicture, 
     if picture is not None and same and list(picture.pixels.shape) == list(words["shape"]):
         return picture, ""
     left = "is another one now" if picture is not None and not same else "is not there"
+    for width, height in (words["size"], words["shape"][:0:-1]):
+        check_pixels(width, height, "the picture of the drawing", bands=words["shape"][0])
     grey = Image.new("RGB", tuple(words["size"]), _PALE)
     pixels = np.full(words["shape"], _PALE[0] / 255, np.float32)
     display = Display(tuple(words.get("show", ())))

@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..data.limits import check_pixels
 from . import layout
 from .layout import Scale, Sheet, Tile
 from .typesetting import Block
@@ -37,6 +38,8 @@ def _tile_words(tile: Tile | None) -> dict[str, Any] | None:
 
 def sheet_from_words(words: Mapping[str, Any], painted: Image.Image | None) -> Sheet:
     """Return the sheet with its images as they were painted, or with a remark in the place of each."""
+    sizes = [tile["size"] for row in words["rows"] for tile in row if tile is not None]
+    check_pixels(sum(width * height for width, height in sizes), 1, "the drawing")
     rows = tuple(tuple(_tile(tile) for tile in row) for row in words["rows"])
     sheet = Sheet(
         words["title"],

@@ -64,6 +64,10 @@ class Settings:
                 raise OptionError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if self.style_size is not None and self.style_size < 32:
             raise OptionError(f"style_size must be at least 32 pixels, not {self.style_size}")
+        from ..data.limits import check_pixels
+
+        for side in (self.size, self.style_size or 0):
+            check_pixels(side, side, "a crop to train on")
         if self.size % 4:
             raise OptionError(f"size must be a multiple of 4, not {self.size}: use {self.size // 4 * 4 + 4}")
         if not 0 < self.rate < float("inf"):

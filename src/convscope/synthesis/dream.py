@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..context import say
 from ..data.images import PictureSource, Whole, resized
+from ..data.limits import check_pixels
 from ..drawing.drawings import Picture
 from ..drawing.films import Film
 from ..errors import OptionError
@@ -98,6 +99,7 @@ def _opened(net: Net, picture: Any, size: int | None) -> tuple[Whole, str]:
     width, height = whole.size
     ratio = (size or max(width, height)) / max(width, height)
     to = max(1, round(width * ratio)), max(1, round(height * ratio))
+    check_pixels(*to, "the dream")
     if ratio < 1:
         say(f"reduced to {to[0]} × {to[1]} pixels; the picture has {width} × {height}")
     return resized(whole, to, Image.Resampling.LANCZOS), Path(picture).name if isinstance(picture, (str, Path)) else ""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..context import say
 from ..data.images import InputPicture
+from ..data.limits import check_pixels
 from ..errors import OptionError
 from ..net import Net
 from .likeness import scale_to
@@ -53,4 +54,5 @@ def scaled(net: Net, picture: InputPicture, side: int) -> Tensor:
     pixels = net.pixels(picture)
     ratio = side / max(pixels.shape[-2:])
     height, width = (max(1, round(length * ratio)) for length in pixels.shape[-2:])
+    check_pixels(width, height, "a picture scaled to that size")
     return scale_to(pixels, (height, width))
