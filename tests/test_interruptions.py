@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,17 +17,10 @@ import torch
 from torch import nn
 
 import convscope
+from adversary import interruptions as attack
 from convscope import Net
 from convscope.interruptions import held_back, orderly
 from convscope.sharing import frozen, hooked
-
-_SPEC = importlib.util.spec_from_file_location(
-    "adversary_interruptions", Path(__file__).with_name("adversary") / "interruptions.py"
-)
-assert _SPEC is not None and _SPEC.loader is not None
-attack: Any = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = attack
-_SPEC.loader.exec_module(attack)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """Interruptions: ctrl-C at random moments, and at every place where Python looks for signals, leaves all as it was.
 
 A body in train mode, with some parameters frozen, gradients, statistics and hooks, is looked at in every way; each look
-is interrupted by a real signal. `python tests/adversary/interruptions.py 2000` prints counts.
+is interrupted by a real signal. `python -m adversary.interruptions 2000 --places` prints counts.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from torch import Tensor, nn
 import convscope
 from convscope import Net, sharing
 from convscope.registry import METHODS, VIEWS, load_all
+
+from .report import Part
 
 SIZE = 20
 Case = tuple[str, int, int]
@@ -169,7 +171,7 @@ class Interrupter:
     )
 
     def __init__(self) -> None:
-        self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115  as long as the process
+        self._file = tempfile.NamedTemporaryFile(prefix="interrupter-")  # noqa: SIM115  as long as the process
         self._file.write(bytes(8))
         self._file.flush()
         self._clock = mmap.mmap(self._file.fileno(), 8)
@@ -329,20 +331,44 @@ def _switches(code: CodeType) -> bool:
 def cases(count: int, seed: int = 0, only: Sequence[str] = ()) -> Iterator[Case]:
     """Yield so many interruptions, each way of looking in turn: its name, the seed of its moment, its number."""
     names = [name for name in looks() if not only or name in only]
-    yield from ((names[number % len(names)], seed * 1_000_003 + number, number) for number in range(count))
+    yield from ((names[number % len(names)], seed, number) for number in range(count))
+
+
+def moment(case: Case) -> float:
+    """Return when a case's interruption comes, as a part of the time that its look takes."""
+    return random.Random(case[1] * 1_000_003 + case[2]).random() * 1.05
+
+
+@cache
+def interrupter() -> Interrupter:
+    """Return this process's interrupter."""
+    return Interrupter()
+
+
+def attempt(case: Case, folder: Path) -> tuple[str, str]:
+    """Interrupt a look once, and look what is left changed."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    outcome = at_random(case[0], moment(case), interrupter())
+    if outcome.faults:
+        return "harmed", f"{case[0]}: {'; '.join(outcome.faults)}"
+    return "worked", f"{outcome.times} raised"
+
+
+PART = Part("interruptions", 2000, 43, cases, attempt, batch=100, watched=False)
 
 
 def main() -> int:
     """Print what became of so many interruptions at random moments, and with `--places` of one at each place."""
     count, everywhere = int(sys.argv[1]) if len(sys.argv) > 1 else 2000, "--places" in sys.argv
-    interrupter, faults, late, times, tried = Interrupter(), Counter[str](), [0.0], 0, 0
-    for name, seed, number in cases(count):
-        outcome = at_random(name, random.Random(seed).random() * 1.05, interrupter)
+    faults, late, times, tried = Counter[str](), [0.0], 0, 0
+    for case in cases(count):
+        name, _, number = case
+        outcome = at_random(name, moment(case), interrupter())
         tried, times, late = tried + 1, times + outcome.times, [*late, outcome.late]
         for fault in outcome.faults:
             faults[f"{name}: {fault}"] += 1
             print(f"interruption {number} of {name}: {fault}", flush=True)
-    interrupter.close()
+    interrupter().close()
     for name in looks() if everywhere else ():
         for place in places(name):
             outcome = at_event(name, place)

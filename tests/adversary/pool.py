@@ -33,7 +33,7 @@ MOST = 1200
 """The most memory that a case may add to its process, in MiB: a command has some 300 MiB before it does anything."""
 _ROOM = 3 * 2**30  # of addresses beyond what the process has: more is refused by the system, so that the machine lives
 
-_OTHERS = ("home", f"torchinductor_{getpass.getuser()}")
+_OTHERS = ("home", "interrupter-", f"torchinductor_{getpass.getuser()}")
 """What may be in the folder for temporary files: torch makes its folder there when parts of it are imported."""
 
 _TOLD = 3  # the exit code of a worker that has said why it ends
@@ -210,7 +210,7 @@ def _judged(ending: str, words: str, noted: Sequence[str], said: Any, memory: in
     text = said.read().strip()
     said.seek(0)
     said.truncate()
-    left = [path.name for path in place.parent.iterdir() if path != place and path.name not in _OTHERS]
+    left = [path.name for path in place.parent.iterdir() if path != place and not path.name.startswith(_OTHERS)]
     if ending in FAULTS:
         return ending, words
     if noted:

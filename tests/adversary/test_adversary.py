@@ -27,7 +27,7 @@ def forked(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_little_of_every_attack_finds_nothing(part: str, tmp_path: Path) -> None:
     # In a process of its own: torch forks none that has computed a gradient.
     few = "jpg,webp,gif,bmp,ppm,mpo,mp4,tar,parquet,arrow,idx,classes-csv,boxes-voc,safetensors,pth,style,prototxt"
-    kinds = ["--kinds", few + ",caffemodel,onnx,pt2"] if part == "files" else ["--kinds", "plausible"]
+    kinds = {"files": ["--kinds", few + ",caffemodel,onnx,pt2"], "commands": ["--kinds", "plausible"]}.get(part, [])
     command = [
         sys.executable,
         "-m",
