@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -241,3 +244,28 @@ def test_a_pass_that_ends_early_keeps_the_grad_mode() -> None:
     net = Net(Switches(), size=8)
     convscope.tap(net, torch.rand(1, 3, 8, 8), ["a"])
     assert torch.is_grad_enabled()
+
+
+def test_an_import_is_not_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages whose first import was interrupted may not be imported again, torch's own compiler among them."""
+    (tmp_path / "interrupted_while_imported.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(0.01)\nwhole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    @orderly
+    def work() -> None:
+        import_module("interrupted_while_imported")
+        time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert sys.modules.pop("interrupted_while_imported").whole
+
+
+def test_a_flag_that_cannot_be_restored_keeps_none_of_the_others_from_it() -> None:
+    body = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
+    with pytest.raises(RuntimeError), frozen(body):
+        body[1].weight.data = torch.zeros(3, dtype=torch.int64)  # whole numbers can have no gradient
+    assert all(part.training for part in body.modules())
+    assert [p.requires_grad for p in body.parameters()] == [True, True, False, True, True, True]

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .interruptions import orderly
+
 # Loaded on first use: importing torch takes seconds, and `convscope --help` needs none of this.
 _HOMES = {
     "Column": "drawing.tables",
@@ -66,6 +68,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # pyright: ignore[reportUnsupportedDunderAll]
 
 
+@orderly
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()

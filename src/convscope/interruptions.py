@@ -1,8 +1,8 @@
 """Interruptions: ctrl-C never falls between a change and what undoes it.
 
 Python lets a signal's handler raise wherever the main thread happens to be, also while a context manager is entered or
-left: what was changed then stays changed. Here the handler looks at the stack first. While something is being entered
-or left the signal is held back and sent again a moment later, until it falls where `with` undoes everything.
+left: what was changed then stays changed. Here the handler looks at the stack first. While something is being entered,
+left or imported the signal is held back and sent again a moment later, until it falls where `with` undoes everything.
 """
 
 from __future__ import annotations
@@ -19,11 +19,18 @@ from typing import Any, ParamSpec, TypeVar, cast
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What is raised inside `__del__` would be lost. `with` itself is never interrupted between these and its block.
-_BETWEEN = {"__enter__", "__exit__", "__del__", "enter_context"}
+_PATIENCE = {
+    # `with` itself is never interrupted between these and its block.
+    **dict.fromkeys(("__enter__", "__exit__", "enter_context"), 0.5),
+    # What is raised there is lost.
+    "__del__": 0.5,
+    # Packages whose first import was interrupted may not be imported again by the same process, torch's own among them.
+    "_find_and_load": 10.0,
+}
+"""Functions in which something is half changed, and for how many seconds a signal is held back there.
 
-_LONGEST = 0.5
-"""Seconds that a signal is held back for: somebody's `__exit__` may wait for a thread, or for ever."""
+Ours are done in a moment; but somebody's `__exit__` may wait for a thread, or for ever.
+"""
 
 _PAUSE = 0.001
 """Seconds until a signal that was held back is sent again."""
@@ -44,7 +51,7 @@ def orderly(function: Callable[P, T]) -> Callable[P, T]:
 
 
 class held_back:  # noqa: N801  reads as what happens to interruptions in `with held_back():`
-    """Hold interruptions back inside the block, each until nothing is being entered or left.
+    """Hold interruptions back inside the block, each until nothing is being entered, left or imported.
 
     For whoever handles a signal by a function; only the main thread is interrupted, so others change nothing. The
     handlers are put back unless somebody has set others meanwhile.
@@ -81,7 +88,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM") i
 
 
 class _Handler:
-    """Handles a signal as it was handled before, but later where something is being entered or left."""
+    """Handles a signal as it was handled before, but later where something is half changed."""
 
     def __init__(self, number: int, before: Callable[[int, FrameType | None], Any]) -> None:
         self.number, self.before = number, before
@@ -89,7 +96,7 @@ class _Handler:
         self.waiting: list[int] = []  # one entry at most; whoever takes it out sends the signal
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if _in_between(frame) and not self._overdue() and self._wait():
+        if self._waited() < _patience(frame) and self._wait():
             return
         self.since = None
         self.before(number, frame)
@@ -100,10 +107,10 @@ class _Handler:
         if self._taken():
             signal.raise_signal(self.number)
 
-    def _overdue(self) -> bool:
+    def _waited(self) -> float:
         if self.since is None:
             self.since = time.monotonic()
-        return time.monotonic() - self.since > _LONGEST
+        return time.monotonic() - self.since
 
     def _wait(self) -> bool:
         """Have the signal sent again; false where no thread can be started for it."""
@@ -138,10 +145,10 @@ def _send(number: int) -> None:
         signal.raise_signal(number)
 
 
-def _in_between(frame: FrameType | None) -> bool:
-    """Whether something is being entered or left, seen from the innermost function that is `orderly`."""
+def _patience(frame: FrameType | None) -> float:
+    """Return how long a signal is held back for by what runs inside the innermost function that is `orderly`."""
+    longest = 0.0
     while frame is not None and frame.f_code not in _orderly:
-        if frame.f_code.co_name in _BETWEEN:
-            return True
+        longest = max(longest, _PATIENCE.get(frame.f_code.co_name, 0.0))
         frame = frame.f_back
-    return False
+    return longest

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar, Token
+from contextlib import ExitStack
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from .calls import name_of
 from .errors import RuleError
+from .interruptions import held_back
 from .operations import BY_NODE, Backward, names, nodes, nodes_of
 from .view_writes import beside_views, is_copy, mark_copies
 
@@ -118,17 +120,19 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
         self.report = ""
         self.switches = self.centred = 0
         self.comparison = ""
-        self._outside: list[Token[bool]] = []
+        self._entered: list[ExitStack] = []
 
     def __enter__(self) -> Any:
-        self._outside.append(_skipped.set(self.skip_lrn))
-        return super().__enter__()
+        with ExitStack() as stack:
+            stack.enter_context(held_back())
+            stack.callback(_skipped.reset, _skipped.set(self.skip_lrn))
+            entered = super().__enter__()
+            stack.push(super().__exit__)
+            self._entered.append(stack.pop_all())
+        return entered
 
     def __exit__(self, *error: Any) -> None:
-        try:
-            super().__exit__(*error)
-        finally:
-            _skipped.reset(self._outside.pop())
+        self._entered.pop().__exit__(*error)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -36,10 +36,10 @@ class _Flag:
         self._set(False)
 
     def leave(self) -> None:
-        self.users -= 1
-        if not self.users:
-            _flags.pop(id(self.part), None)
+        if self.users == 1:
             self._set(True)
+            _flags.pop(id(self.part), None)
+        self.users -= 1
 
     def _set(self, value: bool) -> None:
         attributes = vars(self.part)
@@ -71,9 +71,16 @@ class _Hold:
             raise
 
     def leave(self) -> None:
+        """Switch on again what was on. A flag that cannot be keeps none of the others from it."""
         _holds.pop(id(self.body), None)
+        failed: BaseException | None = None
         while self.flags:
-            self.flags.pop().leave()
+            try:
+                self.flags.pop().leave()
+            except BaseException as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
 
 # Both hold what they are about, so that nothing else can have its id.

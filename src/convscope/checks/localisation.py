@@ -25,6 +25,7 @@ from ..data.images import InputPicture
 from ..data.preprocessing import Size
 from ..drawing.drawings import Heatmap
 from ..errors import DataError, NetworkError, OptionError
+from ..interruptions import orderly
 from ..net import Net
 from ..objectives import as_objective
 from ..predictions import first_choices
@@ -59,6 +60,7 @@ class _Sample:
     number: int
 
 
+@orderly
 def localise(
     net: Net,
     pictures: Sequence[Boxed],

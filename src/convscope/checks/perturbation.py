@@ -17,6 +17,7 @@ from ..batching import in_batches
 from ..context import say
 from ..drawing.drawings import Heatmap
 from ..errors import OptionError
+from ..interruptions import orderly
 from ..net import Net
 from ..predictions import ObjectiveLike
 from .cases import Case
@@ -35,6 +36,7 @@ class Infidelity:
     factor: float
 
 
+@orderly
 def infidelity(
     net: Net,
     heatmap: Heatmap,
@@ -105,6 +107,7 @@ def _squares(pixels: Tensor, samples: int, patch: int | None, seed: int) -> Tens
     return (inside[0][:, :, None] & inside[1][:, None, :]).to(pixels.device)
 
 
+@orderly
 def sensitivity(
     net: Net,
     heatmap: Heatmap,

@@ -23,6 +23,7 @@ from torch import Tensor
 from ..context import say, track
 from ..drawing.drawings import Heatmap
 from ..errors import OptionError
+from ..interruptions import orderly
 from ..net import Net
 from ..predictions import ObjectiveLike
 from ..ranks import rank_correlation
@@ -66,6 +67,7 @@ class Cascade:
         return float(np.mean(self.similarity))
 
 
+@orderly
 def cascade(
     net: Net,
     heatmap: Heatmap,
@@ -149,6 +151,7 @@ def _groups(layers: tuple[str, ...], stages: int) -> list[list[tuple[int, str]]]
     return [numbered[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
+@orderly
 def checked(net: Net, heatmap: Heatmap, *, stages: int = 3, seed: int = 0, of: ObjectiveLike = None) -> Heatmap:
     """Return a map with its randomisation score in the note and in the recipe's remarks.
 

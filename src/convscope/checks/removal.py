@@ -21,6 +21,7 @@ from ..batching import in_batches
 from ..context import say
 from ..drawing.drawings import Heatmap
 from ..errors import OptionError
+from ..interruptions import orderly
 from ..net import Net
 from ..objectives import Objective, Unit, probability
 from ..predictions import ObjectiveLike
@@ -51,6 +52,7 @@ class Removal:
         return float(np.mean(self.scores[0] - np.asarray(self.scores)))
 
 
+@orderly
 def deletion(
     net: Net,
     heatmap: Heatmap,
@@ -82,6 +84,7 @@ def deletion(
     return _follow("deletion", net, objective, case.pixels, removed, order, steps, batch)
 
 
+@orderly
 def insertion(
     net: Net,
     heatmap: Heatmap,

@@ -16,6 +16,7 @@ from ..data.hashing import content_hash
 from ..data.opening import open_picture
 from ..drawing.drawings import Picture
 from ..errors import OptionError
+from ..interruptions import orderly
 from ..provenance import picture_record, versions
 from ..recipes import Recipe
 from ..synthesis.colour import LUMA
@@ -27,6 +28,7 @@ _LEAST = 16
 """The smallest side that is painted: smaller pictures are padded by reflection."""
 
 
+@orderly
 def stylize(
     picture: Any,
     style: str | Path,

@@ -23,6 +23,7 @@ from ..data.opening import open_picture
 from ..data.pictures import SHARD_SUFFIXES, read_pictures
 from ..drawing.layout import number
 from ..errors import DataError, OptionError, OutputError, PictureError, TrainingError, WeightsError, nearest
+from ..interruptions import orderly
 from ..locks import lock
 from ..net import Net
 from ..outputs import check_file, write_bytes
@@ -48,6 +49,7 @@ _SHOWN = 512
 """The longest side of a preview, in pixels."""
 
 
+@orderly
 def train_style(
     net: Net,
     style: str | Path,

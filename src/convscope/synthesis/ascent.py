@@ -17,6 +17,7 @@ from torch import Tensor
 from ..context import say, track
 from ..drawing.layout import number
 from ..errors import OptionError, SynthesisError
+from ..interruptions import orderly
 from ..net import Net
 from ..objectives import Objective
 from .monitor import Monitor
@@ -52,6 +53,7 @@ class AscentResult:
         return self
 
 
+@orderly
 def ascend(
     net: Net,
     objectives: Sequence[Objective],

@@ -11,6 +11,7 @@ import torch
 from ..configuration import Network
 from ..data.class_names import class_names
 from ..errors import ConvscopeError, NetworkError, OptionError, nearest
+from ..interruptions import orderly
 from ..net import Net
 from ..recipes import NetworkSource
 from . import own_networks, runs
@@ -34,6 +35,7 @@ def _lists_sources(function: _Load) -> _Load:
 
 
 @_lists_sources
+@orderly
 def load(
     name: str,
     *,
