@@ -137,12 +137,66 @@ def test_permissions_follow_the_umask(mask: int, mode: int, tmp_path: Path, umas
     assert stat.S_IMODE(path.stat().st_mode) == mode == stat.S_IMODE(plain.stat().st_mode)
 
 
-def test_a_link_to_a_file_is_replaced_or_followed_but_not_broken(tmp_path: Path) -> None:
-    target, link = tmp_path / "target.txt", tmp_path / "link.txt"
-    target.write_text("old")
+def test_a_link_stays_and_what_it_points_to_is_written(tmp_path: Path) -> None:
+    target, link = tmp_path / "there" / "target.txt", tmp_path / "link.txt"
     link.symlink_to(target)
-    outputs.write(link, lambda to: to.write_text("new"))
-    assert link.read_text() == "new" and target.read_text() in ("old", "new")
+    for text in ("new", "newer"):  # the first time it points to nothing yet
+        outputs.write_text(link, text)
+        assert link.is_symlink() and target.read_text() == text
+    link.unlink()
+    link.symlink_to(link)
+    assert "symbolic links" in refused(link)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["link.txt", "target.txt", "there"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are another matter there")
+def test_a_file_keeps_its_permissions_and_a_read_only_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        path, user = Path(name, "x.txt"), os.geteuid()
+        path.write_text("old")
+        path.chmod(0o600)
+        outputs.write_text(path, "new")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.chmod(0o444)
+        Path(name).chmod(0o777)
+        # Root may write everywhere, so root's rights are looked at as nobody's.
+        access = os.access
+        monkeypatch.setattr(os, "access", lambda at, mode: access(at, mode, effective_ids=True))
+        os.seteuid(user or 65534)
+        try:
+            assert "it is read-only" in refused(path)
+            with pytest.raises(OutputError, match="it is read-only"):
+                outputs.check_file(path)
+        finally:
+            os.seteuid(user)
+        assert contents(Path(name)) == {"x.txt": b"new"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes")
+def test_pipes_and_devices_are_written_into(tmp_path: Path) -> None:
+    pipe = tmp_path / "x.png"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    outputs.write_image(pipe, Image.new("L", (3, 4)))
+    reader.join()
+    assert read[0].startswith(b"\x89PNG") and stat.S_ISFIFO(pipe.stat().st_mode)
+    (tmp_path / "full.txt").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="No space left on device"):
+        outputs.write_text(tmp_path / "full.txt", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full.txt", "x.png"]
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "x." + "a" * 253])
+def test_a_name_of_255_bytes_is_a_name(name: str, tmp_path: Path) -> None:
+    outputs.check_file(tmp_path / name)
+    outputs.write_text(tmp_path / name, "new")
+    assert contents(tmp_path) == {name: b"new"}
+    with pytest.raises(OutputError, match="a name may have 255 bytes here"):
+        outputs.check_file(tmp_path / f"{name}x")
+    with pytest.raises(OutputError, match="a name may have 255 bytes here"):
+        outputs.check_file(tmp_path / f"{name}x" / "y.png")
 
 
 def test_many_writers_of_one_file_leave_one_of_their_files(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def _create_exclusively(path: Path, content: bytes) -> bool:
 def _owner(path: Path) -> Process | None:
     """Return who has the lock, or None where the file is not there or does not say."""
     try:
-        content = json.loads(path.read_bytes()[:10_000])
+        content = json.loads(path.read_bytes()[:10_000] if path.is_file() else b"")
     except (OSError, ValueError, RecursionError):
         return None
     match content:

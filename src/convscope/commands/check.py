@@ -11,7 +11,7 @@ import typer
 
 from ..configuration import located
 from ..errors import ConvscopeError, DataError, OptionError, OutputError
-from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_folder
+from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_file
 from . import inputs
 from .progress import progress
 
@@ -144,7 +144,7 @@ def _check_output(out: Path, boxes: Path | None) -> None:
     endings = PICTURE_ENDINGS if boxes is None else (*TABLE_ENDINGS, *PICTURE_ENDINGS)
     if suffix not in endings:
         raise OutputError(f"cannot write {out}: endings are {', '.join(endings)}")
-    check_folder(out.parent)
+    check_file(out)
 
 
 def _methods(names: str | None) -> list[str]:

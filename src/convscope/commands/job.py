@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
-from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_folder
+from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_file, check_folder
 from . import inputs
 from .progress import progress
 from .registered import Signature
@@ -47,7 +47,10 @@ class Outputs:
             self._check_ending(self.out)
         if self.values is not None:
             self._check_values(self.values)
-        check_folder((self.out or Path("x")) if self.several else (self.out or Path("x")).parent)
+        if self.several or self.out is None:
+            check_folder(self.out or Path())
+        else:
+            check_file(self.out)
 
     def _check_ending(self, out: Path) -> None:
         endings = dict.fromkeys((*PICTURE_ENDINGS, *FILM_ENDINGS) if self.moving or self.joined else PICTURE_ENDINGS)
@@ -63,7 +66,10 @@ class Outputs:
             raise OutputError(f"cannot write numbers to {values}: endings are {', '.join(NUMBER_ENDINGS)}")
         if values.suffix == ".npy" and not self.single:
             raise OutputError(f"{values}: .npy holds one array, and here are several; use .npz or .safetensors")
-        check_folder(values.parent)
+        if self.several:
+            check_folder(values.parent)
+        else:
+            check_file(values)
 
     def values_of(self, folder: Path, name: str) -> Path | None:
         """Return where the numbers of one of several pictures go: beside its drawing, unless a folder is named."""
@@ -227,9 +233,10 @@ class Job:
 
 def _rescued(drawing: Drawing, out: Path) -> str:
     """Save elsewhere what took long to make and cannot be written where it should be; say where."""
-    from tempfile import gettempdir
+    from tempfile import mkdtemp
 
     try:
-        return f"; kept instead as {drawing.save(Path(gettempdir()) / f'convscope-{out.name}')}"
-    except OutputError:
+        # A folder of its own: nobody else can have put a link there.
+        return f"; kept instead as {drawing.save(Path(mkdtemp(prefix='convscope-')) / out.name)}"
+    except (OutputError, OSError):
         return ""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
-from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_folder, check_pyarrow
+from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_file, check_pyarrow
 
 if TYPE_CHECKING:
     from ..drawing.tables import Table
@@ -21,7 +21,7 @@ def check_table(out: Path | None) -> None:
         raise OutputError(f"cannot write {out}: endings of a table are {', '.join(endings)}")
     if out.suffix.lower() == ".parquet":
         check_pyarrow()
-    check_folder(out.parent)
+    check_file(out)
 
 
 def print_table(table: Table, out: Path | None, as_json: bool) -> None:

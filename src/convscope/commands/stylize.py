@@ -13,7 +13,7 @@ import typer
 
 from ..configuration import located
 from ..errors import ConvscopeError, OutputError
-from ..outputs import PICTURE_ENDINGS, check_folder
+from ..outputs import PICTURE_ENDINGS, check_file, check_folder
 from ..stylizing.settings import KeepColour, Settings, Strength, Tile
 from . import inputs
 from .progress import progress
@@ -132,7 +132,7 @@ def _targets(pictures: Sequence[Path], style: Path, out: Path | None) -> list[Pa
         target = out or Path(f"{pictures[0].stem}-{style.stem}.png")
         if target.suffix.lower() not in PICTURE_ENDINGS:
             raise OutputError(f"cannot write {target}: endings are {', '.join(PICTURE_ENDINGS)}")
-        check_folder(target.parent)
+        check_file(target)
         return [target]
     if out is not None and (out.suffix or out.is_file()):
         raise OutputError(f"several pictures are written to a folder: give -o FOLDER, not {out}")

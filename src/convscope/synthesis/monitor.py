@@ -38,7 +38,7 @@ class Monitor:
         if self.preview is not None:
             if self.preview.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
                 raise OptionError(f"a preview is a .png, .jpg or .webp file, not {self.preview}")
-            outputs.check_folder(self.preview.parent)
+            outputs.check_file(self.preview)
 
     def due(self, step: int) -> bool:
         """Whether somebody wants to see the pictures after this step."""

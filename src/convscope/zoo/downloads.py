@@ -10,9 +10,9 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
-from uuid import uuid4
 
 from ..errors import WeightsError
+from ..outputs import whole
 
 _PATIENCE = 30.0
 """Seconds without a byte after which a download is given up."""
@@ -62,16 +62,12 @@ def fetch(
     if path.exists():
         return path
     size = f" ({megabytes:.0f} MB)" if megabytes else ""
-    partial = path.with_name(f"{file}.{uuid4().hex}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _download(url, partial, digest, f"downloading {file}{size} into {path.parent}")
-        partial.replace(path)
+        with whole(path) as temporary:
+            _download(url, temporary, digest, f"downloading {file}{size} into {path.parent}")
     except (OSError, HTTPException, ValueError) as error:  # URLError is an OSError
         message = f"cannot get {what} ({_why(error)}). Put {file}{size} into {path.parent}{otherwise}"
         raise (Refused(message, error.code) if isinstance(error, HTTPError) else WeightsError(message)) from None
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
