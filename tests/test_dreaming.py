@@ -380,14 +380,15 @@ def test_a_film_without_one_frame_is_an_interruption(
 
 
 def test_a_full_disk_loses_no_frame(zfnet: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Image.Image.save
+    real = Path.write_bytes
 
-    def full(self: Image.Image, fp: Any, *arguments: Any, **options: Any) -> None:
-        real(self, fp, *arguments, **options)
+    def full(self: Path, content: bytes) -> int:
+        written = real(self, content)
         if len(contents(tmp_path / "part")) == 3:
             raise OSError(28, "No space left on device")
+        return written
 
-    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError, match=r"frame-0003\.png: No space left on device"):
         film(zfnet, tmp_path / "part")
     monkeypatch.undo()
