@@ -141,6 +141,18 @@ def test_files_without_a_recipe(tmp_path: Path) -> None:
 # Files
 
 
+@pytest.mark.parametrize("suffix", [".pdf", ".svg"])
+def test_a_figure_is_the_same_file_at_any_time_of_day(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing = next(iter(DRAWINGS.values()))()
+    files = list[bytes]()
+    for second in ("0", "1000000000"):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", second)  # matplotlib's time of day
+        files.append(drawing.save(tmp_path / f"x{suffix}").read_bytes())
+    assert files[0] == files[1]
+
+
 @each_drawing
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".PNG", ".JPG"])
 def test_every_kind_of_file(kind: str, suffix: str, tmp_path: Path) -> None:

@@ -53,8 +53,9 @@ VALUES: dict[str, Sequence[str]] = {
     "3 - 8", "0.5*conv1:1"),
     "cmap": ("fire", "polar", "grey", "jet"), "layer": ("conv1", "conv2"), "layers": ("conv1", "conv1,conv2"),
     "channels": ("0-2", "1"),
-    "methods": ("saliency", "grad-cam,saliency"), "boxes": ("boxes.csv",), "names": ("names.txt",), "data": ("pets",),
-    "style": ("cat.jpg", "style.safetensors"),
+    "methods": ("saliency", "grad-cam,saliency"), "boxes": ("boxes.csv",), "names": ("names.txt",),
+    "data": ("pets", "two"),
+    "style": ("photo.jpg", "style.safetensors"),
     "guide": ("cat.jpg",), "recipe": ("default", "paper"), "snapshots": ("1", "1,2"), "precision": ("fp32", "auto"),
     "workers": ("0", "1"),
     "preview": ("p.png",), "about": ("x",), "epochs": ("1",), "batch": ("2", "8"), "tile": ("64",),
@@ -123,7 +124,7 @@ def _pictures(word: str, rng: Random) -> list[str]:
     """Draw what stands without an option."""
     plain = {
         "show": ("drawing.png", "drawing.npz"), "history": ("lenet5", "run"), "layers": ("lenet5", "onnx:net.onnx"),
-        "train": ("lenet5",), "train-style": ("cat.jpg",), "trust": ("convscope.toml",), "nets": ("lenet*",
+        "train": ("lenet5",), "train-style": ("photo.jpg",), "trust": ("convscope.toml",), "nets": ("lenet*",
         "resnet18"),
     }  # fmt: skip
     if word in plain:

@@ -65,9 +65,9 @@ def command(*words: str) -> Read:
         if code == 0:
             return
         lines = [line for line in said.getvalue().splitlines() if line.strip()]
-        if code != 2 or len(lines) != 1 or "Traceback" in said.getvalue():
+        if code != 2 or not lines or not all(line.startswith("convscope: ") for line in lines):
             raise AssertionError(f"exit code {code}: {' / '.join(lines)[:300]}")
-        raise Refused(lines[0])
+        raise Refused(lines[-1])
 
     return run
 

@@ -33,8 +33,8 @@ MOST = 1200
 """The most memory that a case may add to its process, in MiB: a command has some 300 MiB before it does anything."""
 _ROOM = 3 * 2**30  # of addresses beyond what the process has: more is refused by the system, so that the machine lives
 
-_OTHERS = ("home", "interrupter-", f"torchinductor_{getpass.getuser()}")
-"""What may be in the folder for temporary files: torch makes its folder there when parts of it are imported."""
+_OTHERS = ("home", "interrupter-", "pymp-", f"torchinductor_{getpass.getuser()}")
+"""What may be in the folder for temporary files: torch and `multiprocessing` have folders of their own there."""
 
 _TOLD = 3  # the exit code of a worker that has said why it ends
 

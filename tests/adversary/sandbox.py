@@ -25,8 +25,10 @@ def _made() -> dict[str, bytes]:
         "b.png": picture,
         "run/history.json": make.history()[0],
     }  # fmt: skip
+    files["photo.jpg"] = make.written(lambda file: make.pixels(size=(60, 50)).save(file, "JPEG"))
     files |= {f"pets/{pet}/{number}.png": make.saved("RGB", "PNG") for pet in ("cats", "dogs") for number in range(4)}
-    return files | {f"two/{number}.png": grey for number in range(2)}
+    large = make.written(lambda file: make.pixels("L", (60, 50)).save(file, "PNG"))
+    return files | {f"two/{number}.png": large for number in range(2)}
 
 
 def fill(folder: Path) -> None:

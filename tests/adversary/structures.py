@@ -59,7 +59,7 @@ class Layout:
                 pieces[at] = head, self.inner(content, rng)
         try:
             return self.join(pieces)
-        except (struct.error, ValueError, OverflowError):
+        except (struct.error, ValueError, OverflowError, IndexError):
             return BYTES(data, rng)
 
     @staticmethod
