@@ -52,7 +52,7 @@ class Display:
     def of(cls, pixels: np.ndarray, bands: Sequence[int] = ()) -> Display:
         """Show bands of pixels (c, h, w), stretched where 99 % of their values fill less than half of [0, 1]."""
         shown = [pixels[band] for band in bands or default_bands(len(pixels))]
-        low, high = (_quantile(shown, end) for end in _ENDS)
+        low, high = _quantiles(shown, _ENDS)
         if not 0 < high - low < _NARROW:
             return cls(tuple(bands))
         return cls(tuple(bands), low, high)
@@ -67,35 +67,46 @@ class Display:
         return _stretched(pixels, self.bands, self.black, self.white)
 
 
-def _quantile(bands: Sequence[np.ndarray], share: float) -> float:
+def _quantiles(bands: Sequence[np.ndarray], shares: Sequence[float]) -> list[float]:
     """Return what `np.quantile` does of bands (h, w) of float32, without its copy of all of them."""
-    position = share * (sum(band.size for band in bands) - 1)
-    below = int(position)
-    ends = [_ranked(bands, below), _ranked(bands, min(below + 1, sum(band.size for band in bands) - 1))]
-    return float(np.quantile(ends, [position - below])[0])
+    last = sum(band.size for band in bands) - 1
+    below = [int(share * last) for share in shares]
+    ends = _ranked(bands, [rank for low in below for rank in (low, min(low + 1, last))])
+    between = [share * last - low for share, low in zip(shares, below, strict=True)]
+    pairs = zip(ends[::2], ends[1::2], strict=True)
+    return [float(np.quantile(pair, [part])[0]) for pair, part in zip(pairs, between, strict=True)]
 
 
-def _ranked(bands: Sequence[np.ndarray], rank: int) -> np.float32:
-    """Return the value that `rank` values precede, found by the bits of float32, which are in the order of the values.
+def _ranked(bands: Sequence[np.ndarray], ranks: Sequence[int]) -> list[np.float32]:
+    """Return the values that so many values precede, found by the bits of float32, in the order of the values.
 
     The upper half of its bits is the first whose count reaches the rank, and so is the lower half among those.
     """
-    bits = 0
-    for shift in (16, 0):
-        counts = np.zeros(1 << 16, np.int64)
-        for band in bands:
-            for rows in strips(*band.shape):
-                values = _ordered(band[rows].ravel().astype(np.float32))
-                values = values if shift else values[values >> 16 == bits >> 16]
-                counts += np.bincount(values >> shift & 0xFFFF, minlength=1 << 16)
-        reached = np.cumsum(counts)
-        bin = int(np.searchsorted(reached, rank, side="right"))
-        rank -= int(reached[bin - 1]) if bin else 0
-        bits |= bin << shift
-    return np.uint32(bits & 0x7FFFFFFF if bits >> 31 else ~bits & 0xFFFFFFFF).view(np.float32)
+    upper = _counted(bands, None)
+    bins = np.searchsorted(upper, ranks, side="right")
+    lower = {int(bin): _counted(bands, int(bin)) for bin in set(bins)}
+    found: list[np.float32] = []
+    for rank, bin in zip(ranks, map(int, bins), strict=True):
+        rest = rank - (int(upper[bin - 1]) if bin else 0)
+        bits = bin << 16 | int(np.searchsorted(lower[bin], rest, side="right"))
+        found.append(np.uint32(bits & 0x7FFFFFFF if bits >> 31 else ~bits & 0xFFFFFFFF).view(np.float32))
+    return found
+
+
+def _counted(bands: Sequence[np.ndarray], upper: int | None) -> np.ndarray:
+    """Count values up to each upper half of their bits, or, among those of one upper half, up to each lower half."""
+    counts = np.zeros(1 << 16, np.int64)
+    for band in bands:
+        for rows in strips(*band.shape):
+            bits = _ordered(np.ascontiguousarray(band[rows], np.float32).ravel())
+            halves = (bits >> 16).astype(np.uint16)
+            if upper is not None:
+                halves = bits[halves == upper].astype(np.uint16)
+            counts += np.bincount(halves, minlength=1 << 16)
+    return np.cumsum(counts)
 
 
 def _ordered(values: np.ndarray) -> np.ndarray:
     """Return the bits of float32 as whole numbers in the order of the values: negative ones have theirs reversed."""
     bits = values.view(np.uint32)
-    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    return bits ^ ((bits >> 31) * np.uint32(0x7FFFFFFF) | np.uint32(1 << 31))

@@ -166,11 +166,13 @@ def count_frames(image: Image.Image, file: Source, name: str) -> int:
     """Return how many frames an open file has. Raises PictureError for more than MOST_FRAMES."""
     if image.format == "MPO":  # the second picture inside a phone's photograph is a preview
         return 1
-    with _reading(file) as stream:
-        if image.format == "GIF":
+    if image.format == "GIF":
+        with _reading(file) as stream:
             check_frames(_count(_gif_frames(stream)), name)
-        elif image.format == "TIFF":
-            check_directories(stream, name)
+    elif image.format == "TIFF":
+        check_directories(file, name)
+    elif not hasattr(image, "n_frames"):
+        return 1
     with quiet_readers():
         count: int = getattr(image, "n_frames", 1)
     check_frames(count, name)
