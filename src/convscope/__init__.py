@@ -5,6 +5,7 @@ Type checkers read `__init__.pyi`, which docs/make_stubs.py writes.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -81,6 +82,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
+@cache
 def _version() -> str:
     from importlib import metadata
     from pathlib import Path

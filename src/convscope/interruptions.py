@@ -44,6 +44,8 @@ def orderly(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        if _active:  # as in most passes: what runs them holds interruptions back
+            return function(*args, **kwargs)
         with held_back():
             return function(*args, **kwargs)
 
@@ -61,12 +63,13 @@ class held_back:  # noqa: N801  reads as what happens to interruptions in `with 
         self._handlers: list[_Handler] = []
 
     def __enter__(self) -> None:
-        if threading.get_ident() != threading.main_thread().ident:
+        if _active or threading.get_ident() != threading.main_thread().ident:
             return
         try:
+            _active.append(self)
             for number in _SIGNALS:
                 before = signal.getsignal(number)
-                if callable(before) and not isinstance(before, _Handler):
+                if callable(before):
                     self._handlers.append(_Handler(number, before))
                     signal.signal(number, self._handlers[-1])
         except BaseException:  # a signal that is not held back yet
@@ -74,6 +77,8 @@ class held_back:  # noqa: N801  reads as what happens to interruptions in `with 
             raise
 
     def __exit__(self, *_: object) -> None:
+        if self in _active:
+            _active.remove(self)
         if self._handlers:
             # From here on that signal may raise, and the others are put back all the same.
             handler = self._handlers.pop()
@@ -81,6 +86,10 @@ class held_back:  # noqa: N801  reads as what happens to interruptions in `with 
                 handler.put_back()
             finally:
                 self.__exit__()
+
+
+_active: list[held_back] = []
+"""The outermost block of the main thread, while there is one."""
 
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM") if hasattr(signal, name)]

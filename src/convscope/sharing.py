@@ -172,9 +172,13 @@ def own_modes() -> Generator[None]:
     What a body caches must serve a later backward pass; and a body that switches the mode by calls, off and on again,
     may be left in between.
     """
-    if torch.is_inference_mode_enabled():
-        with torch.inference_mode(False), torch.no_grad():
+    before = torch.is_grad_enabled()
+    try:
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False), torch.no_grad():
+                yield
+        else:
             yield
-    else:
-        with torch.set_grad_enabled(torch.is_grad_enabled()):
-            yield
+    finally:
+        if torch.is_grad_enabled() != before:
+            torch.set_grad_enabled(before)
