@@ -22,6 +22,7 @@ from .recipes import NetworkSource, PictureRecord, Recipe
 from .registry import Entry
 from .running import explain, run
 from .zoo import load
+from .zoo.configured import code_file
 
 
 def remake(
@@ -51,7 +52,8 @@ def remake(
     net = _network(recipe, net)
     inputs = _pictures(recipe.pictures, pictures)
     _warn_of_versions(recipe)
-    options = {name: _unrecorded(value) for name, value in recipe.options.items()}
+    written = {name for name, option in entry.options.items() if not option.recorded}
+    options = {name: _unrecorded(value) for name, value in recipe.options.items() if name not in written}
     options |= {name: value for name, value in recipe.settled.items() if name in options}
     drawing = _made(entry, net, inputs, _objective(recipe, of), recipe.size, options, recipe.seeds)
     # Options stand in the recipe as they were given, with what was settled beside them.
@@ -108,6 +110,12 @@ def _loaded(recipe: Recipe) -> Net:
             f"{recipe.network.get('name')} was not loaded by name: give the network, as remake(..., net=net)"
         )
     source = NetworkSource(**record)
+    if code_file(source.name) is not None:
+        # A drawing that was sent must not decide what runs here.
+        raise RecipeError(
+            f"the network is {source.name!r}, which runs code, and a recipe may have come from anybody: look at the "
+            f"file, then give the network, as remake(..., net=load({source.name!r}, weights={source.weights!r}))"
+        )
     net = load(source.name, weights=source.weights, epoch=source.epoch, **_tuples(source.options))
     return net.changed(**_tuples(source.changed)) if source.changed else net
 
