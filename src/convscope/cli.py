@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,7 +110,21 @@ def _main() -> int:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     with _naming_configurations(quietly="--json" in arguments and not sys.stdout.isatty()):
+        _pass_over_matplotlibrc()
         return _run(arguments)
+
+
+def _pass_over_matplotlibrc() -> None:
+    """Import matplotlib from another folder where this one holds a matplotlibrc: it would read it, whoever's it is."""
+    if not os.path.lexists("matplotlibrc") or "matplotlib" in sys.modules:
+        return
+    here = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(Path(__file__).parent)
+        import_module("matplotlib")
+    finally:
+        os.chdir(here)
+        os.close(here)
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -10,16 +10,17 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from . import outputs
 from .code_files import files_run_by
-from .errors import ConfigurationError
+from .errors import ConfigurationError, OutputError
+from .locks import lock
+from .parsing import Document
 
 VARIABLE = "CONVSCOPE_TRUST"
 
@@ -32,8 +33,8 @@ class Grant:
     """
 
     sha256: str
-    code: Sequence[str]
-    files: Mapping[str, str | None]
+    code: list[str]
+    files: dict[str, str | None]
 
 
 def folder() -> Path:
@@ -59,14 +60,12 @@ def granted() -> dict[Path, Grant]:
     try:
         if not is_ours(path):
             raise ConfigurationError(f"{path} can be written by others, so it is not used: delete it, and trust again")
-        entries: Any = json.loads(path.read_text(encoding="utf-8"))
-        return {Path(name): Grant(**entry) for name, entry in entries.items()}
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        raise ConfigurationError(f"{path} is damaged: delete it, and trust your configurations again") from None
+    entries = Document.read(path, ConfigurationError).json(dict[str, Grant])
+    return {Path(name): entry for name, entry in entries.items()}
 
 
 def grant(path: Path, content: str, code: Iterable[Path]) -> None:
@@ -157,19 +156,15 @@ def _of_environment() -> set[Path]:
 @contextmanager
 def _changing() -> Generator[dict[Path, Grant]]:
     """Change what was agreed to while no other process does."""
-    from filelock import FileLock, Timeout
-
     try:
         folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(f"{store()}.lock", timeout=10, mode=0o600):
-            entries = granted()
-            yield entries
-            text = json.dumps({str(path): asdict(entry) for path, entry in entries.items()}, indent=1)
-            outputs.write(store(), lambda file: _write(file, text))
-    except Timeout:
-        raise ConfigurationError(f"cannot write {store()}: another process has held {store()}.lock for 10 s") from None
     except OSError as error:
-        raise ConfigurationError(f"cannot write {store()}: {error.strerror or error}") from None
+        raise OutputError(f"cannot write {store()}: {error.strerror}") from None
+    with lock(store().with_suffix(".lock"), "the list of trusted configurations"):
+        entries = granted()
+        yield entries
+        text = json.dumps({str(path): asdict(entry) for path, entry in entries.items()}, indent=1)
+        outputs.write(store(), lambda file: _write(file, text))
 
 
 def _write(file: Path, text: str) -> None:

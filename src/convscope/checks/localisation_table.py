@@ -197,4 +197,4 @@ class Localisation(Drawing):
         return figure
 
     def sheet(self) -> Sheet:
-        return Sheet(self.title, ((Tile(figures.painted(self.figure())),),), self.subtitle, self.note)
+        return Sheet(self.title, ((Tile(figures.painted(self.figure)),),), self.subtitle, self.note)

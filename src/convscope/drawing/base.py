@@ -127,17 +127,10 @@ class Drawing(ABC):
         if suffix in (".jpg", ".jpeg", ".webp"):
             return outputs.write_image(path, self.render(), quality=92)
         if suffix in (".pdf", ".svg"):
-            return outputs.write_made(path, lambda to: self._write_figure(to, suffix[1:]))
+            from . import figures
+
+            return outputs.write_made(path, lambda to: figures.write(self.figure, to, suffix[1:]))
         raise OutputError(f"cannot write {path}: endings are {', '.join(self.endings)}")
-
-    def _write_figure(self, to: Any, kind: str) -> None:
-        """Write it through matplotlib, without the time of day or names drawn by chance: same drawing, same bytes."""
-        import matplotlib
-
-        with matplotlib.rc_context({"svg.hashsalt": "convscope"}):
-            self.figure().savefig(
-                to, format=kind, metadata={"pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
-            )
 
     def save_values(self, path: str | Path) -> Path:
         """Write the raw numbers: .npy (one array), .npz or .safetensors (all of them, by name).

@@ -366,4 +366,4 @@ class Curve(Drawing):
         return figure
 
     def sheet(self) -> Sheet:
-        return Sheet(self.title, ((Tile(figures.painted(self.figure())),),), self.subtitle, self.note)
+        return Sheet(self.title, ((Tile(figures.painted(self.figure)),),), self.subtitle, self.note)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from threading import RLock
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 _DPI = 100
 _FINE = 4
 """How many times finer than the page a line is painted that becomes an image."""
+
+_settings = RLock()
 
 _HORIZONTAL = {"l": "left", "m": "center", "r": "right"}
 
@@ -37,11 +41,28 @@ def figure(page: Page) -> Figure:
     return drawn
 
 
-def painted(drawn: Figure) -> Image.Image:
-    """Return a matplotlib figure as an RGB image."""
+def painted(draw: Callable[[], Figure]) -> Image.Image:
+    """Return the matplotlib figure that a function draws as an RGB image."""
     buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png")
+    write(draw, buffer, "png")
     return open_image(buffer, "the figure").convert("RGB")
+
+
+def write(draw: Callable[[], Figure], file: BinaryIO, kind: str) -> None:
+    """Write the figure that a function draws, in a format and with settings of matplotlib's own.
+
+    So a file is the same wherever it is written, and the matplotlibrc of a folder that one happens to stand in, which
+    can have texts set by the LaTeX that it finds, does not count.
+    """
+    import matplotlib
+
+    # Settings belong to the whole process: a thread must not put them back while another draws.
+    with _settings, matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        # Without the time of day or names drawn by chance: same drawing, same bytes.
+        matplotlib.rcParams["svg.hashsalt"] = "convscope"
+        timeless = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+        draw().savefig(file, format=kind, metadata=timeless.get(kind))
 
 
 def _add_image(drawn: Figure, page: Page, block: Block) -> None:
