@@ -32,6 +32,22 @@ _CHUNK = 16
 _TOGETHER = 1 << 26
 """Pixels that are decoded together."""
 
+_CONTAINERS = {
+    "mov": re.compile(rb".{4}(ftyp|moov|mdat|free|skip|wide|pnot)", re.DOTALL),
+    "matroska": re.compile(rb"\x1a\x45\xdf\xa3"),
+    "avi": re.compile(rb"RIFF.{4}AVI ", re.DOTALL),
+    "mpeg": re.compile(rb"\0\0\x01\xba"),
+    "mpegvideo": re.compile(rb"\0\0\x01\xb3"),
+    "mpegts": re.compile(rb"\x47.{187}\x47", re.DOTALL),
+}
+"""How films begin, by ffmpeg's names of their formats."""
+
+_PLAYLIST = re.compile(rb"[^\0]*?<(MPD|CompositionPlaylist|AssetMap)", re.IGNORECASE)
+"""What ffmpeg takes for a list of other files, whatever comes before it."""
+
+_PROBED = 1 << 20
+"""Bytes of a file that ffmpeg looks at, to find its format."""
+
 _decoding = RLock()
 
 
@@ -119,7 +135,8 @@ def _video(path: Path, changed: int) -> tuple[int, float, int]:
     """Return the number of a video's frames, how many there are in a second, and how many are decoded together."""
     ffmpeg = _ffmpeg(path)
     try:
-        count, seconds = ffmpeg.count_frames_and_secs(str(path))
+        _container(path)
+        count, seconds = ffmpeg.count_frames_and_secs(_plain(path))
     except (RuntimeError, OSError, subprocess.SubprocessError, ValueError) as error:
         raise PictureError(f"{path} is no video that ffmpeg can read, damaged or cut short: {_reason(error)}") from None
     if not count:
@@ -141,13 +158,35 @@ def _frames(path: Path, changed: int, first: int, count: int, rate: float) -> li
 
 def _decoded(path: Path, before: list[str], after: list[str]) -> Iterator[Image.Image]:
     try:
-        reader = _ffmpeg(path).read_frames(str(path), input_params=before, output_params=after)
+        before = [*before, "-f", _container(path), "-protocol_whitelist", "file"]
+        reader = _ffmpeg(path).read_frames(_plain(path), input_params=before, output_params=after)
         size = next(reader)["size"]
         check_pixels(size[0], size[1], str(path))
         for frame in reader:
             yield Image.frombytes("RGB", size, frame)
     except (RuntimeError, OSError, StopIteration, ValueError) as error:
         raise PictureError(f"{path} is no video that ffmpeg can read, damaged or cut short: {_reason(error)}") from None
+
+
+def _container(path: Path) -> str:
+    """Return a film's format, as ffmpeg names it.
+
+    Raises PictureError for anything else: ffmpeg goes by the content, and takes texts named film.mp4 for lists of other
+    files and addresses, which it opens.
+    """
+    with path.open("rb") as file:
+        head = file.read(_PROBED)
+    found = next((name for name, begins in _CONTAINERS.items() if begins.match(head)), None)
+    if found is None or _PLAYLIST.match(head):
+        raise PictureError(
+            f"{path} is not a video: it does not begin as MP4, QuickTime, Matroska, WebM, AVI or MPEG files do"
+        )
+    return found
+
+
+def _plain(path: Path) -> str:
+    """Return a path that ffmpeg does not take for an address, as it does with "concat:a.mp4|b.mp4"."""
+    return str(path.absolute())
 
 
 def _reason(error: Exception) -> str:
