@@ -163,9 +163,12 @@ def _searched(folder: Path | None) -> Iterator[Path]:
     """Yield a folder and those above it: up to the home folder, or to the border of the file system."""
     try:
         start = (folder or Path.cwd()).resolve()
-        home = Path.home().resolve()
-    except (OSError, RuntimeError):  # the working directory was removed, or there is no home folder
+    except OSError:  # the working directory was removed
         return
+    try:
+        home = Path.home().resolve()
+    except RuntimeError:
+        home = None
     device: int | None = None
     for position in (start, *start.parents):
         try:

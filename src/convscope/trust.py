@@ -38,7 +38,7 @@ class Grant:
 
 
 def folder() -> Path:
-    """Return the folder of the user's own settings, which need not exist yet."""
+    """Return the folder of the user's own settings, which need not exist yet. Raises ConfigurationError."""
     given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     # A relative path would be one of the working directory, which is what is not trusted.
     if given.is_absolute():
@@ -46,7 +46,10 @@ def folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("APPDATA", Path.home() / "AppData" / "Roaming")) / "convscope"
     usual = ("Library", "Application Support") if sys.platform == "darwin" else (".config",)
-    return Path.home().joinpath(*usual, "convscope")
+    try:
+        return Path.home().joinpath(*usual, "convscope")
+    except RuntimeError:
+        raise ConfigurationError("there is no home folder to keep trust in: set HOME or XDG_CONFIG_HOME") from None
 
 
 def store() -> Path:

@@ -199,7 +199,13 @@ def _label_column(schema: Any, features: dict[str, Any]) -> tuple[tuple[str, ...
 
 
 def _file_beside(table: Path, path: str, row: int) -> bytes:
+    folder = table.parent.resolve()
     try:
-        return (table.parent / path).read_bytes()
-    except (OSError, ValueError) as error:
+        file = (folder / path).resolve()
+        if not file.is_relative_to(folder):
+            raise PictureError(f"{table}#{row} is refused: it names a file outside of its folder, {path!r}")
+        if not file.is_file():  # such as a named pipe, which would never end
+            raise PictureError(f"{table}#{row} names the file {path}, which is not there")
+        return file.read_bytes()
+    except (OSError, ValueError, RuntimeError) as error:
         raise PictureError(f"{table}#{row} names the file {path}, which cannot be read: {error}") from None

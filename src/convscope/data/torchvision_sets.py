@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 PREFIX = "torchvision:"
 HELD_OUT = ("val", "validation", "test")
+_UNPICKLED = ("LSUN", "LSUNClass")
+"""Sets that unpickle whatever lies in their folders; of CIFAR's pickles torchvision checks the checksums."""
 
 
 Labelled = tuple[Any, list[int], tuple[str, ...]]
@@ -63,6 +65,8 @@ def _named(address: str) -> tuple[Any, str, dict[str, str]]:
     sets = [key for key in datasets.__all__ if inspect.isclass(getattr(datasets, key))]
     if name not in sets:
         raise DataError(f"torchvision has no data set {name!r}; nearest: {nearest(name, sets)}")
+    if name in _UNPICKLED:
+        raise DataError(f"torchvision's {name} reads pickles of its folder, which can run code: give a folder of files")
     kind: Any = getattr(datasets, name)
     rooted = "root" in inspect.signature(kind.__init__).parameters
     if not folder and rooted:

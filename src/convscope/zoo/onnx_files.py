@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,8 @@ def _with_external_data(proto: Any, path: Path) -> None:
     from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
     folder = path.parent.resolve()
-    tensors = [*proto.graph.initializer, *(a.t for n in proto.graph.node for a in n.attribute if a.HasField("t"))]
-    outside = [tensor for tensor in tensors if uses_external_data(tensor)]
+    parts = [proto.graph, *proto.functions]
+    outside = [tensor for part in parts for tensor in _tensors(part) if uses_external_data(tensor)]
     for tensor in outside:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         position = (folder / entries.get("location", "")).resolve()
@@ -93,6 +94,20 @@ def _with_external_data(proto: Any, path: Path) -> None:
             raise NetworkError(f"{path} keeps its weights in {entries.get('location')!r}, which is not beside it")
     if outside:
         load_external_data_for_model(proto, str(folder))
+
+
+def _tensors(part: Any) -> Iterator[Any]:
+    """Yield all tensors of a graph or a function, with those of the graphs inside it."""
+    yield from getattr(part, "initializer", ())
+    for sparse in getattr(part, "sparse_initializer", ()):
+        yield from (sparse.values, sparse.indices)
+    for node in part.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
 
 
 def _simplify(proto: Any) -> None:
