@@ -13,4 +13,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Python puts the working directory first, where a file named torch.py would be taken for the library.
+    if not sys.flags.safe_path:
+        del sys.path[0]
     main()
