@@ -64,7 +64,7 @@ def faults(
             if again:
                 wrong = wrong or f"the second time it ends with {again}: {words}"
             wrong = wrong or _difference(expected, _contents(work))
-            yield Fault(made[-1] if made else "?", number, kind, code, wrong)
+            yield Fault(made[number - 1] if len(made) >= number else "none", number, kind, code, wrong)
 
 
 def _warm(command: Sequence[str], work: Path) -> None:
@@ -142,11 +142,14 @@ def _count(work: Path, record: int, number: int, kind: str) -> None:
     """Count the calls on files below a folder, and let one of them fail."""
     made = [0]
     inside = str(work.resolve())
+    # What the command reads is left alone: a picture that cannot be read is skipped, and the result is another.
+    given = {str(path) for path in work.resolve().rglob("*")}
 
     def at(call: str, path: Any) -> None:
         if not isinstance(path, str | bytes | os.PathLike) or not os.fsdecode(path):
             return
-        if not os.path.abspath(os.fsdecode(path)).startswith(inside):  # noqa: PTH100  resolve would be another call
+        place = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  resolve would be another call
+        if not place.startswith(inside) or place in given:
             return
         made[0] += 1
         os.write(record, f"{call} {Path(os.fsdecode(path)).name}\n".encode())

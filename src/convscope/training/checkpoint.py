@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.datasets import LabelledPictures
-from ..errors import DataError, OptionError, WeightsError
+from ..errors import DataError, OptionError, OutputError, WeightsError
 from ..outputs import write_bytes
 from ..zoo.runs import HISTORY, Epoch, History, read_history
 from .machines import machine, share_of_work
@@ -96,9 +96,11 @@ class State:
     def _refuse_foreign_folder(self) -> None:
         """Refuse a folder with results and no checkpoint: they would be overwritten, or taken for this run's."""
         folder = self.run.folder
-        results = [
-            path for path in (folder / HISTORY, folder / CARD, *folder.glob(SNAPSHOT.format("*"))) if path.exists()
-        ]
+        try:
+            results = [folder / name for name in (HISTORY, CARD) if (folder / name).exists()]
+            results += folder.glob(SNAPSHOT.format("*"))
+        except OSError as error:
+            raise OutputError(f"cannot look into {folder}: {error.strerror or error}") from None
         if results:
             raise OptionError(
                 f"{folder} holds {results[0].name} of a run but no {CHECKPOINT}: name another folder with -o"
