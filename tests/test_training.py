@@ -972,12 +972,15 @@ def test_snapshots_say_what_they_are(finished: tuple[Path, Path]) -> None:
 )
 def test_a_damaged_history_is_named(text: str, copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copied / "history.json").write_text(text)
-    with pytest.raises(WeightsError, match=r"history\.json is damaged"):
+    with pytest.raises(WeightsError, match=r"history\.json"):
         load("lenet5", weights=copied)
     assert str(copied / "history.json") in refused(["history", str(copied)], capsys)
 
 
-@pytest.mark.parametrize(("key", "value"), [("loss", None), ("accuracy", "high"), ("epoch", "x"), ("snapshot", 3)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("loss", None), ("loss", 10**400), ("rate", float("nan")), ("accuracy", "high"), ("epoch", "x"), ("snapshot", 3)],
+)
 def test_a_history_of_other_types_is_named(
     key: str, value: Any, copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -993,7 +996,7 @@ def test_a_history_that_is_half_written_or_binary_is_named(copied: Path) -> None
     good = (copied / "history.json").read_bytes()
     for content in (good[: len(good) // 2], b"\xff\xfe\x00", os.urandom(500)):
         (copied / "history.json").write_bytes(content)
-        with pytest.raises(WeightsError, match=r"history\.json is damaged"):
+        with pytest.raises(WeightsError, match=r"history\.json"):
             read_history(copied)
 
 

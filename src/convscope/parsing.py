@@ -192,7 +192,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise _UnfitError(f"the key {_shown(next(key for key in keys if keys.count(key) > 1))} is there twice")
+        raise _UnfitError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} is there twice")
     return table
 
 
@@ -253,7 +253,7 @@ def _words(shape: Any) -> str:
     return _WORDS.get(shape, "a table")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return a value as a message shows it, which is short."""
     if isinstance(value, (dict, list, tuple, set)):
         size = len(cast("Sequence[Any]", value))
@@ -265,7 +265,7 @@ def _shown(value: Any) -> str:
 
 
 def _unfit(value: Any, shape: Any) -> _UnfitError:
-    return _UnfitError(f"is {_shown(value)}; {_words(shape)} is needed")
+    return _UnfitError(f"is {shown(value)}; {_words(shape)} is needed")
 
 
 @cache
@@ -359,7 +359,7 @@ def _table(shape: Any, reader: _Reader) -> _Reader:
 
 
 def _key(key: Any) -> str:
-    return key if isinstance(key, str) and key.isidentifier() else _shown(key)
+    return key if isinstance(key, str) and key.isidentifier() else shown(key)
 
 
 def _within(place: str, reader: _Reader, value: Any) -> Any:

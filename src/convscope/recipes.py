@@ -11,18 +11,17 @@ import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .errors import RecipeError
+from .parsing import Document
 
 SCHEMA = 1
 """Counts up whenever a recipe of this version could be misread by an older one."""
 
 CHUNK = "convscope"
 """The name under which a recipe is stored in a PNG or beside arrays."""
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -95,23 +94,20 @@ class Recipe:
         return text.encode("utf-8", "replace").decode("utf-8")
 
     @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        """Read a recipe back. Raises RecipeError for what is none, or of a newer schema."""
-        try:
-            content: Any = json.loads(text)
-        except ValueError as error:
-            raise RecipeError(f"it is no JSON ({error})") from None
-        if not isinstance(content, dict):
-            raise RecipeError(f"it is {type(content).__name__}, not an object")
+    def from_json(cls, text: str, name: str = "the recipe") -> Recipe:
+        """Read a recipe back; messages call it by `name`. Raises RecipeError for what is none, or of a newer schema."""
+        document = Document(name, text, RecipeError)
+        content = document.json(dict[str, object])
         schema = content.get("schema")
         if not isinstance(schema, int):
-            raise RecipeError("it has no schema number: an older version of convscope, or another program, wrote it")
+            raise document.fault("it has no schema number: an older version of convscope, or another program, wrote it")
         if schema > SCHEMA:
-            raise RecipeError(
+            raise document.fault(
                 f"it has schema {schema}, and this version of convscope reads up to {SCHEMA}: "
                 "pip install --upgrade convscope"
             )
-        return cls(**_typed(cls, content))
+        document.shaped(content, _Stored)
+        return document.shaped(content, cls)
 
 
 def _contents(value: Any) -> Any:
@@ -123,19 +119,19 @@ def _contents(value: Any) -> Any:
     return [_contents(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _typed(cls: type[Recipe], content: Json) -> Json:
-    values = {entry.name: content[entry.name] for entry in fields(cls) if entry.name in content}
-    try:
-        values["pictures"] = tuple(PictureRecord(**picture) for picture in values.get("pictures", ()))
-        values["remarks"] = tuple(values.get("remarks", ()))
-        if isinstance(values.get("size"), list):
-            values["size"] = tuple(values["size"])
-        maps = [values[name] for name in ("network", "options", "settled", "versions", "display") if name in values]
-        if not all(isinstance(value, dict) for value in maps):
-            raise TypeError("a part that should be an object is none")
-    except TypeError as error:
-        raise RecipeError(str(error)) from None
-    return values
+@dataclass(frozen=True)
+class _StoredNetwork:
+    """What `remake` reads of a network's record."""
+
+    name: str | None = None
+    source: NetworkSource | None = None
+    reads: Mapping[str, object] = field(default_factory=dict[str, object])
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class _Stored:
+    network: _StoredNetwork = _StoredNetwork()
 
 
 _in_use: ContextVar[Recipe | None] = ContextVar("recipe", default=None)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
+from typing import cast
 
 from ..errors import DataError, OptionError
+from ..parsing import Document, shown
 from .class_names import shown_names
 
 Box = tuple[float, float, float, float]
@@ -42,17 +41,13 @@ def read_boxes(source: str | Path, folder: str | Path | None = None) -> list[Box
     root = Path(folder) if folder is not None else source if source.is_dir() else source.parent
     if not source.exists():
         raise DataError(f"there is no {source}; boxes are {FORMATS}")
-    rows = _rows(source)
-    try:
-        boxes: dict[tuple[str, str], list[Box]] = {}
-        for path, label, box in rows:
-            left, top, right, bottom = box
-            if not (right >= left and bottom >= top):
-                raise DataError(f"{source}: the box {box} of {path} is upside down: it is (left, top, right, bottom)")
-            # Where the numbers are pixel indices, an object one pixel wide begins and ends at the same one.
-            boxes.setdefault((path, label), []).append((left, top, max(right, left + 1), max(bottom, top + 1)))
-    except (KeyError, ValueError, TypeError, AttributeError, csv.Error, ElementTree.ParseError) as error:
-        raise DataError(f"cannot read boxes from {source} ({error}); boxes are {FORMATS}") from None
+    boxes: dict[tuple[str, str], list[Box]] = {}
+    for path, label, box in _rows(source):
+        left, top, right, bottom = box
+        if not (right >= left and bottom >= top):
+            raise DataError(f"{source}: the box {box} of {path} is upside down: it is (left, top, right, bottom)")
+        # Where the numbers are pixel indices, an object one pixel wide begins and ends at the same one.
+        boxes.setdefault((path, label), []).append((left, top, max(right, left + 1), max(bottom, top + 1)))
     if not boxes:
         raise DataError(f"there are no boxes in {source}; boxes are {FORMATS}")
     return [
@@ -86,37 +81,84 @@ def _is_inside(address: Path) -> bool:
 
 
 def _table(source: Path) -> Iterator[tuple[str, str, Box]]:
-    with source.open(encoding="utf-8-sig", newline="") as file:
-        table = csv.DictReader(file)
-        heads = {head.strip().lower(): head for head in table.fieldnames or ()}
-        edges = next((names for names in _EDGES if all(name in heads for name in names)), None)
-        if edges is None or "path" not in heads:
-            raise DataError(f"the columns of {source} are {', '.join(heads) or 'none'}; boxes are {FORMATS}")
-        for row in table:
-            left, top, right, bottom = (float(row[heads[name]]) for name in edges)
-            yield row[heads["path"]], row.get(heads.get("class", ""), "") or "", (left, top, right, bottom)
+    document = Document.read(source, DataError)
+    columns, *rows = document.rows() or [[]]
+    heads = {head.strip().lower(): at for at, head in enumerate(columns)}
+    edges = next((names for names in _EDGES if all(name in heads for name in names)), None)
+    if edges is None or "path" not in heads:
+        raise DataError(f"the columns of {source} are {', '.join(heads) or 'none'}; boxes are {FORMATS}")
+    for number, row in enumerate(rows, 2):
+        if len(row) < len(columns):
+            raise document.fault(f"row {number} has {len(row)} cells, and the first has {len(columns)}")
+        box = tuple(_edge(document, f"{name} in row {number}", row[heads[name]]) for name in edges)
+        yield row[heads["path"]], row[heads["class"]] if "class" in heads else "", cast("Box", box)
+
+
+def _edge(document: Document, place: str, text: str | None) -> float:
+    """Return an edge of a box, a finite number. Raises DataError."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise document.fault(f"{place} is {shown(text)}; a number is needed")
+    return value
+
+
+@dataclass(frozen=True)
+class _Image:
+    id: int | str
+    file_name: str
+
+
+@dataclass(frozen=True)
+class _Category:
+    id: int | str
+    name: str
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    image_id: int | str
+    bbox: tuple[float, float, float, float]
+    category_id: int | str | None = None
+
+
+@dataclass(frozen=True)
+class _Coco:
+    """What is read of a COCO file: boxes are (left, top, width, height)."""
+
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category] = field(default_factory=list[_Category])
+
+
+_COCO_BYTES = 2**30
+"""That of COCO's 118,287 pictures to train on has 470 million."""
 
 
 def _coco(source: Path) -> Iterator[tuple[str, str, Box]]:
-    whole: Any = json.loads(source.read_text(encoding="utf-8"))
-    pictures = {image["id"]: image["file_name"] for image in whole["images"]}
-    names = {category["id"]: category["name"] for category in whole.get("categories", ())}
-    for note in whole["annotations"]:
-        left, top, width, height = (float(value) for value in note["bbox"])
-        yield (
-            pictures[note["image_id"]],
-            names.get(note.get("category_id"), ""),
-            (left, top, left + width, top + height),
-        )
+    document = Document.read(source, DataError, most=_COCO_BYTES)
+    whole = document.json(_Coco)
+    pictures = {image.id: image.file_name for image in whole.images}
+    names = {category.id: category.name for category in whole.categories}
+    for number, note in enumerate(whole.annotations):
+        if note.image_id not in pictures:
+            raise document.fault(f"annotations[{number}].image_id is {shown(note.image_id)}, which no image has")
+        left, top, width, height = note.bbox
+        label = names.get(note.category_id, "") if note.category_id is not None else ""
+        yield pictures[note.image_id], label, (left, top, left + width, top + height)
 
 
 def _voc(folder: Path) -> Iterator[tuple[str, str, Box]]:
     for path in sorted(folder.rglob("*.xml")):
-        root = ElementTree.parse(path).getroot()
+        document = Document.read(path, DataError)
+        root = document.xml()
         for item in root.iter("object"):
-            edges = {edge.tag: float(edge.text or "nan") for edge in item.iter() if edge.tag[1:] in ("min", "max")}
+            edges = {edge.tag: edge.text for edge in item.iter() if edge.tag[1:] in ("min", "max")}
+            left, top, right, bottom = (_edge(document, name, edges.get(name)) for name in _EDGES[-1])
             # VOC counts pixels from 1, the last one included.
-            box = (edges["xmin"] - 1, edges["ymin"] - 1, edges["xmax"], edges["ymax"])
+            box = (left - 1, top - 1, right, bottom)
             yield root.findtext("filename") or path.stem, item.findtext("name") or "", box
 
 

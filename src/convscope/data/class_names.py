@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, OptionError
+from ..parsing import Document, shown
 
 ClassNames = Iterable[str] | Mapping[int, str] | Mapping[str, str] | Mapping[str, int] | str | Path
 """A list, a dict by index (`id2label`), a dict by name (`class_to_idx`), a file of one of these, or "imagenet"."""
@@ -24,7 +23,7 @@ FORMS = (
 )
 
 _WORDNET = re.compile(r"^n\d{8}[\s,]+")
-_NUMBERED = re.compile(r"^(\d+)[\s:,]+(\S.*)$")
+_NUMBERED = re.compile(r"^(\d{1,9})[\s:,]+(\S.*)$")
 _HEADS = frozenset("name names class classes class_name label labels label_name category index idx id class_id".split())
 _TABLES = "id2label label2id idx_to_class class_to_idx classes class_names names labels label_names categories".split()
 """Where JSON files of others keep names, beside other things; a config.json of transformers has the first two."""
@@ -70,10 +69,12 @@ def read_names(path: Path) -> tuple[str, ...]:
     """
     read = _READERS.get(path.suffix.lower(), _of_lines)
     try:
-        names = _checked(read(path.read_text(encoding="utf-8-sig")))
-    except (OSError, ValueError, TypeError, csv.Error, RecursionError, OptionError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OptionError(f"cannot read the names of classes from {path}: {reason}") from None
+        names = _checked(read(Document.read(path, OptionError)))
+    except OptionError as error:
+        text = str(error)
+        raise OptionError(
+            f"cannot read the names of classes: {text}" if str(path) in text else f"{path}: {text}"
+        ) from None
     if not names:
         raise OptionError(f"{path} holds no names of classes: write one per line")
     return names
@@ -84,7 +85,7 @@ def _checked(names: Sequence[Any]) -> tuple[str, ...]:
     for index, name in enumerate(names):
         if not isinstance(name, str):
             raise OptionError(
-                f"class names are text, and that of output {index} is {name!r} ({type(name).__name__}): "
+                f"class names are text, and that of output {index} is {shown(name)} ({type(name).__name__}): "
                 "classes=[str(name) for name in names]"
             )
         if not name.strip():
@@ -107,7 +108,7 @@ def _of_mapping(table: Mapping[Any, Any]) -> list[Any]:
         key, value = next(iter(table.items()))
         raise OptionError(
             f"a dict of class names goes from indices to names, {{0: 'cat'}}, or from names to indices, {{'cat': 0}}; "
-            f"this one has {key!r}: {value!r}"
+            f"this one has {shown(key)}: {shown(value)}"
         )
     return _in_order(pairs)
 
@@ -115,24 +116,26 @@ def _of_mapping(table: Mapping[Any, Any]) -> list[Any]:
 def _in_order(pairs: Sequence[tuple[int | None, Any]]) -> list[Any]:
     """Return names by index. Raises OptionError for indices that are missing, or given twice."""
     counts = Counter(index for index, _ in pairs)
-    twice = next((index for index, count in counts.items() if count > 1), None)
+    twice = next((index for index, times in counts.items() if times > 1), None)
     if twice is not None:
-        same = [repr(name) for index, name in pairs if index == twice]
+        same = [shown(name) for index, name in pairs if index == twice]
         raise OptionError(f"index {twice} has {len(same)} names, {' and '.join(same[:3])}: give each output one")
     names = {index: name for index, name in pairs if index is not None}
-    gaps = [str(index) for index in range(max(names) + 1) if index not in names]
+    missing = max(names, default=-1) + 1 - len(names)
+    gaps = [str(index) for index in islice((index for index in count() if index not in names), min(missing, 5))]
     if gaps == ["0"]:
         raise OptionError("the indices begin at 1, those of outputs at 0: {index - 1: name for index, name in ...}")
     if gaps:
-        more = f", ... ({len(gaps)} in all)" if len(gaps) > 5 else ""
-        raise OptionError(f"there is no name for index {', '.join(gaps[:5])}{more}: outputs are counted without gaps")
+        more = f", ... ({missing:,} in all)" if missing > 5 else ""
+        raise OptionError(f"there is no name for index {', '.join(gaps)}{more}: outputs are counted without gaps")
     return [names[index] for index in sorted(names)]
 
 
 def _index(value: Any) -> int | None:
     """Return an index given as any kind of integer, or its digits; None for anything else."""
     if isinstance(value, str):
-        return int(value) if value.strip().isascii() and value.strip().isdigit() else None
+        digits = value.strip()
+        return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
     if isinstance(value, bool) or not hasattr(type(value), "__index__"):
         return None
     number = value.__index__()
@@ -146,27 +149,27 @@ def _name(value: Any) -> Any:
     return value.get("name", value) if isinstance(value, Mapping) else value
 
 
-def _of_json(text: str) -> list[Any]:
-    content = json.loads(text)
+def _of_json(document: Document) -> list[Any]:
+    content: Any = document.json(object)
     if isinstance(content, dict):
         inner = next((content[key] for key in _TABLES if isinstance(content.get(key), (dict, list))), None)
         content = content if inner is None else inner
     if isinstance(content, dict):
         return _of_mapping(content)
     if not isinstance(content, list):
-        raise ValueError(f"it holds {type(content).__name__}, not a list or a dict of names")
+        raise document.fault(f"it holds {shown(content)}, not a list or a dict of names")
     if content and all(isinstance(entry, dict) and "id" in entry for entry in content):
         return _in_order([(_index(entry["id"]), _name(entry)) for entry in content])
     return [_name(entry) for entry in content]
 
 
-def _of_table(text: str) -> list[Any]:
+def _of_table(document: Document) -> list[Any]:
     """Return the names of a table: a column of names, also beside one of indices, with or without heads."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
+    first = next((line for line in document.text.splitlines() if line.strip()), "")
+    rows = [[cell.strip() for cell in row] for row in document.rows(max(",;\t", key=first.count))]
+    rows = [row for row in rows if any(row)]
+    if not rows:
         return []
-    mark = max(",;\t", key=lines[0].count)
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark)]
     heads = [cell.lower() for cell in rows[0]]
     if len(rows) > 1 and any(head in _HEADS for head in heads) and not any(head.isdigit() for head in heads):
         rows = rows[1:]
@@ -176,18 +179,18 @@ def _of_table(text: str) -> list[Any]:
     indexed = [at for at in range(columns) if all(_index(row[at]) is not None for row in rows)]
     named = [at for at in range(columns) if at not in indexed]
     if not named:
-        raise ValueError("it has no column of names")
+        raise document.fault("it has no column of names")
     named_so = [at for at in named if at < len(heads) and heads[at] in ("name", "class_name", "label_name")]
     # Where a WordNet id stands before the name, the name is the last.
     at = named_so[0] if named_so else named[-1]
     return _in_order([(_index(row[indexed[0]]), row[at]) for row in rows]) if indexed else [row[at] for row in rows]
 
 
-def _of_lines(text: str) -> list[Any]:
-    if text.lstrip().startswith("{"):  # a dict as Python writes it
-        content = ast.literal_eval(text.strip())
-        return _of_mapping(content) if isinstance(content, dict) else list(content)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+def _of_lines(document: Document) -> list[Any]:
+    if document.text.lstrip().startswith("{"):  # a dict as Python writes it
+        content: Any = document.literal(object)
+        return _of_mapping(content) if isinstance(content, dict) else sorted(content, key=str)
+    lines = [line.strip() for line in document.text.splitlines() if line.strip()]
     numbered = [_NUMBERED.match(line) for line in lines]
     first = int(numbered[0][1]) if lines and numbered[0] else 0
     if lines and all(match and int(match[1]) == first + at for at, match in enumerate(numbered)) and first in (0, 1):
@@ -196,7 +199,7 @@ def _of_lines(text: str) -> list[Any]:
     return stripped if all(stripped) else lines
 
 
-_READERS: dict[str, Callable[[str], list[Any]]] = {".json": _of_json, ".csv": _of_table, ".tsv": _of_table}
+_READERS: dict[str, Callable[[Document], list[Any]]] = {".json": _of_json, ".csv": _of_table, ".tsv": _of_table}
 
 
 def read_class_names(table: Path, classes: Sequence[str]) -> tuple[str, ...]:
@@ -220,14 +223,12 @@ def shown_names(table: Path) -> dict[str, str]:
 
     Raises DataError.
     """
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-        if table.suffix.lower() == ".json":
-            return {str(key): str(_name(value)) for key, value in json.loads(text).items()}
-        if table.suffix.lower() == ".txt":
-            parts = (line.split(maxsplit=1) for line in text.splitlines())
-            return {part[0].rstrip(",:"): part[1].strip() for part in parts if len(part) > 1}
-        rows = csv.reader(text.splitlines(), delimiter="\t" if "\t" in text and "," not in text else ",")
-        return {row[0].strip(): row[1].strip() for row in rows if len(row) > 1}
-    except (OSError, ValueError, AttributeError, csv.Error) as error:
-        raise DataError(f"cannot read the names of classes in {table}: {error}") from None
+    document = Document.read(table, DataError)
+    if table.suffix.lower() == ".json":
+        return {key: str(_name(value)) for key, value in document.json(dict[str, Any]).items()}
+    text = document.text
+    if table.suffix.lower() == ".txt":
+        parts = (line.split(maxsplit=1) for line in text.splitlines())
+        return {part[0].rstrip(",:"): part[1].strip() for part in parts if len(part) > 1}
+    rows = document.rows("\t" if "\t" in text and "," not in text else ",")
+    return {row[0].strip(): row[1].strip() for row in rows if len(row) > 1}

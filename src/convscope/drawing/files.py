@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
 from .. import outputs
-from ..errors import OutputError, PictureError, RecipeError
+from ..errors import ConvscopeError, OutputError, PictureError, RecipeError, told
+from ..parsing import Document
 from ..recipes import CHUNK, Recipe
 
 if TYPE_CHECKING:
@@ -70,10 +72,7 @@ def read_recipe(path: str | Path) -> Recipe:
         raise RecipeError(
             f"{path} holds no recipe: it was not written by convscope, or was saved again by a program that drops it"
         )
-    try:
-        return Recipe.from_json(text)
-    except RecipeError as error:
-        raise RecipeError(f"the recipe inside {path} cannot be read: {error}") from None
+    return Recipe.from_json(text, f"the recipe inside {path}")
 
 
 def load(path: str | Path) -> Drawing:
@@ -95,8 +94,10 @@ def load(path: str | Path) -> Drawing:
         )
     try:
         drawing = kind.from_words(words, numbers or {}, recipe, image)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise PictureError(f"the drawing in {path} cannot be read: {type(error).__name__}: {error}") from None
+    except (ConvscopeError, OSError):
+        raise
+    except Exception as error:  # words or numbers of another shape than a drawing of this kind has
+        raise PictureError(f"the drawing in {path} cannot be read: {told(error)}") from None
     return drawing
 
 
@@ -117,19 +118,25 @@ def _kinds() -> dict[str, type[Drawing]]:
     return kinds
 
 
+@dataclass(frozen=True)
+class _Kind:
+    kind: str
+
+
 def _words(path: Path) -> dict[str, Any]:
-    try:
-        words: Any = json.loads(_meta(path).get(WORDS, ""))
-    except ValueError:
-        raise PictureError(
-            f"{path} holds a recipe and no drawing that can be read: convscope.remake makes it again"
-        ) from None
-    if not isinstance(words, dict) or not isinstance(words.get("kind"), str):
+    text = _meta(path).get(WORDS)
+    if not text:
         raise PictureError(f"{path} holds a recipe and no drawing that can be read: convscope.remake makes it again")
+    document = Document(f"the drawing in {path}", text, PictureError)
+    try:
+        words = document.json(dict[str, Any])
+        document.shaped(words, _Kind)
+    except PictureError as error:
+        raise PictureError(f"{error}; convscope.remake makes it again") from None
     if not isinstance(words.get("schema"), int) or words["schema"] > _SCHEMA:
-        raise PictureError(
-            f"the drawing in {path} has schema {words.get('schema')}, and this version of convscope reads up to "
-            f"{_SCHEMA}: pip install --upgrade convscope"
+        raise document.fault(
+            f"it has schema {str(words.get('schema'))[:20]}, and this version of convscope reads up to {_SCHEMA}: "
+            "pip install --upgrade convscope"
         )
     return words
 
@@ -156,10 +163,11 @@ def _npz_meta(path: Path) -> Meta:
         with ZipFile(path) as archive:
             comment = archive.comment
         text = zlib.decompress(comment) if comment[:1] == b"\x78" else comment
-        meta = json.loads(text or b"{}")
-    except (BadZipFile, OSError, zlib.error, ValueError) as error:
+    except (BadZipFile, OSError, zlib.error, ValueError, NotImplementedError) as error:
         raise PictureError(f"cannot read {path}: {error}") from None
-    return meta if isinstance(meta, dict) else {}
+    if not text.startswith(b"{"):  # somebody else's comment
+        return {}
+    return Document.decoded(text, f"the comment of {path}", PictureError).json(dict[str, str])
 
 
 def _safetensors_meta(path: Path) -> Meta:
@@ -170,11 +178,10 @@ def _safetensors_meta(path: Path) -> Meta:
             meta = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise PictureError(f"cannot read {path}: {error}") from None
-    try:
-        words = json.loads(meta.get(CHUNK, "{}"))[WORDS]
-    except (ValueError, TypeError, KeyError):
+    if CHUNK not in meta:
         return meta
-    return {**meta, WORDS: json.dumps(words)}
+    held = Document(f"the recipe inside {path}", meta[CHUNK], RecipeError).json(dict[str, object])
+    return {**meta, WORDS: json.dumps(held[WORDS])} if WORDS in held else meta
 
 
 def _beside(path: Path, endings: tuple[str, ...], recipe: Recipe) -> Path | None:
@@ -204,8 +211,12 @@ def _numbers_beside(path: Path, recipe: Recipe) -> dict[str, np.ndarray] | None:
         try:
             with np.load(place, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except (ValueError, OSError, BadZipFile, zlib.error) as error:
-            raise PictureError(f"cannot read the numbers in {place}: {error}") from None
+        except (ValueError, OSError, BadZipFile, zlib.error, MemoryError, NotImplementedError, EOFError) as error:
+            raise PictureError(f"cannot read the numbers in {place}: {told(error)}") from None
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    return load_file(place)
+    try:
+        return load_file(place)
+    except (SafetensorError, OSError, KeyError, TypeError) as error:  # also of a type that numpy lacks
+        raise PictureError(f"cannot read the numbers in {place}: {told(error)}") from None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import NetworkError, nearest
 from ..net import Net
+from ..parsing import Document
 from . import hub, timm_models
 from .info import ABSENT, CACHED, NetworkInfo, path_and_size
 from .sources import Source
@@ -57,6 +58,17 @@ _TOLD: dict[str, Callable[[Any], bool]] = {
 """What is taken of a configuration, and what it may be; the rest says where weights lie: in the repository itself."""
 
 
+@dataclass(frozen=True)
+class _Description:
+    """What is read of a config.json beside what is told of pictures."""
+
+    architecture: str | None = None
+    architectures: list[str] | None = None
+    model_type: str | None = None
+    model_args: dict[str, object] | None = None
+    pretrained_cfg: dict[str, object] | None = None
+
+
 def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:
     """Build a network of timm from a repository of the hub as a Net; "ORG/NAME@REVISION" for another than main."""
     name, _, revision = model.partition("@")
@@ -96,15 +108,15 @@ def _description(repository: hub.Repository, model: str) -> dict[str, Any]:
     what = f"the description of hf:{model}"
     path = hub.get(repository, {_CONFIG: _kept(repository, _CONFIG)}, what=what, otherwise="")
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise NetworkError(f"{path}, {what}, is damaged ({error}): delete it, and it is downloaded again") from None
-    if not isinstance(description, dict):
-        raise NetworkError(f"{path}, {what}, holds {type(description).__name__} instead of a table")
-    if "architecture" not in description:
-        kinds = description.get("architectures") or [description.get("model_type", "of an unknown kind")]
+        document = Document.read(path, NetworkError)
+        description = document.json(dict[str, Any])
+        told = document.shaped(description, _Description)
+    except NetworkError as error:
+        raise NetworkError(f"{what} is damaged: {error}. Delete {path}, and it is downloaded again") from None
+    if told.architecture is None:
+        kinds = told.architectures or [told.model_type or "of an unknown kind"]
         raise NetworkError(
-            f"hf:{model} is not a network of timm ({', '.join(map(str, kinds))}): others are loaded by their own "
+            f"hf:{model} is not a network of timm ({', '.join(kinds)}): others are loaded by their own "
             "library and wrapped, as in Net(module, output='logits', mean=..., std=..., size=...)"
         )
     return description
@@ -118,25 +130,29 @@ def _plan(model: str, description: dict[str, Any]) -> Plan:
         raise NetworkError(
             f"hf:{model} is the network {architecture!r}, which this version of timm has not; nearest: {close}"
         )
-    inner = description.get("pretrained_cfg")
     # Older files have everything in one table.
-    whole = (inner if isinstance(inner, dict) else {}) | description
+    whole = (description.get("pretrained_cfg") or {}) | description
     arguments = _arguments(model, description.get("model_args") or {})
     config = {key: whole[key] for key in _TOLD if whole.get(key) is not None}
+    _check(model, config)
     config |= _input(config, arguments)
-    for key, value in config.items():
-        if not _TOLD[key](value):
-            raise NetworkError(f"hf:{model} has {key} = {str(value)[:40]!r} in its {_CONFIG}, which cannot be")
+    _check(model, config)
     return Plan(model, f"hf:{model}", architecture, config, arguments, _classes(whole))
 
 
-def _arguments(model: str, description: Any) -> dict[str, Any]:
+def _check(model: str, config: dict[str, Any]) -> None:
+    for key, value in config.items():
+        if not _TOLD[key](value):
+            raise NetworkError(f"hf:{model} has {key} = {str(value)[:40]!r} in its {_CONFIG}, which cannot be")
+
+
+def _arguments(model: str, description: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a network, which may not be those with which timm finds and reads files."""
     import timm
 
     create: Any = timm.create_model
     own = {name for name, p in inspect.signature(create).parameters.items() if p.kind is not p.VAR_KEYWORD}
-    refused = sorted(own & set(description)) if isinstance(description, dict) else ["model_args"]
+    refused = sorted(own & set(description))
     if refused:
         raise NetworkError(f"hf:{model} is refused: its {_CONFIG} sets {', '.join(refused)}, which a network may not")
     return description

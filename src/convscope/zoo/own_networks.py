@@ -41,7 +41,9 @@ def _trained(blueprint: Blueprint, weights: str | Path, epoch: int | None) -> Ne
     facts, state = runs.facts(path), read_weights(path)
     if facts.get("network", blueprint.name) != blueprint.name:
         raise WeightsError(f"{path} holds weights of {facts['network']}, not of {blueprint.name}")
-    classes = [str(name) for name in facts.get("classes", [])] or _digits(blueprint)
+    classes = [*facts.get("classes", [])] or _digits(blueprint)
+    if "classes" in facts and not any(tensor.shape[:1] == (len(classes),) for tensor in state.tensors.values()):
+        raise WeightsError(f"{path} names {len(classes):,} classes and holds weights of another number of them")
     body = blueprint.body(len(classes) or blueprint.classes)
     fit_weights(body, state, network=blueprint.name)
     return blueprint.net(body, classes, note=f"epoch {epoch} of its training" if epoch is not None else state.note)

@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from ..errors import OptionError, WeightsError
 from ..outputs import write_text
+from ..parsing import Document
 
 HISTORY = "history.json"
 _KEY = "convscope"
@@ -75,23 +76,7 @@ def read_history(folder: Path) -> History:
     path = folder / HISTORY
     if not path.is_file():
         raise WeightsError(f"{folder} is not a training run: it has no {HISTORY}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["epochs"] = tuple(_epoch(**epoch) for epoch in content["epochs"])
-        content["classes"], content["unreadable"] = tuple(content["classes"]), tuple(content["unreadable"])
-        return History(**content)
-    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-        raise WeightsError(f"{path} is damaged: {str(error)[:200] or type(error).__name__}") from None
-
-
-def _epoch(**content: Any) -> Epoch:
-    """Build an epoch from JSON. Raises TypeError for values of another type."""
-    kinds = dict.fromkeys(("loss", "rate", "accuracy", "seconds"), (int, float))
-    kinds |= {"epoch": (int, int), "snapshot": (str, type(None))}
-    wrong = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
-    if wrong:
-        raise TypeError(f"{wrong[0]} of an epoch is {content.get(wrong[0])!r}")
-    return Epoch(**content)
+    return Document.read(path, WeightsError).json(History)
 
 
 def snapshot(folder: Path, epoch: int | None) -> Path:
@@ -107,16 +92,33 @@ def snapshot(folder: Path, epoch: int | None) -> Path:
     return folder / kept[epoch]
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What is read of a snapshot's own words."""
+
+    network: str = ""
+    classes: tuple[str, ...] = ()
+
+
 def facts(path: Path) -> dict[str, Any]:
-    """Read what a snapshot says of itself (network, epoch, classes, accuracy); empty for other weights files."""
+    """Read what a snapshot says of itself (network, epoch, classes, accuracy); empty for other weights files.
+
+    Raises WeightsError for what is said in another way than `metadata` says it.
+    """
     if path.suffix != ".safetensors" or not path.is_file():
         return {}
     try:
         with safe_open(path, "pt") as file:
-            content = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            text = (file.metadata() or {}).get(_KEY, "{}")
     except Exception:  # a damaged file is reported by the reader of its tensors
         return {}
-    return content if isinstance(content, dict) else {}
+    document = Document(f"what {path} says of itself", text, WeightsError)
+    try:
+        content = document.json(dict[str, Any])
+    except WeightsError:  # somebody else's entry of that name
+        return {}
+    document.shaped(content, _Facts)
+    return content
 
 
 def metadata(content: Mapping[str, Any]) -> dict[str, str]:
