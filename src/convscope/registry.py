@@ -180,7 +180,9 @@ def load_all() -> dict[str, Entry]:
 
 def find(name: str) -> Entry:
     """Return the method of that name, dashes or underscores. Raises OptionError with the nearest."""
-    entries, plain = load_all(), str(name).replace("-", "_")
+    plain = str(name).replace("-", "_")
+    # What is there already keeps its name, so nothing needs to be looked for.
+    entries = METHODS if plain in METHODS else load_all()
     if plain in METHODS:
         return METHODS[plain]
     if plain in entries:
