@@ -12,7 +12,6 @@ import logging
 import re
 import shlex
 import stat
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -118,7 +117,9 @@ def read_file(path: Path) -> Configuration:
     return _configuration(path, content)
 
 
-def _configuration(path: Path, content: dict[str, Any]) -> Configuration:
+def _configuration(path: Path, content: Any) -> Configuration:
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path}: [tool.convscope] is a table, not {content!r}")
     _check(f"{path}", content, _TOP)
     base = Configuration(path, defaults=content.get("defaults", {}))
     for command, options in base.defaults.items():
@@ -225,14 +226,11 @@ def say(level: int, text: str) -> None:
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        # Somebody else's pyproject may be as it likes.
-        return tomllib.loads(text) if path.name == FILE or "convscope" in text else {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}") from None
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+    from .parsing import Document  # most commands find no configuration
+
+    document = Document.read(path, ConfigurationError)
+    # Somebody else's pyproject may be as it likes.
+    return document.toml() if path.name == FILE or "convscope" in document.text else {}
 
 
 def _network(base: Configuration, name: str, table: Any) -> Network:
@@ -348,7 +346,10 @@ def _check(where: str, table: Mapping[str, Any], kinds: Mapping[str, _Kind]) -> 
 
 
 def _path(folder: Path, text: str) -> str:
-    return str(folder / Path(text).expanduser())
+    try:
+        return str(folder / Path(text).expanduser())
+    except RuntimeError:  # the home of a user that there is not
+        return str(folder / text)
 
 
 def _weights(folder: Path, text: str) -> str:

@@ -44,7 +44,7 @@ VARIABLES: dict[str, Sequence[str]] = {
     "PYTHONDONTWRITEBYTECODE": ("1",), "PYTHONHASHSEED": ("0", "77"), "PYTHONUNBUFFERED": ("1",),
     "PYTHONDEVMODE": ("1",), "PYTHONSAFEPATH": ("1",), "PYTHONNOUSERSITE": ("1",), "MPLBACKEND": ("nothing", "agg",
     "TkAgg"), "MPLCONFIGDIR": ("/nowhere", "/dev/null"), "OMP_NUM_THREADS": ("0", "x", "1"),
-    "CUDA_VISIBLE_DEVICES": ("", "-1", "99", "x"), "RANK": ("x", "3"), "DISPLAY": (":99",), "USER": ("", "\udcff"),
+    "CUDA_VISIBLE_DEVICES": ("", "-1", "99", "x"), "RANK": ("x", "3"), "DISPLAY": (":99",), "USER": ("",),
     "PATH": ("", "/nowhere"), "SHELL": ("",), "HF_ENDPOINT": ("x", ""), "IMAGEIO_FFMPEG_EXE": ("/nowhere",),
 }  # fmt: skip
 """Values of environment variables that are odd, and that users have."""
@@ -108,7 +108,7 @@ def attempt(case: Case, folder: Path) -> tuple[str, str]:
     if rng.random() < 0.1:
         line = [word.replace("digit.png", "\udcff \udce4.png") for word in line]
     chosen = rng.choice(sorted(VARIABLES), int(rng.integers(1, 4)), replace=False)
-    extra = {name: one_of(VARIABLES[name], rng).replace("{folder}", str(folder)) for name in chosen}
+    extra = {name: one_of(VARIABLES[name], rng).replace("{folder}", str(folder)) for name in map(str, chosen)}
     named = list(SURROUNDINGS)[number // 2 % len(SURROUNDINGS)] if kind == "process" else ""
     before = sandbox.files(folder)
     command = [sys.executable, "-m", "convscope", *line]
@@ -143,6 +143,8 @@ def judged(code: int, text: str, named: str) -> tuple[str, str]:
         return "crash", f"signal {-code}: {' / '.join(lines[-3:])[-300:]}"
     if "Traceback" in text or code not in (*CODES, 74):
         return "traceback", f"exit code {code}: {' / '.join(lines[-4:])[-400:]}"
+    if any(line.startswith("Intel oneMKL FATAL ERROR") for line in lines):  # ends the process in a folder that is gone
+        return "refused", lines[-1][:200]
     silent = named in ("no stderr", "no streams", "full stderr")
     if code == 2 and not silent and not any(line.startswith("convscope: ") for line in lines):
         return "said", f"exit code 2 without a line: {' / '.join(lines)[-300:]}"

@@ -15,6 +15,9 @@ from .packaged import find_weights
 from .runs import shipping
 from .sources import anchored, split
 
+_MOST_STEPS = 16
+"""Networks of a configuration that may name each other in a row."""
+
 
 @dataclass(frozen=True)
 class Code:
@@ -128,6 +131,11 @@ def _check_ends(settings: Configuration, name: str) -> None:
                 f"{where}: load = {load!r} leads back to {name!r}: circular reference; name a real source"
             )
         passed.append(name)
+        if len(passed) > _MOST_STEPS:
+            raise ConfigurationError(
+                f"{settings.path}: more than {_MOST_STEPS} networks name each other, from {passed[0]!r} on: name a "
+                "real source"
+            )
         name = settings.networks[name].load
 
 
