@@ -31,7 +31,7 @@ from .commands.stylize import stylize, train_style
 from .commands.train import history, train
 from .commands.trust import trust
 from .context import Cancelled
-from .errors import ConvscopeError, nearest
+from .errors import ConvscopeError, nearest, one_line
 from .listing import Listed, listing
 from .registry import GROUPS
 
@@ -150,6 +150,8 @@ def _run(arguments: Sequence[str]) -> int:
         return streams.CLOSED_PIPE
     except typer.Abort:
         return 1
+    except OSError as error:  # such as a name of more than 255 characters
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except Exception as error:
         # Typer's usage errors have no public class that is the same in all its versions.
         if not hasattr(error, "format_message"):
@@ -203,7 +205,7 @@ def _usage(error: Any, command: Any, word: str | None) -> str:
 
 
 def _fail(message: str, code: int = 2) -> int:
-    print(f"convscope: {' '.join(message.split())}", file=sys.stderr)
+    print(f"convscope: {one_line(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shlex
 import stat
@@ -154,7 +155,8 @@ def located(text: str) -> str:
     if Path(text).exists():
         raise ConfigurationError(f"{text!r} is here too, and in {where}: write ./{text} for the one here")
     position = settings.data[name] + (slash + rest if rest else "")
-    if not position.startswith("torchvision:") and not Path(position).exists():
+    there = os.path.exists(position)  # noqa: PTH110  False also for a name of more than 255 characters
+    if not position.startswith("torchvision:") and not there:
         raise ConfigurationError(f"{where}: there is no {position}")
     settings.in_use()
     return position

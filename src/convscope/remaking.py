@@ -14,7 +14,7 @@ from .checks import checked
 from .data.hashing import content_hash
 from .drawing.base import Drawing
 from .drawing.files import read_recipe
-from .errors import PictureError, RecipeError
+from .errors import PictureError, RecipeError, told
 from .net import Net
 from .predictions import ObjectiveLike
 from .provenance import network_record, versions
@@ -109,15 +109,21 @@ def _loaded(recipe: Recipe) -> Net:
         raise RecipeError(
             f"{recipe.network.get('name')} was not loaded by name: give the network, as remake(..., net=net)"
         )
-    source = NetworkSource(**record)
+    try:
+        source = NetworkSource(**record)
+    except TypeError as error:  # a recipe of somebody else's making
+        raise RecipeError(f"the recipe does not say how its network was loaded: {error}") from None
     if code_file(source.name) is not None:
         # A drawing that was sent must not decide what runs here.
         raise RecipeError(
             f"the network is {source.name!r}, which runs code, and a recipe may have come from anybody: look at the "
             f"file, then give the network, as remake(..., net=load({source.name!r}, weights={source.weights!r}))"
         )
-    net = load(source.name, weights=source.weights, epoch=source.epoch, **_tuples(source.options))
-    return net.changed(**_tuples(source.changed)) if source.changed else net
+    try:
+        net = load(source.name, weights=source.weights, epoch=source.epoch, **_tuples(source.options))
+        return net.changed(**_tuples(source.changed)) if source.changed else net
+    except (TypeError, AttributeError) as error:
+        raise RecipeError(f"the recipe's network cannot be loaded as it says: {told(error)}") from None
 
 
 def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -315,4 +315,4 @@ def _imports() -> list[str]:
     return [name for name in sys.modules if not name.startswith("__")]
 
 
-PART = Part("commands", 2000, 60, cases, attempt, prepare, batch=1)
+PART = Part("commands", 2000, 45, cases, attempt, prepare, batch=1)

@@ -151,4 +151,4 @@ def judged(code: int, text: str, named: str) -> tuple[str, str]:
     return ("worked" if code == 0 else "refused"), (lines[-1][:200] if lines else "")
 
 
-PART = Part("environments", 300, 6, cases, attempt, batch=10, watched=False)
+PART = Part("environments", 300, 4, cases, attempt, batch=10, watched=False)

@@ -32,8 +32,8 @@ LINES = {
 }
 """Command lines that write."""
 
-TIMED = ("history.json", "card.md", "checkpoint.pt")
-"""Files that tell seconds, which differ from run to run."""
+TIMED = ("history.json", "card.md", "checkpoint.pt", "style.checkpoint")
+"""Files that tell seconds, or keep the same numbers in another order after a run that went on."""
 
 
 def begun(line: str, folder: Path) -> int:

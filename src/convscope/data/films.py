@@ -65,7 +65,7 @@ def frames_of(address: str) -> list[str] | None:
     if part is not None and part[3] is None:
         return None  # one frame
     path = Path(address if part is None else part[1])
-    if not path.is_file() or (path.suffix.lower() not in _ANIMATED and not is_video(path)):
+    if not os.path.isfile(path) or (path.suffix.lower() not in _ANIMATED and not is_video(path)):  # noqa: PTH113  too long a name
         return None
     count = frame_count(path)
     if part is None:

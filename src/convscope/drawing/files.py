@@ -211,12 +211,12 @@ def _numbers_beside(path: Path, recipe: Recipe) -> dict[str, np.ndarray] | None:
         try:
             with np.load(place, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except (ValueError, OSError, BadZipFile, zlib.error, MemoryError, NotImplementedError, EOFError) as error:
+        except Exception as error:  # numpy, zipfile and Python's tokenizer have errors of their own
             raise PictureError(f"cannot read the numbers in {place}: {told(error)}") from None
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
         return load_file(place)
-    except (SafetensorError, OSError, KeyError, TypeError) as error:  # also of a type that numpy lacks
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:  # also of a type that numpy lacks
         raise PictureError(f"cannot read the numbers in {place}: {told(error)}") from None

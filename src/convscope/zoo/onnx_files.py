@@ -68,6 +68,7 @@ def _checked_model(path: Path) -> Any:
         raise NetworkError(f"there is no ONNX file {path}" + (" (it is a folder)" if path.is_dir() else ""))
     try:
         proto = onnx.load(path, load_external_data=False)
+        _check_names(proto, path)
         _with_external_data(proto, path)
         onnx.checker.check_model(proto)
         _simplify(proto)
@@ -76,6 +77,21 @@ def _checked_model(path: Path) -> Any:
         raise
     except Exception as error:  # protobuf, the checker and numpy each have errors of their own
         raise NetworkError(f"{path} is not an ONNX file or is damaged: {reason(error)}") from None
+
+
+def _check_names(proto: Any, path: Path) -> None:
+    """Refuse names that are no text in UTF-8: protobuf hands them on as bytes, which nothing here expects."""
+    graph = proto.graph
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        if not isinstance(value.name, str):
+            raise NetworkError(f"{path} is damaged: the name {value.name!r} is not text in UTF-8")
+    for part in (graph, *proto.functions):
+        for node in part.node:
+            names = (node.name, node.op_type, node.domain, *node.input, *node.output)
+            notes = [text for note in getattr(node, "metadata_props", ()) for text in (note.key, note.value)]
+            for name in (*names, *notes, *(attribute.name for attribute in node.attribute)):
+                if not isinstance(name, str):
+                    raise NetworkError(f"{path} is damaged: the name {name!r} is not text in UTF-8")
 
 
 def _with_external_data(proto: Any, path: Path) -> None:
