@@ -24,6 +24,7 @@ from .commands.arguments import check_repeated, command_word, dashed, spelled, u
 from .commands.check import check
 from .commands.layers import layers
 from .commands.nets import nets
+from .commands.printing import print_file
 from .commands.progress import progress
 from .commands.registered import COMMON, ONLY_METHODS, Signature, command_of, from_source
 from .commands.show import show
@@ -44,7 +45,7 @@ def demo(
 
     with progress():
         page = write_demo(out)
-    print(page)
+    print_file(page)
 
 
 _OWN: dict[str, tuple[str, Callable[..., None]]] = {

@@ -14,6 +14,15 @@ _OURS, _TORCH = str(Path(__file__).parent), str(Path("-packages/torch"))
 
 _LONGEST = 2000
 
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
+"""What a terminal obeys or does not show: control characters, marks of direction, bytes of names that are not UTF-8.
+
+Joiners (U+200C, U+200D) are not among them: Persian and Indian words, and many emoji, are written with them.
+"""
+
 
 class ConvscopeError(Exception):
     """The root of every error that convscope raises on purpose. Its text is one line that any terminal may be shown."""
@@ -101,8 +110,17 @@ def one_line(text: str) -> str:
     """
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 4 :]}"
-    text = re.sub(r"\s*[\r\n]\s*", " ", text)
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return visible(re.sub(r"\s*[\r\n]\s*", " ", text))
+
+
+def visible(text: str, keep: str = "") -> str:
+    """Return a text with what a terminal obeys, or does not show, written out as JSON does: \\u001b."""
+    return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else as_json(found[0]), text)
+
+
+def as_json(characters: str) -> str:
+    """Return characters as the escapes of a JSON string."""
+    return "".join(f"\\u{unit:04x}" for unit in memoryview(characters.encode("utf-16", "surrogatepass")).cast("H")[1:])
 
 
 def told(error: BaseException) -> str:

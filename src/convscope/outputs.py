@@ -113,7 +113,7 @@ def write_image(path: str | Path, image: Image.Image, **options: Any) -> Path:
 
 def write_text(path: str | Path, text: str) -> Path:
     """Write a text file in UTF-8, as `write` does it."""
-    return write_bytes(path, text.encode("utf-8", "surrogatepass"))
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 @contextmanager

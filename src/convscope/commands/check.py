@@ -13,6 +13,7 @@ from ..configuration import located
 from ..errors import ConvscopeError, DataError, OptionError, OutputError
 from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_file
 from . import inputs
+from .printing import print_file
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -248,4 +249,4 @@ def _show(table: Table, *, as_json: bool) -> None:
 
 def _write(drawing: Drawing, out: Path, *, as_json: bool) -> None:
     """Write a file and name it, beside JSON on stderr."""
-    print(drawing.save(out), file=sys.stderr if as_json else sys.stdout)
+    print_file(drawing.save(out), beside=as_json)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OutputError
 from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_file, check_folder
 from . import inputs
+from .printing import print_file
 from .progress import progress
 from .registered import Signature
 
@@ -228,7 +229,7 @@ class Job:
         self.written.extend(files)
         if not self.as_json:
             for path in files:
-                print(path)
+                print_file(path)
 
 
 def _rescued(drawing: Drawing, out: Path) -> str:

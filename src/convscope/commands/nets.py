@@ -17,8 +17,9 @@ import typer
 
 from ..configuration import FILE
 from ..drawing.tables import Cell, Column, Table
+from ..errors import visible
 from ..recipes import Recipe
-from .printing import check_table
+from .printing import check_table, print_file
 
 if TYPE_CHECKING:
     from ..zoo.info import NetworkInfo
@@ -44,7 +45,7 @@ def nets(
     check_table(out)
     infos = find_infos(pattern)
     if out is not None:
-        print(_table(infos, pattern).save(out))
+        print_file(_table(infos, pattern).save(out))
         return
     if as_json:
         print(json.dumps([asdict(info) for info in infos], indent=1, ensure_ascii=False))
@@ -107,7 +108,8 @@ def _print(infos: Sequence[NetworkInfo], pattern: str | None) -> None:
         table.add_column(head, justify="right", no_wrap=True)
     for info in infos:
         if info.source not in listed:
-            table.add_row(*_row(info, (HERE, MISSING) if pattern is None else (CACHED, HERE, MISSING)))
+            row = _row(info, (HERE, MISSING) if pattern is None else (CACHED, HERE, MISSING))
+            table.add_row(*map(visible, row))
     console.print(table)
     for source in libraries:
         if source.counted:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OutputError
+from ..errors import OutputError, visible
 from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_file, check_pyarrow
 
 if TYPE_CHECKING:
@@ -27,8 +28,13 @@ def check_table(out: Path | None) -> None:
 def print_table(table: Table, out: Path | None, as_json: bool) -> None:
     """Print a table, as JSON where that is wanted; or write it to a file and print its name."""
     if out is not None:
-        print(table.save(out))
+        print_file(table.save(out))
     elif as_json:
         print(table.json())
     else:
         table.print()
+
+
+def print_file(path: Path, *, beside: bool = False) -> None:
+    """Print the name of a file that was written, in one line; on stderr where it stands `beside` an output."""
+    print(visible(str(path)), file=sys.stderr if beside else sys.stdout)

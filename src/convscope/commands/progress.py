@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..context import Label, Sized, running
+from ..errors import visible
+from .streams import Visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -36,7 +38,7 @@ class _Bars:
         task = None
         try:
             for done, item in enumerate(items):
-                said = label if isinstance(label, str) else label()
+                said = visible(label if isinstance(label, str) else label())
                 if task is None and time.monotonic() - self.start > _PATIENCE:
                     task = self._shown().add_task(said, total=len(items) or None)
                 if task is not None:
@@ -49,9 +51,15 @@ class _Bars:
     def _shown(self) -> Progress:
         if self.display is None:
             from rich.console import Console
+            from rich.file_proxy import FileProxy
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
             console = Console(file=sys.stderr)
             # In a file or a pipe a bar would be an empty line.
             # What is printed goes to stdout: above the bar only where both are one terminal.
@@ -60,6 +68,10 @@ class _Bars:
                 *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=own
             )
             self.display.start()
+            # Above the bar Rich reads control characters in what is printed; stopping puts the streams back.
+            for name in ("stdout", "stderr"):
+                if isinstance(stream := getattr(sys, name), FileProxy):
+                    setattr(sys, name, Visible(stream))
         return self.display
 
     def stop(self) -> None:

@@ -3,24 +3,31 @@
 What is lost on standard output ends the command, as it ends `cat`: with one line and exit code 2, or, where whoever
 reads has gone (`convscope layers | head -1`), without a word and with 141. What is lost on standard error changes
 nothing: neither what is computed nor the exit code.
+
+What is printed holds names from files of others. A terminal obeys control characters, so they are written out, as is
+what the encoding of the terminal does not have. JSON stays JSON thereby. Rich's own commands to the terminal pass.
 """
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from ..errors import OutputError
+from ..errors import OutputError, as_json, visible
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 CLOSED_PIPE = 141
 """The exit code when whoever reads has gone: that of a program that SIGPIPE ends, as shells count it."""
+
+_WRITTEN_OUT = "convscope.written_out"
 
 _lost: list[int] = []
 """The errors of standard output, by number: the first is also the last."""
@@ -31,7 +38,9 @@ def guard() -> None:
     _occupy()
     if os.name == "nt" and sys.stdout is not None and sys.stderr is not None:  # consoles there are no files
         return
-    sys.stdout, sys.stderr = _text(_Output(1, "w", closefd=False), sys.stdout), _errors(sys.stderr)
+    codecs.register_error(_WRITTEN_OUT, _write_out)
+    sys.stdout = Visible(_text(_Output(1, "w", closefd=False), sys.stdout))
+    sys.stderr = Visible(_errors(sys.stderr))
 
 
 def exit_code(code: int) -> int:
@@ -41,6 +50,24 @@ def exit_code(code: int) -> int:
     if errno.EPIPE in _lost:
         return CLOSED_PIPE
     return code or (2 if _lost else 0)
+
+
+class Visible:
+    """A text stream that writes control characters out; all else is the stream's that it stands before."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.rich_proxied_file = getattr(stream, "rich_proxied_file", stream)  # where Rich's consoles write
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        self._stream.write(visible(text, keep="\n\t"))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str], /) -> None:
+        self.write("".join(lines))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _Output(io.FileIO):
@@ -70,15 +97,23 @@ class _Errors(io.FileIO):
 
 def _errors(stream: TextIO | None) -> TextIO:
     text = _text(_Errors(2, "w", closefd=False), stream)
-    text.reconfigure(errors="backslashreplace", line_buffering=True)
+    text.reconfigure(errors=_WRITTEN_OUT, line_buffering=True)
     return text
 
 
 def _text(raw: io.FileIO, stream: TextIO | None) -> io.TextIOWrapper:
     """Return a text stream with the encoding of the one it stands for."""
-    encoding, errors = ("utf-8", "replace") if stream is None else (stream.encoding, stream.errors)
+    encoding, errors = ("utf-8", None) if stream is None else (stream.encoding, stream.errors)
+    if errors in (None, "strict", "surrogateescape"):  # what Python chooses; others are the user's choice
+        errors = _WRITTEN_OUT
     buffered = bool(getattr(stream, "line_buffering", False))
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=buffered)
+
+
+def _write_out(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return as_json(error.object[error.start : error.end]), error.end
 
 
 def _occupy() -> None:

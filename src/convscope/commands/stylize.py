@@ -16,6 +16,7 @@ from ..errors import ConvscopeError, OutputError
 from ..outputs import PICTURE_ENDINGS, check_file, check_folder
 from ..stylizing.settings import KeepColour, Settings, Strength, Tile
 from . import inputs
+from .printing import print_file
 from .progress import progress
 
 
@@ -80,7 +81,7 @@ def train_style(
         finally:
             for remark in remarks:
                 print(f"convscope: {remark}", file=sys.stderr)
-    print(written)
+    print_file(written)
 
 
 def stylize(
@@ -113,7 +114,7 @@ def stylize(
         for picture, target in track(list(zip(found, targets, strict=True)), "painting pictures"):
             with listen() as remarks:
                 try:
-                    print(paint(picture, style, device=position, **options).save(target))
+                    print_file(paint(picture, style, device=position, **options).save(target))
                 except OutputError:
                     raise
                 except ConvscopeError as error:

@@ -15,7 +15,7 @@ from ..drawing.tables import Column, Table
 from ..errors import NetworkError, OptionError, nearest
 from ..recipes import Recipe
 from .inputs import AsJson, TableOut
-from .printing import check_table, print_table
+from .printing import check_table, print_file, print_table
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _train(run: Run) -> None:
         print(f"skipped {len(history.unreadable)} pictures that cannot be read: {shown}", file=sys.stderr)
     if not (run.folder / CARD).exists():
         write_card(run, history, load(run.blueprint.name, weights=run.folder, device=run.device))
-    print(run.folder)
+    print_file(run.folder)
 
 
 def _device(name: str) -> Any:

@@ -12,7 +12,7 @@ import typer
 from .. import trust as grants
 from ..code_files import files_run_by
 from ..configuration import FILE, PROJECT, read
-from ..errors import ConfigurationError, OptionError
+from ..errors import ConfigurationError, OptionError, visible
 from ..zoo.configured import Code, code, configured_by
 
 
@@ -45,21 +45,21 @@ def _list() -> None:
         settings = configured_by(path) if path.is_file() else None
         holds = settings is not None and grants.holds(path, settings.sha256)
         state = "trusted" if holds else "changed since" if settings else "no longer there"
-        print(f"{state}: {_printable(path)}, {len(grant.files)} files")
+        print(f"{state}: {visible(str(path))}, {len(grant.files)} files")
 
 
 def _remove(path: Path | None) -> None:
     found = _located(path)
     if not grants.revoke(found):
         raise ConfigurationError(f"{found} is not trusted; convscope trust --list says what is")
-    print(f"no longer trusted: {_printable(found)}")
+    print(f"no longer trusted: {visible(str(found))}")
 
 
 def _trust(path: Path | None, *, yes: bool) -> None:
     found = _located(path)
     settings, asks = configured_by(found), code(configured_by(found))
     if not asks and grants.is_ours(found):
-        print(f"{_printable(found)} runs no code, and needs no trust")
+        print(f"{visible(str(found))} runs no code, and needs no trust")
         return
     _show(found, asks)
     if not yes:
@@ -67,7 +67,7 @@ def _trust(path: Path | None, *, yes: bool) -> None:
             raise OptionError(f"nobody is there to answer: convscope trust {found} --yes trusts it without asking")
         typer.confirm("Trust this configuration, and this code as it is now?", abort=True)
     grants.grant(found, settings.sha256, dict.fromkeys(each.file for each in asks if each.file is not None))
-    print(f"trusted until it or its code changes: {_printable(found)}")
+    print(f"trusted until it or its code changes: {visible(str(found))}")
 
 
 def _located(path: Path | None) -> Path:
@@ -83,15 +83,10 @@ def _located(path: Path | None) -> Path:
 
 
 def _show(path: Path, asks: Sequence[Code]) -> None:
-    print(f"{_printable(path)} names:")
+    print(f"{visible(str(path))} names:")
     for each in asks:
-        print(f"  {_printable(each.where)}: {_printable(each.what)}")
+        print(f"  {visible(each.where)}: {visible(each.what)}")
         for file in files_run_by(each.file) if each.file is not None else ():
             content = grants.fingerprint(file)
             lines = len(file.read_bytes().splitlines()) if content else 0
-            print(f"    {_printable(file)}: {lines} lines, SHA-256 {content[:16] if content else 'unreadable'}")
-
-
-def _printable(text: object) -> str:
-    """Return a text with what a terminal would obey, or not show, written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+            print(f"    {visible(str(file))}: {lines} lines, SHA-256 {content[:16] if content else 'unreadable'}")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, Self
 
 from .. import outputs
-from ..errors import OptionError
+from ..errors import OptionError, visible
 from ..recipes import Recipe
 from .base import Drawing
 
@@ -83,7 +83,7 @@ class Column:
         if isinstance(value, (tuple, list)):
             return " × ".join(format(part, self.format or "g") for part in value)
         if self.kind == "text":
-            return " ".join(str(value).split())
+            return visible(" ".join(str(value).split()))
         default = "," if self.kind == "whole" else ".4g"
         return format(value, self.format or default).replace("-", "−")
 
@@ -145,7 +145,7 @@ class Table(Drawing):
         from rich.text import Text
 
         table = RichTable(box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
-        table.title = Text(self.title, "bold") if self.title else None
+        table.title = Text(visible(self.title), "bold") if self.title else None
         for column in self.columns:
             justify = "right" if column.right else "left"
             table.add_column(
@@ -155,7 +155,7 @@ class Table(Drawing):
             table.add_row(*map(Text, row))
         console.print(table)
         for words in filter(None, (self.subtitle, self.note)):
-            console.print(Text(words, "dim"))
+            console.print(Text(visible(words, keep="\n"), "dim"))
 
     def markdown(self) -> str:
         """Write the table in Markdown, numbers to the right."""
