@@ -107,6 +107,8 @@ def _file_and_frame(text: str) -> tuple[Path, int | None]:
         raise PictureError(f"{path} is a folder: name a picture in it")
     if not path.exists():
         raise PictureError(f"there is no picture {path}")
+    if not path.is_file():
+        raise PictureError(f"{path} is a pipe, a socket or a device: name a file")
     if path.stat().st_size == 0:
         raise PictureError(f"{path} is empty (0 bytes)")
     return path, frame
