@@ -152,10 +152,10 @@ def located(text: str) -> str:
     if name not in settings.data:
         return text
     where = f"{settings.path}, [data] {name}"
-    if Path(text).exists():
+    if os.path.exists(text):  # noqa: PTH110  False also for a name of more than 255 characters
         raise ConfigurationError(f"{text!r} is here too, and in {where}: write ./{text} for the one here")
     position = settings.data[name] + (slash + rest if rest else "")
-    there = os.path.exists(position)  # noqa: PTH110  False also for a name of more than 255 characters
+    there = os.path.exists(position)  # noqa: PTH110
     if not position.startswith("torchvision:") and not there:
         raise ConfigurationError(f"{where}: there is no {position}")
     settings.in_use()

@@ -15,7 +15,7 @@ from typing import Any
 from . import pool
 from .pool import FINE, Outcome
 
-_BLOCK = 2000
+_BLOCK = 200
 """Cases after which counts are kept, so that a run that was ended goes on there."""
 
 
