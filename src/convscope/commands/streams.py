@@ -55,9 +55,11 @@ def exit_code(code: int) -> int:
 class Visible:
     """A text stream that writes control characters out; all else is the stream's that it stands before."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self.rich_proxied_file = getattr(stream, "rich_proxied_file", stream)  # where Rich's consoles write
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
+        while hasattr(stream, "rich_proxied_file"):
+            stream = stream.rich_proxied_file
+        self.rich_proxied_file = stream  # where Rich's consoles write
 
     def write(self, text: str, /) -> int:
         self._stream.write(visible(text, keep="\n\t"))
