@@ -419,3 +419,20 @@ def test_an_interruption_on_the_command_line_keeps_the_best(elsewhere: Path) -> 
     assert out.split() == ["best.png"] and "kept the best so far" in err and "Traceback" not in err, err
     recipe = json.loads(Image.open("best.png").info["convscope"])
     assert recipe["options"]["seed"] == 0 and recipe["options"]["steps"] == 100000
+
+
+def test_a_fault_of_our_own_is_one_line_and_70(tmp_path: Path) -> None:
+    """A plugin stands for the fault: what its import registers raises when its command runs."""
+    (tmp_path / "faulty.py").write_text(
+        "from convscope import Net, view\n"
+        "@view('Faulty', group='layers')\n"
+        "def faulty(net: Net) -> None:\n    'Raise what nobody foresaw.'\n    raise ZeroDivisionError('by zero')\n"
+    )
+    (tmp_path / "convscope.toml").write_text("plugins = ['faulty.py']\n")
+    environment = os.environ | {"CONVSCOPE_TRUST": str(tmp_path.resolve())}
+    command = [sys.executable, "-m", "convscope", "faulty", "--net", "lenet5", "-o", "x.png"]
+    for more, lines in ({}, 1), ({"CONVSCOPE_TRACEBACK": "1"}, 10):
+        done = subprocess.run(command, cwd=tmp_path, env=environment | more, capture_output=True, text=True, timeout=HANG)
+        said = [line for line in done.stderr.splitlines() if not line.startswith("convscope: using ")]
+        assert done.returncode == 70 and len(said) >= lines and ("Traceback" in done.stderr) == bool(more), done.stderr
+        assert "a fault of convscope" in said[-1] and "ZeroDivisionError: by zero" in said[-1], said

@@ -203,3 +203,20 @@ def test_public_docstrings_begin_with_a_sentence() -> None:
 def test_no_option_has_the_name_of_what_commands_take() -> None:
     for name, entry in registry.load_all().items():
         assert not {"picture", "pictures", "net"} & set(entry.options), name
+
+
+_PARSERS = re.compile(r"\b(json\.loads?|tomllib\.loads?|csv\.(Dict)?[rR]eader|literal_eval|ElementTree\.\w+|yaml\.\w+)\(")
+_OWN_TEXTS = {  # what convscope wrote itself, in this process or where nobody else can, and sources of Python packages
+    "parsing.py", "locks.py", "training/recipes.py", "drawing/files.py", "synthesis/zoom_film.py",
+    "zoo/published.py", "zoo/sources.py",
+}  # fmt: skip
+
+
+def test_texts_of_others_are_parsed_in_one_place() -> None:
+    package = ROOT / "src" / "convscope"
+    parsing = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if _PARSERS.search(path.read_text(encoding="utf-8"))
+    }
+    assert parsing == _OWN_TEXTS

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -32,7 +33,7 @@ from .commands.stylize import stylize, train_style
 from .commands.train import history, train
 from .commands.trust import trust
 from .context import Cancelled
-from .errors import ConvscopeError, nearest, one_line
+from .errors import ConvscopeError, nearest, one_line, told
 from .listing import Listed, listing
 from .registry import GROUPS
 
@@ -66,6 +67,9 @@ _PANELS = ("Start here", *GROUPS.values(), "Networks", "Train", "Check", "Config
 
 _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Signals that end a command as ctrl-C does: the system's, and that of a terminal that is closed."""
+
+UNFORESEEN = 70
+"""The exit code of a fault that is convscope's own, as sysexits.h has it."""
 
 _UNCONFIGURED = ("show", "history", "trust")
 """Commands that a configuration has nothing to say to."""
@@ -106,6 +110,10 @@ def _main() -> int:
         return _fail("interrupted", 130)
     except ConvscopeError as error:
         return _fail(str(error))
+    except MemoryError:
+        return _fail("memory ran out: take smaller pictures, or fewer at a time")
+    except Exception as error:
+        return _unforeseen(error)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -208,6 +216,17 @@ def _usage(error: Any, command: Any, word: str | None) -> str:
 def _fail(message: str, code: int = 2) -> int:
     print(f"convscope: {one_line(' '.join(message.split()))}", file=sys.stderr)
     return code
+
+
+def _unforeseen(error: Exception) -> int:
+    """Tell of a fault that is convscope's own: in one line, or as Python does where the user asks for it."""
+    if os.environ.get("CONVSCOPE_TRACEBACK"):
+        traceback.print_exception(error)
+    return _fail(
+        f"this is a fault of convscope, not yours: {told(error)}. What was written before is whole. Please report it, "
+        "with what the same command prints under CONVSCOPE_TRACEBACK=1",
+        UNFORESEEN,
+    )
 
 
 def _listed() -> dict[str, Listed]:

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from . import trust
 from .errors import ConfigurationError, nearest
+from .parsing import Document, read_bytes, shown
 
 FILE, PROJECT = "convscope.toml", "pyproject.toml"
 
@@ -120,7 +121,7 @@ def read_file(path: Path) -> Configuration:
 
 def _configuration(path: Path, content: Any) -> Configuration:
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{path}: [tool.convscope] is a table, not {content!r}")
+        raise ConfigurationError(f"{path}: [tool.convscope] is a table, not {shown(content)}")
     _check(f"{path}", content, _TOP)
     base = Configuration(path, defaults=content.get("defaults", {}))
     for command, options in base.defaults.items():
@@ -228,11 +229,10 @@ def say(level: int, text: str) -> None:
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    from .parsing import Document  # most commands find no configuration
-
-    document = Document.read(path, ConfigurationError)
-    # Somebody else's pyproject may be as it likes.
-    return document.toml() if path.name == FILE or "convscope" in document.text else {}
+    content = read_bytes(path, ConfigurationError)
+    if path.name != FILE and b"convscope" not in content:  # somebody else's project may be as it likes
+        return {}
+    return Document.decoded(content, str(path), ConfigurationError).toml()
 
 
 def _network(base: Configuration, name: str, table: Any) -> Network:
@@ -344,7 +344,7 @@ def _check(where: str, table: Mapping[str, Any], kinds: Mapping[str, _Kind]) -> 
             raise ConfigurationError(f"{where} has no key {key!r}; nearest: {nearest(key, kinds)}")
         words, fits = kinds[key]
         if not fits(value):
-            raise ConfigurationError(f"{where}: {key} is {words}, not {value!r}")
+            raise ConfigurationError(f"{where}: {key} is {words}, not {shown(value)}")
 
 
 def _path(folder: Path, text: str) -> str:

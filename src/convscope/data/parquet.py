@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from bisect import bisect_right
 from collections.abc import Generator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, PictureError
+from ..parsing import Document
 
 SUFFIXES = (".parquet", ".arrow")
 _PICTURES = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", "bytes", "content")
@@ -155,9 +155,11 @@ def _read_arrow(pyarrow: Any, path: Path) -> Any:
 
 def _features(schema: Any) -> dict[str, Any]:
     """Return what Hugging Face notes of the columns: which are pictures, and the names of classes."""
+    note = (schema.metadata or {}).get(b"huggingface", b"{}")
     try:
-        return json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
+        told: Any = Document.decoded(note, "what Hugging Face notes", DataError).json(object)
+        return told["info"]["features"]
+    except (DataError, KeyError, TypeError):
         return {}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import DataError, PictureError
+from ..parsing import Document
 from .folders import SUFFIXES, class_folders
 
 _COMPRESSED = frozenset({".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2", ".zst"})
@@ -144,8 +144,8 @@ def _note_label(labels: dict[str, Label], name: str, suffix: str, content: bytes
 
 def _label_in_json(text: str) -> Label:
     try:
-        told: Any = json.loads(text)
-    except ValueError:
+        told: Any = Document("a label", text, DataError).json(object)
+    except DataError:
         return None
     values = [told.get(key) for key in _LABEL_KEYS] if isinstance(told, dict) else [told]
     return next((value for value in values if isinstance(value, (int, str))), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import zipfile
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import NetworkError
+from ..parsing import Document
 from .graphs import reason
 
 _SCHEMA = 8
@@ -137,7 +137,7 @@ def _unpacked(archive: zipfile.ZipFile, names: list[str]) -> Program:
 def _json(archive: zipfile.ZipFile, name: str) -> Any:
     if archive.getinfo(name).file_size > _LARGEST_TEXT:
         raise ValueError(f"{name} is too large")
-    return json.loads(archive.read(name))
+    return Document.decoded(archive.read(name), name, NetworkError).json(object)
 
 
 def _pickled(archive: zipfile.ZipFile, name: str) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import NetworkError
+from ..parsing import Document
 from .graph_files import refuse_operations
 from .graph_names import layer_names
 from .graphs import MOST_NUMBERS, Graph, Step, reason
@@ -120,12 +120,10 @@ def _place(node: Any) -> tuple[Sequence[str], str]:
 def _scope(node: Any) -> list[str] | None:
     text = next((p.value for p in getattr(node, "metadata_props", ()) if p.key == _SCOPES), "")
     try:
-        scopes = ast.literal_eval(text) if len(text) < 10_000 else None
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        scopes = Document(_SCOPES, text, NetworkError).literal(list[str]) if text else []
+    except NetworkError:
         return None
-    if not isinstance(scopes, list) or len(scopes) < 2 or not isinstance(scopes[-2], str):
-        return None
-    return [part for part in scopes[-2].split(".") if part]
+    return [part for part in scopes[-2].split(".") if part] if len(scopes) > 1 else None
 
 
 def _refuse_unknown(proto: Any, opset: int, path: Path) -> None:
