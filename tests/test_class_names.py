@@ -83,7 +83,7 @@ def test_every_kind_of_file(name: str, tmp_path: Path) -> None:
     ("given", "words"),
     [
         ("cat", r"there is no file 'cat': to name one output write classes=\['cat'\]"),
-        ("none.txt", r"cannot read the names of classes: cannot read none.txt: No such file"),
+        ("none.txt", r"the names of classes: cannot read none.txt: No such file"),
         (
             [0, 1, 2],
             r"class names are text, and that of output 0 is 0 \(int\): classes=\[str\(name\) for name in names\]",

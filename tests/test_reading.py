@@ -116,10 +116,10 @@ def test_names_of_classes_in_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{]", "cannot read the names of classes from"),
+        ("{]", "the names of classes: .*names.json is not JSON: "),
         ('{"0": "a", "2": "b"}', "there is no name for index 1"),
-        ('{"cat": 1}', "cannot read the names of classes from"),
-        ("3", "it holds int, not a list"),
+        ('{"cat": 1}', "the indices begin at 1, those of outputs at 0"),
+        ("3", "it holds 3, not a list or a dict of names"),
         ("[]", "holds no names of classes: write one per line"),
     ],
 )
@@ -131,7 +131,7 @@ def test_names_of_classes_that_cannot_be_read(text: str, words: str, tmp_path: P
 
 
 def test_options_that_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"cannot read the names of classes from .*: No such file"):
+    with pytest.raises(OptionError, match=r"the names of classes: cannot read .*none.txt: No such file"):
         load("lenet5", classes=tmp_path / "none.txt")
     with pytest.raises(OptionError, match=r"mean is one number per channel, .* or 'imagenet'; not 'x.npy'"):
         load("lenet5", mean="x.npy")

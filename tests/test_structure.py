@@ -205,7 +205,9 @@ def test_no_option_has_the_name_of_what_commands_take() -> None:
         assert not {"picture", "pictures", "net"} & set(entry.options), name
 
 
-_PARSERS = re.compile(r"\b(json\.loads?|tomllib\.loads?|csv\.(Dict)?[rR]eader|literal_eval|ElementTree\.\w+|yaml\.\w+)\(")
+_PARSERS = re.compile(
+    r"\b(json\.loads?|tomllib\.loads?|csv\.(Dict)?[rR]eader|literal_eval|ElementTree\.\w+|yaml\.\w+)\("
+)
 _OWN_TEXTS = {  # what convscope wrote itself, in this process or where nobody else can, and sources of Python packages
     "parsing.py", "locks.py", "training/recipes.py", "drawing/files.py", "synthesis/zoom_film.py",
     "zoo/published.py", "zoo/sources.py",

@@ -344,7 +344,7 @@ def _check(where: str, table: Mapping[str, Any], kinds: Mapping[str, _Kind]) -> 
             raise ConfigurationError(f"{where} has no key {key!r}; nearest: {nearest(key, kinds)}")
         words, fits = kinds[key]
         if not fits(value):
-            raise ConfigurationError(f"{where}: {key} is {words}, not {shown(value)}")
+            raise ConfigurationError(f"{where}: {key} is {words}, not {value!r}")
 
 
 def _path(folder: Path, text: str) -> str:

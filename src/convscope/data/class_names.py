@@ -72,9 +72,7 @@ def read_names(path: Path) -> tuple[str, ...]:
         names = _checked(read(Document.read(path, OptionError)))
     except OptionError as error:
         text = str(error)
-        raise OptionError(
-            f"cannot read the names of classes: {text}" if str(path) in text else f"{path}: {text}"
-        ) from None
+        raise OptionError(f"the names of classes: {text}" if str(path) in text else f"{path}: {text}") from None
     if not names:
         raise OptionError(f"{path} holds no names of classes: write one per line")
     return names
