@@ -201,7 +201,7 @@ def test_the_head_is_part_of_how_a_network_is_read(tmp_path: Path) -> None:
     loaded = cs.load(f"file:{file}:build", size=16, head="sigmoid")
     assert loaded.head.kind == "sigmoid"
     cs.explain(loaded, "sample:chelsea", "gradient", of="p(1)").save(tmp_path / "a.png")
-    cs.remake(tmp_path / "a.png").save(tmp_path / "b.png")
+    cs.remake(tmp_path / "a.png", net=loaded).save(tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
