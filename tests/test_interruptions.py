@@ -128,12 +128,13 @@ def test_an_interruption_waits_until_a_context_is_entered_or_left(entering: bool
         with interrupted_while(entering, log):
             if entering:
                 time.sleep(5)
+                log.append("slept inside")
         time.sleep(5)
+        log.append("slept after")
 
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         work()
-    assert log == ["entered", "left"] and time.monotonic() - began < 2
+    assert log == ["entered", "left"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     time.sleep(0.01)  # it is raised once
 
@@ -158,17 +159,19 @@ def test_work_is_interrupted_at_once_even_while_something_is_entered() -> None:
 
 
 def test_nobody_s_context_holds_an_interruption_for_long() -> None:
+    log = list[str]()
+
     class Waits:
         def __enter__(self) -> None:
             interrupt()
             time.sleep(20)
+            log.append("slept")
 
         def __exit__(self, *_: object) -> None: ...
 
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt), held_back(), Waits():
         pass
-    assert time.monotonic() - began < 5
+    assert not log
 
 
 def test_an_interruption_that_waits_at_the_end_is_raised_there() -> None:

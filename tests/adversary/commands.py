@@ -67,7 +67,7 @@ VALUES: dict[str, Sequence[str]] = {
 WILD = (
     "", " ", "-1", "0", "nan", "inf", "-inf", "1e400", "0.5", "3,", ",", "1;2", "a", "café", "[red]x[/red]", "[/]",
     "\x1b[31mx", "\n", "x" * 300,
-    "x" * 5000, "9" * 5000, "-", "--", "..", "/", "/dev/null", "/proc/self/mem", "/root/x/y.png", "nowhere/x.png",
+    "x" * 5000, "9" * 5000, "-", "--", "..", "/", "/dev/null", "/proc/self/mem", "/proc/x/y.png", "nowhere/x.png",
     "no.png", "broken.png", "empty.png", "text.png",
     "two", "pets", "run", "net.onnx", "drawing.npz", "caffe:", "onnx:", "pt2:no.pt2", "file:no.py:f", "hf:a/b",
     "torchvision:", "timm:", "onnx:digit.png", "pt2:cat.jpg",
