@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 import signal
 import sys
@@ -86,7 +87,7 @@ def test_interrupting_layers_leaves_numbers_that_other_threads_use() -> None:
         for number in range(30):
             try:
                 interrupter.after(number / 30 * 0.05)
-                while True:
+                for _ in range(10_000):
                     assert len(Net(module, size=attack.SIZE).layers) == 6
             except KeyboardInterrupt:
                 interrupted += 1
@@ -156,6 +157,30 @@ def test_work_is_interrupted_at_once_even_while_something_is_entered() -> None:
     with pytest.raises(KeyboardInterrupt), Looks():
         pass
     assert not log
+
+
+def test_an_interruption_is_not_lost_while_garbage_is_collected() -> None:
+    """What is raised in a collector's callback, or in that of a weak reference, goes no further."""
+    log = list[str]()
+
+    def collecting(phase: str, _: dict[str, int]) -> None:
+        if phase == "start" and not log:
+            log.append(phase)
+            interrupt()
+
+    @orderly
+    def work() -> None:
+        gc.collect()
+        time.sleep(5)
+        log.append("slept")
+
+    gc.callbacks.append(collecting)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    finally:
+        gc.callbacks.remove(collecting)
+    assert log == ["start"]
 
 
 def test_nobody_s_context_holds_an_interruption_for_long() -> None:

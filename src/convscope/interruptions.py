@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import functools
+import gc
 import signal
 import threading
 import time
@@ -22,8 +23,8 @@ T = TypeVar("T")
 _PATIENCE = {
     # `with` itself is never interrupted between these and its block.
     **dict.fromkeys(("__enter__", "__exit__", "enter_context"), 0.5),
-    # What is raised there is lost.
-    "__del__": 0.5,
+    # What is raised there is lost; the others are the callbacks of `weakref`'s containers.
+    **dict.fromkeys(("__del__", "remove", "_remove"), 0.5),
     # Packages whose first import was interrupted may not be imported again by the same process, torch's own among them.
     "_find_and_load": 10.0,
 }
@@ -157,7 +158,10 @@ def _send(number: int) -> None:
 def _patience(frame: FrameType | None) -> float:
     """Return how long a signal is held back for by what runs inside the innermost function that is `orderly`."""
     longest = 0.0
+    collecting = [getattr(callback, "__code__", None) for callback in gc.callbacks]
     while frame is not None and frame.f_code not in _orderly:
-        longest = max(longest, _PATIENCE.get(frame.f_code.co_name, 0.0))
+        # What is raised in a callback of the garbage collector is lost as well.
+        name = "__del__" if frame.f_code in collecting else frame.f_code.co_name
+        longest = max(longest, _PATIENCE.get(name, 0.0))
         frame = frame.f_back
     return longest
