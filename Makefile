@@ -40,6 +40,7 @@ bench: .venv/tested
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/many.py
 	$(BIN)/python benchmarks/cams.py
 	$(BIN)/python benchmarks/occlusion.py
