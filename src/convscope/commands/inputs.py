@@ -19,6 +19,7 @@ from ..errors import OptionError
 from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, TABLE_ENDINGS
 from ..zoo.sources import forms
 from .nets import complete_network
+from .printing import ask
 
 if TYPE_CHECKING:
     from ..net import Net
@@ -27,6 +28,13 @@ _PANEL = "Network"
 
 NETWORK = ("weights", "epoch", "device", "mean", "std", "classes", "head", "fit", "value_range", "show", "net_seed")
 """Options that say, beside --net, which network it is."""
+
+
+MANY = 10_000
+"""How many pictures are drawn without a question, one file for each."""
+
+_TOLD = 1000
+"""From how many pictures on it is told beforehand how many there are."""
 
 
 def beginning(words: Iterable[str] | Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -180,6 +188,7 @@ Check = Annotated[
     bool,
     typer.Option("--check", help="say whether the map follows the weights: compare it with maps of random ones"),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help=f"draw more than {MANY:,} pictures without asking")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 TableOut = Annotated[
     Path | None,
@@ -200,6 +209,17 @@ def find_all(names: Iterable[str]) -> list[Path]:
     from ..data.pictures import read_pictures
 
     return [Path(picture.where) for picture in read_pictures([located(name) for name in names])]
+
+
+def agree_to_many(count: int, place: Path, *, yes: bool) -> None:
+    """Tell how many pictures will be drawn into a folder where they are many, and ask where they are very many.
+
+    Raises OptionError where nobody can answer.
+    """
+    if count > _TOLD:
+        print(f"convscope: {count:,} pictures, to be drawn into {place}", file=sys.stderr)
+    if count > MANY and not yes:
+        ask("Draw them all?", f"{count:,} pictures are more than {MANY:,}: --yes draws them all without asking")
 
 
 def distinct_names(pictures: Sequence[Path]) -> list[str]:

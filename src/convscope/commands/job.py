@@ -96,6 +96,7 @@ class Job:
     cmap: str | None = None
     check: bool = False
     as_json: bool = False
+    yes: bool = False
     written: list[Path] = field(default_factory=list[Path])
 
     @property
@@ -120,6 +121,8 @@ class Job:
     def run(self, network: Mapping[str, Any]) -> None:
         """Draw and write everything; `network` says which network it is, as `inputs.load_named` takes it."""
         self.outputs.check()
+        if self.several or self.joined:
+            inputs.agree_to_many(len(self.pictures), self.place, yes=self.yes)
         name, reading = network["net"], {key: value for key, value in network.items() if key != "net"}
         by_band = reading.get("show") == "each"
         if by_band:

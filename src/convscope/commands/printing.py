@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OutputError, visible
+import typer
+
+from ..errors import OptionError, OutputError, visible
 from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_file, check_pyarrow
 
 if TYPE_CHECKING:
@@ -33,6 +35,16 @@ def print_table(table: Table, out: Path | None, as_json: bool) -> None:
         print(table.json())
     else:
         table.print()
+
+
+def ask(question: str, unanswered: str) -> None:
+    """Ask on a terminal, and end the command unless the answer is yes.
+
+    Raises OptionError with what is `unanswered` where nobody can answer.
+    """
+    if not sys.stdin.isatty():
+        raise OptionError(unanswered)
+    typer.confirm(question, abort=True, err=True)
 
 
 def print_file(path: Path, *, beside: bool = False) -> None:

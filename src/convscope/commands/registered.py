@@ -121,7 +121,8 @@ def parameters_of(signature: Signature) -> dict[str, Parameter]:
     """Return a command's parameters: its own in the place of common ones of the same name."""
     own = {name: _parameter(option) for name, option in signature.options.items()}
     shared = {**COMMON, **(ONLY_METHODS if signature.attributes else {}), **own}
-    return {"pictures": (inputs.Pictures, inspect.Parameter.empty), **shared} if signature.takes else shared
+    pictures: dict[str, Parameter] = {"pictures": (inputs.Pictures, inspect.Parameter.empty)}
+    return {**pictures, **shared, "yes": (inputs.Yes, False)} if signature.takes else shared
 
 
 def _parameter(option: Option) -> Parameter:

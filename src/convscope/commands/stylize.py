@@ -92,6 +92,7 @@ def stylize(
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
     device: inputs.Device = "cpu",
+    yes: inputs.Yes = False,
 ) -> None:
     """Paint pictures of any size in a style that convscope train-style has learnt.
 
@@ -101,6 +102,7 @@ def stylize(
     """
     found = inputs.find_all(pictures)
     targets = _targets(found, style, out)
+    inputs.agree_to_many(len(found), targets[0].parent, yes=yes)
     from ..context import listen, track
     from ..stylizing.network import read_style
     from ..stylizing.painting import stylize as paint

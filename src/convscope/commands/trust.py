@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +11,9 @@ import typer
 from .. import trust as grants
 from ..code_files import files_run_by
 from ..configuration import FILE, PROJECT, read
-from ..errors import ConfigurationError, OptionError, visible
+from ..errors import ConfigurationError, visible
 from ..zoo.configured import Code, code, configured_by
+from .printing import ask
 
 
 def trust(
@@ -63,9 +63,10 @@ def _trust(path: Path | None, *, yes: bool) -> None:
         return
     _show(found, asks)
     if not yes:
-        if not sys.stdin.isatty():
-            raise OptionError(f"nobody is there to answer: convscope trust {found} --yes trusts it without asking")
-        typer.confirm("Trust this configuration, and this code as it is now?", abort=True)
+        ask(
+            "Trust this configuration, and this code as it is now?",
+            f"nobody is there to answer: convscope trust {found} --yes trusts it without asking",
+        )
     grants.grant(found, settings.sha256, dict.fromkeys(each.file for each in asks if each.file is not None))
     print(f"trusted until it or its code changes: {visible(str(found))}")
 

@@ -11,6 +11,7 @@ from typing import cast
 from ..errors import DataError, OptionError
 from ..parsing import Document, shown
 from .class_names import shown_names
+from .folders import find_files
 
 Box = tuple[float, float, float, float]
 
@@ -151,7 +152,7 @@ def _coco(source: Path) -> Iterator[tuple[str, str, Box]]:
 
 
 def _voc(folder: Path) -> Iterator[tuple[str, str, Box]]:
-    for path in sorted(folder.rglob("*.xml")):
+    for path in find_files(folder, (".xml",)):
         document = Document.read(path, DataError)
         root = document.xml()
         for item in root.iter("object"):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
-from ..errors import PictureError
+from ..errors import DataError, PictureError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 
@@ -24,13 +24,35 @@ def find_pictures(folder: Path) -> list[Path]:
 def find_files(folder: Path, suffixes: Iterable[str], *, linked: bool = False) -> list[Path]:
     """List the files with these endings in a folder and below it, by name; none that is hidden or in a hidden folder.
 
-    Links to files are followed; those to folders, where they are `linked`, only right below the folder.
+    Links to files are followed; those to folders, where they are `linked`, only right below the folder, and not those
+    to the folder itself or to one above it. Raises DataError for a folder that holds the user's home folder.
     """
     roots = [str(folder)]
     if linked:
-        roots += [entry.path for entry in os.scandir(folder) if entry.is_symlink() and not entry.name.startswith(".")]
+        links = (entry for entry in os.scandir(folder) if entry.is_symlink() and not entry.name.startswith("."))
+        roots += [link.path for link in links if os.path.isdir(link) and not _holds(link.path, str(folder))]  # noqa: PTH112
+    for root in roots:
+        _refuse_home(root)
     paths = (path for root in roots for path in _walk(root))
     return sorted(Path(path) for path in paths if os.path.splitext(path)[1].lower() in suffixes)  # noqa: PTH122
+
+
+def _refuse_home(folder: str) -> None:
+    """Refuse the home folder and those above it, up to the root: a slip of the finger, and hours of other pictures."""
+    home = os.path.expanduser("~")  # noqa: PTH111  never raises
+    if _holds(folder, home):
+        what = "is" if _holds(home, folder) else "holds"
+        pattern = os.path.join(folder, "*.jpg")  # noqa: PTH118
+        raise DataError(
+            f"{folder} {what} your home folder, and would give the pictures of every program in it: name the folder "
+            f"of your own pictures, or a pattern, as in '{pattern}'"
+        )
+
+
+def _holds(folder: str, inner: str) -> bool:
+    """Whether a path lies in a folder, or is the folder, when all links are followed."""
+    outer = os.path.realpath(folder)
+    return os.path.join(os.path.realpath(inner), "").startswith(os.path.join(outer, ""))  # noqa: PTH118
 
 
 def _walk(root: str) -> Iterator[str]:

@@ -143,7 +143,7 @@ def read_pictures(source: Any) -> Pictures:
 
     The order is the same every time: that of the list, then that of the names, members, rows or items. A picture that
     does not exist or is broken raises PictureError when it is opened, not here. Raises PictureError for a folder or
-    pattern without pictures, DataError for a source that is none.
+    pattern without pictures, DataError for a source that is none, or a folder that holds the user's home folder.
     """
     if isinstance(source, Pictures):
         return source
