@@ -35,7 +35,7 @@ def test_the_home_folder_and_those_above_it_are_refused(home: Path, folder: str)
     folder = str(home) if folder == "~" else folder
     with pytest.raises(DataError, match=r"(is|holds) your home folder.*or a pattern"):
         read_pictures(folder)
-    with pytest.raises(DataError, match="(is|holds) your home folder"):
+    with pytest.raises(DataError, match=r"(is|holds) your home folder"):
         find_files(Path(folder), (".xml",))
 
 
