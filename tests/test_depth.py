@@ -19,6 +19,7 @@ from torch.nn import functional as F
 import convscope
 from convscope import Net
 from convscope.data.display import Display
+from convscope.data.rasters import Raster
 from convscope.errors import NetworkError, PictureError
 
 SIDE = 12
@@ -261,8 +262,8 @@ def test_narrow_values_are_stretched_to_be_seen() -> None:
     shown = np.asarray(prepared.original)
     assert shown.min() == 0 and shown.max() == 255 and prepared.display.stretched
     assert np.array_equal(np.asarray(prepared.image()), shown)
-    assert not Display.of(np.full((1, 4, 4), 0.5)).stretched
-    assert not Display.of(np.linspace(0, 1, 100).reshape(1, 10, 10)).stretched
+    assert not Display.of(Raster.of(np.full((4, 4), 0.5))).stretched
+    assert not Display.of(Raster.of(np.linspace(0, 1, 100).reshape(10, 10))).stretched
 
 
 def test_three_bands_or_one_are_shown() -> None:

@@ -457,7 +457,7 @@ def test_a_colour_picture_for_a_grey_network_and_the_reverse() -> None:
     grey = prepare(COLOUR, Preprocessing(Fit((24, 24), 24), 1))
     assert grey.pixels.shape == (1, 24, 24) and grey.original.mode == "L"
     colour = prepare(GREY, Preprocessing(Fit((12, 12), 12), 3))
-    assert colour.pixels.shape == (3, 12, 12) and colour.original.mode == "RGB"
+    assert colour.pixels.shape == (3, 12, 12) and colour.original.mode == "L"
     assert (colour.pixels == colour.pixels[:1]).all()
 
 

@@ -245,7 +245,7 @@ class Net(nn.Module):
     def whole(self, picture: Any) -> images.Whole:
         """Open a picture in the network's bands at its own size, and say what must be said of it."""
         if isinstance(picture, Tensor):
-            return Raster(self._prepared_tensor(picture).pixels.transpose(1, 2, 0))
+            return Raster.of(self._prepared_tensor(picture).pixels)
         whole, _, remarks = images.open_whole(picture, self.preprocessing)
         for remark in remarks:
             say(remark)
@@ -262,7 +262,7 @@ class Net(nn.Module):
         seen = pixels[0].detach().float().cpu().numpy()
         check_range(float(seen.min()), float(seen.max()), "the tensor")
         height, width = seen.shape[1:]
-        display = Display.of(seen, self.show)
+        display = Display.of(Raster.of(seen), self.show)
         remarks = (f"shown from {display.black:.3g} (black) to {display.white:.3g} (white)",)
         return images.InputPicture(
             display.image(seen),

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from ..errors import PictureError
 from . import image_files, raster_files
 from .rasters import Raster
-from .strips import image_strips, to_array
+from .strips import image_blocks, to_array
 
 Content = Image.Image | Raster
 """A decoded picture, upright: 8-bit RGB or grey without alpha, or a raster of other depth or bands."""
@@ -27,20 +26,27 @@ def decode_file(file: Path | io.BytesIO, name: str, frame: int | None = None, *,
     def decode() -> Content:
         kind = raster_files.kind_of(file)
         if kind == "npy":
-            content = decode_array(raster_files.read_array(file, name), name, bands=bands)
-            return content if isinstance(content, Image.Image) else replace(content, own=True)
+            return decode_array(raster_files.read_array(file, name), name, bands=bands)
         if kind == "tiff":
             raster = raster_files.read_tiff(file, name, frame, bands)
             if raster is not None:
                 return raster
-        with image_files.open_image(file, name) as image:
-            _choose_frame(image, image_files.count_frames(image, file, name), name, frame)
-            if kind == "png" and not frame:
-                return raster_files.read_png(file, name)
-            image.load()
-            return _plain(image, name, bands)
+        if kind == "png" and not frame:
+            return raster_files.read_png(file, name)
+        image = _loaded(file, name, frame)
+        ImageOps.exif_transpose(image, in_place=True)
+        return _plain(image, name, bands)
 
     return _guarded(decode, name)
+
+
+def _loaded(file: Path | io.BytesIO, name: str, frame: int | None) -> Image.Image:
+    with image_files.open_image(file, name) as image:
+        count = image_files.count_frames(image, file, name)
+        _choose_frame(image, count, name, frame)
+        image.load()
+        # A decoder of films keeps what the next frame is made of, and a raw file may be mapped, not read.
+        return image.copy() if count > 1 or image.format == "WEBP" or image.readonly else image
 
 
 def decode_image(image: Image.Image, name: str, *, bands: int | None = None) -> Content:
@@ -48,7 +54,7 @@ def decode_image(image: Image.Image, name: str, *, bands: int | None = None) -> 
 
     def convert() -> Content:
         image_files.check_opened(image, name)
-        return _plain(image, name, bands)
+        return _plain(ImageOps.exif_transpose(image), name, bands)
 
     return _guarded(convert, name)
 
@@ -79,26 +85,25 @@ def _choose_frame(image: Image.Image, count: int, name: str, frame: int | None) 
 def _plain(image: Image.Image, name: str, bands: int | None) -> Content:
     if image.width == 0 or image.height == 0:
         raise PictureError(f"{name} has no pixels ({image.width} x {image.height})")
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        image = ImageOps.exif_transpose(image)
     if image.mode in _DEEP:
-        return Raster(to_array(image)[:, :, None], top=None if image.mode == "F" else 65535.0, own=True)
+        return Raster(to_array(image)[:, :, None], top=None if image.mode == "F" else 65535.0)
     if image.mode in ("La", "RGBa"):
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     if bands not in (None, 1, 3) and image.mode in ("LA", "RGBA", "RGBX") and len(image.getbands()) == bands:
         return Raster(to_array(image), alpha=image.mode != "RGBX")
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         return _on_white(image)
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
     """Lay an image with opacity on white, as RGB."""
     laid = Image.new("RGB", image.size)
-    for rows, strip in image_strips(image):
-        rgba = strip.convert("RGBA")
+    for (rows, columns), block in image_blocks(image):
+        rgba = block.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
-        laid.paste(Image.alpha_composite(white, rgba).convert("RGB"), (0, rows.start))
+        laid.paste(Image.alpha_composite(white, rgba).convert("RGB"), (columns.start, rows.start))
     return laid
 
 
@@ -117,7 +122,8 @@ def decode_array(array: np.ndarray, name: str, *, bands: int | None = None) -> C
     if values.dtype != np.uint8 or count not in (1, 3, 4) or (count == 4 and not alpha):
         return Raster(values, alpha)
     values = values[:, :, 0] if count == 1 else values
-    return _plain(Image.fromarray(np.ascontiguousarray(values)), name, bands)
+    image = Image.fromarray(np.ascontiguousarray(values))
+    return _plain(image.copy() if image.readonly else image, name, bands)  # which may be the array's own memory
 
 
 def _channels_last(array: np.ndarray, name: str, bands: int | None) -> np.ndarray:

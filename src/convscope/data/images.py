@@ -20,7 +20,7 @@ from .hashing import content_hash, where_of
 from .opening import open_content
 from .preprocessing import FILTERS, Fit, Preprocessing
 from .rasters import Raster
-from .strips import strips, to_array
+from .strips import blocks, to_array
 
 PictureSource = str | Path | bytes | Image.Image | np.ndarray | Any
 """What a picture can be given as: an address, a file's bytes, a PIL image, an array or a tensor."""
@@ -86,9 +86,8 @@ class InputPicture:
 
 def prepare(source: Any, preprocessing: Preprocessing, *, name: str = "") -> InputPicture:
     """Read a picture and cut it as a network's preprocessing does, keeping the way back to the original."""
-    whole, display, remarks = open_whole(source, preprocessing, name=name)
+    whole, display, remarks = _opened(source, preprocessing, name)
     fit = preprocessing.fit or Fit((whole.size[1], whole.size[0]), min(whole.size))
-    original = whole if isinstance(whole, Image.Image) and not preprocessing.show else display.image(_views(whole))
     height, width = fit.size
     scaled = fit.before_the_cut(*whole.size)
     left, top = (round((side - cut) / 2.0) for side, cut in zip(scaled, (width, height), strict=True))
@@ -96,6 +95,9 @@ def prepare(source: Any, preprocessing: Preprocessing, *, name: str = "") -> Inp
     box = (left * ratio[0], top * ratio[1], (left + width) * ratio[0], (top + height) * ratio[1])
     cut = (max(0, left), max(0, top), min(scaled[0], left + width), min(scaled[1], top + height))
     seen = _scaled_and_cut(whole, scaled, cut, FILTERS[fit.interpolation])
+    original = _shown_whole(whole, preprocessing, display)
+    if len(seen) < preprocessing.channels:
+        seen = np.repeat(seen, preprocessing.channels, 0)
     if seen.shape[1:] != fit.size:
         seen = _padded(seen, fit.size, (-top, -left), preprocessing.padding)
         remarks.append(_padding_remark(left, preprocessing))
@@ -109,19 +111,31 @@ def open_whole(source: Any, preprocessing: Preprocessing, *, name: str = "") -> 
 
     8-bit grey and RGB stay images; whatever else there is becomes a raster in [0, 1].
     """
+    whole, display, remarks = _opened(source, preprocessing, name)
+    return in_bands(whole, preprocessing.channels), display, remarks
+
+
+def in_bands(whole: Whole, channels: int) -> Whole:
+    """Return a picture in a network's bands: grey, which one band holds as well, in three."""
+    if channels != 3 or len(whole.getbands() if isinstance(whole, Image.Image) else range(whole.bands)) == 3:
+        return whole
+    return whole.convert("RGB") if isinstance(whole, Image.Image) else replace(whole, channels=3)
+
+
+def _opened(source: Any, preprocessing: Preprocessing, name: str) -> tuple[Whole, Display, list[str]]:
+    """Do what `open_whole` does, but leave grey in one band for a network of three."""
     channels = preprocessing.channels
     content = open_content(source, name=name, bands=channels)
     if isinstance(content, Image.Image):
         if channels in (1, 3):
-            mode = "L" if channels == 1 else "RGB"
-            return content if content.mode == mode else content.convert(mode), Display(preprocessing.show), []
-        values = to_array(content)
-        content = Raster(values[:, :, None] if values.ndim == 2 else values)
+            grey = channels == 1 and content.mode != "L"
+            return content.convert("L") if grey else content, Display(preprocessing.show), []
+        content = _raster(content)
     called = name or (str(source) if isinstance(source, (str, Path)) else "the picture")
-    # What was stored is not held any longer than it takes to read it.
     content, (zero, one), assumed = content.pixels(preprocessing.value_range, called)
-    content, opacity = content.with_bands(channels, called)
-    display = Display.of(content.values.transpose(2, 0, 1), preprocessing.show)
+    only_grey = channels == 3 and content.bands == 1 and not preprocessing.show
+    content, opacity = content.with_bands(1 if only_grey else channels, called)
+    display = Display.of(content, preprocessing.show)
     remarks = [assumed, opacity]
     if display.stretched:
         black, white = (zero + end * (one - zero) for end in (display.black, display.white))
@@ -164,17 +178,30 @@ def pixels_of(whole: Whole, box: tuple[int, int, int, int] | None = None) -> np.
     """Return the pixels (c, h, w) in [0, 1] inside a box (left, top, right, bottom)."""
     left, top, right, bottom = box or (0, 0, *whole.size)
     if isinstance(whole, Raster):
-        return np.ascontiguousarray(whole.values[top:bottom, left:right].transpose(2, 0, 1))
+        whole = whole.cropped((left, top, right, bottom))
+        pixels = np.empty((whole.bands, bottom - top, right - left), np.float32)
+        for rows, columns in whole.blocks():
+            pixels[:, rows, columns] = whole.read(rows, columns).transpose(2, 0, 1)
+        return pixels
     pixels = np.empty((len(whole.getbands()), bottom - top, right - left), np.float32)
-    for rows in strips(bottom - top, right - left):
-        part = np.asarray(whole.crop((left, top + rows.start, right, top + rows.stop)), dtype=np.float32) / 255
-        pixels[:, rows] = part if part.ndim == 2 else part.transpose(2, 0, 1)
+    for rows, columns in blocks(bottom - top, right - left):
+        block = whole.crop((left + columns.start, top + rows.start, left + columns.stop, top + rows.stop))
+        part = np.asarray(block, dtype=np.float32) / 255
+        pixels[:, rows, columns] = part if part.ndim == 2 else part.transpose(2, 0, 1)
     return pixels
 
 
-def _views(whole: Whole) -> np.ndarray:
-    """Return all pixels (c, h, w) in [0, 1]; those of a raster where they are."""
-    return whole.values.transpose(2, 0, 1) if isinstance(whole, Raster) else pixels_of(whole)
+def _shown_whole(whole: Whole, preprocessing: Preprocessing, display: Display) -> Image.Image:
+    """Return a picture as figures show it."""
+    if not preprocessing.show:
+        return whole if isinstance(whole, Image.Image) else display.image(whole)
+    whole = in_bands(whole, preprocessing.channels)
+    return display.image(whole if isinstance(whole, Raster) else _raster(whole))
+
+
+def _raster(image: Image.Image) -> Raster:
+    values = to_array(image)
+    return Raster(values[:, :, None] if values.ndim == 2 else values, ends=(0.0, 255.0))
 
 
 def _padded(pixels: np.ndarray, size: tuple[int, int], corner: tuple[int, int], colour: Sequence[float]) -> np.ndarray:

@@ -19,6 +19,7 @@ from PIL import Image
 from ..errors import DataError, PictureError
 from . import films, image_files, parquet, samples, shards, torchvision_sets
 from .decoding import Content, decode_array, decode_file, decode_image
+from .display import in_8_bits
 from .rasters import Raster
 
 
@@ -33,7 +34,7 @@ def open_picture(source: Any, *, name: str = "") -> Image.Image:
     content = open_content(source, name=name)
     if isinstance(content, Image.Image):
         return content
-    return content.in_8_bits(name or (str(source) if isinstance(source, (str, Path)) else "the picture"))
+    return in_8_bits(content, name or (str(source) if isinstance(source, (str, Path)) else "the picture"))
 
 
 def open_content(source: Any, *, name: str = "", bands: int | None = None) -> Content:

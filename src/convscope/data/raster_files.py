@@ -14,7 +14,7 @@ from ..errors import PictureError
 from .image_files import check_directories, open_image
 from .limits import check_pixels
 from .rasters import Raster
-from .strips import image_strips
+from .strips import image_blocks
 from .tiff_segments import check_segments
 
 _PNG, _NPY = b"\x89PNG\r\n\x1a\n", b"\x93NUMPY"
@@ -73,10 +73,10 @@ def read_png(file: Path | io.BytesIO, name: str) -> Raster:
         orientation = int(image.getexif().get(274, 1))
         values = np.empty((image.height, image.width, 2 if grey else len(image.getbands())), np.uint16)
     for order, place, shift in (("16B", 0, 8), ("16L", 1, 0)):
-        for rows, strip in image_strips(_png_in_8_bits(file, order, name)):
-            part = np.asarray(strip)[:, :, place::2] if grey else np.asarray(strip)
-            values[rows] = (values[rows] if place else 0) | part.astype(np.uint16) << shift
-    return Raster(_upright(values, orientation), alpha=values.shape[2] in (2, 4), own=True)
+        for where, block in image_blocks(_png_in_8_bits(file, order, name)):
+            part = np.asarray(block)[:, :, place::2] if grey else np.asarray(block)
+            values[where] = (values[where] if place else 0) | part.astype(np.uint16) << shift
+    return Raster(_upright(values, orientation), alpha=values.shape[2] in (2, 4))
 
 
 def _png_in_8_bits(file: Path | io.BytesIO, order: str, name: str) -> Image.Image:
@@ -102,7 +102,7 @@ def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int 
             check_pixels(width, height, name, bands=count)
             for page in tiff.pages:
                 check_segments(page, name)
-            return Raster(tiff.series[0].asarray(), own=True)
+            return Raster(tiff.series[0].asarray())
         pages: list[Any] = [page for page in tiff.pages if not (page.is_reduced or page.is_mask)]  # type: ignore[union-attr]
         first = pages[frame or 0] if (frame or 0) < len(pages) else None
         stacked = frame is None and len(pages) > 1 and len(pages) == bands and _alone(pages)
@@ -112,11 +112,10 @@ def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int 
             return None
         count = len(pages) if stacked else first.samplesperpixel
         check_pixels(first.imagewidth, first.imagelength, name, bands=count)
-        layers = [_values(page, name) for page in (pages if stacked else [first])]
         orientation = first.tags.valueof(274, 1)
         alpha = not stacked and bool(first.extrasamples) and first.extrasamples[-1] in _OPACITY
-        values = np.concatenate(layers, 2) if stacked else layers[0]
-        return Raster(_upright(values, int(orientation)), alpha=alpha, own=True)
+        values = _stacked(pages, name) if stacked else _values(first, name)
+        return Raster(_upright(values, int(orientation)), alpha=alpha)
 
 
 def _written_by_rows(tiff: Any, bands: int | None) -> bool:
@@ -132,6 +131,14 @@ def _written_by_rows(tiff: Any, bands: int | None) -> bool:
 
 def _alone(pages: list[Any]) -> bool:
     return all(page.samplesperpixel == 1 and page.shape == pages[0].shape for page in pages)
+
+
+def _stacked(pages: list[Any], name: str) -> np.ndarray:
+    """Return the values of pages of one band as the bands of one picture."""
+    values = np.empty((*pages[0].shape, len(pages)), pages[0].dtype)
+    for band, page in enumerate(pages):
+        values[:, :, band] = _values(page, name)[:, :, 0]
+    return values
 
 
 def _beyond_pillow(page: Any, bands: int | None) -> bool:
@@ -156,7 +163,7 @@ def _values(page: Any, name: str) -> np.ndarray:
     if values.ndim != 3:
         raise PictureError(f"{name} holds values of shape {values.shape}, not a picture's")
     if page.photometric == _WHITE_IS_ZERO and values.dtype.kind == "u":
-        values = np.iinfo(values.dtype).max - values
+        np.subtract(np.iinfo(values.dtype).max, values, out=values)
     return values
 
 
@@ -165,4 +172,4 @@ def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
     values = values.swapaxes(0, 1) if orientation in _TRANSPOSED else values
     values = values[::-1] if orientation in _ROWS_FLIPPED else values
     values = values[:, ::-1] if orientation in _COLUMNS_FLIPPED else values
-    return np.ascontiguousarray(values)
+    return values

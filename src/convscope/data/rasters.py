@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from ..errors import PictureError
-from .display import to_image
-from .strips import strips
+from .strips import blocks, strips
 
 ValueRange = tuple[float, float]
 """The values of a picture that are black and white to the network: what becomes 0 and 1."""
 
 _GREY = (0.299, 0.587, 0.114)
 _TOLERANCE = 1e-6
+_ALL = slice(None)
 
 
 @dataclass(frozen=True)
 class Raster:
-    """Values (h, w, n) as they were stored.
+    """Values (h, w, n) as they were stored; what a network reads of them is computed a few rows at a time.
 
-    `alpha` says that the last band is opacity; `top` is the value of white where the type does not say it; `own` that
-    nobody else holds the values, so that what is computed from them may be written over them.
+    `alpha` says that the last band is opacity; `top` is the value of white where the type does not say it; `ends` are
+    the values that are read as 0 and 1, None where values are in [0, 1]; `channels` is in how many bands they are read.
     """
 
     values: np.ndarray
     alpha: bool = False
     top: float | None = None
-    own: bool = False
+    ends: ValueRange | None = None
+    channels: int = 0
+
+    @classmethod
+    def of(cls, pixels: np.ndarray) -> Raster:
+        """Take pixels in [0, 1], (h, w) or (c, h, w)."""
+        return cls(pixels[:, :, None] if pixels.ndim == 2 else pixels.transpose(1, 2, 0))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -39,7 +46,7 @@ class Raster:
         return width, height
 
     def pixels(self, value_range: ValueRange | None, name: str) -> tuple[Raster, ValueRange, str]:
-        """Return the same raster in [0, 1], float32, with the values that became 0 and 1 and what must be said of them.
+        """Return the same raster read in [0, 1], with the values that become 0 and 1 and what must be said of them.
 
         8-bit and Boolean values keep their type's range; others are read by `value_range` where it is given. Raises
         PictureError for values beyond the range, and for types that have none.
@@ -79,26 +86,10 @@ class Raster:
         return top
 
     def _scaled(self, value_range: ValueRange) -> Raster:
-        black, white = value_range
-        scaled = self._room(self.values.shape[2])
-        for rows in strips(*self.values.shape[:2]):
-            values = (self.values[rows].astype(np.float64) - black) / (white - black)
-            scaled[rows] = values.clip(0, 1)
-        return replace(self, values=scaled, top=None, own=True)
-
-    def _room(self, bands: int) -> np.ndarray:
-        """Return memory for float32 of so many bands, not more than there are.
-
-        It is that of the values themselves where they may be written over: from strip to strip what is written ends
-        before what is still to be read.
-        """
-        values, shape = self.values, (*self.values.shape[:2], bands)
-        if self.own and values.dtype.itemsize >= 4 and values.flags.writeable and values.flags.c_contiguous:
-            return values.reshape(-1).view(np.float32)[: math.prod(shape)].reshape(shape)
-        return np.empty(shape, np.float32)
+        return replace(self, top=None, ends=value_range)
 
     def with_bands(self, channels: int, name: str) -> tuple[Raster, str]:
-        """Return pixels in [0, 1] with as many bands as a network reads, and what must be said of them.
+        """Return the same raster read in as many bands as a network reads, and what must be said of them.
 
         Grey becomes RGB and RGB grey, opacity is laid on white; a network of as many bands as there are gets all,
         opacity included. Raises PictureError for any other number.
@@ -106,24 +97,42 @@ class Raster:
         count = self.values.shape[2]
         if count == channels:
             return replace(self, alpha=False), "its opacity is read as the last band" if self.alpha else ""
-        opaque = self._on_white() if self.alpha else self
-        count = opaque.values.shape[2]
-        if channels == 3 and count == 1:
-            return replace(opaque, values=np.broadcast_to(opaque.values, (*opaque.values.shape[:2], 3))), ""
-        if channels == 1 and count == 3:
-            grey = opaque.values @ np.array(_GREY, np.float32)
-            return replace(opaque, values=grey[:, :, None]), ""
-        if count == channels:
-            return opaque, ""
-        raise PictureError(wrong_bands(name, count, channels))
+        count -= self.alpha
+        if count != channels and {count, channels} != {1, 3}:
+            raise PictureError(wrong_bands(name, count, channels))
+        return replace(self, channels=channels), ""
 
-    def _on_white(self) -> Raster:
-        height, width, bands = self.values.shape
-        opaque = self._room(bands - 1)
-        for rows in strips(height, width):
-            colour, opacity = self.values[rows, :, :-1], self.values[rows, :, -1:]
-            opaque[rows] = colour * opacity + (1 - opacity)
-        return Raster(opaque, own=True)
+    def read(self, rows: slice, columns: slice = _ALL) -> np.ndarray:
+        """Return pixels (rows, columns, n) in [0, 1], float32."""
+        values = self.values[rows, columns]
+        if self.ends is not None:
+            black, white = self.ends
+            exact = values.astype(np.float64)
+            exact -= black
+            exact /= white - black
+            values = exact.clip(0, 1, out=exact)
+        values = values.astype(np.float32, copy=False)
+        if self.alpha:
+            colour, opacity = values[:, :, :-1], values[:, :, -1:]
+            values = colour * opacity + (1 - opacity)
+        if self.channels == 1 and values.shape[2] == 3:
+            return (values @ np.array(_GREY, np.float32))[:, :, None]
+        if self.channels == 3 and values.shape[2] == 1:
+            return np.broadcast_to(values, (*values.shape[:2], 3))
+        return values
+
+    @property
+    def bands(self) -> int:
+        """In how many bands it is read."""
+        return self.channels or self.values.shape[2] - self.alpha
+
+    def strips(self) -> Iterator[slice]:
+        """Yield the rows of strips, less high where there are many bands."""
+        return strips(*self.values.shape)
+
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Yield rows and columns of small parts."""
+        return blocks(*self.values.shape)
 
     def cropped(self, box: tuple[int, int, int, int]) -> Raster:
         """Return the part inside a box (left, top, right, bottom)."""
@@ -140,27 +149,18 @@ class Raster:
         left, top, right, bottom = box or (0, 0, *self.size)
         if size == self.size and box is None:
             return self
-        bands = np.moveaxis(self.values, 2, 0)
-        across = [_scaled_across(band, size[0], filter, (left, right)) for band in bands]
+        across = np.empty((self.bands, self.size[1], size[0]), np.float32)
+        for rows in self.strips():
+            for band, values in zip(across, np.moveaxis(self.read(rows), 2, 0), strict=True):
+                band[rows] = _scaled_across(values, size[0], filter, (left, right))
         scaled = [_scaled_down(band, size[1], filter, (top, bottom)) for band in across]
-        return replace(self, values=np.stack(scaled, 2).clip(0, 1), own=True)  # bicubic and Lanczos overshoot
-
-    def in_8_bits(self, name: str) -> Image.Image:
-        """Return it as an 8-bit grey or RGB picture, opacity laid on white. Raises PictureError for other bands."""
-        whole, _, _ = self.pixels(None, name)
-        count = self.values.shape[2] - self.alpha
-        raster, _ = whole.with_bands(count if count in (1, 3) else 3, name)
-        return to_image(raster.values.transpose(2, 0, 1))
+        return Raster(np.stack(scaled, 2).clip(0, 1))  # bicubic and Lanczos overshoot
 
 
 def _scaled_across(band: np.ndarray, width: int, filter: Image.Resampling, part: tuple[float, float]) -> np.ndarray:
     """Scale columns of values (h, w) to another width, as Pillow does before it scales them to another height."""
-    height, before = band.shape
-    scaled = np.empty((height, width), np.float32)
-    for rows in strips(height, max(before, width)):
-        strip = Image.fromarray(np.ascontiguousarray(band[rows]))
-        scaled[rows] = np.asarray(strip.resize((width, strip.height), filter, (part[0], 0, part[1], strip.height)))
-    return scaled
+    strip = Image.fromarray(np.ascontiguousarray(band))
+    return np.asarray(strip.resize((width, strip.height), filter, (part[0], 0, part[1], strip.height)))
 
 
 def _scaled_down(band: np.ndarray, height: int, filter: Image.Resampling, part: tuple[float, float]) -> np.ndarray:
