@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .bodies import in_one_piece
 from .errors import ConvscopeError, LayerError, OptionError, nearest
+from .kept import Kept
 from .net import Net
 from .tracing import OUTPUT, Layer
 
@@ -83,6 +84,10 @@ def check_positions(net: Net, layer: Layer) -> None:
     _refuse(net, layer, _POSITIONS, "one with shape (c, h, w), or with one token per patch", names[-1:])
 
 
+_SIZES = 32
+"""Sizes of pictures of which a network's layers are kept."""
+
+
 def layer_at(net: Net, layer: Layer, pixels: Tensor) -> Layer:
     """Return a layer as it is for pictures (n, c, h, w) of another size than the network's own.
 
@@ -91,13 +96,11 @@ def layer_at(net: Net, layer: Layer, pixels: Tensor) -> Layer:
     size = (pixels.shape[-2], pixels.shape[-1])
     if size == net.size:
         return layer
-    sizes = _at_sizes.setdefault(net, {})
-    if size not in sizes:
-        sizes[size] = net.changed(size=size).layers
-    return sizes[size].get(layer.name, layer)
+    layers = _at_sizes.setdefault(net, Kept(_SIZES)).of(size, lambda: net.changed(size=size).layers)
+    return layers.get(layer.name, layer)
 
 
-_at_sizes: weakref.WeakKeyDictionary[Net, dict[tuple[int, int], Mapping[str, Layer]]] = weakref.WeakKeyDictionary()
+_at_sizes: weakref.WeakKeyDictionary[Net, Kept[tuple[int, int], Mapping[str, Layer]]] = weakref.WeakKeyDictionary()
 
 
 def _refuse(

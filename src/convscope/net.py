@@ -30,6 +30,7 @@ from .data.rasters import Raster, check_range
 from .errors import ConvscopeError, LayerError, NetworkError, PictureError, nearest, told
 from .heads import Head, HeadKind, check_kind, settled_head
 from .interruptions import orderly
+from .kept import Kept
 from .recipes import NetworkSource
 from .renames import renamed
 from .sharing import frozen, own_modes
@@ -44,6 +45,9 @@ _OTHERWISE = (
 
 _LARGE = 4
 """So many times the area of the network's own pictures is more than is looked at."""
+
+_SIZES = 256
+"""Sizes of pictures of which it is kept how the network treats them."""
 
 _tracing, _looking = threading.RLock(), threading.RLock()
 
@@ -134,7 +138,7 @@ class Net(nn.Module):
         self.source: NetworkSource | None = None
         self._layers: dict[str, Layer] | None = None
         self._digest: tuple[Any, str] = (None, "")
-        self._behaviours: dict[Any, Behaviour] = {}
+        self._behaviours: Kept[Any, Behaviour] = Kept(_SIZES)
         self.channels = channels or bodies.first_channels(body)
         self.mean, self.std = (per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
         if order not in ORDERS or (order == "BGR" and self.channels != 3):
@@ -187,7 +191,7 @@ class Net(nn.Module):
         """Return the same network, drawing the random numbers of another seed."""
         net = copy(self)
         net.seed = _checked_seed(seed)
-        net._options, net._behaviours = self._options | {"seed": seed}, {}
+        net._options, net._behaviours = self._options | {"seed": seed}, Kept(_SIZES)
         if self.source is not None:
             net.source = replace(self.source, changed={**self.source.changed, "seed": seed})
         return net
@@ -321,9 +325,7 @@ class Net(nn.Module):
             pixels = pixels.new_zeros(1, self.channels, *self.size)
         key = (tuple(pixels.shape[1:]), pixels.dtype, pixels.device)
         with _looking:  # one thread looks, and the others wait for what it finds
-            if key not in self._behaviours:
-                self._behaviours[key] = behaviour_of(self.body, self._pass, pixels, self.seed)
-            return self._behaviours[key]
+            return self._behaviours.of(key, lambda: behaviour_of(self.body, self._pass, pixels, self.seed))
 
     @orderly
     def _pass(self, pixels: Tensor, row: int | None = None, seed: int | None = None) -> Tensor:

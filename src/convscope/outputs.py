@@ -13,7 +13,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import lru_cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -182,7 +182,7 @@ def _is_special(path: Path) -> bool:
         return False
 
 
-@cache
+@lru_cache(1000)
 def _sweep(folder: str, _: int) -> None:
     """Remove the temporary files that processes which have ended left in a folder; looked for once per process."""
     with suppress(OSError), os.scandir(folder) as entries:

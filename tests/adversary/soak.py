@@ -16,6 +16,9 @@ import time
 from pathlib import Path
 from statistics import median
 
+# oneDNN keeps up to 1,024 kernels, one for each shape, and torch as many: what it keeps is not what grows here.
+os.environ |= {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1", "LRU_CACHE_CAPACITY": "1"}
+
 import torch
 from torch import nn
 
@@ -29,6 +32,8 @@ _OPTIONS = {
 }  # fmt: skip
 _FRESH = 20
 """Every so many explanations the network is wrapped anew, as a service does that loads one for each request."""
+_DRAWN = 25
+"""Every so many explanations one is drawn, with words that no other has."""
 
 
 def networks() -> list[Net]:
@@ -63,9 +68,11 @@ def main() -> int:
         if number % _FRESH == 0:
             nets[at] = net = net.changed(name=f"net {number}") if draw.random() < 0.5 else net.sized(net.size)
         try:
-            convscope.explain(
+            drawing = convscope.explain(
                 net, torch.rand(net.channels, side, side), name, draw.randrange(5), **_OPTIONS.get(name, {})
             )
+            if number % _DRAWN == 0:
+                drawing.render()
         except convscope.ConvscopeError:  # LeNet reads one size, and has no rectifiers
             refused += 1
         if number % max(1, count // 20) == 0:

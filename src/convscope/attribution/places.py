@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..context import say
 from ..errors import ConvscopeError, LayerError, OptionError
+from ..kept import Kept
 from ..layers import layer_at
 from ..net import Net
 from ..objectives import Objective
@@ -31,7 +32,10 @@ _PROBES, _BATCH = 5, 5
 _FOLLOWS = 0.95
 """The correlation between where units are taken to lie and where their gradients are below which they do not."""
 
-_measured: weakref.WeakKeyDictionary[Net, dict[tuple[Layer, tuple[int, int]], tuple[int, int] | None]] = (
+_MEASURED = 64
+"""Layers and sizes of pictures of which what was measured is kept."""
+
+_measured: weakref.WeakKeyDictionary[Net, Kept[tuple[Layer, tuple[int, int]], tuple[int, int] | None]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -111,11 +115,8 @@ def _unknown(net: Net, layer: Layer) -> LayerError:
 
 def _signs(net: Net, layer: Layer, pixels: Tensor) -> tuple[int, int] | None:
     """Measure whether units lie evenly over the picture: per axis 1, or -1 where they are mirrored; None if not."""
-    known = _measured.setdefault(net, {})
     key = (layer, (pixels.shape[-2], pixels.shape[-1]))
-    if key not in known:
-        known[key] = _measure(net, layer, pixels)
-    return known[key]
+    return _measured.setdefault(net, Kept(_MEASURED)).of(key, lambda: _measure(net, layer, pixels))
 
 
 @dataclass(frozen=True)

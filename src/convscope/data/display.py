@@ -92,8 +92,8 @@ def _ranked(raster: Raster, bands: Sequence[int], ranks: Sequence[int]) -> list[
     lower = {int(half): np.zeros(1 << 16, np.int64) for half in halves}
     for bits in _bits(raster, bands):
         halves_here = bits >> 16
-        for half, counts in lower.items():
-            counts += np.bincount(bits[halves_here == half] & 0xFFFF, minlength=1 << 16)
+        for half in lower:
+            lower[half] += np.bincount(bits[halves_here == half] & 0xFFFF, minlength=1 << 16)
     found: list[np.float32] = []
     for rank, half in zip(ranks, map(int, halves), strict=True):
         rest = rank - (int(upper[half - 1]) if half else 0)

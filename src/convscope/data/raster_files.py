@@ -171,5 +171,4 @@ def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
     """Turn values (h, w, n) upright."""
     values = values.swapaxes(0, 1) if orientation in _TRANSPOSED else values
     values = values[::-1] if orientation in _ROWS_FLIPPED else values
-    values = values[:, ::-1] if orientation in _COLUMNS_FLIPPED else values
-    return values
+    return values[:, ::-1] if orientation in _COLUMNS_FLIPPED else values

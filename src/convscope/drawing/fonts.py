@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -27,6 +27,9 @@ _INDIC, _KHMER = range(0x900, 0x10A0), range(0x1780, 0x1800)
 _INVISIBLE = frozenset((0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0xFE0E, 0xFE0F))
 _COLOURED = frozenset(("CBDT", "sbix", "COLR", "SVG "))
 """Tables of fonts whose letters are pictures, which Pillow does not scale."""
+
+_TEXTS = 4096
+"""Texts of which it is kept how they are drawn; a service draws ever new ones."""
 
 _SCRIPTS = {"CJK": "Chinese characters", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean"}
 
@@ -47,7 +50,7 @@ def dejavu(*, bold: bool = False) -> Path:
     return folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
 
 
-@cache
+@lru_cache(_TEXTS)
 def legible(text: str) -> str:
     """Return a text as it is drawn: letters that no font has in Latin ones, names from right to left kept apart."""
     if plain(text):
@@ -79,7 +82,7 @@ def _script(letter: str) -> str:
     return _SCRIPTS.get(name, name.capitalize() or "unknown letters")
 
 
-@cache
+@lru_cache(_TEXTS)
 def runs(text: str) -> tuple[Run, ...]:
     """Part a line into pieces that one font draws each; letters stay in the order in which they are read."""
     if plain(text):
@@ -97,7 +100,7 @@ def runs(text: str) -> tuple[Run, ...]:
     return tuple(found)
 
 
-@cache
+@lru_cache(_TEXTS)
 def plain(text: str) -> bool:
     """Whether DejaVu draws a text from left to right, letter by letter."""
     return text.isascii() or all(ord(letter) in _letters(dejavu()) and not _is_complex(letter) for letter in text)
