@@ -224,6 +224,9 @@ def run(line: Sequence[str]) -> int:
     return 0
 
 
+WRITTEN = ("-o", "--out", "--save-values", "--preview", "--cutout", "--cartoon")
+
+
 def judged(code: int, said: str) -> tuple[str, str]:
     """Return what an exit code and what was said on stderr mean."""
     lines = [line for line in said.splitlines() if line.strip()]
@@ -243,7 +246,7 @@ def judged(code: int, said: str) -> tuple[str, str]:
 def _left(folder: Path, before: dict[str, str], line: Sequence[str], ending: str, what: str) -> tuple[str, str]:
     """Return what was written in the wrong place, changed or left over."""
     after = sandbox.files(folder)
-    named = [line[at + 1] for at, word in enumerate(line[:-1]) if word in ("-o", "--out", "--save-values", "--preview")]
+    named = [line[at + 1] for at, word in enumerate(line[:-1]) if word in WRITTEN]
     named += [word.partition("=")[2] for word in line if word.startswith("--out=")]
     changed = [name for name in before if after.get(name) != before[name] and not _within(name, named)]
     if changed:
