@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -33,6 +34,7 @@ from convscope.errors import ConvscopeError, DataError, OptionError, OutputError
 from convscope.training.card import write_card
 from convscope.training.checkpoint import CHECKPOINT
 from convscope.training.exporting import export
+from convscope.training.keeping import signed
 from convscope.training.machines import precision_of
 from convscope.training.recipes import Recipe, recipe
 from convscope.training.run import SNAPSHOTS, Run
@@ -423,23 +425,39 @@ def _damages(good: bytes, to: Path, kind: str) -> None:
         "noise": random,
         "noise inside": good[:2000] + random[2000:20_000] + good[20_000:],
         "text": b"404 not found",
+        "one bit": good[: len(good) // 2] + bytes([good[len(good) // 2] ^ 1]) + good[len(good) // 2 + 1 :],
     }
     if kind in contents:
         to.write_bytes(contents[kind])
     elif kind == "folder":
         to.unlink()
         to.mkdir()
-    elif kind.startswith("code"):
-        kept = torch.load(to, weights_only=True) | {"seconds": Bomb(to.with_name("ran"))}
-        torch.save(kept, to, _use_new_zipfile_serialization=kind == "code")
     else:
-        kept = torch.load(to, weights_only=True)
-        torch.save({"list": [1], "other body": kept | {"body": {}}}[kind], to)
+        to.write_bytes(signed(_made_up(to, kind)))
+
+
+def _made_up(path: Path, kind: str) -> bytes:
+    """Return an archive that somebody made of a checkpoint on purpose."""
+    kept, last = torch.load(path, weights_only=True), torch.load(path, weights_only=True)["past"][-1]
+    changes: dict[str, Any] = {
+        "other body": {"body": {}},
+        "other shape": {"body": kept["body"] | {name: torch.zeros(3) for name in list(kept["body"])[:1]}},
+        "other momentum": {"optimizer": kept["optimizer"] | {"state": {0: {"momentum_buffer": torch.zeros(2)}}}},
+        "snapshot elsewhere": {"past": [*kept["past"][:-1], last | {"snapshot": "../../x.safetensors"}]},
+        "epochs": {"epoch": 7},
+        "step": {"step": -1},
+        "code": {"seconds": Bomb(path.with_name("ran"))},
+    }
+    content = io.BytesIO()
+    kind, _, old = kind.partition(", ")
+    torch.save([1] if kind == "list" else kept | changes[kind], content, _use_new_zipfile_serialization=not old)
+    return content.getvalue()
 
 
 @pytest.mark.parametrize(
     "kind",
-    "empty|half|last byte|noise|noise inside|text|folder|code|code, old format|list|other body".split("|"),
+    "empty|half|last byte|one bit|noise|noise inside|text|folder|code|code, old format|list|other body|other shape|"
+    "other momentum|snapshot elsewhere|epochs|step".split("|"),
 )
 def test_a_damaged_checkpoint_is_named_and_runs_no_code(
     kind: str, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

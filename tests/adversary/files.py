@@ -71,7 +71,9 @@ def prepare(only: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for name in chosen:
             kinds.sources(name)
-            if not name.startswith("drawing"):  # no gradient here: torch forks no process that has computed one
+            if not name.startswith("drawing") and not name.endswith(
+                "run"
+            ):  # no gradient here: torch forks no process that has computed one
                 attempt((name, 0, 0), Path(folder, name))
 
 

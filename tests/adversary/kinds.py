@@ -136,14 +136,34 @@ def table(path: Path) -> None:
         parquet._opened.cache_clear()
 
 
-def data_set(path: Path) -> None:
-    """Read a data set of torchvision's."""
-    from convscope.data.datasets import open_data
-    from convscope.data.torchvision_sets import open_set
+def data_set(name: str) -> Read:
+    """Return what reads a data set of torchvision's."""
 
-    open_set.cache_clear()
-    learn, _ = open_data("torchvision:MNIST:.")
-    learn.open(0)
+    def read(path: Path) -> None:
+        from convscope.data.datasets import open_data
+        from convscope.data.torchvision_sets import open_set
+
+        open_set.cache_clear()
+        learn, _ = open_data(f"torchvision:{name}:.")
+        learn.open(0)
+
+    return read
+
+
+def training(*words: str) -> Read:
+    """Return what resumes a training from a damaged file of its folder, and removes all else that it wrote there."""
+    run = command(*words)
+
+    def read(path: Path) -> None:
+        content = path.read_bytes()
+        try:
+            run(path)
+        finally:
+            for other in path.parent.iterdir():
+                other.unlink()
+            path.write_bytes(content)
+
+    return read
 
 
 def classes(path: Path) -> None:
@@ -255,6 +275,19 @@ def _labels() -> dict[str, bytes]:
     }
 
 
+def _pictures_of_imagenet() -> dict[str, bytes]:
+    return {f"{split}/{wnid}/a.JPEG": make.saved("RGB", "JPEG") for split in ("train", "val")
+            for wnid in ("n01440764", "n01443537")}  # fmt: skip
+
+
+def _other_legacy() -> dict[str, bytes]:
+    return {"MNIST/processed/test.pt": make.legacy_idx()[0]}
+
+
+def _history_of_a_run() -> dict[str, bytes]:
+    return {"run/history.json": make.histories()[0]}
+
+
 def _mean() -> list[bytes]:
     from convscope.zoo.caffe.schema import BlobProto
 
@@ -284,6 +317,19 @@ KINDS: dict[str, Kind] = {
     "parquet": Kind(lambda: make.tables(".parquet"), BYTES, table, "x.parquet", share=20),
     "arrow": Kind(lambda: make.tables(".arrow"), BYTES, table, "x.arrow", share=20),
     "idx": Kind(make.idx, BYTES, data_set, "MNIST/raw/train-images-idx3-ubyte", beside=_labels, share=4),
+    "idx-pt": Kind(make.legacy_idx, with_bytes(structures.ZIP, structures.opcodes), data_set("MNIST"),
+    "MNIST/processed/training.pt", make.hostile_pth, beside=_other_legacy, share=2),
+    "cifar": Kind(make.cifar, with_bytes(structures.opcodes), data_set("CIFAR10"), "cifar-10-batches-py/data_batch_1",
+    make.hostile_pickles, share=1),
+    "imagenet": Kind(make.meta, with_bytes(structures.ZIP, structures.opcodes), data_set("ImageNet"), "meta.bin",
+    make.hostile_pth, beside=_pictures_of_imagenet, share=2),
+    "run": Kind(make.runs, make.resigned(with_bytes(structures.ZIP, structures.opcodes)),
+    training(*make.TRAINING), "run/checkpoint.pt", make.hostile_runs, beside=make.classes_of_pictures, share=2),
+    "snapshot": Kind(make.snapshots, with_bytes(structures.SAFETENSORS), network("lenet5", weights="run"),
+    "run/epoch-001.safetensors", make.hostile_safetensors, beside=_history_of_a_run, share=4),
+    "style-run": Kind(make.style_runs, make.resigned(with_bytes(structures.ZIP, structures.opcodes)),
+    training(*make.STYLE_TRAINING, "2"), "run/s.checkpoint", make.hostile_runs, beside=make.classes_of_pictures,
+    share=1),
     "classes-json": Kind(make.class_json, with_bytes(structures.tree), _read_classes, "x.json", make.hostile_json,
     share=20),
     "classes-csv": Kind(make.class_table, TEXT, _read_classes, "x.csv", make.hostile_text),

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .mutations import Mutation
 from .structures import varint
 
 DEFINITION = """name: "small" input: "data" input_dim: 1 input_dim: 3 input_dim: 12 input_dim: 12
@@ -262,12 +263,15 @@ def hub_config() -> list[bytes]:
 # Drawings -------------------------------------------------------------------------------------------------------------
 
 
-def drawings(suffix: str) -> list[bytes]:
-    """A map and a table of numbers as the package writes them: in a fork, because torch forks no process that has
-    computed a gradient.
-    """
+def _elsewhere(make: Callable[..., list[bytes]], *given: Any) -> list[bytes]:
+    """Make files in a fork: torch forks no process that has computed a gradient."""
     with get_context("fork").Pool(1) as elsewhere:
-        return elsewhere.apply(_drawings, (suffix,))
+        return elsewhere.apply(make, given)
+
+
+def drawings(suffix: str) -> list[bytes]:
+    """A map and a table of numbers as the package writes them."""
+    return _elsewhere(_drawings, suffix)
 
 
 def _drawings(suffix: str) -> list[bytes]:
@@ -335,6 +339,75 @@ def style() -> list[bytes]:
     torch.manual_seed(0)
     record = {"network": KIND, "width": 2, "blocks": 1}
     return [save(StyleNet(2, 1).state_dict(), metadata={"convscope": json.dumps(record)})]
+
+
+TRAINING = ("train", "lenet5", "--data", "data", "-o", "run", "--epochs", "2", "--batch", "10", "--workers", "0",
+            "--device", "cpu", "--snapshots", "1")  # fmt: skip
+STYLE_TRAINING = ("train-style", "style.png", "--data", "data", "-o", "run/s.safetensors", "--net", "zfnet64", "--size",
+                  "32", "--width", "2", "--blocks", "1", "--batch", "2", "--workers", "0", "--steps")  # fmt: skip
+
+
+def classes_of_pictures() -> dict[str, bytes]:
+    """A folder of ten classes of two small pictures."""
+    digits = {f"data/{name}/{n}.png": written(lambda f, n=n: pixels("L", (28, 28), n).save(f, "PNG"))
+              for name in NAMES for n in range(2)}  # fmt: skip
+    return digits | {"style.png": written(lambda file: pixels(size=(32, 32)).save(file, "PNG"))}
+
+
+def runs() -> list[bytes]:
+    """Checkpoints of a training of two epochs: after the first one, and at its end."""
+    return _elsewhere(_runs, "checkpoint.pt")
+
+
+def snapshots() -> list[bytes]:
+    """The first snapshot of a training."""
+    return _elsewhere(_runs, "epoch-001.safetensors")[:1]
+
+
+def histories() -> list[bytes]:
+    """The history of a training after its first epoch, and at its end."""
+    return _elsewhere(_runs, "history.json")
+
+
+def _runs(name: str) -> list[bytes]:
+    from convscope.training.checkpoint import State
+
+    found, tell = list[bytes](), State.tell
+
+    def kept(self: State, line: str) -> None:
+        if line.startswith("epoch"):
+            found.append(Path("run", name).read_bytes())
+
+    State.tell = kept  # type: ignore[method-assign]
+    try:
+        _trained(*TRAINING)
+    finally:
+        State.tell = tell  # type: ignore[method-assign]
+    return found
+
+
+def style_runs() -> list[bytes]:
+    """Checkpoints of a training of a style, after one step and after two."""
+    return _elsewhere(_style_runs)
+
+
+def _style_runs() -> list[bytes]:
+    return [_trained(*STYLE_TRAINING, steps)["s.checkpoint"] for steps in ("1", "2")]
+
+
+def _trained(*words: str) -> dict[str, bytes]:
+    """Train by the command line in a folder of its own, and return the files that it wrote."""
+    import contextlib
+
+    from convscope.cli import run
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        for name, content in classes_of_pictures().items():
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).write_bytes(content)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said := io.StringIO()):
+            assert run(words) == 0, said.getvalue()
+        return {path.name: path.read_bytes() for path in Path("run").iterdir()}
 
 
 def caffemodel() -> list[bytes]:
@@ -419,6 +492,23 @@ def cifar() -> list[bytes]:
     return [pickle.dumps({b"data": np.zeros((4, 3072), np.uint8), b"labels": [0, 1, 2, 3]}, 2)]
 
 
+def meta() -> list[bytes]:
+    """What torchvision keeps of ImageNet: a dict and a list, by torch."""
+    import torch
+
+    return [
+        written(lambda file: torch.save(({"n01440764": ("tench",), "n01443537": ("goldfish",)}, ["n01440764"]), file))
+    ]
+
+
+def legacy_idx() -> list[bytes]:
+    """Pictures as torchvision kept MNIST's before 2021."""
+    import torch
+
+    kept = torch.zeros(10, 28, 28, dtype=torch.uint8), torch.arange(10)
+    return [written(lambda file: torch.save(kept, file))]
+
+
 def idx() -> list[bytes]:
     """Pictures as MNIST has them."""
     return [b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (10, 28, 28)) + bytes(10 * 784)]
@@ -464,6 +554,29 @@ def hostile_pth() -> list[bytes]:
     stored = [archive(plain | {"archive/data.pkl": content}, zipfile.ZIP_STORED) for content in pickles]
     own = written(lambda file: torch.save({"a": Runs()}, file))
     return [evil, own, *stored, archive(plain | {"archive/data.pkl": bytes(3 * 10**9 // 2)})]
+
+
+def _signed(content: bytes) -> bytes:
+    """A checkpoint that somebody signed again after a change."""
+    from convscope.training.keeping import signed
+
+    at = content.rfind(b"PK\5\6")
+    return signed(content[: at + 20] + b"\0\0") if at >= 0 else content
+
+
+def resigned(damage: Mutation) -> Mutation:
+    """Return what damages a checkpoint, and signs it again two times of three."""
+
+    def change(data: bytes, rng: Any) -> bytes:
+        damaged = damage(data, rng)
+        return damaged if rng.random() < 0.33 else _signed(damaged)
+
+    return change
+
+
+def hostile_runs() -> list[bytes]:
+    """Checkpoints that are hostile, signed and not."""
+    return [*hostile_pth(), *(_signed(content) for content in hostile_pth())]
 
 
 def hostile_pt2() -> list[bytes]:

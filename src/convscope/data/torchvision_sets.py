@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import zipfile
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
 
 from ..errors import DataError, PictureError, nearest
+from ..quiet import quiet
 from .image_files import foreign_closed
 
 T = TypeVar("T")
@@ -76,11 +79,24 @@ def _named(address: str) -> tuple[Any, str, dict[str, str]]:
 
 def _opened(name: str, root: dict[str, str], make: Callable[[], T]) -> T:
     try:
-        with foreign_closed():
+        _refuse_compressed(Path(root.get("root", ".")))
+        with foreign_closed(), quiet():
             return make()
     except Exception as error:  # every data set raises its own when files are missing
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(f"cannot read torchvision's {name} in {root.get('root', '.')}: {reason}") from None
+
+
+def _refuse_compressed(root: Path) -> None:
+    """Refuse tensors in a compressed archive, which may hold a thousand times its size; torch writes none.
+
+    ImageNet and MNIST, as older versions of torchvision keep it, have such files.
+    """
+    for path in (root / "meta.bin", *root.glob("*/processed/*.pt")):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise DataError(f"{path.name} is compressed, which torch.save does not do")
 
 
 @lru_cache(maxsize=4)

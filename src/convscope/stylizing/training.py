@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,14 @@ from ..data.datasets import LabelledPictures
 from ..data.opening import open_picture
 from ..data.pictures import SHARD_SUFFIXES, read_pictures
 from ..drawing.layout import number
-from ..errors import DataError, OptionError, OutputError, PictureError, TrainingError, WeightsError, nearest
+from ..errors import DataError, OptionError, OutputError, PictureError, TrainingError, nearest
 from ..interruptions import orderly
 from ..locks import lock
 from ..net import Net
 from ..outputs import check_file, write_bytes
 from ..provenance import versions
 from ..synthesis.monitor import Monitor
+from ..training.keeping import Checkpoint, write_checkpoint
 from ..training.run import refuse_other_settings
 from ..zoo.runs import facts, metadata
 from .loss import PerceptualLoss
@@ -128,6 +128,15 @@ def find_data(data: str | Path) -> LabelledPictures:
     return LabelledPictures(pictures, tuple(range(len(pictures))), (0,) * len(pictures), ("any",))
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What a checkpoint says beside the states of network and optimizer."""
+
+    step: int
+    settings: dict[str, Any]
+    unreadable: list[str]
+
+
 @dataclass(eq=False)
 class _Run:
     """A training run and its progress."""
@@ -176,9 +185,7 @@ class _Run:
         """Write the checkpoint: everything that a killed run needs to resume."""
         state = {"net": self.net.state_dict(), "adam": self.adam.state_dict(), "step": self.step}
         state |= {"settings": self.record(), "unreadable": list(self.unreadable)}
-        content = BytesIO()  # torch.save to a full disk raises RuntimeError, not OSError
-        torch.save(state, content)
-        write_bytes(self.checkpoint, content.getbuffer(), durable=True)
+        write_checkpoint(self.checkpoint, state)
 
     def resume(self) -> None:
         """Resume from the checkpoint, if there is one; never overwrite the result of another run."""
@@ -188,25 +195,17 @@ class _Run:
                     f"{self.out} exists, without a {self.checkpoint.name} to resume from: use another file"
                 )
             return
-        try:
-            state: dict[str, Any] = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-            refuse_other_settings(state["settings"], self.record(), self.checkpoint)
-            self.net.load_state_dict(state["net"])
-            self.adam.load_state_dict(state["adam"])
-            self.step, self.unreadable = state["step"], dict.fromkeys(state["unreadable"])
-            if self.step > self.settings.steps:
-                raise OptionError(
-                    f"the run of {self.out} has taken {self.step} steps, more than {self.settings.steps}: ask for as "
-                    "many or more, or use another file"
-                )
-        except OptionError:
-            raise
-        except Exception as error:  # torch raises anything on a damaged file
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise WeightsError(
-                f"{self.checkpoint} is damaged ({reason}): remove it and {self.out.name} to start over, or use "
-                "another file"
-            ) from None
+        otherwise = f"remove it and {self.out.name} to start over, or use another file"
+        checkpoint = Checkpoint.read(self.checkpoint, _Kept, otherwise)
+        kept = checkpoint.says
+        refuse_other_settings(kept.settings, self.record(), self.checkpoint)
+        if kept.step > self.settings.steps:
+            raise OptionError(
+                f"the run of {self.out} has taken {kept.step} steps, more than {self.settings.steps}: ask for as "
+                "many or more, or use another file"
+            )
+        checkpoint.load({"net": self.net, "adam": self.adam})
+        self.step, self.unreadable = kept.step, dict.fromkeys(kept.unreadable)
 
     def export(self, step: int, weights: dict[str, Tensor]) -> None:
         """Write the style file."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from io import BytesIO
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,13 +11,26 @@ from torch import Tensor, nn
 
 from ..data.datasets import LabelledPictures
 from ..errors import DataError, OptionError, OutputError, WeightsError
-from ..outputs import write_bytes
 from ..zoo.runs import HISTORY, Epoch, History, read_history
+from .keeping import Checkpoint, write_checkpoint
 from .machines import machine, share_of_work
-from .run import CARD, SNAPSHOT, Run, refuse_other_settings
+from .run import CARD, SNAPSHOT, Run, refuse_other_settings, snapshot_of
 
 CHECKPOINT = "checkpoint.pt"
 _UNREADABLE = 0.05
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a checkpoint says beside the states of its parts."""
+
+    epoch: int
+    step: int
+    seconds: float
+    losses: list[float]
+    settings: dict[str, Any]
+    unreadable: list[str]
+    past: list[Epoch]
 
 
 class State:
@@ -56,9 +68,7 @@ class State:
         kept |= {"settings": self.run.settings(), "unreadable": list(self.unreadable)}
         kept["past"] = [vars(epoch) for epoch in self.history.epochs]
         if self.share.rank == 0:
-            content = BytesIO()  # torch.save to a full disk raises RuntimeError, not OSError
-            torch.save(kept, content)
-            write_bytes(self.run.folder / CHECKPOINT, content.getbuffer(), durable=True)
+            write_checkpoint(self.run.folder / CHECKPOINT, kept)
 
     def resume(self) -> None:
         """Go on where the checkpoint in the run's folder stopped, if there is one."""
@@ -66,23 +76,21 @@ class State:
         if not path.exists():
             self._refuse_foreign_folder()
             return
-        try:
-            kept: dict[str, Any] = torch.load(path, map_location=self.run.device, weights_only=True)
-            refuse_other_settings(kept["settings"], self.run.settings(), self.run.folder)
-            for name, part in self._parts().items():
-                part.load_state_dict(kept[name])
-            past = tuple(Epoch(**epoch) for epoch in kept["past"])
-            self.epoch, self.step, self.seconds = kept["epoch"], kept["step"], kept["seconds"]
-            self.losses, self.unreadable = kept["losses"], dict.fromkeys(kept["unreadable"])
-        except OptionError:
-            raise
-        except Exception as error:  # torch raises anything on a damaged file
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise WeightsError(
-                f"{path} is damaged ({reason}): remove it to begin anew, or name another folder"
-            ) from None
-        self.history = replace(self.history, epochs=past, unreadable=tuple(sorted(self.unreadable)))
+        checkpoint = Checkpoint.read(path, _Kept, "remove it to begin anew, or name another folder")
+        kept = checkpoint.says
+        refuse_other_settings(kept.settings, self.run.settings(), self.run.folder)
+        checkpoint.require(self._is_possible(kept), "its epochs do not follow each other")
+        checkpoint.load(self._parts())
+        self.epoch, self.step, self.seconds = kept.epoch, kept.step, kept.seconds
+        self.losses, self.unreadable = kept.losses, dict.fromkeys(kept.unreadable)
+        self.history = replace(self.history, epochs=tuple(kept.past), unreadable=tuple(sorted(self.unreadable)))
         self.begun = True
+
+    def _is_possible(self, kept: _Kept) -> bool:
+        """Whether a run can have come to a checkpoint; snapshots have no other names than it gives them."""
+        named = all(each.snapshot in (None, snapshot_of(each.epoch)) for each in kept.past)
+        counted = [each.epoch for each in kept.past] == [*range(1, kept.epoch)] and 0 <= kept.step <= self.steps
+        return named and counted
 
     def save_history(self) -> None:
         """Write the history where the folder does not hold this one."""

@@ -66,6 +66,11 @@ class Run:
         }
 
 
+def snapshot_of(epoch: int) -> str:
+    """Return the name of an epoch's snapshot."""
+    return SNAPSHOT.format(f"{epoch:03d}")
+
+
 def refuse_other_settings(kept: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raise OptionError with the differences when a run was begun with other settings."""
     differ = [

@@ -26,7 +26,7 @@ from .checkpoint import State
 from .evaluation import correct
 from .exporting import export, write_snapshot
 from .machines import gathered, share_of_work
-from .run import LOCK, SNAPSHOT, Run
+from .run import LOCK, Run, snapshot_of
 
 _LOOK_EVERY = 20
 
@@ -189,7 +189,7 @@ def _finish_epoch(run: Run, state: State, rate: float, accuracy: float) -> None:
         raise DataError("no batch of pictures could be read")
     name = None
     if state.epoch in run.snapshots or state.epoch == run.recipe.epochs:
-        name = SNAPSHOT.format(f"{state.epoch:03d}")
+        name = snapshot_of(state.epoch)
     entry = Epoch(state.epoch, loss, rate, accuracy, round(state.seconds, 1), name)
     state.unreadable = dict.fromkeys(gathered(list(state.unreadable)))
     state.history = replace(

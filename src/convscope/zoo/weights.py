@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tarfile
-import warnings
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Mapping
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..fingerprints import check_finite
+from ..quiet import quiet
 from . import pickles
 from .pickles import StandIn
 from .sources import split
@@ -187,9 +187,7 @@ def read_weights(path: Path) -> State:
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}" + _folder(path))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = _unpickled(path)
+        content = unpickled(path)
     except (MemoryError, WeightsError):
         raise
     except Exception as error:  # torch and pickle raise anything on a damaged file: AssertionError, TypeError, ...
@@ -231,14 +229,16 @@ def _head(path: Path) -> bytes:
         return file.read(2)
 
 
-def _unpickled(path: Path) -> Any:
+def unpickled(path: Path) -> Any:
+    """Return what a file of torch's holds, without running any of it. Raises anything for a damaged one."""
     if path.suffix == ".safetensors":
         return load_file(path)
     if zipfile.is_zipfile(path):
         _check_archive(path)
     elif tarfile.is_tarfile(path):
         raise ValueError("it is a tar archive, as torch wrote before 2018: load it once with an old torch")
-    return torch.load(path, map_location="cpu", weights_only=False, pickle_module=pickles)
+    with quiet():
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=pickles)
 
 
 def _check_archive(path: Path) -> None:
