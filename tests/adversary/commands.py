@@ -41,6 +41,8 @@ NETWORKS = (("--net", "lenet5"), ("--net", "lenet5", "--epoch", "1"), ("--net", 
             ("--net", "caffe:net.prototxt", "--weights", "net.caffemodel"))  # fmt: skip
 SETTLED = ("net", "weights", "epoch", "mean", "out")
 """Options that a plausible line has together or not at all."""
+SMALL = {"": ("steps", "samples", "epochs"), "train-style": ("steps", "size", "width")}
+"""Options that are always given, since what a command does without them takes long."""
 VALUES: dict[str, Sequence[str]] = {
     "net": ("lenet5", "onnx:net.onnx", "caffe:net.prototxt"), "weights": ("none", "weights.safetensors",
     "weights.pth"),
@@ -59,7 +61,7 @@ VALUES: dict[str, Sequence[str]] = {
     "guide": ("cat.jpg",), "recipe": ("default", "paper"), "snapshots": ("1", "1,2"), "precision": ("fp32", "auto"),
     "workers": ("0", "1"),
     "preview": ("p.png",), "about": ("x",), "epochs": ("1",), "batch": ("2", "8"), "tile": ("64",),
-    "held_out": ("0.3",), "limit": ("1",),
+    "held_out": ("0.3",), "limit": ("1",), "width": ("8",),
     "stages": ("2",), "seed": ("0", "7"), "threshold": ("0.2",), "fade": ("1",), "preview_of": ("cat.jpg",),
 }  # fmt: skip
 """Plausible values of options by their name; an option that is not here takes a small number or one of its choices."""
@@ -111,7 +113,7 @@ def arguments(kind: str, rng: Random) -> list[str]:
         line += [one_of(("-o", "--out"), rng), one_of(_outputs(word, positional), rng)]
     for name, parameter in names.items():
         drawn = parameter.opts[0].startswith("-") and name not in SETTLED
-        if drawn and (parameter.required or name in ("steps", "samples", "epochs") or rng.random() < 0.1):
+        if drawn and (parameter.required or name in SMALL.get(word, SMALL[""]) or rng.random() < 0.1):
             line += _option(parameter, rng)
     line = [*positional, *line] if rng.random() < 0.8 else [*line, *positional]
     if kind == "plausible":
