@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from adversary.watching import HANG, ended_when_it_hangs
-from convscope.cli import run
+from convscope.cli import _main, run  # pyright: ignore[reportPrivateUsage]
 from convscope.commands.inputs import distinct_names
 from convscope.data.samples import digits
 from convscope.registry import METHODS, VIEWS, load_all
@@ -44,7 +44,7 @@ def fails(capsys: Capture, *arguments: str) -> str:
     assert run(arguments) == 2
     out, err = capsys.readouterr()
     # A bar of progress, shown where a machine takes more than two seconds, leaves an empty line.
-    lines = [line for line in err.splitlines() if line and "no --net given" not in line]
+    lines = [line for line in err.splitlines() if line and "using the default" not in line]
     assert len(lines) == 1 and lines[0].startswith("convscope: "), err
     assert "Traceback" not in err and out == ""
     return lines[0]
@@ -252,10 +252,12 @@ def test_hyphens_and_random_weights_are_said(digit: str, capsys: Capture) -> Non
 
 def test_the_default_network_is_named(digit: str, capsys: Capture) -> None:
     assert run(["gradient", digit, "-o", "r.png"]) == 0
-    assert "no --net given, so lenet5, which knows 10 classes: 0, 1, 2, 3" in capsys.readouterr().err
+    assert (
+        "using the default lenet5 (10 classes: 0, 1, 2, 3, ...); choose another with --net" in capsys.readouterr().err
+    )
     Image.new("RGB", (80, 60), "orange").save("colour.png")
     assert run(["gradient", "colour.png", "-o", "c.png"]) == 0
-    assert "no --net given, so zfnet64, which knows 100 classes: goldfish" in capsys.readouterr().err
+    assert "using the default zfnet64 (100 classes: goldfish" in capsys.readouterr().err
 
 
 def test_an_epoch_of_the_training_can_be_asked_for(capsys: Capture) -> None:
@@ -438,3 +440,25 @@ def test_a_fault_of_our_own_is_one_line_and_70(tmp_path: Path) -> None:
         said = [line for line in done.stderr.splitlines() if not line.startswith("convscope: using ")]
         assert done.returncode == 70 and len(said) >= lines and ("Traceback" in done.stderr) == bool(more), done.stderr
         assert "a fault of convscope" in said[-1] and "ZeroDivisionError: by zero" in said[-1], said
+
+
+def test_a_network_that_fails_on_numbers_alone_is_no_fault_of_ours(
+    digit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """The pass without data shows neither of the two."""
+    (tmp_path / "own.py").write_text(
+        "import torch, convscope\n"
+        "class Own(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.layer = torch.nn.Conv2d(1, 2, 3)\n"
+        "        self.more = torch.nn.Linear(2, 2)\n"
+        "    def forward(self, x, more):\n        return self.layer(x).mean((2, 3)) + self.more(more)\n"
+        "def numbers(): return convscope.Net(Own(), size=28, extra=[torch.tensor([[1, 2]])])\n"
+        "def output(): return convscope.Net(torch.nn.Conv2d(1, 2, 3), size=28, output=lambda y: {True: y}[y.is_meta])\n"
+    )
+    for network, reason in ("numbers", "same dtype.*in line 8 of own.py"), ("output", "KeyError: False, in line 1"):
+        words = ["gradient", digit, "--net", f"file:own.py:{network}", "--of", "0"]
+        monkeypatch.setattr(sys, "argv", ["convscope", *words])
+        assert _main() == 2
+        said = capsys.readouterr().err
+        assert re.search(f"^convscope: the network fails in its forward pass: .*{reason}", said, re.MULTILINE), said
+        assert "Traceback" not in said and "fault of convscope" not in said

@@ -276,7 +276,7 @@ def test_a_folder_of_data_and_an_option_that_must_be_given(home: Path, capsys: p
     assert sorted(path.name for path in Path("each").iterdir()) == ["3.png", "4.png"]
     asked = ["--guide", "pets/4.png", "--layer", "conv2", "--size", "32", "--steps", "1"]
     assert run(["dream", "pets/3.png", *asked]) == 0
-    assert "no --net given" not in capsys.readouterr().err, "the default is as if it were given"
+    assert "using the default" not in capsys.readouterr().err, "the default is as if it were given"
 
 
 @pytest.mark.parametrize(("size", "side"), [("16", [16, 16]), ("[32, 16]", [32, 16]), ("'32,16'", [32, 16])])

@@ -309,7 +309,7 @@ def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
 def test_without_pyarrow_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_table(tmp_path / "x.parquet", table())
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"takes pyarrow to read: pip install 'convscope\[data\]'"):
+    with pytest.raises(DataError, match=r"needs pyarrow to be read: pip install 'convscope\[data\]'"):
         list(read_pictures(path))
 
 

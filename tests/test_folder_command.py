@@ -38,6 +38,7 @@ def test_broken_pictures_are_named_and_the_others_are_there(pictures: Path, caps
     said = capsys.readouterr().err
     assert "10 pictures drawn in out" in said
     assert "2 of 12 pictures failed" in said and "00.png is not a picture" in said and "07.png is empty" in said
+    assert said.count("00.png") == said.count("07.png") == 1, "each is named once"
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(
         f"{'ab'[number % 2]}-{number:02}.png" for number in range(12) if number not in (0, 7)
     )

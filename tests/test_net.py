@@ -223,6 +223,14 @@ def test_a_network_that_does_not_run_on_a_picture_alone(body: nn.Module, reason:
         as_objective(net, 0)
 
 
+@pytest.mark.parametrize("extra", [torch.zeros(1, 5), "depth", 5, np.zeros(5)])
+def test_what_a_body_reads_besides_the_picture_is_given_in_a_list(extra: Any) -> None:
+    with pytest.raises(
+        NetworkError, match=r"extra is a list of .*, not \w+: a single one is given as extra=\[\.\.\.\]"
+    ):
+        Net(nn.Conv2d(3, 2, 3), extra=extra)
+
+
 class Headless(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         return self.head(super().forward(input))

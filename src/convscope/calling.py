@@ -39,6 +39,11 @@ class Calling:
             )
         if self.call is not None and self.extra is not None:
             raise NetworkError("call says all of what the body reads: give call or extra, not both")
+        if not (self.extra is None or isinstance(self.extra, (list, tuple, Mapping)) or callable(self.extra)):
+            raise NetworkError(
+                "extra is a list of what the body reads besides the picture, a dict by name, or a function of its "
+                f"input, not {type(self.extra).__name__}: a single one is given as extra=[...]"
+            )
 
     def __call__(self, body: Callable[..., Any], inputs: Tensor, row: tuple[int, int] | None = None) -> Tensor:
         """Call the body on what it reads, and pick the tensor to look at; `row` is that of a batch of so many."""

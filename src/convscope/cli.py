@@ -33,7 +33,7 @@ from .commands.stylize import stylize, train_style
 from .commands.train import history, train
 from .commands.trust import trust
 from .context import Cancelled
-from .errors import ConvscopeError, nearest, one_line, told
+from .errors import ConvscopeError, nearest, networks_own, one_line, told
 from .listing import Listed, listing
 from .registry import GROUPS
 
@@ -219,9 +219,13 @@ def _fail(message: str, code: int = 2) -> int:
 
 
 def _unforeseen(error: Exception) -> int:
-    """Tell of a fault that is convscope's own: in one line, or as Python does where the user asks for it."""
+    """Tell of an error of the network, or of a fault of our own; with a traceback where that is asked for."""
     if os.environ.get("CONVSCOPE_TRACEBACK"):
         traceback.print_exception(error)
+    if networks_own(error):
+        return _fail(
+            f"the network fails in its forward pass: {told(error)}. CONVSCOPE_TRACEBACK=1 shows how it came there"
+        )
     return _fail(
         f"this is a fault of convscope, not yours: {told(error)}. What was written before is whole. Please report it, "
         "with what the same command prints under CONVSCOPE_TRACEBACK=1",

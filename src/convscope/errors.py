@@ -132,6 +132,12 @@ def told(error: BaseException) -> str:
     return (f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__) + where
 
 
+def networks_own(error: BaseException) -> bool:
+    """Whether an error comes from inside a network that convscope called."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return str(Path(_OURS, "calling.py")) in files and _OURS not in files[-1]
+
+
 def their_line(frames: traceback.StackSummary) -> str:
     """Return ", in line 7 of model.py" for the innermost frame of what convscope called, outside torch, or ""."""
     called = dropwhile(lambda frame: _OURS not in frame.filename, frames)

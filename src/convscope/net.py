@@ -39,8 +39,9 @@ from .tracing import OUTPUT, Layer, traced_layers
 ORDERS = ("RGB", "BGR")
 
 _OTHERWISE = (
-    "if it reads another size or more than a picture, say so, as in Net(..., size=64) or Net(..., extra=[...]); if it "
-    "takes a dict or a list, Net(..., call=lambda body, pixels: body({'image': pixels}))"
+    "if it reads another size, say so, as in Net(..., size=64); if it reads more than a picture, give the rest, with a "
+    "first dimension of 1, as in Net(..., extra=[torch.zeros(1, 5)]); if it takes a dict or a list, Net(..., "
+    "call=lambda body, pixels: body({'image': pixels})). A function of a file: network may return such a Net"
 )
 
 _LARGE = 4

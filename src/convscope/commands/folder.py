@@ -6,7 +6,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..context import in_context, track
 from ..errors import ConvscopeError
 from . import inputs
+from .printing import named
 
 if TYPE_CHECKING:
     from ..drawing.drawings import Drawing, Heatmap
@@ -101,7 +102,7 @@ class Folder:
                 yield record.where, job.shown(self.net, map_)
         finally:
             maps.close()
-        self.failures += [f"{skipped.where}: {skipped.reason}" for skipped in maps.skipped]
+        self.failures += [named(skipped.where, skipped.reason) for skipped in maps.skipped]
         missing = [where for where in maps.existing if self._recipe(where) is None]
         self.existing += len(maps.existing) - len(missing)
         if missing:
@@ -121,7 +122,7 @@ class Folder:
                 else:
                     yield where, self.job.draw(self.net, [Path(where)])
             except ConvscopeError as error:
-                self.failures.append(f"{where}: {error}")
+                self.failures.append(named(where, str(error)))
 
     def _recipe(self, where: str) -> Recipe | None:
         """Return the recipe of a picture's file where the command would write the same one again."""
@@ -156,4 +157,5 @@ class Folder:
     def _finish(self, waiting: deque[Future[list[Path]]], *, keep: int) -> None:
         """Report what has been written, in order, until at most `keep` files are under way."""
         while len(waiting) > keep:
+            wait([waiting[0]])  # ctrl-C falls here, and the file stays in line: it is written all the same
             self.job.report(waiting.popleft().result())

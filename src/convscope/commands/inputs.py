@@ -284,8 +284,8 @@ def load_named(
     net = load(given, weights=weights, epoch=epoch, device=find_device(device), **reading)
     if chosen is None:
         some = [*net.classes[:4], *(["..."] if len(net.classes) > 4 else [])]
-        known = f", which knows {len(net.classes)} classes: {', '.join(some)}" if some else ""
-        print(f"convscope: no --net given, so {net.name}{known}", file=sys.stderr)
+        known = f" ({len(net.classes)} classes: {', '.join(some)})" if some else ""
+        print(f"convscope: using the default {net.name}{known}; choose another with --net", file=sys.stderr)
     return net
 
 

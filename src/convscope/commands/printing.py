@@ -37,6 +37,11 @@ def print_table(table: Table, out: Path | None, as_json: bool) -> None:
         table.print()
 
 
+def named(picture: str, reason: str) -> str:
+    """Return why a picture failed, with its name in front where the reason does not begin with it."""
+    return reason if reason.startswith(picture) else f"{picture}: {reason}"
+
+
 def ask(question: str, unanswered: str) -> None:
     """Ask on a terminal, and end the command unless the answer is yes.
 

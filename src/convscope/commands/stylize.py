@@ -16,7 +16,7 @@ from ..errors import ConvscopeError, OutputError
 from ..outputs import PICTURE_ENDINGS, check_file, check_folder
 from ..stylizing.settings import KeepColour, Settings, Strength, Tile
 from . import inputs
-from .printing import print_file
+from .printing import named, print_file
 from .progress import progress
 
 
@@ -120,7 +120,7 @@ def stylize(
                 except OutputError:
                     raise
                 except ConvscopeError as error:
-                    failures.append(f"{picture}: {error}" if len(found) > 1 else str(error))
+                    failures.append(named(str(picture), str(error)) if len(found) > 1 else str(error))
             for remark in remarks:
                 print(f"convscope: {picture}: {remark}", file=sys.stderr)
     if failures:

@@ -139,7 +139,7 @@ def _pyarrow(path: Path) -> Any:
         import_module("pyarrow.ipc")
         import_module("pyarrow.parquet")
     except ImportError:
-        raise DataError(f"{path} takes pyarrow to read: pip install 'convscope[data]'") from None
+        raise DataError(f"{path} needs pyarrow to be read: pip install 'convscope[data]'") from None
     return pyarrow
 
 

@@ -128,7 +128,7 @@ def _plan(model: str, description: dict[str, Any]) -> Plan:
     if architecture not in timm_models.names():
         close = nearest(str(architecture), timm_models.names())
         raise NetworkError(
-            f"hf:{model} is the network {architecture!r}, which this version of timm has not; nearest: {close}"
+            f"hf:{model} is the network {architecture!r}, which this version of timm does not have; nearest: {close}"
         )
     # Older files have everything in one table.
     whole = (description.get("pretrained_cfg") or {}) | description
@@ -143,7 +143,7 @@ def _plan(model: str, description: dict[str, Any]) -> Plan:
 def _check(model: str, config: dict[str, Any]) -> None:
     for key, value in config.items():
         if not _TOLD[key](value):
-            raise NetworkError(f"hf:{model} has {key} = {str(value)[:40]!r} in its {_CONFIG}, which cannot be")
+            raise NetworkError(f"hf:{model} is damaged: its {_CONFIG} says {key} = {str(value)[:40]!r}")
 
 
 def _arguments(model: str, description: dict[str, Any]) -> dict[str, Any]:
