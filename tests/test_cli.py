@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -387,6 +389,22 @@ def test_what_was_made_is_kept_elsewhere_when_its_place_is_gone(
     (kept,) = (elsewhere / "other").glob("convscope-*/3.png")
     assert Image.open(kept).info["convscope"]
     assert Image.open("made.png").size == (28, 28)
+
+
+def test_what_cannot_be_kept_elsewhere_either_leaves_nothing_there(
+    elsewhere: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file may be larger than some bytes, or the disk is full: also where temporary files are."""
+    (elsewhere / "other").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere / "other"))
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    message = fails(capsys, "filters", "--net", "lenet5", "--layer", "conv1", "-o", "made.png")
+    assert message == "convscope: cannot write made.png: File too large"
+    assert not list(elsewhere.rglob("*convscope-*"))
 
 
 def test_names_may_be_written_with_dashes(capsys: Capture) -> None:

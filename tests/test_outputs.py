@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from convscope import outputs
 from convscope.errors import OutputError
+from convscope.locks import temporary_name, this_process
 
 
 @pytest.fixture
@@ -186,6 +188,21 @@ def test_pipes_and_devices_are_written_into(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="No space left on device"):
         outputs.write_text(tmp_path / "full.txt", "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full.txt", "x.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody knows when a process began")
+def test_what_is_written_into_a_device_leaves_nothing_where_temporary_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    killed = place / temporary_name(replace(this_process(), began="0" * 8 + ".1"), ".txt")
+    killed.write_text("what a run wrote that was killed")
+    seen: list[Path] = []
+    with pytest.raises(OutputError, match="No space left on device"):
+        outputs.write("/dev/full", lambda to: seen.append(to) or to.write_text("new"))
+    assert seen[0].parent == place and not list(place.iterdir())
 
 
 @pytest.mark.parametrize("name", ["x" * 251 + ".png", "x." + "a" * 253])

@@ -123,20 +123,19 @@ def whole(path: Path, *, durable: bool = False) -> Generator[Path]:
     Nothing is left where the block fails. Raises OSError.
     """
     _check_target(path)
-    if _is_special(path):
-        with tempfile.TemporaryDirectory(prefix="convscope-") as folder:
-            temporary = Path(folder, f"content{_suffix(path)}")
-            yield temporary
+    special, target = _is_special(path), Path(os.path.realpath(path))
+    folder = Path(tempfile.gettempdir()) if special else target.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(str(folder), os.getpid())
+    temporary = folder / temporary_name(this_process(), _suffix(path))
+    try:
+        temporary.touch(0o600 if special else 0o666, exist_ok=False)
+        yield temporary
+        if special:
             with temporary.open("rb") as content, path.open("wb") as file:
                 shutil.copyfileobj(content, file)
-        return
-    target = Path(os.path.realpath(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(str(target.parent), os.getpid())
-    temporary = target.with_name(temporary_name(this_process(), _suffix(path)))
-    try:
-        temporary.touch(exist_ok=False)
-        yield temporary
+            temporary.unlink()
+            return
         with suppress(FileNotFoundError):
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         if durable:
@@ -147,7 +146,7 @@ def whole(path: Path, *, durable: bool = False) -> Generator[Path]:
             temporary.unlink()
         raise
     if durable:
-        _sync(target.parent)
+        _sync(folder)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -240,7 +241,13 @@ def _rescued(drawing: Drawing, out: Path) -> str:
     from tempfile import mkdtemp
 
     try:
-        # A folder of its own: nobody else can have put a link there.
-        return f"; kept instead as {drawing.save(Path(mkdtemp(prefix='convscope-')) / out.name)}"
-    except (OutputError, OSError):
+        folder = Path(mkdtemp(prefix="convscope-"))  # of its own: nobody else can have put a link there
+    except OSError:
         return ""
+    try:
+        return f"; kept instead as {drawing.save(folder / out.name)}"
+    except OutputError:
+        return ""
+    finally:
+        with suppress(OSError):  # the drawing is in it
+            folder.rmdir()
