@@ -126,7 +126,9 @@ def test_what_changed_is_asked_for_again(
     assert run(["trust", str(folder), "--remove"]) == 0 and run(SALIENCY) == 2
 
 
-def test_trust_shows_what_would_run_and_asks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trust_shows_what_would_run_and_asks(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "convscope.toml").write_text(
         'plugins = ["helper.py"]\n[networks."a\\u001b[2K"]\nload = "file:.hidden.py"'
     )
@@ -147,6 +149,15 @@ def test_trust_shows_what_would_run_and_asks(folder: Path, capsys: pytest.Captur
     assert f"no longer there: {folder / 'convscope.toml'}" in capsys.readouterr().out
     assert run(["trust", "--remove", "convscope.toml"]) == 0
     assert str(folder) not in trust.store().read_text()
+    capsys.readouterr()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "another"))
+    assert run(["trust", "--list"]) == 0 and capsys.readouterr() == ("", "convscope: nothing is trusted yet\n")
+    (folder / "notes.txt").write_text("[notes]")
+    assert run(["trust", "notes.txt"]) == 2
+    assert (
+        "notes.txt is no configuration of convscope: name convscope.toml, or a pyproject.toml"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_path_with_spaces_is_quoted_in_the_advice(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,6 +168,9 @@ def test_a_path_with_spaces_is_quoted_in_the_advice(folder: Path, capsys: pytest
     assert run(SALIENCY) == 2
     advice = capsys.readouterr().err.partition("convscope trust ")[2].partition(" shows")[0]
     assert shlex.split(advice) == [str(inside / "convscope.toml")]
+    assert run(["trust"]) == 2
+    asked = capsys.readouterr().err.partition("convscope trust ")[2].partition(" trusts it")[0]
+    assert shlex.split(asked) == [str(inside / "convscope.toml"), "--yes"]
     assert run(["trust", *shlex.split(advice), "--yes"]) == 0 and run(SALIENCY) == 0
 
 

@@ -115,7 +115,9 @@ def read_file(path: Path) -> Configuration:
     path = path.parent.resolve() / path.name
     content = _content(path)
     if content is None:
-        raise ConfigurationError(f"{path} has no table [tool.convscope]: there is nothing of convscope in it")
+        raise ConfigurationError(
+            f"{path} is no configuration of convscope: name {FILE}, or a {PROJECT} with a table [tool.convscope]"
+        )
     return _configuration(path, content)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -41,11 +43,14 @@ def trust(
 
 
 def _list() -> None:
-    for path, grant in grants.granted().items():
+    granted = grants.granted()
+    if not granted:
+        print("convscope: nothing is trusted yet", file=sys.stderr)
+    for path, grant in granted.items():
         settings = configured_by(path) if path.is_file() else None
         holds = settings is not None and grants.holds(path, settings.sha256)
         state = "trusted" if holds else "changed since" if settings else "no longer there"
-        print(f"{state}: {visible(str(path))}, {len(grant.files)} files")
+        print(f"{state}: {visible(str(path))}, {len(grant.files)} file{'s' * (len(grant.files) != 1)}")
 
 
 def _remove(path: Path | None) -> None:
@@ -65,7 +70,7 @@ def _trust(path: Path | None, *, yes: bool) -> None:
     if not yes:
         ask(
             "Trust this configuration, and this code as it is now?",
-            f"nobody is there to answer: convscope trust {found} --yes trusts it without asking",
+            f"nobody is there to answer: convscope trust {shlex.quote(str(found))} --yes trusts it without asking",
         )
     grants.grant(found, settings.sha256, dict.fromkeys(each.file for each in asks if each.file is not None))
     print(f"trusted until it or its code changes: {visible(str(found))}")
