@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ..errors import PictureError
 from . import image_files, raster_files
+from .limits import check_pixels
 from .rasters import Raster
-from .strips import image_blocks, to_array
+from .strips import blocks, image_blocks, to_array
 
 Content = Image.Image | Raster
 """A decoded picture, upright: 8-bit RGB or grey without alpha, or a raster of other depth or bands."""
@@ -34,7 +35,9 @@ def decode_file(file: Path | io.BytesIO, name: str, frame: int | None = None, *,
         if kind == "png" and not frame:
             return raster_files.read_png(file, name)
         image = _loaded(file, name, frame)
-        ImageOps.exif_transpose(image, in_place=True)
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            check_pixels(*image.size, name, each=2 * image_files.core_bytes(image))
+            ImageOps.exif_transpose(image, in_place=True)
         return _plain(image, name, bands)
 
     return _guarded(decode, name)
@@ -43,6 +46,7 @@ def decode_file(file: Path | io.BytesIO, name: str, frame: int | None = None, *,
 def _loaded(file: Path | io.BytesIO, name: str, frame: int | None) -> Image.Image:
     with image_files.open_image(file, name) as image:
         count = image_files.count_frames(image, file, name)
+        image_files.check_memory(image, count, name)
         _choose_frame(image, count, name, frame)
         image.load()
         # A decoder of films keeps what the next frame is made of, and a raw file may be mapped, not read.
@@ -121,9 +125,17 @@ def decode_array(array: np.ndarray, name: str, *, bands: int | None = None) -> C
     alpha = count == 4 and bands != 4
     if values.dtype != np.uint8 or count not in (1, 3, 4) or (count == 4 and not alpha):
         return Raster(values, alpha)
-    values = values[:, :, 0] if count == 1 else values
-    image = Image.fromarray(np.ascontiguousarray(values))
-    return _plain(image.copy() if image.readonly else image, name, bands)  # which may be the array's own memory
+    return _plain(_image_of(values), name, bands)
+
+
+def _image_of(values: np.ndarray) -> Image.Image:
+    """Return 8-bit values (h, w, 1), (h, w, 3) or (h, w, 4) as an image, in memory of its own."""
+    height, width, count = values.shape
+    image = Image.new({1: "L", 3: "RGB", 4: "RGBA"}[count], (width, height))
+    for rows, columns in blocks(height, width):
+        block = np.ascontiguousarray(values[rows, columns])
+        image.paste(Image.fromarray(block[:, :, 0] if count == 1 else block), (columns.start, rows.start))
+    return image
 
 
 def _channels_last(array: np.ndarray, name: str, bands: int | None) -> np.ndarray:

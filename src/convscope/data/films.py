@@ -101,7 +101,9 @@ def frame_rate(path: Path) -> float:
     if is_video(path):
         return _video(path, path.stat().st_mtime_ns)[1]
     with image_files.open_image(path, str(path)) as image:
-        image.seek(min(1, image_files.count_frames(image, path, str(path)) - 1))  # a first frame may be held longer
+        count = image_files.count_frames(image, path, str(path))
+        image_files.check_memory(image, count, str(path))
+        image.seek(min(1, count - 1))  # a first frame may be held longer
         image.load()  # WebP knows only then
         duration = float(image.info.get("duration") or 0)
     return 1000 / duration if duration > 0 else 12.0

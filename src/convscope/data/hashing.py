@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from .opening import locate
+from .strips import strips
 
 
 def where_of(source: Any) -> str:
@@ -33,9 +34,12 @@ def content_hash(source: Any) -> str:
     if isinstance(source, (bytes, bytearray)):
         whole.update(source)
     elif isinstance(source, Image.Image):
-        whole.update(f"{source.mode} {source.size} ".encode() + source.tobytes())
+        whole.update(f"{source.mode} {source.size} ".encode())
+        for rows in strips(source.height, source.width):
+            whole.update(source.crop((0, rows.start, source.width, rows.stop)).tobytes())
     else:
         # A tensor on any device, or anything that numpy reads.
         array = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
-        whole.update(f"{array.dtype} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes())
+        whole.update(f"{array.dtype} {array.shape} ".encode())
+        whole.update(np.ascontiguousarray(array).data)
     return whole.hexdigest()

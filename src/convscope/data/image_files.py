@@ -28,7 +28,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from ..errors import PictureError
 from ..quiet import quiet
-from .limits import MOST_FRAMES, check_frames, check_pixels, most_pixels, too_large
+from .limits import MOST_FRAMES, check_file, check_frames, check_pixels, most_pixels, shown_bytes, too_large
 
 FORMATS = tuple(
     str(kind.format)
@@ -37,7 +37,18 @@ FORMATS = tuple(
 """What is read. MPO, of which phones make photographs, is a JPEG to Pillow until it is open."""
 
 _SCAN, _PADDING = b"\xff\xda\0", b"\xff" * (1 << 16)
+_EXIF = b"Exif\0\0"
 _MOST_SCANS = 150
+_PART = 1 << 20
+
+_CORE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+"""Bytes of a pixel in Pillow's memory, where they are not four."""
+
+_FILM = {"GIF": 17, "PNG": 16, "WEBP": 13}
+"""Bytes of a pixel that a decoder of frames keeps beside the picture: the frame before, what it is laid on, copies."""
+
+_IN_PYTHON = {"ppm": 6, "ppm_plain": 6, "bmp_rle": 2}
+"""Decoders of Pillow's that are written in Python and hold all bytes twice."""
 
 _FOREIGN = ("EPS",)
 """Formats of Pillow's for which it starts another program."""
@@ -79,7 +90,8 @@ def open_image(file: Source, name: str) -> ImageFile:
     Raises PictureError for another format than those of FORMATS, and for too many pixels.
     """
     limit = most_pixels()
-    _check_jpeg(file, name)
+    scans = _check_jpeg(file, name)
+    _check_webp(file, name)
     with quiet_readers():
         try:
             image = Image.open(file, formats=FORMATS)
@@ -90,30 +102,88 @@ def open_image(file: Source, name: str) -> ImageFile:
             count = re.search(r"\d+", str(error))
             raise PictureError(too_large(f"{name} has {count[0] if count else 'too many'} pixels", limit)) from None
     try:
-        check_pixels(*image.size, name)
+        check_pixels(*image.size, name, each=core_bytes(image) + _coefficients(image) if scans > 1 else 0)
     except PictureError:
         image.close()
         raise
     return image
 
 
-def _check_jpeg(file: Source, name: str) -> None:
-    """Refuse a JPEG that takes far longer than its size lets expect. Raises PictureError.
+def _check_jpeg(file: Source, name: str) -> int:
+    """Return how many scans a JPEG has, 0 for another file. Raises PictureError where it takes far longer than usual.
 
     Each scan goes through all of the picture, each piece of Exif copies those before it, and Pillow reads padding byte
-    by byte. Inside a scan no byte 0xFF stands before another than 0 or a restart, so that counting is enough.
+    by byte.
     """
     with _reading(file) as stream:
         if stream.read(3) != b"\xff\xd8\xff":
-            return
-        content = stream.read()
-    scans, exif = content.count(_SCAN), content.count(b"Exif\0\0")
-    padded = content.find(_PADDING, 0, content.find(_SCAN)) >= 0
+            return 0
+        scans, exif, padded = _jpeg_parts(stream)
     if max(scans, exif) > _MOST_SCANS or padded:
         raise PictureError(
             f"{name} is no usual JPEG: it has {scans} scans, {exif} pieces of Exif or much padding between them; save "
             "it again with another program"
         )
+    return scans
+
+
+def _check_webp(file: Source, name: str) -> None:
+    """Refuse a WebP file too large to be held three times, as Pillow does. Raises PictureError."""
+    with _reading(file) as stream:
+        head, size = stream.read(12), stream.seek(0, io.SEEK_END)
+    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        check_file(size, 3, name)
+
+
+def _jpeg_parts(stream: BinaryIO) -> tuple[int, int, bool]:
+    """Count a JPEG's scans and pieces of Exif, a part of the file at a time, and see whether it is padded before them.
+
+    Inside a scan no byte 0xFF stands before another than 0 or a restart, so that counting is enough.
+    """
+    scans, exif, padded, tail = 0, 0, False, b""
+    while part := stream.read(_PART):
+        content = tail + part
+        if not scans:
+            padded |= content.find(_PADDING, 0, content.find(_SCAN)) >= 0
+        scans += content.count(_SCAN) - tail.count(_SCAN)
+        exif += content.count(_EXIF) - tail.count(_EXIF)
+        tail = content[1 - len(_PADDING) :]
+    return scans, exif, padded
+
+
+def check_memory(image: ImageFile, count: int, name: str) -> None:
+    """Refuse an open file of which decoding takes too much memory; `count` is how many frames it has.
+
+    Raises PictureError.
+    """
+    check_pixels(*image.size, name, each=_bytes_each(image, count))
+
+
+def _bytes_each(image: ImageFile, count: int) -> float:
+    """Return how many bytes a pixel takes while a file is decoded and becomes 8-bit grey, RGB, or a raster."""
+    core = core_bytes(image)
+    codec = image.tile[0][0] if image.tile else ""
+    decoding: float = _IN_PYTHON.get(codec, 0)
+    if image.format == "WEBP" or (count > 1 and image.format in _FILM):
+        decoding = _FILM[image.format]
+    elif codec == "libtiff":
+        tags: Any = getattr(image, "tag_v2", {})
+        rows = tags.get(278) or image.height
+        decoding = core * min(1, rows / image.height)
+    plain = image.mode in ("L", "RGB") and "transparency" not in image.info
+    return core + max(decoding, 0 if plain else shown_bytes(1 if image.mode == "1" else 3))
+
+
+def _coefficients(image: Image.Image) -> float:
+    """Return the bytes per pixel that a JPEG's coefficients take, all of which are held where it has several scans."""
+    layers = getattr(image, "layer", None) or [(0, 1, 1)] * len(image.getbands())
+    most = max(1, *(h for _, h, *_ in layers)) * max(1, *(v for _, _, v, *_ in layers))
+    return 2 * sum(h * v for _, h, v, *_ in layers) / most
+
+
+def core_bytes(image: Image.Image) -> int:
+    """Return how many bytes a pixel takes in Pillow's memory."""
+    return _CORE.get(image.mode, 4)
 
 
 class UnreadableError(PictureError):

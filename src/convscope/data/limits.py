@@ -15,7 +15,8 @@ MOST_PIXELS = "CONVSCOPE_MAX_PIXELS"
 MOST_FRAMES = 10_000
 """How many frames a file may have: all that stand before one are gone through to reach it."""
 
-_USUAL_BANDS = 4
+_USUAL_BYTES = 7
+"""So many bytes a pixel may take without counting as more than one: 1.2 GiB for all that there may be by default."""
 
 
 def most_pixels() -> float:
@@ -37,11 +38,30 @@ def most_pixels() -> float:
     return limit
 
 
-def check_pixels(width: int, height: int, name: str, *, bands: int = 1) -> None:
-    """Refuse a picture of too many pixels, where one of more than four bands counts as several. Raises PictureError."""
-    if width * height * max(1, bands / _USUAL_BANDS) > (limit := most_pixels()):
-        of = f" of {bands} bands" if bands > _USUAL_BANDS else ""
+def check_pixels(width: int, height: int, name: str, *, each: float = 0) -> None:
+    """Refuse a picture of too many pixels. Raises PictureError.
+
+    `each` is how many bytes a pixel takes at most while it is read; one that takes more than usual counts as several.
+    """
+    counted = max(1, each / _USUAL_BYTES)
+    if width * height * counted > (limit := most_pixels()):
+        of = f" that take {each:.0f} bytes each to read, as {counted:.1f} usual ones do" if counted > 1 else ""
         raise PictureError(too_large(f"{name} has {width} x {height} pixels{of}", limit))
+
+
+def check_file(size: int, copies: int, name: str) -> None:
+    """Refuse a file of so many bytes that is held in memory so many times. Raises PictureError."""
+    pixels = size * copies / _USUAL_BYTES
+    if pixels > (limit := most_pixels()):
+        as_many = (
+            f"{name} has {size / 1e6:,.0f} MB, which take as much memory to read as {pixels / 1e6:,.4g} million pixels"
+        )
+        raise PictureError(too_large(as_many, limit))
+
+
+def shown_bytes(bands: int) -> int:
+    """Return how many bytes a pixel of an 8-bit image takes, grey or in colour."""
+    return 1 if bands == 1 else 4
 
 
 def too_large(what: str, limit: float) -> str:

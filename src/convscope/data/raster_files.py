@@ -12,10 +12,10 @@ from PIL import Image
 
 from ..errors import PictureError
 from .image_files import check_directories, open_image
-from .limits import check_pixels
+from .limits import check_pixels, shown_bytes
 from .rasters import Raster
 from .strips import image_blocks
-from .tiff_segments import check_segments
+from .tiff_segments import check_segments, unpacking_bytes
 
 _PNG, _NPY = b"\x89PNG\r\n\x1a\n", b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -62,7 +62,9 @@ def _check_shape(array: np.ndarray, name: str) -> None:
     """Refuse too many pixels: the smallest of three sides is the bands."""
     if array.ndim >= 2:
         *_, height, width = sorted(array.shape)
-        check_pixels(width, height, name, bands=math.prod(sorted(array.shape)[:-2]))
+        count = math.prod(sorted(array.shape)[:-2])
+        again = count == 4 or array.dtype.kind == "b"  # opacity is laid on white, truth becomes black and white
+        check_pixels(width, height, name, each=count * array.dtype.itemsize + shown_bytes(count) * (1 + again))
 
 
 def read_png(file: Path | io.BytesIO, name: str) -> Raster:
@@ -70,12 +72,17 @@ def read_png(file: Path | io.BytesIO, name: str) -> Raster:
     # Pillow keeps the upper byte of each value. Told that the bytes are in the other order, it keeps the lower one.
     with open_image(file, name) as image:
         grey = image.tile[0].args == "LA;16B"  # its four bytes of grey and opacity are read as they are
-        orientation = int(image.getexif().get(274, 1))
-        values = np.empty((image.height, image.width, 2 if grey else len(image.getbands())), np.uint16)
+        count = 2 if grey else len(image.getbands())
+        check_pixels(*image.size, name, each=2 * count + 4)
+        values = np.zeros((image.height, image.width, count), np.uint16)
+    orientation = 1
     for order, place, shift in (("16B", 0, 8), ("16L", 1, 0)):
-        for where, block in image_blocks(_png_in_8_bits(file, order, name)):
+        eight = _png_in_8_bits(file, order, name)
+        for where, block in image_blocks(eight):
             part = np.asarray(block)[:, :, place::2] if grey else np.asarray(block)
-            values[where] = (values[where] if place else 0) | part.astype(np.uint16) << shift
+            values[where] |= part.astype(np.uint16) << shift
+        orientation = int(eight.getexif().get(274, 1))
+        del eight  # before the next
     return Raster(_upright(values, orientation), alpha=values.shape[2] in (2, 4))
 
 
@@ -99,7 +106,8 @@ def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int 
     with tifffile.TiffFile(file, is_ome=False) as tiff:
         if frame is None and _written_by_rows(tiff, bands):
             height, width, count = tiff.series[0].shape
-            check_pixels(width, height, name, bands=count)
+            each = count * tiff.series[0].dtype.itemsize + shown_bytes(count)
+            check_pixels(width, height, name, each=each)
             for page in tiff.pages:
                 check_segments(page, name)
             return Raster(tiff.series[0].asarray())
@@ -111,7 +119,8 @@ def read_tiff(file: Path | io.BytesIO, name: str, frame: int | None, bands: int 
         if not stacked and not _beyond_pillow(first, bands):
             return None
         count = len(pages) if stacked else first.samplesperpixel
-        check_pixels(first.imagewidth, first.imagelength, name, bands=count)
+        each = count * first.dtype.itemsize + max(shown_bytes(count), unpacking_bytes(first))
+        check_pixels(first.imagewidth, first.imagelength, name, each=each)
         orientation = first.tags.valueof(274, 1)
         alpha = not stacked and bool(first.extrasamples) and first.extrasamples[-1] in _OPACITY
         values = _stacked(pages, name) if stacked else _values(first, name)

@@ -22,6 +22,9 @@ _HARMLESS = {"zlib": 1 << 17, "lzma": 1 << 13, "": 1 << 18}
 _UNPACKED_BY = {8: "zlib", 32946: "zlib", 50013: "zlib", 34925: "lzma"}
 _UNCOMPRESSED = 1
 
+_COPIES = 2
+"""A strip is unpacked, and what was stored as differences is summed up, before it is laid in its place."""
+
 
 def check_segments(page: Any, name: str) -> None:
     """Refuse a page of too many strips or tiles, or of one that unpacks to more than it may. Raises PictureError."""
@@ -39,6 +42,14 @@ def check_segments(page: Any, name: str) -> None:
             file = page.parent.filehandle
             file.seek(offset)
             _check_unpacked(file.read(size), by, most, name)
+
+
+def unpacking_bytes(page: Any) -> float:
+    """Return how many bytes per pixel of a page it takes to unpack a strip or tile, beside what the page holds."""
+    if page.compression == _UNCOMPRESSED:
+        return 0
+    pixels = max(1, page.imagewidth * page.imagelength)
+    return _COPIES * math.prod(page.chunks) * page.dtype.itemsize / pixels
 
 
 def _check_unpacked(content: bytes, by: str, most: int, name: str) -> None:

@@ -45,8 +45,9 @@ def find_again(words: Mapping[str, Any], recipe: Recipe) -> tuple[InputPicture, 
     if picture is not None and same and list(picture.pixels.shape) == list(words["shape"]):
         return picture, ""
     left = "is another one now" if picture is not None and not same else "is not there"
-    for width, height in (words["size"], words["shape"][:0:-1]):
-        check_pixels(width, height, "the picture of the drawing", bands=words["shape"][0])
+    bands, height, width = words["shape"]
+    check_pixels(words["size"][0], words["size"][1], "the picture of the drawing")
+    check_pixels(width, height, "the picture of the drawing", each=4 * bands)
     grey = Image.new("RGB", tuple(words["size"]), _PALE)
     pixels = np.full(words["shape"], _PALE[0] / 255, np.float32)
     display = Display(tuple(words.get("show", ())))
