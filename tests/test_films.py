@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from convscope import Film
 from convscope.cli import run
 from convscope.data import films, open_picture, read_pictures
 from convscope.data.hashing import content_hash
-from convscope.errors import OptionError, PictureError
+from convscope.errors import OptionError, OutputError, PictureError
 
 COUNT = 5
 
@@ -155,3 +156,24 @@ def test_views_of_frames_become_a_film(tmp_path: Path) -> None:
     assert run(["project", f"{path}[:2]", "--layer", "relu2", "--top", "1", "-o", str(out)]) == 0
     with Image.open(out) as written:
         assert written.n_frames == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no limits on the size of files")
+@pytest.mark.parametrize("ending", ["gif", "webp", "mp4"])
+def test_a_film_is_whole_or_not_there(ending: str, tmp_path: Path) -> None:
+    """Also where ffmpeg writes it, which is a process of its own, and is ended by the limit."""
+    pytest.importorskip("imageio_ffmpeg")
+    import resource
+
+    paths = [tmp_path / f"{number}.png" for number in range(8)]
+    for number, path in enumerate(paths):
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (40, 40, 3), np.uint8)).save(path)
+    (tmp_path / "new").mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=rf"^cannot write .*film\.{ending}: .+$"):
+            Film(paths).save(tmp_path / "new" / f"film.{ending}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "new").iterdir())

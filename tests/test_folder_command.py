@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -43,6 +46,23 @@ def test_broken_pictures_are_named_and_the_others_are_there(pictures: Path, caps
         f"{'ab'[number % 2]}-{number:02}.png" for number in range(12) if number not in (0, 7)
     )
     assert read_recipe("out/a-02.png").pictures[0].where == str(Path("pictures/a/02.png"))
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_put_elsewhere(
+    pictures: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several threads that cannot write only one is heard: what the others put elsewhere nobody would know of."""
+    Path("temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", "temporary")
+
+    def full(path: Path, _: object) -> None:
+        if path.parent.name == "out":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert command() == 2
+    assert re.fullmatch(r"convscope: cannot write out/\S+: No space left on device\n", capsys.readouterr().err)
+    assert not list(Path("out").iterdir()) and not list(Path("temporary").iterdir())
 
 
 def test_what_is_there_is_not_made_again(pictures: Path, capsys: Capture) -> None:

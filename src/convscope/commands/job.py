@@ -162,7 +162,7 @@ class Job:
 
     def _run_one(self, net: Net) -> None:
         drawing = self.draw(net, self.pictures)
-        self.report(self.save(drawing, self.place, self.save_values))
+        self._save(drawing, self.save_values)
         if not self.signature.attributes:
             for remark in drawing.recipe.remarks:
                 print(f"convscope: {remark}", file=sys.stderr)
@@ -179,7 +179,7 @@ class Job:
         drawings = [drawing for _, drawing in each.drawings(resume=False)]
         if drawings:
             film = Film.of(drawings, fps=frame_rate(source) if source else 12.0)
-            self.report(self.save(film, self.place, None))
+            self._save(film, None)
         each.refuse_failures()
 
     def draw(self, net: Net, pictures: Sequence[Path]) -> Drawing:
@@ -220,13 +220,14 @@ class Job:
         shown = {name: value for name, value in display.items() if value is not None}
         return dict(recipe.display) == shown and bool(recipe.settled.get("check")) == self.check
 
-    def save(self, drawing: Drawing, out: Path, values: Path | None) -> list[Path]:
-        """Write a drawing, and its numbers where they are wanted; return the files."""
+    def _save(self, drawing: Drawing, values: Path | None) -> None:
+        """Write the one drawing, and its numbers where they are wanted."""
         try:
-            files = [drawing.save(out)]
+            self.report([drawing.save(self.place)])
         except OutputError as error:
-            raise OutputError(f"{error}{_rescued(drawing, out)}") from None
-        return files + ([drawing.save_values(values)] if values else [])
+            raise OutputError(f"{error}{_rescued(drawing, self.place)}") from None
+        if values is not None:
+            self.report([drawing.save_values(values)])
 
     def report(self, files: Sequence[Path]) -> None:
         """Note and print what has been written."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import re
+import signal
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from subprocess import DEVNULL, PIPE
+from typing import IO, Any, ClassVar, Self, cast
 
 import numpy as np
 from PIL import Image
@@ -118,21 +123,32 @@ class Film(Drawing):
         return outputs.write(path, self._encode)  # ffmpeg is a program, and writes files only
 
     def _encode(self, file: Path) -> None:
+        # Not by imageio's own writer: it does not tell whether ffmpeg wrote all of the film, or ran out of disk.
+        size = self._size()
+        with subprocess.Popen(self._command(file, size), stdin=PIPE, stdout=DEVNULL, stderr=PIPE) as ffmpeg:
+            with suppress(BrokenPipeError):  # it has ended, and says why
+                for image in self.images():
+                    cast(IO[bytes], ffmpeg.stdin).write(image.crop((0, 0, *size)).tobytes())
+            _, said = ffmpeg.communicate()
+        if code := ffmpeg.returncode:
+            words = re.sub(r"^\[.*?\] |\n.*", "", said.decode(errors="replace").strip(), flags=re.DOTALL)
+            reason = words or (signal.strsignal(-code) if code < 0 else f"exit code {code}")
+            raise OSError(f"ffmpeg ended before the film was whole ({reason})")
+
+    def _size(self) -> tuple[int, int]:
+        """Return width and height of a video: players read colours at half the resolution, so that sides are even."""
+        width, height = next(self.images()).size
+        return width - width % 2, height - height % 2
+
+    def _command(self, file: Path, size: tuple[int, int]) -> list[str]:
         outputs.check_ffmpeg()
-        ffmpeg: Any = importlib.import_module("imageio_ffmpeg")
-        # Players read colours at half the resolution, so that sides are even.
-        width, height = (side - side % 2 for side in next(self.images()).size)
-        quality = ["-crf", "18"]
         try:
-            film = ffmpeg.write_frames(
-                str(file), (width, height), fps=self.fps, quality=None, macro_block_size=2, output_params=quality
-            )
-            film.send(None)
-            for image in self.images():
-                film.send(image.crop((0, 0, width, height)).tobytes())
-            film.close()
+            program: str = importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
         except RuntimeError as error:
-            raise OutputError(f"ffmpeg cannot write the film: {' '.join(str(error).split())[-300:]}") from None
+            raise OutputError(f"there is no ffmpeg to write the film: {' '.join(str(error).split())}") from None
+        frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", str(self.fps), "-i", "-"]
+        film = ["-pix_fmt", "yuv420p", "-crf", "18", str(file)]
+        return [program, "-v", "error", "-xerror", "-y", *frames, *film]
 
     def sheet(self) -> Sheet:
         count = len(self.frames)
