@@ -927,7 +927,7 @@ def filters_by_ascent(
     net: Net,
     *,
     layer: str,
-    channels: str | None = ...,
+    channels: list[str] | None = ...,
     size: int | None = ...,
     preset: Literal["lucid", "maco", "simonyan", "yosinski1", "yosinski2", "yosinski3", "yosinski4"] = ...,
     steps: int | None = ...,

@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 
 from . import configuration, plugins
 from .commands import inputs, streams
-from .commands.arguments import check_repeated, command_word, dashed, spelled, unknown_option
+from .commands.arguments import check_repeated, command_word, dashed, one_name, spelled, unknown_option
 from .commands.check import check
 from .commands.layers import layers
 from .commands.nets import nets
@@ -142,6 +142,7 @@ def _run(arguments: Sequence[str]) -> int:
     command = group.commands.get(word)
     try:
         if command is not None:
+            arguments = one_name(command, arguments)
             check_repeated(command, arguments[arguments.index(word) + 1 :] if word in arguments else ())
         code = group.main(
             arguments or ["--help"],

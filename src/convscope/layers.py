@@ -17,6 +17,7 @@ from .bodies import in_one_piece
 from .errors import ConvscopeError, LayerError, OptionError, nearest
 from .kept import Kept
 from .net import Net
+from .options import separated
 from .tracing import OUTPUT, Layer
 
 _LAST_TOKENS = 4
@@ -147,7 +148,7 @@ def layers_named(net: Net, names: list[str] | str) -> list[Layer]:
 
     One name or several, in a list or with commas. Raises OptionError where there is none.
     """
-    several = names.split(",") if isinstance(names, str) else [str(name) for name in names]
+    several = separated(names) if isinstance(names, str) else [str(name) for name in names]
     layers = {layer.name: layer for layer in (find_layer(net, name.strip()) for name in several)}
     if not layers:
         raise OptionError("layer is a layer's name, or several, not an empty list")

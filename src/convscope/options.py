@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -125,6 +126,44 @@ def option(name: str, hint: Any, default: Any) -> Option:
     return Option(name, kind, default, text, range_, recorded=Unrecorded not in extras)
 
 
+def separated(text: str) -> list[str]:
+    """Return the values of a list that is written as one text.
+
+    Commas separate, except in quotes, as in CSV, in round brackets, and in a position: "a,b", p(a, b), conv5:3@2,3.
+    """
+    found = _VALUE.finditer(text)
+    values = [match["quoted"].replace('""', '"') if match["quoted"] else match["plain"] or "" for match in found]
+    return [value for value in values if value.strip()]
+
+
+_VALUE = re.compile(
+    r"""\s*(?:"(?P<quoted>(?:[^"]|"")*)"\s*|(?P<plain>(?:\([^()]*\)|@\s*\d+\s*,\s*\d+|[^,])*?)\s*)(?:,|\Z)"""
+)
+
+
+def joined(values: Iterable[Any]) -> str:
+    """Return the text that `separated` takes apart into these values."""
+    plain = re.compile(r'[^\s",()@]+(?: +[^\s",()@]+)*')
+    texts = map(str, values)
+    return ",".join(text if plain.fullmatch(text) else '"{}"'.format(text.replace('"', '""')) for text in texts)
+
+
+def other_number(name: str) -> str:
+    """Return the plural of an option's name, or the singular of a plural: both mean the same option."""
+    return name.removesuffix("s") if name.endswith("s") else f"{name}s"
+
+
+def _one_name(owner: str, options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by the names that the options have where singular and plural were exchanged: layer and layers."""
+    named = dict[str, Any]()
+    for name, value in values.items():
+        own = name if name in options or other_number(name) not in options else other_number(name)
+        if own in named:
+            raise OptionError(f"{owner}: {own} and {other_number(own)} are one option: give one of them")
+        named[own] = value
+    return named
+
+
 def check_options(owner: str, options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return all options of a function, checked, with its defaults where no value is given.
 
@@ -134,6 +173,7 @@ def check_options(owner: str, options: Mapping[str, Option], values: Mapping[str
         if old in values and old not in options and new in options and new not in values:
             warn(f"option {old!r} of {owner}", repr(new), depth=2)
             values = {new if name == old else name: value for name, value in values.items()}
+    values = _one_name(owner, options, values)
     for name in values:
         if name not in options:
             near = nearest(name, options) if options else "none"
@@ -148,9 +188,11 @@ def described(kind: Any) -> str:
     """Say in plain words what a type takes."""
     origin, members = get_origin(kind), [part for part in _members(kind) if part is not type(None)]
     if len(members) > 1:
-        words = [described(part) for part in members]
         # Python caches unions, so that one written later may come back in the order of an equal one.
-        return " or ".join(sorted(dict.fromkeys(words)))
+        plain = sorted({described(part) for part in members if get_origin(part) not in _LISTS})
+        lists = sorted({described(part) for part in members if get_origin(part) in _LISTS})
+        alike = f"a list, each {' or '.join(plain)}"
+        return " or ".join([*plain, *("several" if words == alike else words for words in lists)])
     if members and members[0] is not kind:
         return described(members[0])
     if origin is Literal:
@@ -184,7 +226,9 @@ def _converted(kind: Any, value: Any) -> Any:
     if origin is Literal:
         return next(choice for choice in _choice(get_args(kind), value))
     if origin in _LISTS:
-        return [_converted(get_args(kind)[0], item) for item in _items(value)]
+        inner = get_args(kind)[0]
+        items = separated(value) if isinstance(value, str) and inner is str else _items(value)
+        return [_converted(inner, item) for item in items]
     if origin is tuple:
         return tuple(_converted(part, item) for part, item in zip(get_args(kind), value, strict=True))
     return _converted_plain(kind, value)
@@ -208,8 +252,11 @@ def _choice(choices: tuple[Any, ...], value: Any) -> list[Any]:
 
 
 def _items(value: Any) -> list[Any]:
-    """Return the items of a list; anything else stands for a list of itself."""
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    """Return the items of what has an order; anything else, as a picture in an array, stands for a list of itself."""
+    if getattr(value, "ndim", None) == 1:
+        return value.tolist()
+    ordered = (list, tuple, range, KeysView, ValuesView, Iterator)
+    return list(value) if isinstance(value, ordered) else [value]
 
 
 def _converted_plain(kind: Any, value: Any) -> Any:
@@ -244,7 +291,7 @@ def _from_text(kind: Any, text: str) -> Any:
     lists = [part for part in members if get_origin(part) in _LISTS]
     if lists:
         inner = get_args(lists[0])[0]
-        return [_from_text(inner, part.strip()) for part in text.split(",") if part.strip()]
+        return [_from_text(inner, part) for part in separated(text)]
     for plain in (int, float, bool):
         if plain in members:
             try:

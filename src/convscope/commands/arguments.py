@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import OptionError, nearest
+from ..options import other_number
 
 
 def command_word(arguments: Sequence[str]) -> str | None:
@@ -37,29 +38,51 @@ def spelled(arguments: Sequence[str]) -> list[str]:
     return words
 
 
+def one_name(command: Any, arguments: Sequence[str]) -> list[str]:
+    """Return a line with a command's own names where singular and plural were exchanged: --layer and --layers."""
+    names, words = _by_name(command), list[str]()
+    for position, word in enumerate(arguments):
+        if word == "--":
+            return [*words, *arguments[position:]]
+        name, equals, value = word.partition("=")
+        other = other_number(name)
+        words.append(other + equals + value if name.startswith("--") and name not in names and other in names else word)
+    return words
+
+
 def check_repeated(command: Any, arguments: Sequence[str]) -> None:
-    """Refuse options that are given twice and take one value. Raises OptionError."""
-    options: Mapping[str, Any] = {name: parameter for parameter in command.params for name in parameter.opts}
-    values: dict[str, list[str]] = {}
+    """Refuse options that are given twice and take one value, or both ways. Raises OptionError."""
+    options = _by_name(command)
+    given: dict[str, list[str]] = {}
     for name, value in _options(arguments, options):
         parameter = options[name]
-        if not (getattr(parameter, "multiple", False) or getattr(parameter, "is_flag", False) or parameter.nargs != 1):
-            values.setdefault(parameter.opts[0], []).append(value)
-    for name, texts in values.items():
-        if len(texts) > 1:
-            told = " and ".join(f"{name} {text}" for text in texts)
+        if not (getattr(parameter, "multiple", False) or parameter.nargs != 1):
+            given.setdefault(parameter.opts[0], []).append(f"{name} {value}".strip())
+    for name, texts in given.items():
+        told = " and ".join(texts)
+        if getattr(options[name], "is_flag", False) and len(set(texts)) > 1:
+            raise OptionError(f"here are {told}: give one of them")
+        if not getattr(options[name], "is_flag", False) and len(texts) > 1:
             raise OptionError(f"{name} takes one value, and here are {told}: give one of them")
 
 
+def _by_name(command: Any) -> dict[str, Any]:
+    """Return a command's parameters by all names of their options."""
+    return {name: each for each in command.params for name in (*each.opts, *each.secondary_opts)}
+
+
 def _options(arguments: Sequence[str], options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the options of a line, with their values."""
+    """Yield the options of a line, with their values; "" for flags."""
     words = iter(arguments)
     for word in words:
         if word == "--":
             return
         name, equals, value = word.partition("=")
-        if name in options and not getattr(options[name], "is_flag", False):
-            yield name, value if equals else next(words, "")
+        if name not in options and not word.startswith("--") and word[:2] in options:
+            name, equals, value = word[:2], "=", word[2:]  # as in -oFILE
+        if name in options:
+            flag = getattr(options[name], "is_flag", False)
+            yield name, "" if flag else value if equals else next(words, "")
 
 
 def unknown_option(name: str, command: Any) -> str:

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 _FIGURES = ("randomisation", "SSIM", "deletion", "insertion", "infidelity", "sensitivity")
 
 Picture = Annotated[str, typer.Argument(metavar="PICTURE", help="a picture; with --boxes a folder of pictures")]
-Methods = Annotated[str | None, typer.Option(help="names of methods, with commas between; all of them by default")]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(help="names of methods, with commas between or by repeating the option; all of them by default"),
+]
 Stages = Annotated[int, typer.Option(help="number of stages in which the layers are randomised, from the output down")]
 Steps = Annotated[int, typer.Option(help="number of steps of the deletion and insertion curves")]
 Boxes = Annotated[
@@ -78,6 +81,7 @@ def check(
     fit: inputs.Fit = None,
     value_range: inputs.ValueRange = None,
     show: inputs.Show = None,
+    net_seed: inputs.NetSeed = None,
     size: inputs.Size = None,
     of: inputs.Of = None,
     stages: Stages = 6,
@@ -102,7 +106,7 @@ def check(
     place = Path(located(picture))
     _check_request(place, boxes, of, out)
     reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head}
-    reading |= {"fit": fit, "value_range": value_range, "show": show}
+    reading |= {"fit": fit, "value_range": value_range, "show": show, "net_seed": net_seed}
     if boxes is None:
         with progress():
             loaded = inputs.load_named(net, weights, epoch, device, [place], **reading)
@@ -148,13 +152,16 @@ def _check_output(out: Path, boxes: Path | None) -> None:
     check_file(out)
 
 
-def _methods(names: str | None) -> list[str]:
+def _methods(names: Sequence[str] | None) -> list[str]:
     from .. import registry
 
     registry.load_all()
     if names is None:
         return list(registry.METHODS)
-    return [registry.find(name.strip()).name for name in names.split(",") if name.strip()]
+    chosen = list(dict.fromkeys(registry.find(name).name for name in inputs.parts(names)))
+    if not chosen:
+        raise OptionError("--methods names no method: name at least one, or leave it out for all")
+    return chosen
 
 
 def _check_picture(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -12,11 +13,21 @@ from typer.models import OptionInfo
 
 from ..configuration import Configuration
 from ..errors import ConfigurationError, OptionError, nearest
+from ..options import joined, other_number
 from ..zoo.configured import require_trust
 from ..zoo.sources import anchored
 
 Kind = type | Callable[[str], Any]
 """The type of an option's value, or the function that makes it of a text."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What an option takes: a kind of value, or several."""
+
+    kind: Kind
+    several: bool = False
+
 
 _WORDS: dict[type, str] = {
     int: "a whole number",
@@ -47,9 +58,9 @@ def defaults_of(
     _check_names(general, everywhere, f"{settings.path}, [defaults]: no command has an option")
     tables = {key: value for key, value in settings.defaults.items() if isinstance(value, dict)}
     _check_names(tables, {_plain(command) for command in commands}, f"{settings.path}, [defaults]: there is no command")
-    defaults = _values(
-        settings, "[defaults]", options, {key: general[key] for key in general if _plain(key) in options}
-    )
+    exact = {_plain(key) for key in general}
+    meant = [key for key in general if (own := _own(key, options)) and own in ({_plain(key)} & exact or {own} - exact)]
+    defaults = _values(settings, "[defaults]", options, {key: general[key] for key in meant})
     for table, values in tables.items():
         if _plain(table) == _plain(name):
             where = f"[defaults.{table}]"
@@ -59,46 +70,59 @@ def defaults_of(
 
 
 def _values(
-    settings: Configuration, where: str, options: Mapping[str, Kind], entries: Mapping[str, Any]
+    settings: Configuration, where: str, options: Mapping[str, Taken], entries: Mapping[str, Any]
 ) -> dict[str, Any]:
-    return {_plain(key): _checked(settings, where, options[_plain(key)], key, value) for key, value in entries.items()}
+    """Return values by the options' own names. Raises ConfigurationError where one is said twice."""
+    keys = dict[str, str]()
+    for key in entries:
+        first = keys.setdefault(_own(key, options), key)
+        if first != key:
+            raise ConfigurationError(f"{settings.path}, {where}: {first} and {key} are one option: give one of them")
+    return {own: _checked(settings, where, options[own], key, entries[key]) for own, key in keys.items()}
+
+
+def _own(name: str, options: Collection[str]) -> str:
+    """Return an option's own name, of dashes or underscores, singular or plural; "" where there is no such option."""
+    plain = _plain(name)
+    return next((each for each in (plain, other_number(plain)) if each in options), "")
 
 
 def _plain(name: str) -> str:
     return name.replace("-", "_")
 
 
-def options_of(command: Callable[..., Any]) -> dict[str, Kind]:
-    """Return the types of a command's options, or what parses them, without those of its arguments."""
-    kinds: dict[str, Kind] = {}
+def options_of(command: Callable[..., Any]) -> dict[str, Taken]:
+    """Return what a command's options take, without those of its arguments."""
+    taken: dict[str, Taken] = {}
     for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
         if get_origin(parameter.annotation) is Annotated:
             kind, *extras = get_args(parameter.annotation)
             option = next((part for part in extras if isinstance(part, OptionInfo)), None)
-            if option is not None and option.parser is not None:
-                kinds[name] = option.parser
-            elif option is not None:
+            if option is not None:
                 either = get_origin(kind) in (Union, UnionType)
-                kinds[name] = next(part for part in get_args(kind) if part is not type(None)) if either else kind
-    return kinds
+                kind = next(part for part in get_args(kind) if part is not type(None)) if either else kind
+                several = get_origin(kind) is list
+                taken[name] = Taken(option.parser or (get_args(kind)[0] if several else kind), several)
+    return taken
 
 
 def _check_names(entries: Collection[str], existing: Collection[str], problem: str) -> None:
     for key in entries:
-        if _plain(key) not in existing:
+        if not _own(key, existing):
             raise ConfigurationError(f"{problem} {key!r}; nearest: {nearest(_plain(key), sorted(existing))}")
 
 
-def _checked(settings: Configuration, where: str, kind: Kind, key: str, value: Any) -> Any:
+def _checked(settings: Configuration, where: str, taken: Taken, key: str, value: Any) -> Any:
     """Return a value as the command line would have it. Raises ConfigurationError where it could not."""
-    parsed = not isinstance(kind, type)
-    value = ",".join(map(str, value)) if isinstance(value, list) and (parsed or kind is str) else value
-    if not isinstance(kind, type):
-        try:
-            kind(str(value))
-        except OptionError as error:
-            raise ConfigurationError(f"{settings.path}, {where}: {error}") from None
-        return str(value)
+    kind = taken.kind
+    if taken.several or not isinstance(kind, type):
+        text = joined(value) if isinstance(value, list) else str(value)
+        if not isinstance(kind, type):
+            try:
+                kind(text)
+            except OptionError as error:
+                raise ConfigurationError(f"{settings.path}, {where}: {error}") from None
+        return [text] if taken.several else text
     fits = type(value) in {float: (int, float), str: (str, int, float), Path: (str,)}.get(kind, (kind,))
     if not fits:
         raise ConfigurationError(f"{settings.path}, {where}: {key} is {_WORDS.get(kind, kind.__name__)}, not {value!r}")

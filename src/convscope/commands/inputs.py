@@ -16,6 +16,7 @@ import typer
 
 from ..configuration import located
 from ..errors import OptionError
+from ..options import separated
 from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, TABLE_ENDINGS
 from ..zoo.sources import forms
 from .nets import complete_network
@@ -55,6 +56,10 @@ NetName = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+Network = Annotated[
+    str | None,
+    typer.Argument(metavar="NET", help="the network, as --net has it: convscope nets", autocompletion=complete_network),
+]
 Weights = Annotated[
     str,
     typer.Option(
@@ -70,7 +75,7 @@ Epoch = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps", rich_help_panel=_PANEL)]
 Mean = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         help="what is subtracted from pixels in [0, 1]: 0.485,0.456,0.406 or imagenet; for caffe: in Caffe's units "
         "and order, 104,117,123, or a .binaryproto or .npy file; the network's own by default",
@@ -78,7 +83,7 @@ Mean = Annotated[
     ),
 ]
 Std = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         help="per-channel standard deviation: 0.229,0.224,0.225 or imagenet; the network's own by default",
         rich_help_panel=_PANEL,
@@ -114,7 +119,7 @@ Fit = Annotated[
     ),
 ]
 ValueRange = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         help="the values of black and white in pictures of more than 8 bits: 0,4095; all that the type can hold by "
         "default",
@@ -123,7 +128,7 @@ ValueRange = Annotated[
     ),
 ]
 Show = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         help="the bands that are shown, numbered from 0: three as red, green and blue (3,2,1), one in grey (7), or "
         "each, for a file per band; the first three by default",
@@ -256,6 +261,14 @@ def _is_ending(suffix: str) -> bool:
     return suffix.lower() in SUFFIXES
 
 
+def one_network(context: typer.Context, network: str | None, net: str | None) -> str | None:
+    """Return the network named first or by --net, which a configuration may give. Raises OptionError for two."""
+    source = context.get_parameter_source("net")
+    if network is not None and source is not None and source.name == "COMMANDLINE":
+        raise OptionError(f"here are two networks, {network} and --net {net}: name one of them")
+    return net if network is None else network
+
+
 def load_named(
     name: str | None,
     weights: str,
@@ -263,13 +276,13 @@ def load_named(
     device: str,
     pictures: Sequence[Path],
     *,
-    mean: str | None = None,
-    std: str | None = None,
+    mean: Sequence[str] | None = None,
+    std: Sequence[str] | None = None,
     classes: str | None = None,
     head: str | None = None,
     fit: str | None = None,
-    value_range: str | None = None,
-    show: str | None = None,
+    value_range: Sequence[str] | None = None,
+    show: Sequence[str] | None = None,
     net_seed: int | None = None,
 ) -> Net:
     """Load the network that a command or the configuration names, or say on stderr which was taken instead."""
@@ -289,17 +302,22 @@ def load_named(
     return net
 
 
-def _bands(text: str | None) -> list[int] | str | None:
-    """Read numbers of bands with commas between; other text is left as it is."""
+def _bands(texts: Sequence[str] | None) -> list[int] | str | None:
+    """Read numbers of bands; other text is left as it is."""
     try:
-        return None if text is None else [int(part) for part in text.split(",")]
+        return None if texts is None else [int(part) for part in parts(texts)]
     except ValueError:
-        return text
+        return ",".join(parts(texts or []))
 
 
-def _numbers(text: str | None) -> list[float] | str | None:
-    """Read numbers with commas between; other text is left as it is."""
+def _numbers(texts: Sequence[str] | None) -> list[float] | str | None:
+    """Read numbers; other text, such as the name of a file, is left as it is."""
     try:
-        return None if text is None else [float(part) for part in text.split(",")]
+        return None if texts is None else [float(part) for part in parts(texts)]
     except ValueError:
-        return text
+        return ",".join(texts or [])
+
+
+def parts(texts: Iterable[str]) -> list[str]:
+    """Return the values of an option that was given once or more, each time with commas between."""
+    return [value for text in texts for value in separated(text)]

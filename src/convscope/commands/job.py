@@ -125,7 +125,7 @@ class Job:
         if self.several or self.joined:
             inputs.agree_to_many(len(self.pictures), self.place, yes=self.yes)
         name, reading = network["net"], {key: value for key, value in network.items() if key != "net"}
-        by_band = reading.get("show") == "each"
+        by_band = reading.get("show") == ["each"]
         if by_band:
             del reading["show"]
         with progress():

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..drawing.tables import Cell, Column, Table
 from . import inputs
-from .nets import complete_network
 from .printing import check_table, print_table
 
 if TYPE_CHECKING:
@@ -29,23 +28,25 @@ _COLUMNS = (
 
 
 def layers(
-    net: Annotated[
-        str,
-        typer.Argument(
-            metavar="NET",
-            help="network, as --net has it: convscope nets",
-            autocompletion=complete_network,
-        ),
-    ],
+    context: typer.Context,
+    network: inputs.Network = None,
+    net: inputs.NetName = None,
     everything: Annotated[bool, typer.Option("--all", help="blocks as well as the layers inside them")] = False,
     weights: Annotated[
         str | None,
         typer.Option(help="as of other commands; without it nothing is downloaded, and weights may be random"),
     ] = None,
+    epoch: inputs.Epoch = None,
+    device: inputs.Device = "cpu",
     mean: inputs.Mean = None,
     std: inputs.Std = None,
     classes: inputs.Classes = None,
     head: inputs.Head = None,
+    fit: inputs.Fit = None,
+    value_range: inputs.ValueRange = None,
+    show: inputs.Show = None,
+    net_seed: inputs.NetSeed = None,
+    size: inputs.Size = None,
     out: inputs.TableOut = None,
     as_json: inputs.AsJson = False,
 ) -> None:
@@ -55,12 +56,15 @@ def layers(
     LayerNorm, InstanceNorm) or a gate (squeeze and excitation) makes it; "convolutions see" is then what it sees
     through convolutions and pooling alone, where that is less.
     """
-    from ..zoo.configured import at_hand
+    from ..zoo.configured import at_hand, default_network
 
     check_table(out)
-    chosen = weights or ("default" if at_hand(net) else "none")
-    loaded = inputs.load_named(net, chosen, None, "cpu", [], mean=mean, std=std, classes=classes, head=head)
-    print_table(layer_table(loaded, everything=everything), out, as_json)
+    name = inputs.one_network(context, network, net) or default_network()
+    chosen = weights or ("default" if name is None or at_hand(name) else "none")
+    reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head}
+    reading |= {"fit": fit, "value_range": value_range, "show": show, "net_seed": net_seed}
+    loaded = inputs.load_named(name, chosen, epoch, device, [], **reading)
+    print_table(layer_table(loaded if size is None else loaded.sized(size), everything=everything), out, as_json)
 
 
 def layer_table(net: Net, *, everything: bool = False) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import typer
 from ..configuration import located
 from ..errors import OptionError
 from ..listing import Listed
-from ..options import Option
+from ..options import Option, joined, separated
 from ..registry import Entry
 from . import inputs
 from .arguments import dashed
@@ -165,7 +166,7 @@ def _parser(option: Option) -> Callable[[Any], Any]:
 
     def parse(value: Any) -> Any:
         if pictures and isinstance(value, str):
-            value = ",".join(located(part.strip()) for part in value.split(","))
+            value = _located(value, several=option.several)
         try:
             return option.parse(value) if isinstance(value, str) else option.check(value)
         except OptionError as error:
@@ -174,6 +175,13 @@ def _parser(option: Option) -> Callable[[Any], Any]:
     # Typer shows the name of what parses where nothing else is said.
     parse.__name__ = option.name
     return parse
+
+
+def _located(text: str, *, several: bool) -> str:
+    """Return the places of pictures that a text names; a file whose own name has commas is one."""
+    if not several:
+        return located(text)
+    return joined(map(located, [text] if os.path.exists(text) else separated(text)))  # noqa: PTH110  False for too long names
 
 
 def _members(kind: Any) -> set[Any]:

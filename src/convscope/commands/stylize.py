@@ -46,6 +46,10 @@ def train_style(
     std: inputs.Std = None,
     classes: inputs.Classes = None,
     head: inputs.Head = None,
+    fit: inputs.Fit = None,
+    value_range: inputs.ValueRange = None,
+    show: inputs.Show = None,
+    net_seed: inputs.NetSeed = None,
     workers: Annotated[int, typer.Option(help="processes that load pictures")] = 2,
     preview: Annotated[
         Path | None, typer.Option(help="write what it makes of a picture to this file meanwhile")
@@ -72,8 +76,10 @@ def train_style(
     taught, folder = Path(located(style)), Path(located(data))
     open_style(taught)
     find_data(folder)
+    reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head}
+    reading |= {"fit": fit, "value_range": value_range, "show": show, "net_seed": net_seed}
     with progress(), listen() as remarks:
-        judge = inputs.load_named(net, weights, epoch, device, [taught], mean=mean, std=std, classes=classes, head=head)
+        judge = inputs.load_named(net, weights, epoch, device, [taught], **reading)
         of = located(preview_of) if preview_of else None
         kept = {"workers": workers, "preview": preview, "preview_every": preview_every, "preview_of": of}
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,13 +15,16 @@ from ..configuration import located
 from ..drawing.tables import Column, Table
 from ..errors import NetworkError, OptionError, nearest
 from ..recipes import Recipe
-from .inputs import AsJson, TableOut
+from .inputs import AsJson, NetName, TableOut, one_network, parts
 from .printing import check_table, print_file, print_table
 from .progress import progress
 
 if TYPE_CHECKING:
     from ..training.run import Run
     from ..zoo.runs import History
+
+
+_SNAPSHOTS = "1,2,5,10,20"
 
 
 def train(
@@ -47,8 +51,9 @@ def train(
     rate: Annotated[float | None, typer.Option(help="learning rate")] = None,
     seed: Annotated[int, typer.Option(help="random seed of initial weights, order, augmentation and dropout")] = 0,
     snapshots: Annotated[
-        str, typer.Option(help="epochs whose weights are kept; the last one always is")
-    ] = "1,2,5,10,20",
+        list[str] | None,
+        typer.Option(help="epochs whose weights are kept; the last one always is", show_default=_SNAPSHOTS),
+    ] = None,
     names: Annotated[Path | None, typer.Option(help="table (.csv): a class's folder, the name to show")] = None,
     held_out: Annotated[
         float, typer.Option(help="fraction of every class held out where the data have no val or test part")
@@ -69,7 +74,7 @@ def train(
     with progress() if first else nullcontext(), processes(_device(device)) as here:
         run = _run(network, located(data), recipe, names, held_out, seed, epochs=epochs, batch=batch, rate=rate)
         run.folder = out or Path("runs") / network.replace(":", "-")
-        run.snapshots = _epochs(snapshots)
+        run.snapshots = _epochs(snapshots or [_SNAPSHOTS])
         run.device, run.precision = here, precision_of(precision, here)
         if workers < 0:
             raise OptionError(f"workers is 0 or more, not {workers}")
@@ -133,18 +138,23 @@ def _device(name: str) -> Any:
     return find_device(name)
 
 
-def _epochs(text: str) -> tuple[int, ...]:
+def _epochs(texts: Sequence[str]) -> tuple[int, ...]:
     try:
-        epochs = tuple(sorted({int(part) for part in text.split(",") if part.strip()}))
+        epochs = tuple(sorted({int(part) for part in parts(texts)}))
     except ValueError:
-        raise OptionError(f"snapshots are epochs with commas between, such as 1,2,5, not {text!r}") from None
+        given = ",".join(texts)
+        raise OptionError(f"snapshots are epochs with commas between, such as 1,2,5, not {given!r}") from None
     if epochs and epochs[0] < 1:
         raise OptionError(f"epochs are numbered from 1: there is no snapshot of epoch {epochs[0]}")
     return epochs
 
 
 def history(
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help="zfnet64, lenet5, or the folder of a run")],
+    context: typer.Context,
+    network: Annotated[
+        str | None, typer.Argument(metavar="NETWORK", help="zfnet64, lenet5, or the folder of a run")
+    ] = None,
+    net: NetName = None,
     out: TableOut = None,
     as_json: AsJson = False,
 ) -> None:
@@ -155,10 +165,11 @@ def history(
     from ..zoo.runs import read_history, shipped, shipping
 
     check_table(out)
-    folder = shipped(network) if network in shipping() else Path(network)
+    name = one_network(context, network, net) or "zfnet64"
+    folder = shipped(name) if name in shipping() else Path(name)
     if not folder.is_dir():
         raise OptionError(
-            f"there is no history of {network!r}: {', '.join(shipping())} have one, and every folder of convscope train"
+            f"there is no history of {name!r}: {', '.join(shipping())} have one, and every folder of convscope train"
         )
     print_table(_history_table(read_history(folder)), out, as_json)
 

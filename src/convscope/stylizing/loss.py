@@ -81,8 +81,11 @@ def loss_layers(net: Net, settings: Settings) -> tuple[str, list[str]]:
     sizes = first_of_stages(net)
     fine = [layer.name for layer in sizes if max(map(abs, layer.lattice.step)) <= _CONTENT_STEP]
     content = settings.content_layer or (fine or [sizes[0].name])[-1]
-    names = [name.strip() for name in (settings.style_layers or "").split(",") if name.strip()]
-    styles = names or [layer.name for layer in sizes if max(map(abs, layer.lattice.step)) <= _STYLE_STEP] or [content]
+    styles = (
+        settings.style_layers
+        or [layer.name for layer in sizes if max(map(abs, layer.lattice.step)) <= _STYLE_STEP]
+        or [content]
+    )
     return spatial_layer(net, content, purpose="the content").name, [
         spatial_layer(net, name, purpose="the style").name for name in styles
     ]

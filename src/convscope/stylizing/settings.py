@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import OptionError
+from ..options import separated
 
 
 def _option(text: str) -> typer.models.OptionInfo:
@@ -41,10 +42,10 @@ class Settings:
         ),
     ] = None
     style_layers: Annotated[
-        str | None,
+        list[str] | None,
         _option(
-            "layers of the style cost, separated by commas; default: the first rectified one of each size, up to a "
-            "stride of 8 pixels (VGG: relu1_1 to relu4_1)"
+            "layers of the style cost, with commas between or by repeating the option; default: the first rectified "
+            "one of each size, up to a stride of 8 pixels (VGG: relu1_1 to relu4_1)"
         ),
     ] = None
     content_weight: Annotated[float, _option("weight of the content cost")] = 1.0
@@ -59,6 +60,10 @@ class Settings:
     seed: Annotated[int, _option("seed of initial weights, order and crops")] = 0
 
     def __post_init__(self) -> None:
+        given = self.style_layers
+        if given is not None:
+            texts = [given] if isinstance(given, str) else given
+            object.__setattr__(self, "style_layers", [name for text in texts for name in separated(text)] or None)
         for name, least in {"steps": 1, "size": 32, "width": 1, "blocks": 1, "batch": 1}.items():
             if getattr(self, name) < least:
                 raise OptionError(f"{name} must be at least {least}, not {getattr(self, name)}")

@@ -32,7 +32,7 @@ def filters_by_ascent(
     net: Net,
     *,
     layer: Annotated[str, "the layer whose channels are shown"],
-    channels: Annotated[str | None, "channels, such as 0-31 or 3,17,40; default: all"] = None,
+    channels: Annotated[list[str] | None, "channels, such as 0-31 or 3,17,40; default: all"] = None,
     size: Annotated[
         int | None, "side of each picture in pixels; default: about twice the receptive field", Range(1)
     ] = None,
@@ -67,12 +67,13 @@ def filters_by_ascent(
     return Gallery(sheet, gathered(results), Recipe(settled=settled))
 
 
-def _channels(layer: Layer, text: str | None) -> list[int]:
+def _channels(layer: Layer, pieces: list[str] | None) -> list[int]:
     count = layer.shape[0]
-    if text is None:
+    if pieces is None:
         return list(range(count))
     channels = list[int]()
-    for piece in text.split(","):
+    text = ",".join(pieces)
+    for piece in pieces:
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", piece)
         if match is None:
             raise OptionError(f"channels must be given as 0-31 or 3,17,40, not {text!r}")

@@ -62,7 +62,7 @@ def style(
     net: Net,
     picture: PictureSource,
     *,
-    style: Annotated[list[PictureSource], "style pictures, separated by commas"],
+    style: Annotated[list[PictureSource], "style pictures"],
     style_mix: Annotated[list[float] | None, "weight of each style picture; default: equal", Range(0)] = None,
     map: Annotated[bool, "show what each layer holds of content and style instead (the paper's Fig. 1)"] = False,
     content_layers: ContentLayers = None,
