@@ -244,3 +244,19 @@ def test_no_document_points_at_this_machine() -> None:
     ]:
         text = path.read_text()
         assert str(ROOT.parent) not in text and not re.search(r"\.whl|index-url", text), path
+
+
+def test_the_page_of_predictions_is_true(newcomer: Path) -> None:
+    for number in (3, 5, 7):
+        (newcomer / "val" / str(number)).mkdir(parents=True)
+        shutil.copy(digits()[number], newcomer / "val" / str(number) / "a.png")
+    for command in [line for block in blocks("docs/predict.md", "bash") for line in block.splitlines()]:
+        words = shlex.split(command)
+        assert words[0] == "convscope" and run(words[1:]) == 0, command
+    for block in blocks("docs/predict.md", "python"):
+        exec(compile(block, "docs/predict.md", "exec"), {})
+    header = Path("predictions.csv").read_text().splitlines()[0].split(",")
+    told = re.findall(
+        r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", (ROOT / "docs/predict.md").read_text(), re.MULTILINE))
+    )
+    assert set(told) >= {name for name in header if not re.search(r"[2-9]$", name)}, "every column is documented"

@@ -37,7 +37,7 @@ def command(*more: str) -> int:
 
 
 def test_broken_pictures_are_named_and_the_others_are_there(pictures: Path, capsys: Capture) -> None:
-    assert command() == 2
+    assert command() == 3
     said = capsys.readouterr().err
     assert "10 pictures drawn in out" in said
     assert "2 of 12 pictures failed" in said and "00.png is not a picture" in said and "07.png is empty" in said
@@ -71,7 +71,7 @@ def test_what_is_there_is_not_made_again(pictures: Path, capsys: Capture) -> Non
     Path("out/a-02.png").unlink()
     Path("out/a-04.png").write_bytes(b"half a pict")
     capsys.readouterr()
-    assert command() == 2
+    assert command() == 3
     assert "2 pictures drawn, 8 were there already in out" in capsys.readouterr().err
     for path, time in times.items():
         assert (path.stat().st_mtime_ns == time) == (path.name not in ("a-02.png", "a-04.png"))
@@ -113,7 +113,7 @@ def test_numbers_lie_beside_and_are_part_of_what_is_there(pictures: Path, capsys
 
 def test_views_of_each_picture_are_resumed_too(pictures: Path, capsys: Capture) -> None:
     words = ["project", "pictures", "--net", "lenet5", "--layer", "conv2", "--top", "2", "-o", "views"]
-    assert run(words) == 2
+    assert run(words) == 3
     assert "10 pictures drawn in views" in capsys.readouterr().err
-    assert run(words) == 2
+    assert run(words) == 3
     assert "0 pictures drawn, 10 were there already" in capsys.readouterr().err

@@ -69,7 +69,7 @@ def test_very_many_pictures_are_drawn_where_somebody_agreed(home: Path, monkeypa
     assert run([*SALIENCY, "-o", "film.gif"]) == 2 and run([*SALIENCY, "-o", "film.gif", "--yes"]) == 0
 
 
-@pytest.mark.parametrize(("answer", "code"), [("n\n", 1), ("y\n", 0)])
+@pytest.mark.parametrize(("answer", "code"), [("n\n", 130), ("y\n", 0)])
 def test_very_many_pictures_are_asked_for_on_a_terminal(
     home: Path, monkeypatch: Any, capsys: Any, answer: str, code: int
 ) -> None:

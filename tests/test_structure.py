@@ -46,6 +46,7 @@ ORDER = [
     ["attribution"],
     ["views", "synthesis"],
     ["checks"],
+    ["evaluation"],
     ["zoo"],
     ["training", "remaking"],
     ["stylizing"],

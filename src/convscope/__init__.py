@@ -53,6 +53,7 @@ _HOMES = {
     "method": "registry",
     "occlusion_study": "views.occlusion_study",
     "predict": "predictions",
+    "predict_many": "evaluation.predicting",
     "project": "views.project",
     "read_recipe": "drawing.files",
     "reconstruct": "views.reconstruct",

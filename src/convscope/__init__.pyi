@@ -17,6 +17,7 @@ from .drawing.films import Film as Film
 from .drawing.tables import Column as Column
 from .drawing.tables import Table as Table
 from .errors import ConvscopeError as ConvscopeError
+from .evaluation.predicting import predict_many as predict_many
 from .net import Net as Net
 from .objectives import Objective as Objective
 from .objectives import as_objective as as_objective

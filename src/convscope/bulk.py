@@ -13,7 +13,7 @@ from .batching import Halving
 from .context import listen, remarks_about, say, track
 from .data.hashing import content_hash
 from .data.images import InputPicture
-from .data.loading import Loaded, read_ahead
+from .data.loading import Counted, Loaded, read_ahead
 from .data.pictures import Pictures, read_pictures
 from .data.preprocessing import Size
 from .drawing.drawings import Heatmap
@@ -138,7 +138,7 @@ class _Run:
 
     def maps(self) -> Generator[Heatmap]:
         waiting: list[_Ready] = []
-        loaded = _counted(read_ahead(self.pictures, self._prepare, workers=self.workers), self.pictures)
+        loaded = Counted(read_ahead(self.pictures, self._prepare, workers=self.workers), self.pictures)
         failure: Exception | None = None
         try:
             for item in track(loaded, self.entry.title):
@@ -224,19 +224,3 @@ class _Run:
 def _pixels(ready: _Ready) -> Any:
     assert ready.picture is not None
     return ready.picture.pixels
-
-
-class _counted:  # noqa: N801  reads as what it does to an iterator
-    """An iterator that knows how many there will be, if anybody does."""
-
-    def __init__(self, items: Iterator[Loaded[_Ready]], pictures: Pictures) -> None:
-        self.items, self.pictures = items, pictures
-
-    def __len__(self) -> int:
-        try:
-            return len(self.pictures)
-        except TypeError:  # a stream
-            return 0
-
-    def __iter__(self) -> Iterator[Loaded[_Ready]]:
-        return self.items

@@ -25,6 +25,7 @@ from .commands.arguments import check_repeated, command_word, dashed, one_name, 
 from .commands.check import check
 from .commands.layers import layers
 from .commands.nets import nets
+from .commands.predict import predict
 from .commands.printing import print_file
 from .commands.progress import progress
 from .commands.registered import COMMON, ONLY_METHODS, Signature, command_of, from_source
@@ -52,6 +53,7 @@ def demo(
 _OWN: dict[str, tuple[str, Callable[..., None]]] = {
     "demo": ("Start here", demo),
     "show": ("Start here", show),
+    "predict": (GROUPS["explain"], predict),
     "stylize": (GROUPS["make"], stylize),
     "nets": ("Networks", nets),
     "layers": ("Networks", layers),
@@ -76,7 +78,7 @@ _UNCONFIGURED = ("show", "history", "trust")
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    """Run the command line; a user's mistake is one line on stderr and exit code 2 (docs/predict.md)."""
     streams.guard()
     ended_by: list[int] = []
 
@@ -109,7 +111,7 @@ def _main() -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except ConvscopeError as error:
-        return _fail(str(error))
+        return _fail(str(error), error.exit_code)
     except MemoryError:
         return _fail("memory ran out: take smaller pictures, or fewer at a time")
     except Exception as error:
@@ -153,13 +155,13 @@ def _run(arguments: Sequence[str]) -> int:
         # Typer turns an interruption into its exit code.
         return _fail("interrupted", 130) if code == 130 else code if isinstance(code, int) else 0
     except ConvscopeError as error:
-        return _fail(str(error))
+        return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
         return streams.CLOSED_PIPE
-    except typer.Abort:
-        return 1
+    except typer.Abort:  # a question that was answered with no
+        return 130
     except OSError as error:  # such as a name of more than 255 characters
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except Exception as error:

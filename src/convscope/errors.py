@@ -25,7 +25,12 @@ Joiners (U+200C, U+200D) are not among them: Persian and Indian words, and many 
 
 
 class ConvscopeError(Exception):
-    """The root of every error that convscope raises on purpose. Its text is one line that any terminal may be shown."""
+    """The root of every error that convscope raises on purpose. Its text is one line that any terminal may be shown.
+
+    `exit_code` is the command line's (docs/predict.md lists them all).
+    """
+
+    exit_code = 2
 
     def __str__(self) -> str:
         return one_line(super().__str__())
@@ -89,6 +94,18 @@ class PluginError(ConvscopeError):
 
 class OutputError(ConvscopeError):
     """An output that cannot be written."""
+
+
+class PicturesFailed(ConvscopeError):  # noqa: N818  reads as what happened
+    """Some of several pictures could not be read or explained; the others are done."""
+
+    exit_code = 3
+
+
+class ConditionFailed(ConvscopeError):  # noqa: N818  reads as what happened
+    """A condition does not hold that the user stated."""
+
+    exit_code = 1
 
 
 def nearest(asked: str, existing: Iterable[str], *, count: int = 3, prefix: str = "") -> str:

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from ..registry import Entry
     from .job import Job
 
-_SHOWN = 10
-"""Pictures that are left out and named, at most; of a thousand more it is said how many."""
-
 
 @dataclass
 class Folder:
@@ -45,7 +42,7 @@ class Folder:
         self.names = dict(zip(map(str, pictures), inputs.distinct_names(pictures), strict=True))
 
     def run(self) -> None:
-        """Draw every picture; one that fails does not stop the others. Raises ConvscopeError when some failed."""
+        """Draw every picture; one that fails does not stop the others. Raises PicturesFailed when some failed."""
         before = len(self.job.written)
         try:
             with self._writing() as write:
@@ -58,12 +55,8 @@ class Folder:
         self.refuse_failures()
 
     def refuse_failures(self) -> None:
-        """Raise ConvscopeError where pictures failed."""
-        if self.failures:
-            failed = f"{len(self.failures)} of {len(self.names)} pictures failed"
-            more = len(self.failures) - _SHOWN
-            shown = "; ".join(self.failures[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-            raise ConvscopeError(f"{failed}, the others are in {self.folder}: {shown}")
+        """Raise PicturesFailed where pictures failed."""
+        inputs.refuse_failures(self.failures, len(self.names), self.folder)
 
     def path(self, where: str) -> Path:
         """Return where the drawing of a picture is written."""

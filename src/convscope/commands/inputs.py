@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..configuration import located
-from ..errors import OptionError
+from ..errors import OptionError, PicturesFailed
 from ..options import separated
 from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, TABLE_ENDINGS
 from ..zoo.sources import forms
 from .nets import complete_network
-from .printing import ask
+from .printing import ask, read_addresses
 
 if TYPE_CHECKING:
+    from ..data.pictures import Pictures as DataPictures
     from ..net import Net
 
 _PANEL = "Network"
@@ -36,6 +37,10 @@ MANY = 10_000
 
 _TOLD = 1000
 """From how many pictures on it is told beforehand how many there are."""
+
+
+_NAMED = 10
+"""Pictures that failed and are named, at most."""
 
 
 def beginning(words: Iterable[str] | Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -201,19 +206,35 @@ TableOut = Annotated[
 ]
 Pictures = Annotated[
     list[str],
-    typer.Argument(metavar="PICTURE", help="pictures or folders of pictures, or names of your configuration's data"),
+    typer.Argument(
+        metavar="PICTURE",
+        help="pictures or folders of pictures, or names of your configuration's data; - reads addresses from standard "
+        "input, one per line",
+    ),
 ]
 
 
-def find_all(names: Iterable[str]) -> list[Path]:
-    """Return the addresses of all pictures that are named, in order.
+def read_all(names: Sequence[str]) -> DataPictures:
+    """Return all pictures that are named, in order.
 
-    A name is a picture, a folder, a pattern, a .tar, .parquet or .arrow file, "sample:NAME", or a name of the
-    configuration's data. Raises PictureError or DataError.
+    A name is a picture, a folder, a pattern, a .tar, .parquet or .arrow file, "sample:NAME", a name of the
+    configuration's data, or "-": names on standard input. Raises PictureError or DataError; ends the command where
+    standard input names none, as what found none says it.
     """
     from ..data.pictures import read_pictures
 
-    return [Path(picture.where) for picture in read_pictures([located(name) for name in names])]
+    given: list[str] = []
+    for name in names:
+        given += read_addresses() if name == "-" else [located(name)]
+    if not given and "-" in names:
+        print("convscope: no pictures on standard input, so nothing to do", file=sys.stderr)
+        raise typer.Exit
+    return read_pictures(given)
+
+
+def find_all(names: Sequence[str]) -> list[Path]:
+    """Return the addresses of all pictures that are named, as `read_all` does."""
+    return [Path(picture.where) for picture in read_all(names)]
 
 
 def agree_to_many(count: int, place: Path, *, yes: bool) -> None:
@@ -225,6 +246,15 @@ def agree_to_many(count: int, place: Path, *, yes: bool) -> None:
         print(f"convscope: {count:,} pictures, to be drawn into {place}", file=sys.stderr)
     if count > MANY and not yes:
         ask("Draw them all?", f"{count:,} pictures are more than {MANY:,}: --yes draws them all without asking")
+
+
+def refuse_failures(failures: Sequence[str], count: int, place: Path | str) -> None:
+    """Raise PicturesFailed where some of several pictures failed; a thousand are counted, and the first named."""
+    if failures:
+        more = len(failures) - _NAMED
+        shown = "; ".join(failures[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+        others = f", the others are in {place}" if str(place) else ""
+        raise PicturesFailed(f"{len(failures)} of {count} pictures failed{others}: {shown}")
 
 
 def distinct_names(pictures: Sequence[Path]) -> list[str]:

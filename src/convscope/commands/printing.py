@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +13,7 @@ import typer
 
 from ..errors import OptionError, OutputError, visible
 from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_file, check_pyarrow
+from ..parsing import Document
 
 if TYPE_CHECKING:
     from ..drawing.tables import Table
@@ -55,3 +59,30 @@ def ask(question: str, unanswered: str) -> None:
 def print_file(path: Path, *, beside: bool = False) -> None:
     """Print the name of a file that was written, in one line; on stderr where it stands `beside` an output."""
     print(visible(str(path)), file=sys.stderr if beside else sys.stdout)
+
+
+def print_addresses(addresses: Iterable[str]) -> None:
+    """Print addresses one per line, as `-` reads them; those that a line cannot hold as JSON strings."""
+    for address in addresses:
+        plain = address not in ("", "-") and address == visible(address).strip() and not address.startswith('"')
+        print(address if plain else json.dumps(address))
+
+
+def read_addresses() -> list[str]:
+    """Read addresses from standard input, one per line, plain or as JSON strings. Raises OptionError."""
+    if sys.stdin is None:
+        raise OptionError("standard input is closed: `-` reads the addresses of pictures from it, one per line")
+    if sys.stdin.isatty():
+        print("convscope: reading addresses of pictures, one per line, up to ctrl-D", file=sys.stderr)
+    try:
+        text = os.fsdecode(sys.stdin.buffer.read())
+    except OSError as error:
+        raise OptionError(f"cannot read standard input: {error.strerror}") from None
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return [_address(line) for line in lines if line.strip()]
+
+
+def _address(line: str) -> str:
+    if not line.startswith('"'):
+        return line
+    return Document("the line of standard input", line, OptionError).json(str)

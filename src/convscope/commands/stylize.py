@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from ..configuration import located
-from ..errors import ConvscopeError, OutputError
+from ..errors import ConvscopeError, OutputError, PictureError
 from ..outputs import PICTURE_ENDINGS, check_file, check_folder
 from ..stylizing.settings import KeepColour, Settings, Strength, Tile
 from . import inputs
@@ -129,9 +129,9 @@ def stylize(
                     failures.append(named(str(picture), str(error)) if len(found) > 1 else str(error))
             for remark in remarks:
                 print(f"convscope: {picture}: {remark}", file=sys.stderr)
-    if failures:
-        many = f"{len(failures)} of {len(found)} pictures failed, the others are in {targets[0].parent}: "
-        raise ConvscopeError((many if len(found) > 1 else "") + "; ".join(failures))
+    if failures and len(found) == 1:
+        raise PictureError(failures[0])
+    inputs.refuse_failures(failures, len(found), targets[0].parent)
 
 
 def _targets(pictures: Sequence[Path], style: Path, out: Path | None) -> list[Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib import resources
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -230,3 +232,10 @@ def shown_names(table: Path) -> dict[str, str]:
         return {part[0].rstrip(",:"): part[1].strip() for part in parts if len(part) > 1}
     rows = document.rows("\t" if "\t" in text and "," not in text else ",")
     return {row[0].strip(): row[1].strip() for row in rows if len(row) > 1}
+
+
+@cache
+def wordnet_names() -> dict[str, str]:
+    """Return torchvision's names of ImageNet's 1,000 classes by WordNet id, in the order of the classes."""
+    text = resources.files(__package__ or "convscope").joinpath("imagenet_synsets.txt").read_text(encoding="utf-8")
+    return {line[:9]: line[10:] for line in text.splitlines()}

@@ -64,9 +64,10 @@ def _walk(root: str) -> Iterator[str]:
 def expand(pattern: str) -> list[str]:
     """Return the paths that a pattern stands for: `*`, `?`, `[a-z]`, `**`, `{a,b}` and `{000..127}`, in order.
 
-    A path that exists, or holds none of these signs, stands for itself. Raises PictureError where nothing matches.
+    A path that exists, lies in a file that exists ("shard.tar#[1].jpg"), or holds none of these signs stands for
+    itself. Raises PictureError where nothing matches.
     """
-    if not re.search(r"[*?\[{]", pattern) or os.path.lexists(pattern):
+    if not re.search(r"[*?\[{]", pattern) or os.path.lexists(pattern) or _is_file(pattern.rpartition("#")[0]):
         return [pattern]
     paths: list[str] = []
     for path in _braces(pattern):
@@ -75,6 +76,10 @@ def expand(pattern: str) -> list[str]:
     if not paths:
         raise PictureError(f"no file matches {pattern!r}")
     return paths
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113  never raises
 
 
 def _is_frame(path: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from ..context import in_context
 from ..errors import ConvscopeError, OptionError
 from .opening import open_picture
-from .pictures import Picture
+from .pictures import Picture, Pictures
 
 T = TypeVar("T")
 
@@ -89,3 +89,19 @@ def _loaded(picture: Picture, prepare: Callable[[Any], T]) -> Loaded[T]:
         return Loaded(replace(picture, label=label), prepare(content))
     except ConvscopeError as error:
         return Loaded(picture, None, error)
+
+
+class Counted(Generic[T]):
+    """What is read ahead of pictures, and how many there will be, 0 where nobody knows."""
+
+    def __init__(self, items: Iterator[Loaded[T]], pictures: Pictures) -> None:
+        self.items, self.pictures = items, pictures
+
+    def __len__(self) -> int:
+        try:
+            return len(self.pictures)
+        except TypeError:  # a stream
+            return 0
+
+    def __iter__(self) -> Iterator[Loaded[T]]:
+        return self.items

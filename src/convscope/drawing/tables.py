@@ -221,10 +221,11 @@ class Table(Drawing):
         rows = tuple(tuple(tuple(v) if isinstance(v, list) else v for v in row) for row in words["rows"])
         return cls(columns, rows, replace(recipe, display={}), words["title"], words["subtitle"], words["note"])
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, ending: str = "") -> Path:
         """Write the table by its ending: .csv, .json, .md, .html, .txt, .parquet (extra `data`), or as a picture.
 
-        The file appears whole or not at all. Raises OutputError when it cannot be written.
+        `ending` says the format of a file that is called otherwise. The file appears whole or not at all. Raises
+        OutputError when it cannot be written.
         """
         path = Path(path)
         writers: dict[str, Callable[[], str]] = {
@@ -234,7 +235,7 @@ class Table(Drawing):
             ".txt": partial(self.text, _WIDTH),
             ".html": self._page,
         }
-        suffix = path.suffix.lower()
+        suffix = ending or path.suffix.lower()
         if suffix == ".parquet":
             return outputs.write_made(path, self._write_parquet)
         if suffix not in writers:
@@ -260,7 +261,9 @@ class Table(Drawing):
         fields = [arrow.field(column.name, kinds[column.kind]) for column in self.columns]
         meta = {b"convscope": self.recipe.to_json().encode()}
         schema = arrow.schema(fields, metadata=meta)
-        importlib.import_module("pyarrow.parquet").write_table(arrow.Table.from_pylist(self.records, schema), file)
+        # Names of files that are not UTF-8 are written as CSV has them.
+        rows = [{name: _storable(value) for name, value in record.items()} for record in self.records]
+        importlib.import_module("pyarrow.parquet").write_table(arrow.Table.from_pylist(rows, schema), file)
 
     def numbers(self) -> dict[str, np.ndarray]:
         """Return the columns of numbers, by name; NaN where a value is missing."""
@@ -298,6 +301,10 @@ def _console(width: int | None) -> Any:
     from rich.console import Console
 
     return Console(width=width if width is not None or sys.stdout.isatty() else _WIDTH, highlight=False)
+
+
+def _storable(value: Cell) -> Cell:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _finite(value: Any) -> Any:
