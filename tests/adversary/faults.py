@@ -1,8 +1,7 @@
 """File-system faults: each call by which a command touches its folder fails once, or the process is killed at it.
 
-`python -m adversary.faults` tries the commands below; `faults(command, start, work)` any other. After each fault the
-command must have ended with one line and exit code 2 (or have done without the call), and the same command again must
-end with exit code 0, the same files and the same bytes as if nothing had happened, and nothing left over.
+After each fault the command must have ended with one line and exit code 2, or have done without the call; and the same
+command again must end with the same files and numbers as if nothing had happened, and nothing left over.
 """
 
 from __future__ import annotations
@@ -16,118 +15,113 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from functools import cache
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
+from numpy.random import default_rng
+
+from . import commands, sandbox
+from .kills import LINES, made
+from .report import Part
+
+Case = tuple[str, int, int]
+
 KILL = "SIGKILL"
 FAULTS = (KILL, "ENOSPC", "EACCES", "EIO")
-_SAME = (".safetensors", ".png", ".csv", ".npz", ".gif", ".html", ".pdf")
-"""Endings of files that two equal runs write with the same bytes; a history and a checkpoint hold times."""
 
 _AUDITED = {"open": 0, "os.rename": 0, "os.remove": 0, "os.mkdir": 0, "os.link": 0, "os.chmod": 0, "os.scandir": 0}
 """Python's own events of the file system, and which argument is the path. `_count` adds writing and syncing."""
 
-
-@dataclass(frozen=True)
-class Fault:
-    """What a fault at one call led to; `wrong` is empty where all is as it must be."""
-
-    call: str
-    number: int
-    kind: str
-    code: int
-    wrong: str
+_NAMES = [name for name in LINES if name != "train-workers"]
+"""Commands that do all of their writing in the process in which calls are counted."""
 
 
-def faults(
-    command: Sequence[str], start: Path, work: Path, kinds: Sequence[str] = FAULTS, numbers: Sequence[int] = ()
-) -> Iterator[Fault]:
-    """Yield what each fault leads to; the command runs in `work`, made as a copy of `start` for each.
-
-    `numbers` are those of the calls that fail, all by default. The process must have one thread: it is forked.
-    """
-    _fresh(start, work)
-    _warm(command, work)
-    _fresh(start, work)
-    calls, code, said = _run(command, work)
-    if code:
-        raise ValueError(f"the command fails by itself: {said}")
-    expected = _contents(work)
-    for number in numbers or range(1, len(calls) + 1):
-        for kind in kinds:
-            _fresh(start, work)
-            made, code, said = _run(command, work, number, kind)
-            wrong = _judged(code, said, kind)
-            _, again, words = _run(command, work)
-            if again:
-                wrong = wrong or f"the second time it ends with {again}: {words}"
-            wrong = wrong or _difference(expected, _contents(work))
-            yield Fault(made[number - 1] if len(made) >= number else "none", number, kind, code, wrong)
+def cases(count: int, seed: int = 0, only: Sequence[str] = ()) -> Iterator[Case]:
+    """Yield at most `count` faults, of each command in turn: a number stands for a call and a way to fail."""
+    orders = dict[str, list[int]]()
+    names = [name for name in _NAMES if not only or name in only]
+    for turn in numbers():
+        for name in list(names):
+            if name not in orders:
+                orders[name] = default_rng([9, seed]).permutation(len(whole(name)[1]) * len(FAULTS)).tolist()
+            if turn >= len(orders[name]):
+                names.remove(name)
+            elif count > 0:
+                yield name, seed, orders[name][turn]
+                count -= 1
+        if not names or count <= 0:
+            return
 
 
-def _warm(command: Sequence[str], work: Path) -> None:
-    """Run the command here once, so that what it imports is not imported by every child again."""
-    from convscope.cli import run
-
-    before = Path.cwd()
-    os.chdir(work)
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        run(command)
-    os.chdir(before)
-
-
-def _judged(code: int, said: str, kind: str) -> str:
-    if kind == KILL:
-        return "" if code == -signal.SIGKILL else f"it was not killed, and ended with {code}: {said}"
-    if "Traceback" in said:
-        return said
-    return "" if code in (0, 2) else f"exit code {code}: {said}"
+@cache
+def whole(name: str) -> tuple[dict[str, str], list[str]]:
+    """Return the files of a run without a fault, and its calls."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "case")
+        sandbox.fill(folder)
+        calls, code, said = _run(name, folder)
+        assert code == 0, f"{LINES[name]} ends with {code}: {said}"
+        return made(folder), calls
 
 
-def _difference(expected: dict[str, bytes], found: dict[str, bytes]) -> str:
-    if expected.keys() != found.keys():
-        return f"files: {sorted(expected.keys() ^ found.keys())}"
-    return "".join(f"{name} differs; " for name in expected if expected[name] != found[name])
+def attempt(case: Case, folder: Path) -> tuple[str, str]:
+    """Let a call fail, and run the command again."""
+    name, _, number = case
+    call, kind = number // len(FAULTS) + 1, FAULTS[number % len(FAULTS)]
+    wanted, _ = whole(name)
+    sandbox.fill(folder)
+    given = sandbox.files(folder)
+    calls, code, said = _run(name, folder, call, kind)
+    shown = f"{name}, {kind} at call {call}, {calls[call - 1] if len(calls) >= call else 'which did not come'}"
+    if "Traceback" in said or code not in ((-signal.SIGKILL,) if kind == KILL and len(calls) >= call else (0, 2)):
+        return "traceback", f"{shown}: ends with {code}: {said[-400:]}"
+    if code == 2 and not said.splitlines()[-1].startswith("convscope: "):
+        return "said", f"{shown}: {said[-400:]}"
+    kept = list(folder.parent.glob("*convscope-*"))
+    unknown = [path.name for path in kept if f"kept instead as {path}" not in said]
+    for path in kept:
+        shutil.rmtree(path)
+    _, code, said = _run(name, folder)
+    if code or "Traceback" in said:
+        return "stale", f"{shown}: the second time it ends with {code}: {said[-400:]}"
+    found, after = made(folder), sandbox.files(folder)
+    left = unknown + sorted(set(found) - set(wanted))
+    left += [path for path in after if path not in given and path not in found]
+    if left:
+        return "left", f"{shown}: {left[:4]}"
+    odd = sorted(path for path in wanted if found.get(path) != wanted[path])
+    odd += [path for path in given if after.get(path) != given[path]]
+    return ("stale", f"{shown}: differs in {odd[:4]}") if odd else ("worked", shown)
 
 
-def _contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() if path.suffix in _SAME else b"" for path in files}
-
-
-def _fresh(start: Path, work: Path) -> None:
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(start, work)
-
-
-def _run(command: Sequence[str], work: Path, number: int = 0, kind: str = "") -> tuple[list[str], int, str]:
+def _run(name: str, folder: Path, number: int = 0, kind: str = "") -> tuple[list[str], int, str]:
     """Run a command in a child; return the calls it made, its exit code or minus the signal, and what it said."""
-    with tempfile.TemporaryDirectory() as name:
-        said, calls = Path(name, "said"), Path(name, "calls")
-        child = os.fork()
-        if not child:
-            _child(command, work, number, kind, said, calls)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        return calls.read_text().splitlines(), code, said.read_text(errors="replace").strip()
+    said, calls = folder.with_name("said"), folder.with_name("calls")
+    child = os.fork()
+    if not child:
+        _child(LINES[name], folder, number, kind, said, calls)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    told = calls.read_text().splitlines(), code, said.read_text(errors="replace").strip()
+    said.unlink()
+    calls.unlink()
+    return told
 
 
-def _child(command: Sequence[str], work: Path, number: int, kind: str, said: Path, calls: Path) -> None:
+def _child(line: str, work: Path, number: int, kind: str, said: Path, calls: Path) -> None:
     """Run the command in this process, and end it."""
-    from convscope.cli import run
-
     code = 99
     try:
         signal.alarm(120)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.dup2(os.open(said, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
-        os.dup2(2, 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.stdout, sys.stderr = (open(handle, "w", closefd=False) for handle in (1, 2))  # noqa: SIM115
         os.chdir(work)
         record = os.open(calls, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         _count(work, record, number, kind)
-        code = run(command)
+        code = commands.run(line.split())
     except BaseException:
         import traceback
 
@@ -186,52 +180,4 @@ def _count(work: Path, record: int, number: int, kind: str) -> None:
     os.fsync = patched("fsync", os.fsync)
 
 
-def _prepared(folder: Path) -> dict[str, list[str]]:
-    """Make pictures and return the commands that are tried, by name."""
-    import numpy as np
-    from PIL import Image
-
-    noise = np.random.default_rng(0)
-    for number in range(20):
-        path = folder / "data" / "ab"[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise.integers(0, 255, (28, 28), np.uint8)).save(path)
-    Image.fromarray(noise.integers(0, 255, (48, 48, 3), np.uint8)).save(folder / "style.png")
-    pictures = [f"data/a/{number}.png" for number in (0, 2)]
-    lenet = ["--net", "lenet5"]
-    return {
-        "train": "train lenet5 --data data -o run --epochs 2 --batch 8 --workers 0 --precision fp32".split(),
-        "train-style": (
-            "train-style style.png --data data -o s.safetensors --steps 2 --batch 2 --size 32 --width 4 --blocks 1 "
-            "--workers 0"
-        ).split(),
-        "folder": ["saliency", *pictures, *lenet, "-o", "maps", "--save-values", "maps.npz"],
-        "film": ["saliency", *pictures, *lenet, "-o", "maps.gif"],
-        "picture": ["saliency", pictures[0], *lenet, "-o", "map.pdf", "--save-values", "map.safetensors"],
-        "segment": ["segment", pictures[0], *lenet, "-o", "s.png", "--cutout", "c.png"],
-        "table": ["layers", "lenet5", "-o", "layers.csv"],
-    }
-
-
-def main(asked: Sequence[str]) -> int:
-    """Try the commands asked for, all by default; print counts and what went wrong."""
-    import torch
-
-    torch.set_num_threads(1)
-    wrong = 0
-    with tempfile.TemporaryDirectory() as name:
-        start, work = Path(name, "start"), Path(name, "work")
-        start.mkdir()
-        commands = _prepared(start)
-        for title in asked or commands:
-            done = list(faults(commands[title], start, work))
-            bad = [fault for fault in done if fault.wrong]
-            wrong += len(bad)
-            print(f"{title}: {len(done) // len(FAULTS)} calls, {len(done)} faults, {len(bad)} wrong", flush=True)
-            for fault in bad:
-                print(f"  {fault.kind} at call {fault.number}, {fault.call}: {fault.wrong[-600:]}", flush=True)
-    return bool(wrong)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+PART = Part("faults", 10_000, 3, cases, attempt, commands.prepare, batch=10, watched=False)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import torch
 from numpy.random import default_rng
 
 from . import commands, sandbox
@@ -28,12 +32,13 @@ LINES = {
     "one": "maps digit.png --net lenet5 --layer conv1 -o new/o.pdf --save-values new/o.safetensors",
     "table": "layers lenet5 -o new/t.parquet",
     "synthesis": "maximize --net lenet5 --of 3 --steps 9 -o new/o.png --preview new/p.png --preview-every 2",
+    "segment": "segment digit.png --net lenet5 -o new/s.png --cutout new/c.png",
     "stylize": "stylize pets --style style.safetensors -o new",
 }
 """Command lines that write."""
 
-TIMED = ("history.json", "card.md", "checkpoint.pt", "style.checkpoint")
-"""Files that tell seconds, or keep the same numbers in another order after a run that went on."""
+TIMED = ("seconds", "minutes")
+"""What a history and a checkpoint hold that differs from run to run."""
 
 
 def begun(line: str, folder: Path) -> int:
@@ -56,6 +61,7 @@ def cases(count: int, seed: int = 0, only: Sequence[str] = ()) -> Iterator[Case]
     """Return `count` kills, of each command line as many."""
     names = [name for name in LINES if not only or name in only]
     for number in range(count):
+        whole(names[number % len(names)])  # once, before there are workers
         yield names[number % len(names)], seed, number
 
 
@@ -72,9 +78,35 @@ def whole(name: str) -> tuple[dict[str, str], float]:
 
 
 def made(folder: Path) -> dict[str, str]:
-    """Return what a run has made: the content of each file in short, unless it tells seconds."""
+    """Return what a run has made: the content of each file in short, without what tells the time."""
     found = {name: short for name, short in sandbox.files(folder).items() if name.startswith("new")}
-    return {name: "there" if Path(name).name in TIMED else short for name, short in found.items()}
+    return {name: _numbers(folder / name) or short for name, short in found.items()}
+
+
+def _numbers(path: Path) -> str:
+    """Return in short what a checkpoint or a history says, and nothing of other files.
+
+    Pickle writes a text once that is the same object in two places: so a checkpoint of numbers that were read from one
+    is another file than the first, and says the same.
+    """
+    if path.suffix in (".pt", ".checkpoint"):
+        return _told(torch.load(path, weights_only=True))
+    if path.name == "history.json":
+        return _told(json.loads(path.read_text(encoding="utf-8")))
+    return "there" if path.name == "card.md" else ""
+
+
+def _told(value: Any) -> str:
+    match value:
+        case Mapping():
+            told = {str(key): _told(part) for key, part in value.items() if key not in TIMED}
+        case list() | tuple():
+            told = [_told(part) for part in value]
+        case torch.Tensor():
+            told = (value.dtype, tuple(value.shape), value.contiguous().numpy().tobytes())
+        case _:
+            told = value
+    return sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def attempt(case: Case, folder: Path) -> tuple[str, str]:
@@ -105,12 +137,4 @@ def _said(folder: Path) -> str:
     return folder.with_name("said").read_text(encoding="utf-8", errors="replace")
 
 
-def prepare(only: Sequence[str]) -> None:
-    """Know what is made without a kill, before there are workers."""
-    commands.prepare(())
-    for name in LINES:
-        if not only or name in only:
-            whole(name)
-
-
-PART = Part("kills", 300, 4, cases, attempt, prepare, batch=10, watched=False)
+PART = Part("kills", 300, 3, cases, attempt, commands.prepare, batch=10, watched=False)
