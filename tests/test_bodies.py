@@ -305,6 +305,20 @@ def test_volumes_and_signals_are_refused_in_words() -> None:
         explain(Net(body, size=SIDE), torch.rand(2, 40), "gradient", of=1)
 
 
+class Same(nn.Conv2d):
+    """As libraries derive their own, padded or normalised in another way."""
+
+
+class Up(nn.ConvTranspose2d):
+    pass
+
+
+def test_a_convolution_of_ones_own_class_tells_the_channels() -> None:
+    assert Net(nn.Sequential(Same(3, 8, 3), nn.Conv2d(8, 4, 3)), size=SIDE).channels == 3
+    assert Net(nn.Sequential(Same(1, 8, 3), nn.Conv2d(8, 4, 3)), size=SIDE).channels == 1
+    assert Net(nn.Sequential(Up(8, 2, 2), Same(5, 4, 3)), size=SIDE).channels == 5
+
+
 def test_slices_of_a_volume_are_the_channels_of_a_picture() -> None:
     body = volumes()
     net = Net(body, size=SIDE, channels=8, call=lambda body, pixels: body(pixels[:, None]))

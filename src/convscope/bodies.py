@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from .errors import NetworkError, WeightsError
 
-_CONVOLUTIONS = {"Conv1d": 1, "Conv2d": 2, "Conv3d": 3, "ConvTranspose2d": 2}
+_CONVOLUTIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3, nn.ConvTranspose2d: 2}
 _CONVOLVES = ("conv2d", "_convolution", "convolution")
 
 
@@ -226,7 +226,7 @@ def _nodes(graph: Any) -> Iterator[Any]:
 def first_channels(body: nn.Module) -> int:
     """Return how many channels the first convolution of pictures reads, as modules are listed; 3 without one."""
     for module in body.modules():
-        if _dimensions(module) == 2 and "Transpose" not in kind(module):
+        if _dimensions(module) == 2 and not isinstance(module, nn.ConvTranspose2d) and "Transpose" not in kind(module):
             channels = getattr(module, "in_channels", None)  # a traced module keeps its weights alone
             return channels if isinstance(channels, int) else int(module.weight.shape[1])  # type: ignore[union-attr]
         kernel = next((kernel for kernel in _graph_kernels(module) if kernel.ndim == 4), None)
@@ -252,7 +252,10 @@ def reads_instead(body: nn.Module) -> str:
 
 
 def _dimensions(module: nn.Module) -> int:
-    return _CONVOLUTIONS.get(kind(module), 0)
+    """Return over how many dimensions a module convolves, or 0; scripted and quantised ones are known by name."""
+    named = kind(module)
+    found = (number for base, number in _CONVOLUTIONS.items() if isinstance(module, base) or named == base.__name__)
+    return next(found, 0)
 
 
 def _graph_kernels(body: nn.Module) -> Iterator[Tensor]:
