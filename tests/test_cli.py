@@ -480,3 +480,14 @@ def test_a_network_that_fails_on_numbers_alone_is_no_fault_of_ours(
         said = capsys.readouterr().err
         assert re.search(f"^convscope: the network fails in its forward pass: .*{reason}", said, re.MULTILINE), said
         assert "Traceback" not in said and "fault of convscope" not in said
+
+
+@pytest.mark.parametrize("line", [["saliency", "/x.png"], ["layers", "lenet5"], ["train", "lenet5", "--data", "/x"]])
+def test_a_working_directory_that_was_removed_is_said(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert run(line) == 2
+    assert capsys.readouterr().err == "convscope: the working directory was removed: change to one that is there\n"

@@ -79,6 +79,29 @@ def test_a_parquet_file_gives_the_same_batches_in_processes(tmp_path: Path) -> N
     assert len(alone) == 3 and all(torch.equal(one, other) for one, other in zip(alone, helped, strict=True))
 
 
+def test_where_few_files_may_be_open_pictures_are_loaded_without_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    learn, _ = open_data(str(table(tmp_path / "x.parquet", [0, 1] * 8)), held_out=0.25)
+    prepared = Prepared(learn, [v2.PILToTensor()], 1, 0)
+    assert batches(prepared, 4, share=Share(), workers=2).num_workers == 2
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (16, 16))
+    assert batches(prepared, 4, share=Share(), workers=2).num_workers == 0
+
+
+def test_processes_that_cannot_be_had_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learn, _ = open_data(str(table(tmp_path / "x.parquet", [0, 1] * 8)), held_out=0.25)
+    loader = batches(Prepared(learn, [v2.PILToTensor()], 1, 0), 4, share=Share(), workers=2)
+
+    def refuse(self: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", refuse)
+    with pytest.raises(DataError, match="cannot be loaded in 2 more processes .*unavailable.*or 0 to load them"):
+        list(loader)
+
+
 def test_labels_that_cannot_be_learnt_are_refused(tmp_path: Path) -> None:
     some: list[int | str | None] = [0, None, 1]
     for labels, words in ((some, "1 of 3 pictures of .* have no label"), ([0, 0], "has one class, '0'")):

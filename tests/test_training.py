@@ -472,6 +472,12 @@ def test_a_damaged_checkpoint_is_named_and_runs_no_code(
     assert contents(tmp_path) == before
 
 
+def test_names_that_are_not_utf8_are_written_out_in_what_a_snapshot_says(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"x": torch.zeros(1)}, path, metadata=metadata({"classes": ["o\udcffn", "zwölf"]}))
+    assert facts(path)["classes"] == ["o?n", "zwölf"]
+
+
 # 3. Losses that are not finite, and requests that make no sense.
 
 

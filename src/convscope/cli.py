@@ -143,6 +143,7 @@ def _run(arguments: Sequence[str]) -> int:
     group: Any = typer.main.get_command(_app(word))
     command = group.commands.get(word)
     try:
+        _refuse_removed_folder()
         if command is not None:
             arguments = one_name(command, arguments)
             check_repeated(command, arguments[arguments.index(word) + 1 :] if word in arguments else ())
@@ -169,6 +170,14 @@ def _run(arguments: Sequence[str]) -> int:
         if not hasattr(error, "format_message"):
             raise
         return _fail(_usage(error, command, word))
+
+
+def _refuse_removed_folder() -> None:
+    """Refuse to work in a folder that was removed: no path has a meaning there, and Intel's MKL ends the process."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ConvscopeError("the working directory was removed: change to one that is there") from None
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from ..errors import PictureError
+from ..errors import DataError, PictureError, told
 from .datasets import LabelledPictures
+
+_FILES = 128
+"""Files that a process must be allowed to open for others to load its pictures."""
 
 Item = tuple[Tensor | None, int, int]
 
@@ -71,6 +75,31 @@ class Share:
     world: int = 1
 
 
+class _Loader(DataLoader[Any]):
+    """A loader that says in words when its processes cannot be had, or end."""
+
+    def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        try:
+            yield from super().__iter__()
+        except (OSError, RuntimeError) as error:
+            if not self.num_workers:
+                raise
+            raise DataError(
+                f"pictures cannot be loaded in {self.num_workers} more processes ({told(error)}): use fewer with "
+                "workers, or 0 to load them in this one"
+            ) from None
+
+
+def _can_share() -> bool:
+    """Whether processes can send tensors: each takes a file, and where too few may be open, torch waits for ever."""
+    if sys.platform == "win32":
+        return True
+    from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
+
+    most, _ = getrlimit(RLIMIT_NOFILE)
+    return most == RLIM_INFINITY or most >= _FILES
+
+
 def batches(
     prepared: Prepared, size: int, *, share: Share, workers: int, shuffled: bool = False, start: int = 0
 ) -> DataLoader[Any]:
@@ -84,11 +113,11 @@ def batches(
         generator = torch.Generator().manual_seed(prepared.seed % 2**31)
         choices = torch.randint(len(prepared.transforms), (len(sampler) // size + 1,), generator=generator).tolist()
         order = [(index, choices[position // size]) for position, index in enumerate(sampler)][start * size :]
-    return DataLoader(
+    return _Loader(
         prepared,
         batch_size=size,
         sampler=order,
-        num_workers=workers,
+        num_workers=workers if _can_share() else 0,
         collate_fn=_collate,
         drop_last=shuffled,
         pin_memory=torch.cuda.is_available(),

@@ -123,4 +123,5 @@ def facts(path: Path) -> dict[str, Any]:
 
 def metadata(content: Mapping[str, Any]) -> dict[str, str]:
     """Return what to write into a snapshot: one entry, so that equal snapshots are equal files."""
-    return {_KEY: json.dumps(dict(content), ensure_ascii=False, sort_keys=True)}
+    text = json.dumps(dict(content), ensure_ascii=False, sort_keys=True)
+    return {_KEY: text.encode("utf-8", "backslashreplace").decode()}  # classes by folders with any bytes as names
