@@ -98,7 +98,7 @@ def test_processes_that_cannot_be_had_are_said(tmp_path: Path, monkeypatch: pyte
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr("multiprocessing.process.BaseProcess.start", refuse)
-    with pytest.raises(DataError, match="cannot be loaded in 2 more processes .*unavailable.*or 0 to load them"):
+    with pytest.raises(DataError, match=r"cannot be loaded in 2 more processes .*unavailable.*or 0 to load them"):
         list(loader)
 
 
