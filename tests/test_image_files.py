@@ -232,6 +232,25 @@ def test_a_strip_unpacks_to_what_it_may_hold(monkeypatch: pytest.MonkeyPatch) ->
         open_picture(deep_tiff(32773, [b"\x81\0" * 300_000], 5))
 
 
+JPEG = b"\xff\xd8\xff\xc0\0\x0b\x08%b%b\1\1\x11\0"
+JPEG_2000 = b"\xff\x4f\xff\x51\0\x29\0\0%b%b"
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR%b%b"
+
+
+@pytest.mark.parametrize(("code", "header", "size"), [(7, JPEG, 2), (33005, JPEG_2000, 4), (34933, PNG, 4)])
+def test_a_strip_that_is_a_picture_has_the_size_of_the_strip(
+    code: int, header: bytes, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiff_segments, "find_spec", lambda name: name)  # imagecodecs, which decodes whatever is inside
+    fits, large = (header % (side.to_bytes(size), (4).to_bytes(size)) for side in (5, 60_000))
+    with pytest.raises(PictureError, match=r"a picture of 60,000 x 4, more than the 20 values that it may hold"):
+        open_picture(deep_tiff(code, [fits + large], 5))
+    with pytest.raises(PictureError, match=r"is damaged or cut short|is compressed in a way that needs"):
+        open_picture(deep_tiff(code, [fits], 5))
+    with pytest.raises(PictureError, match=r"is compressed in a way that is not read \(50002\): save it with Deflate"):
+        open_picture(deep_tiff(50002, [fits], 5))
+
+
 def test_strips_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_picture(deep_tiff(1, [bytes(8)] * 30, 30)).size == (4, 30)
     monkeypatch.setattr(tiff_segments, "_MOST", 29)

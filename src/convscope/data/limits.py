@@ -15,8 +15,8 @@ MOST_PIXELS = "CONVSCOPE_MAX_PIXELS"
 MOST_FRAMES = 10_000
 """How many frames a file may have: all that stand before one are gone through to reach it."""
 
-_USUAL_BYTES = 7
-"""So many bytes a pixel may take without counting as more than one: 1.2 GiB for all that there may be by default."""
+_USUAL_BYTES = 5
+"""So many bytes a pixel may take without counting as more than one: 0.9 GiB for all that there may be by default."""
 
 
 def most_pixels() -> float:
