@@ -75,7 +75,9 @@ def attempt(case: Case, folder: Path) -> tuple[str, str]:
     given = sandbox.files(folder)
     calls, code, said = _run(name, folder, call, kind)
     shown = f"{name}, {kind} at call {call}, {calls[call - 1] if len(calls) >= call else 'which did not come'}"
-    if "Traceback" in said or code not in ((-signal.SIGKILL,) if kind == KILL and len(calls) >= call else (0, 2)):
+    ended = (-signal.SIGKILL,) if kind == KILL and len(calls) >= call else (0, 2)
+    killed = kind == KILL and code == -signal.SIGKILL  # maybe before another thread has noted its call
+    if "Traceback" in said or (code not in ended and not killed):
         return "traceback", f"{shown}: ends with {code}: {said[-400:]}"
     if code == 2 and not said.splitlines()[-1].startswith("convscope: "):
         return "said", f"{shown}: {said[-400:]}"
