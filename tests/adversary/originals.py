@@ -12,6 +12,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,7 @@ def hub_config() -> list[bytes]:
 # Drawings -------------------------------------------------------------------------------------------------------------
 
 
+@cache
 def _elsewhere(make: Callable[..., list[bytes]], *given: Any) -> list[bytes]:
     """Make files in a fork: torch forks no process that has computed a gradient."""
     with get_context("fork").Pool(1) as elsewhere:
@@ -542,6 +544,7 @@ def hostile_safetensors() -> list[bytes]:
     return [*lies, len(DEEP).to_bytes(8, "little") + DEEP.encode()]
 
 
+@cache
 def hostile_pth() -> list[bytes]:
     import torch
 
