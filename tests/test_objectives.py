@@ -286,7 +286,7 @@ def test_indices_out_of_range(index: int | str, words: str) -> None:
     ("kind", "objective", "words"),
     [
         ("residual", "stem:6", "layer 'stem' has channels 0 to 5: there is no 6"),
-        ("residual", "stem:0@10,0", "10 rows and 10 columns for a picture of 20x20: there is no position 10,0"),
+        ("residual", "stem:0@10,0", "rows 0 to 9 and columns 0 to 9 for a picture of 20x20: there is no position 10,0"),
         ("residual", "stem:0@0,10", "no position 0,10"),
         ("residual", "stem:0@1", "'features.8:42@6,6'"),
         ("residual", "stem:0@1,2,3", "a unit is layer:channel"),

@@ -7,7 +7,7 @@ Everything that a layer must have is checked here, so that it is refused in the 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import NoReturn
 
@@ -94,14 +94,18 @@ def layer_at(net: Net, layer: Layer, pixels: Tensor) -> Layer:
 
     Its grid differs, and where pixels are mirrored or rolled inside the network, so does where its units lie.
     """
+    return net_at(net, pixels).layers.get(layer.name, layer)
+
+
+def net_at(net: Net, pixels: Tensor) -> Net:
+    """Return the network as it reads pictures of the size of pixels (n, c, h, w)."""
     size = (pixels.shape[-2], pixels.shape[-1])
     if size == net.size:
-        return layer
-    layers = _at_sizes.setdefault(net, Kept(_SIZES)).of(size, lambda: net.changed(size=size).layers)
-    return layers.get(layer.name, layer)
+        return net
+    return _at_sizes.setdefault(net, Kept(_SIZES)).of(size, lambda: net.changed(size=size))
 
 
-_at_sizes: weakref.WeakKeyDictionary[Net, Kept[tuple[int, int], Mapping[str, Layer]]] = weakref.WeakKeyDictionary()
+_at_sizes: weakref.WeakKeyDictionary[Net, Kept[tuple[int, int], Net]] = weakref.WeakKeyDictionary()
 
 
 def _refuse(

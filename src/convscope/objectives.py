@@ -33,7 +33,7 @@ from torch import Tensor
 from .context import say
 from .errors import ObjectiveError, nearest
 from .heads import STATE, Head
-from .layers import channelled_layer, find_layer, output_or_layer
+from .layers import channelled_layer, find_layer, net_at, output_or_layer
 from .net import Net
 from .tapping import tap
 from .terms import parse_term
@@ -75,6 +75,20 @@ def check_real(values: Tensor, where: str) -> None:
     raise ObjectiveError(f"{where} holds {what}, and a score is a real number: {way}")
 
 
+def check_position(position: tuple[int, int], grid: Sequence[int], layer: str, size: Sequence[int] = ()) -> None:
+    """Raise ObjectiveError for a row and column that a layer of a grid (rows, columns) lacks for pictures of a size."""
+    if not all(0 <= at < extent for at, extent in zip(position, grid, strict=True)):
+        picture = f"a picture of {size[0]}x{size[1]}" if size else "this picture"
+        raise ObjectiveError(
+            f"{_title(layer)} has rows 0 to {grid[0] - 1} and columns 0 to {grid[1] - 1} for {picture}: "
+            f"there is no position {position[0]},{position[1]}"
+        )
+
+
+def _title(layer: str) -> str:
+    return f"layer {layer!r}" if layer else "the output"
+
+
 @dataclass(frozen=True)
 class Unit:
     """A layer, a channel of it, or one spatial position of that channel."""
@@ -85,13 +99,14 @@ class Unit:
 
     def read(self, activity: Tensor) -> Tensor:
         """Reduce a layer's activity (n, c) or (n, c, h, w) to one number per picture. Raises ObjectiveError."""
-        check_real(activity, f"layer {self.layer}" if self.layer else "the output")
+        check_real(activity, _title(self.layer))
         if self.channel is None:
             return activity.reshape(len(activity), -1).mean(1)
         channel = activity[:, self.channel]
         if channel.ndim == 1:
             return channel
         if isinstance(self.position, tuple):
+            check_position(self.position, channel.shape[1:], self.layer)
             return channel[:, self.position[0], self.position[1]]
         if self.position == "centre":
             return channel[:, channel.shape[1] // 2, channel.shape[2] // 2]
@@ -212,6 +227,12 @@ class Objective:
         if len(self.terms) > 1 or weight != 1 or not isinstance(term, Unit) or term.layer != OUTPUT:
             return None
         return term.channel if term.position is None else None
+
+    @property
+    def placed(self) -> bool:
+        """Whether a term is about one position of a channel."""
+        units = [term.unit if isinstance(term, Probability) else term for _, term in self.terms]
+        return any(isinstance(unit, Unit) and unit.position not in (None, "mean") for unit in units)
 
     def title(self, net: Net) -> str:
         """Return the words that stand for it in titles and captions."""
@@ -376,6 +397,14 @@ def as_objective(net: Net, of: str | ClassIndex | Objective | Callable[[Tensor],
     return _read(net, of.strip())
 
 
+def objective_for(net: Net, of: str | ClassIndex | Objective | Callable[[Tensor], Tensor], pixels: Tensor) -> Objective:
+    """Turn an objective about given pictures (n, c, h, w) into an Objective, units at their strongest position.
+
+    Positions are rows and columns for pictures of this size, which need not be the network's own.
+    """
+    return as_objective(net_at(net, pixels) if isinstance(of, str) and "@" in of else net, of).at("max")
+
+
 def _as_index(of: Any) -> int | None:
     """Return a class index given as any kind of integer, None for what is no number. Raises ObjectiveError."""
     if isinstance(of, (Tensor, np.ndarray)):
@@ -508,16 +537,13 @@ def _class_part(net: Net, text: str) -> Unit:
 def _channel(net: Net, name: str, channel: int, position: str | None) -> Unit:
     layer = channelled_layer(net, output_or_layer(net, name).name, error=ObjectiveError)
     if channel >= layer.shape[0]:
-        raise ObjectiveError(f"layer {layer.name!r} has channels 0 to {layer.shape[0] - 1}: there is no {channel}")
+        last = layer.shape[0] - 1
+        there = f"channels 0 to {last}" if last else "one channel, number 0"
+        raise ObjectiveError(f"{layer.title} has {there}: there is no {channel}")
     if position is None or position in ("max", "mean", "centre"):
         return Unit(layer.name, channel, position)
     if not layer.spatial:
         raise ObjectiveError(f"{layer.title} has no spatial positions: write '{layer.name}:{channel}'")
     y, x = (int(number) for number in position.split(","))
-    height, width = layer.grid
-    if y >= height or x >= width:
-        raise ObjectiveError(
-            f"{layer.title} has {height} rows and {width} columns for a picture of {net.size[0]}x{net.size[1]}: "
-            f"there is no position {y},{x}"
-        )
+    check_position((y, x), layer.grid, layer.name, net.size)
     return Unit(layer.name, channel, (y, x))

@@ -12,7 +12,7 @@ from .errors import NetworkError, ObjectiveError, PictureError
 from .heads import Head
 from .interruptions import orderly
 from .net import Net
-from .objectives import WHOLE_OUTPUT, Objective, ObjectiveBatch, Unit, as_objective, check_real
+from .objectives import WHOLE_OUTPUT, Objective, ObjectiveBatch, Unit, as_objective, check_real, objective_for
 from .tapping import tap
 from .terms import judges_making
 
@@ -89,7 +89,8 @@ def _example(output: Tensor) -> str:
         return repr(WHOLE_OUTPUT)
     if output.ndim != 4:
         return "a function of the output that gives one number per picture"
-    return repr(f":0@{output.shape[2] // 2},{output.shape[3] // 2}") + ", a channel at a row and column"
+    position = f":0@{output.shape[2] // 2},{output.shape[3] // 2}"
+    return f"{position!r}, a channel at a row and column, or ':0', its mean over all"
 
 
 def check_output(net: Net, output: Tensor) -> None:
@@ -111,7 +112,7 @@ def settle_each(net: Net, pixels: Tensor, of: ObjectiveLike) -> tuple[list[Objec
     """Return the objective of each picture of a batch (n, c, h, w), and its title."""
     if of is None and not net.output.shape:
         of = WHOLE_OUTPUT
-    objective = None if of is None else checked_objective(net, of)
+    objective = None if of is None else checked_objective(net, of, pixels)
     if objective is not None and (objective.class_index is None or len(net.output.shape) != 1):
         return [objective] * len(pixels), _titles(net, pixels, objective)
     head, numbers = answers(net, pixels)
@@ -124,9 +125,9 @@ def settle_each(net: Net, pixels: Tensor, of: ObjectiveLike) -> tuple[list[Objec
     return [objectives[index] for index in indices], titles
 
 
-def checked_objective(net: Net, of: ObjectiveLike) -> Objective:
+def checked_objective(net: Net, of: ObjectiveLike, pixels: Tensor) -> Objective:
     """Return an objective about given pictures, units at their strongest position. Raises ObjectiveError."""
-    objective = as_objective(net, of).at("max")  # type: ignore[arg-type]
+    objective = objective_for(net, of, pixels)  # type: ignore[arg-type]
     for _, term in objective.terms:
         if judges_making(term):
             raise ObjectiveError(

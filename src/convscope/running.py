@@ -125,11 +125,11 @@ def _objectives(net: Net, pixels: Tensor, of: ObjectiveLike | Sequence[Objective
     if of is None:
         return batched(settle_each(net, pixels, None)[0])
     if not isinstance(of, (list, tuple)):
-        return checked_objective(net, of)  # pyright: ignore[reportArgumentType]
+        return checked_objective(net, of, pixels)  # pyright: ignore[reportArgumentType]
     if len(of) != len(pixels):
         raise ObjectiveError(f"there are {len(of)} objectives for {len(pixels)} pictures: give one, or one per picture")
     settled = [
-        settle(net, pixels[row : row + 1], None)[0] if each is None else checked_objective(net, each)
+        settle(net, pixels[row : row + 1], None)[0] if each is None else checked_objective(net, each, pixels)
         for row, each in enumerate(of)
     ]
     return batched(settled)

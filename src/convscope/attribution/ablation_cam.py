@@ -26,7 +26,7 @@ from ..objectives import Objective
 from ..registry import method
 from ..tapping import tap
 from ..tracing import Layer
-from .cam_layers import Align, CamInput, Layers, cam_inputs, redo_unread, say_if_pooled_elsewhere
+from .cam_layers import Align, CamInput, Layers, cam_inputs, redo_unread
 from .channel_weights import Batch, weighted_maps
 
 
@@ -48,10 +48,9 @@ def ablation_cam(
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score, never negative. Runs
     the network above the layer once per picture and channel; channels that are zero everywhere are left out. Raises
-    as `grad_cam` does.
+    as `grad_cam` does, and ObjectiveError for an objective about one place.
     """
-    inputs = cam_inputs(net, pixels, objective, layer, forward=True)
-    say_if_pooled_elsewhere(inputs)
+    inputs = cam_inputs(net, pixels, objective, layer, forward="ablation_cam")
     with torch.inference_mode():
 
         def weigh(row: int, one: CamInput) -> Tensor:

@@ -13,6 +13,10 @@ A^k_ij is the activity of channel k at position ij of a layer, of Z positions; S
 Behind global average pooling and a linear head, g^k_ij = w_k / Z: then Grad-CAM before its rectifier, XGrad-CAM before
 its rectifier and HiResCAM are CAM / Z, whose sum is the score without its bias.
 
+A local objective, as about one position of a segmenter's output, depends on few positions of a layer. One weight for a
+channel would light up other places: there Grad-CAM, Grad-CAM++ and XGrad-CAM weigh each position by what they else take
+the mean or sum of, g^k_ij or a^k_ij max(0, g^k_ij). Eigen-CAM, which asks nothing of S, refuses.
+
 Grad-CAM++ takes exp(S) as the score. Its derivatives are exp(S) times powers of g where S is piecewise linear, so
 that exp(S) cancels: a = g^2 / (2 g^2 + g^3 sum_ab A_ab) = 1 / (2 + g sum_ab A_ab), and a factor common to all weights
 is left out. The authors' code also normalises a; this is the paper's formula.
@@ -43,56 +47,65 @@ from .cam_layers import (
     cam_inputs,
     fuse,
     redo_unread,
-    say_if_pooled_elsewhere,
     score_and_activities,
 )
 
-Weigh = Callable[[Tensor, Tensor], Tensor]
-"""From activity and gradient, both (n, c, h, w), to a map (n, 1, h, w)."""
+Grid = Callable[[CamInput], Tensor]
+"""From a layer's activity and gradient to a map (n, 1, rows, columns)."""
+
+_BY_POSITION = (
+    "the objective is about one place: each position is weighed by the gradient there, as in HiResCAM, not by its mean "
+    "over all positions, which would light up other places"
+)
 
 
-def _weighed(
+def _mapped(
     net: Net,
     pixels: Tensor,
     objective: Objective,
     layer: list[str] | str | None,
     align: str,
-    weigh: Weigh,
+    grid: Grid,
     *,
     rectify: bool = True,
-    forward: bool = False,
-    pooled: bool = True,
+    forward: str = "",
 ) -> Tensor:
-    """Weigh the activity of layers, rectify the sum, and upsample it to the picture.
-
-    `pooled` says that a channel's weight is the same at all positions.
-    """
+    """Draw the grids of layers, rectify them, and upsample them to the picture; `forward` as `cam_inputs` has it."""
     inputs = cam_inputs(net, pixels, objective, layer, forward=forward)
-    if pooled:
-        say_if_pooled_elsewhere(inputs)
-    grids = [(one.layer, weigh(one.activity, one.gradient)) for one in inputs]
-    maps = fuse(net, [(one, grid.clamp(min=0) if rectify else grid) for one, grid in grids], pixels, align)
+    grids = [(one.layer, grid(one)) for one in inputs]
+    maps = fuse(net, [(one, values.clamp(min=0) if rectify else values) for one, values in grids], pixels, align)
 
     def alone(row: int) -> Tensor:
         own = objective.rows(row)
-        options: dict[str, Any] = {"rectify": rectify, "forward": forward, "pooled": pooled}
-        return _weighed(net, pixels[row : row + 1], own, layer, align, weigh, **options)
+        return _mapped(net, pixels[row : row + 1], own, layer, align, grid, rectify=rectify, forward=forward)
 
     return redo_unread(maps, inputs, alone)
+
+
+def _weighed(one: CamInput, pooled: Tensor, by_position: Tensor) -> Tensor:
+    """Sum a layer's channels, weighed by one number each, `pooled` (n, c, 1, 1).
+
+    Where the objective is local, or depends on few positions of the layer, each position has its own weight.
+    """
+    local = one.local | one.few
+    say([_BY_POSITION if is_local else "" for is_local in local.tolist()])
+    weights = torch.where(local[:, None, None, None], by_position, pooled) if local.any() else pooled
+    return (weights * one.activity).sum(1, keepdim=True)
 
 
 @method("Grad-CAM", paper="Selvaraju et al. 2017, arXiv:1610.02391, sec. 3", signed=False)
 def grad_cam(net: Net, pixels: Tensor, objective: Objective, *, layer: Layers = None, align: Align = "field") -> Tensor:
     """Gradient-weighted class activation map: channels of a layer weighted by their mean gradient, rectified.
 
-    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score, never negative.
-    Raises LayerError when the layer has no spatial positions or the objective does not depend on it.
+    Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in score, never negative. For an
+    objective about one place each position is weighed by its own gradient, as HiResCAM does. Raises LayerError when the
+    layer has no spatial positions or the objective does not depend on it.
     """
 
-    def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
-        return (gradient.mean((2, 3), keepdim=True) * activity).sum(1, keepdim=True)
+    def grid(one: CamInput) -> Tensor:
+        return _weighed(one, one.gradient.mean((2, 3), keepdim=True), one.gradient)
 
-    return _weighed(net, pixels, objective, layer, align, weigh)
+    return _mapped(net, pixels, objective, layer, align, grid)
 
 
 @method(
@@ -112,15 +125,15 @@ def grad_cam_plus_plus(
     has a negative sum, which the formula does not allow, counts as of sum zero. Raises as `grad_cam` does.
     """
 
-    def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
-        total = activity.sum((2, 3), keepdim=True)
+    def grid(one: CamInput) -> Tensor:
+        total = one.activity.sum((2, 3), keepdim=True)
         negative = "the layer is not rectified, as Grad-CAM++ assumes: negative channel sums count as zero"
         say([negative if any_ else "" for any_ in (total < 0).flatten(1).any(1).tolist()])
-        rising = gradient.clamp(min=0)
-        weight = (rising / (2 + rising * total.clamp(min=0))).sum((2, 3), keepdim=True)
-        return (weight * activity).sum(1, keepdim=True)
+        rising = one.gradient.clamp(min=0)
+        weight = rising / (2 + rising * total.clamp(min=0))
+        return _weighed(one, weight.sum((2, 3), keepdim=True), weight)
 
-    return _weighed(net, pixels, objective, layer, align, weigh)
+    return _mapped(net, pixels, objective, layer, align, grid)
 
 
 @method("HiResCAM", paper="Draelos & Carin 2020, arXiv:2011.08891", signed=True)
@@ -134,10 +147,10 @@ def hires_cam(
     linear. Raises as `grad_cam` does.
     """
 
-    def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
-        return (gradient * activity).sum(1, keepdim=True)
+    def grid(one: CamInput) -> Tensor:
+        return (one.gradient * one.activity).sum(1, keepdim=True)
 
-    return _weighed(net, pixels, objective, layer, align, weigh, rectify=False, pooled=False)
+    return _mapped(net, pixels, objective, layer, align, grid, rectify=False)
 
 
 @method(
@@ -155,10 +168,10 @@ def layer_cam(
     as `grad_cam` does.
     """
 
-    def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
-        return (gradient.clamp(min=0) * activity).sum(1, keepdim=True)
+    def grid(one: CamInput) -> Tensor:
+        return (one.gradient.clamp(min=0) * one.activity).sum(1, keepdim=True)
 
-    return _weighed(net, pixels, objective, layer, align, weigh, pooled=False)
+    return _mapped(net, pixels, objective, layer, align, grid)
 
 
 @method("XGrad-CAM", paper="Fu et al. 2020, arXiv:2008.02312, sec. 3", signed=False)
@@ -171,16 +184,16 @@ def xgrad_cam(
     activity is negative, which the formula does not allow, its magnitude counts. Raises as `grad_cam` does.
     """
 
-    def weigh(activity: Tensor, gradient: Tensor) -> Tensor:
+    def grid(one: CamInput) -> Tensor:
         # With sums that may cancel, a channel's weight would be whatever rounding leaves to divide by.
-        size = activity.abs()
+        size = one.activity.abs()
         negative = "the layer is not rectified, as XGrad-CAM assumes: the magnitudes of its activity count"
-        say([negative if any_ else "" for any_ in (activity < 0).flatten(1).any(1).tolist()])
+        say([negative if any_ else "" for any_ in (one.activity < 0).flatten(1).any(1).tolist()])
         total = size.sum((2, 3), keepdim=True)
-        weight = (gradient * size).sum((2, 3), keepdim=True) / total.where(total > 0, torch.ones_like(total))
-        return (weight * activity).sum(1, keepdim=True)
+        weight = (one.gradient * size).sum((2, 3), keepdim=True) / total.where(total > 0, torch.ones_like(total))
+        return _weighed(one, weight, one.gradient)
 
-    return _weighed(net, pixels, objective, layer, align, weigh)
+    return _mapped(net, pixels, objective, layer, align, grid)
 
 
 @method(
@@ -197,12 +210,15 @@ def eigen_cam(
     """Eigen-CAM: the first principal component of a layer's activity, whatever the objective.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, in units of the layer's activity,
-    never negative: of the component's two signs, the one that gives the larger sum. Raises as `grad_cam` does.
+    never negative: of the component's two signs, the one that gives the larger sum. Raises as `grad_cam` does, and
+    ObjectiveError for an objective about one place.
     """
+
     # The gradients are not read, but an objective that does not depend on the layer is refused here as elsewhere.
-    return _weighed(
-        net, pixels, objective, layer, align, lambda activity, _: _first_component(activity), forward=True, pooled=False
-    )
+    def grid(one: CamInput) -> Tensor:
+        return _first_component(one.activity)
+
+    return _mapped(net, pixels, objective, layer, align, grid, forward="eigen_cam")
 
 
 def _first_component(activity: Tensor) -> Tensor:
@@ -239,7 +255,7 @@ def cam(
     """
     one = last_spatial_layer(net) if layer is None else find_layer(net, layer)
     with torch.inference_mode(False), torch.enable_grad():
-        score, (activity,) = score_and_activities(net, pixels, objective, [one])
+        score, (activity,), local = score_and_activities(net, pixels, objective, [one])
         if not score.requires_grad:
             raise independent(net, pixels, objective, one)
         _check_head(net, one, score)
@@ -260,7 +276,7 @@ def cam(
     def alone(row: int) -> Tensor:
         return cam(net, pixels[row : row + 1], objective.rows(row), layer=layer, align=align)
 
-    return redo_unread(maps, [CamInput(one, activity, gradient)], alone)
+    return redo_unread(maps, [CamInput(one, activity, gradient, local)], alone)
 
 
 # A quotient is linear in one of its two parts only, a maximum only once its switches are set.

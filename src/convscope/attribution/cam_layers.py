@@ -20,6 +20,7 @@ from ..net import Net
 from ..objectives import Objective
 from ..tapping import tap
 from ..tracing import OUTPUT, Layer
+from .local import local_rows, read_share, refuse_local
 from .places import Places, places
 
 Layers = Annotated[
@@ -39,31 +40,57 @@ _FEW = 0.05
 
 @dataclass(frozen=True)
 class CamInput:
-    """A layer's activity for some pictures and the objective's gradient there, both (n, channels, rows, columns)."""
+    """A layer's activity for some pictures and the objective's gradient there, both (n, channels, rows, columns).
+
+    `local` (n,) says which pictures have a local objective: one about a part of the positions of its own layer.
+    """
 
     layer: Layer
     activity: Tensor
     gradient: Tensor
+    local: Tensor
+
+    @property
+    def read(self) -> Tensor:
+        """The number of positions (n,) at which each picture's gradient is not zero."""
+        return self.gradient.ne(0).any(1).flatten(1).sum(1)
+
+    @property
+    def few(self) -> Tensor:
+        """Which pictures' objectives (n,) depend on few of the layer's positions, and on some."""
+        return (self.read > 0) & (self.read < _FEW * self.gradient[0, 0].numel())
 
 
 def cam_inputs(
-    net: Net, pixels: Tensor, objective: Objective, names: list[str] | str | None, *, forward: bool = False
+    net: Net, pixels: Tensor, objective: Objective, names: list[str] | str | None, *, forward: str = ""
 ) -> list[CamInput]:
     """Return activity and gradient at the named layers, or at the last with spatial positions, in one pass.
 
-    Nothing is computed below the first of them. With `forward` only the activity is of use: where the network cuts the
-    gradient, it is one everywhere. Raises LayerError when a layer has no spatial positions or the objective does not
-    depend on it.
+    Nothing is computed below the first of them. Of the method that `forward` names only the activity is of use: where
+    the network cuts the gradient, it is one everywhere, and a local objective, for which such a method has no map, is
+    refused. Raises LayerError when a layer has no spatial positions or the objective does not depend on it.
     """
     try:
-        return _inputs(net, pixels, objective, names)
+        inputs = _inputs(net, pixels, objective, names)
     except CutError:
         if not forward:
             raise
+        inputs = _inputs_without_gradient(net, pixels, objective, names)
+    if forward:
+        # In a batch, a picture that reads no layer is tried alone (`redo_unread`), and refused for that.
+        read = torch.stack([one.read > 0 for one in inputs]).any(0) if len(pixels) > 1 else True
+        refuse_local(forward, objective, inputs[0].local & read)
+    return inputs
+
+
+def _inputs_without_gradient(
+    net: Net, pixels: Tensor, objective: Objective, names: list[str] | str | None
+) -> list[CamInput]:
     layers = last_spatial_layers(net)[-1:] if names is None else layers_named(net, names)
-    activities = tap(net, pixels, [layer.name for layer in layers])
-    read = [(layer, layer.by_position(activities[layer.name])) for layer in layers]
-    return [CamInput(layer, activity, torch.ones_like(activity)) for layer, activity in read]
+    readings = tap(net, pixels, [*(layer.name for layer in layers), *objective.layers])
+    local = local_rows(net, objective, readings)
+    read = [(layer, layer.by_position(readings[layer.name])) for layer in layers]
+    return [CamInput(layer, activity, torch.ones_like(activity), local) for layer, activity in read]
 
 
 def _inputs(net: Net, pixels: Tensor, objective: Objective, names: list[str] | str | None) -> list[CamInput]:
@@ -83,46 +110,42 @@ def _inputs(net: Net, pixels: Tensor, objective: Objective, names: list[str] | s
 def _last_input(net: Net, pixels: Tensor, objective: Objective, last: Layer) -> CamInput:
     """Return activity and gradient at the last layer, or where the objective does not read it, at the last it reads.
 
-    Detectors end in branches: of several scales, and of boxes beside scores.
+    Detectors end in branches: of several scales, and of boxes beside scores. Of the last layer of a segmenter, one
+    position of the output reads one position: then it is the last layer of which it reads more than a few.
     """
     (candidate,) = _inputs_if_read(net, pixels, objective, [last])
-    if OUTPUT in objective.layers and (candidate is None or not candidate.gradient.any()):
-        spatial = [one for one in picture_layers(net) if one.spatial and one.positions > 1 and one.leaf and one.name]
-        others = _inputs_if_read(net, pixels, objective, [one for one in spatial if "Pool" not in one.kind])
-        candidate = next((one for one in reversed(others) if one and max(_positions_read(one)) > 1), candidate)
+    if OUTPUT not in objective.layers:
+        pass
+    elif candidate is None or not candidate.gradient.any():
+        others = _inputs_if_read(net, pixels, objective, _candidates(net))
+        candidate = next((one for one in reversed(others) if one and int(one.read.max()) > 1), candidate)
+    elif candidate.few.all() and candidate.local.all():
+        (other,) = _inputs_if_read(net, pixels, objective, [_read_widely(net)])
+        candidate = candidate if other is None or not other.gradient.any() else other
     if candidate is None:
         raise independent(net, pixels, objective, last)
     return candidate
 
 
-def _positions_read(one: CamInput) -> list[int]:
-    """Count, for every picture, the positions of a layer at which the objective's gradient is not zero."""
-    return one.gradient.ne(0).any(1).flatten(1).sum(1).tolist()
+def _read_widely(net: Net) -> Layer:
+    """Return the last layer of which one position of the output reads more than a few, else the most."""
+    shares = [(min(read_share(net.output, one), _FEW), one) for one in reversed(_candidates(net))]
+    return max(shares, key=lambda pair: pair[0])[1]
+
+
+def _candidates(net: Net) -> list[Layer]:
+    """Return the layers that may stand for the last one, in execution order."""
+    spatial = [one for one in picture_layers(net) if one.spatial and one.positions > 1 and one.leaf and one.name]
+    return [one for one in spatial if "Pool" not in one.kind]
 
 
 def _with_remark(inputs: list[CamInput]) -> list[CamInput]:
     """Note in the caption where the objective depends on few positions of a layer."""
     for one in inputs:
-        positions = one.gradient.shape[2] * one.gradient.shape[3]
-        few = f"of {positions} positions of this layer: an earlier layer shows more"
-        say(
-            [
-                f"the objective depends on {read} {few}" if 0 < read < _FEW * positions else ""
-                for read in _positions_read(one)
-            ]
-        )
+        few = f"of {one.gradient[0, 0].numel()} positions of this layer: an earlier layer shows more"
+        pictures = zip(one.read.tolist(), one.few.tolist(), strict=True)
+        say([f"the objective depends on {read} {few}" if is_few else "" for read, is_few in pictures])
     return inputs
-
-
-def say_if_pooled_elsewhere(inputs: list[CamInput]) -> None:
-    """Note in the caption where a map weighs channels alike at positions on which the objective does not depend."""
-    for one in inputs:
-        elsewhere = (
-            "channels are weighed alike at all positions, so the map may be large where the objective does not read "
-            "the layer: hires_cam and layer_cam stay where it does"
-        )
-        positions = one.gradient.shape[2] * one.gradient.shape[3]
-        say([elsewhere if 0 < read < _FEW * positions else "" for read in _positions_read(one)])
 
 
 def activities_and_gradients(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> list[CamInput]:
@@ -137,33 +160,42 @@ def activities_and_gradients(net: Net, pixels: Tensor, objective: Objective, lay
 def _inputs_if_read(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> list[CamInput | None]:
     """Return activity and gradient at layers, None for one that the objective does not depend on."""
     with torch.inference_mode(False), torch.enable_grad():
-        score, activities = score_and_activities(net, pixels, objective, layers)
+        score, activities, local = score_and_activities(net, pixels, objective, layers)
         if not score.requires_grad:
             return [None for _ in layers]
         gradients = torch.autograd.grad(score.sum(), activities, allow_unused=True)
     none_if_unread: list[Tensor | None] = list(gradients)
     triples = zip(layers, activities, none_if_unread, strict=True)
-    return [g if g is None else CamInput(one, one.by_position(a.detach()), one.by_position(g)) for one, a, g in triples]
+    return [
+        g if g is None else CamInput(one, one.by_position(a.detach()), one.by_position(g), local)
+        for one, a, g in triples
+    ]
 
 
 def score_and_activities(
     net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]
-) -> tuple[Tensor, list[Tensor]]:
-    """Return the scores (n,) with the graph from them down to the activities of some layers, and these activities."""
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Return the scores (n,) with the graph from them down to the activities of some layers, and these activities.
+
+    The last says which pictures' objectives are local.
+    """
     for layer in layers:
         check_positions(net, layer)
     names = [layer.name for layer in layers]
     readings = tap(net, pixels.detach().clone(), (*names, *objective.layers), leaf=names)
-    return objective.score(readings), [readings[name] for name in names]
+    score = objective.score(readings)
+    return score, [readings[name] for name in names], local_rows(net, objective, readings)
 
 
 def redo_unread(maps: Tensor, inputs: list[CamInput], alone: Callable[[int], Tensor]) -> Tensor:
     """Return maps (n, 1, h, w) with those computed `alone` of pictures whose gradient is zero in a layer.
 
     In a batch it cannot be told whether such a picture's objective depends on the layer at all. Alone it is refused, or
-    gets another layer.
+    gets another layer; so does one with a local objective beside others.
     """
     unread = torch.stack([~one.gradient.flatten(1).any(1) for one in inputs]).any(0)
+    local = inputs[0].local
+    unread |= local & ~local.all()
     if len(maps) == 1 or not unread.any():
         return maps
     rows: list[Tensor] = []

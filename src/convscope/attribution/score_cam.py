@@ -46,9 +46,10 @@ def score_cam(
     """Score-CAM: channels of a layer weighted by the score of the picture masked with them, rectified.
 
     Pixels (n, c, h, w) in [0, 1] to (n, 1, h, w), interpolated from the layer's grid, never negative. One forward pass
-    per picture and channel; constant channels mask nothing and are left out. Raises as `grad_cam` does.
+    per picture and channel; constant channels mask nothing and are left out. Raises as `grad_cam` does,
+    and ObjectiveError for an objective about one place.
     """
-    inputs = cam_inputs(net, pixels, objective, layer, forward=True)
+    inputs = cam_inputs(net, pixels, objective, layer, forward="score_cam")
     with torch.inference_mode():
         hidden = baseline_pixels(net, pixels, baseline, seed=seed)
         clean = objective(net, hidden)

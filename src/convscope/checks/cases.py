@@ -13,7 +13,7 @@ from ..context import listen
 from ..drawing.drawings import Heatmap
 from ..errors import NetworkError, ObjectiveError
 from ..net import Net
-from ..objectives import Objective, as_objective
+from ..objectives import Objective, objective_for
 from ..predictions import ObjectiveLike
 from ..recipes import Recipe
 from ..registry import Entry, find
@@ -45,12 +45,12 @@ class Case:
             )
         if objective is None:
             objective = _recorded(recipe)
-        entry = find(recipe.method)
+        entry, pixels = find(recipe.method), net.pixels(heatmap.picture)
         return cls(
             entry=entry,
             options=entry.check_options(dict(recipe.options)),
-            objective=as_objective(net, objective).at("max"),
-            pixels=net.pixels(heatmap.picture),
+            objective=objective_for(net, objective, pixels),
+            pixels=pixels,
             values=heatmap.values,
         )
 
