@@ -58,8 +58,8 @@ def refuse_local(method: str, objective: Objective, local: Tensor) -> None:
         return
     of = objective.rows(int(local.nonzero()[0]))
     weight, term = of.terms[0]
-    single = len(of.terms) == 1 and weight == 1 and isinstance(term, Unit)
-    whole = f"; for the channel as a whole, of='{term.layer}:{term.channel}@mean'" if single else ""
+    unit = term if len(of.terms) == 1 and weight == 1 and isinstance(term, Unit) else None
+    whole = f"; for the channel as a whole, of='{unit.layer}:{unit.channel}@mean'" if unit else ""
     raise ObjectiveError(
         f"{of} is about one place, and {method} does not weigh positions by the objective: other places would light "
         f"up. grad_cam does: explain(net, picture, 'grad_cam', of={str(of)!r}){whole}"
