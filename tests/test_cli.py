@@ -289,7 +289,7 @@ def test_history_lists_epochs_and_accuracies(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["gradcam", "DIGIT"], ["no command 'gradcam'", "'grad-cam'"]),
+        (["gradcam", "DIGIT"], ["no command 'gradcam'", "use convscope grad-cam"]),
         (["grad_cam"], ["Missing argument", "convscope grad-cam --help"]),
         (["grad_cam", "DIGIT", "--layr", "x"], ["no option --layr", "'--layer'"]),
         (["grad_cam", "DIGIT", "--of", "3", "--of", "4"], ["--of takes one value", "--of 3 and --of 4"]),

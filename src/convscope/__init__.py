@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from .interruptions import orderly
@@ -79,8 +80,21 @@ def __getattr__(name: str) -> Any:
         renames.warn(name, renames.NAMES[name])
         name = renames.NAMES[name]
     if name not in _HOMES:
-        raise AttributeError(f"module 'convscope' has no attribute {name!r}")
+        raise AttributeError(f"module 'convscope' has no attribute {name!r}{_wanted(name)}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def _wanted(name: str) -> str:
+    """Say what is meant by a name that is none of ours, nor a module, nor Python's."""
+    if name.startswith("_") or find_spec(f".{name}", __name__):
+        return ""
+    listing, synonyms = (import_module(f".{module}", __name__) for module in ("listing", "synonyms"))
+    written = {
+        own: text if text.endswith(")") else f"convscope.explain(net, picture, {text})"
+        for own, text in listing.in_python().items()
+    }
+    wanted = synonyms.answer(name, synonyms.THINGS, written, "convscope {} in a shell")
+    return f"; {wanted}" if wanted else ""
 
 
 @cache

@@ -37,6 +37,7 @@ from .context import Cancelled
 from .errors import ConvscopeError, nearest, networks_own, one_line, told
 from .listing import Listed, listing
 from .registry import GROUPS
+from .synonyms import THINGS, answer
 
 
 def demo(
@@ -219,7 +220,9 @@ def _usage(error: Any, command: Any, word: str | None) -> str:
     names = [*_listed(), *_OWN]
     if word is not None and word not in names:
         more = ". ".join(filter(None, (plugins.withheld(), "See convscope --help")))
-        return f"there is no command {word!r}; nearest: {nearest(word, names)}. {more}"
+        written = {name: f"convscope {dashed(name)}" for name in (*listing(), *_OWN)}
+        wanted = answer(word, THINGS, written, "convscope.{}(...) in Python")
+        return f"there is no command {word!r}; {wanted or f'nearest: {nearest(word, names)}'}. {more}"
     if command is not None and getattr(error, "option_name", "").startswith("--"):
         message = unknown_option(error.option_name, command)
     return f"{message}. See convscope {word + ' ' if word else ''}--help"

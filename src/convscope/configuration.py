@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from . import trust
-from .errors import ConfigurationError, nearest
+from .errors import ConfigurationError
 from .parsing import Document, read_bytes, shown
+from .synonyms import OPTIONS, hint
 
 FILE, PROJECT = "convscope.toml", "pyproject.toml"
 
@@ -343,7 +344,8 @@ _NETWORK: dict[str, _Kind] = {
 def _check(where: str, table: Mapping[str, Any], kinds: Mapping[str, _Kind]) -> None:
     for key, value in table.items():
         if key not in kinds:
-            raise ConfigurationError(f"{where} has no key {key!r}; nearest: {nearest(key, kinds)}")
+            near = hint(key, OPTIONS, {name: repr(name) for name in kinds})
+            raise ConfigurationError(f"{where} has no key {key!r}; {near}")
         words, fits = kinds[key]
         if not fits(value):
             raise ConfigurationError(f"{where}: {key} is {words}, not {value!r}")

@@ -6,6 +6,7 @@ import ast
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from . import plugins
@@ -45,6 +46,13 @@ def listing() -> dict[str, Listed]:
         for entry in _entries(path):
             entries.setdefault(entry.name, entry)
     return entries
+
+
+def in_python() -> dict[str, str]:
+    """Return how everything public is written in Python, by name: methods in quotes, all else as a call."""
+    public = import_module(__package__ or "convscope").__all__
+    calls = {name: f"convscope.{name}(...)" for name in public if name.islower()}
+    return calls | {name: repr(name) for name, each in listing().items() if each.kind == "method"}
 
 
 def modules() -> list[str]:

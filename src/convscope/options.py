@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from .errors import OptionError, nearest
-from .renames import OPTIONS, warn
+from .renames import OPTIONS as RENAMED
+from .renames import warn
+from .synonyms import OPTIONS, answer
 
 
 @dataclass(frozen=True)
@@ -164,20 +166,24 @@ def _one_name(owner: str, options: Mapping[str, Option], values: Mapping[str, An
     return named
 
 
-def check_options(owner: str, options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
+def check_options(
+    owner: str, options: Mapping[str, Option], values: Mapping[str, Any], beside: Iterable[str] = ()
+) -> dict[str, Any]:
     """Return all options of a function, checked, with its defaults where no value is given.
 
+    `beside` are those that its caller takes, and that an answer to an unknown one may name.
     Raises OptionError for a name that it does not have, a missing one, or a value of another type or range.
     """
-    for old, new in OPTIONS.items():
+    for old, new in RENAMED.items():
         if old in values and old not in options and new in options and new not in values:
             warn(f"option {old!r} of {owner}", repr(new), depth=2)
             values = {new if name == old else name: value for name, value in values.items()}
     values = _one_name(owner, options, values)
     for name in values:
         if name not in options:
-            near = nearest(name, options) if options else "none"
-            raise OptionError(f"{owner} has no option {name!r}; it has: {near}")
+            wanted = answer(name, OPTIONS, {own: f"{own}=" for own in (*options, *beside)})
+            near = f"it has: {nearest(name, options) if options else 'none'}"
+            raise OptionError(f"{owner} has no option {name!r}; {wanted or near}")
     for name, option in options.items():
         if option.default is inspect.Parameter.empty and name not in values:
             raise OptionError(f"{owner} needs {name}, {option.kind}: {option.help or 'it has no default'}")

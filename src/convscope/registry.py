@@ -12,8 +12,9 @@ from typing import Any, Literal, TypeVar
 
 from . import plugins
 from .errors import OptionError, PluginError, nearest
-from .listing import modules
+from .listing import in_python, modules
 from .options import Option, check_options, options_of
+from .synonyms import THINGS, answer
 
 F = TypeVar("F", bound=Callable[..., Any])
 D = TypeVar("D")
@@ -78,7 +79,7 @@ class Entry:
 
     def check_options(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return all options, checked, defaults included. Raises OptionError."""
-        return check_options(self.name, self.options, values)
+        return check_options(self.name, self.options, values, beside=("of", "size") if self.attributes else ())
 
 
 METHODS: dict[str, Entry] = {}
@@ -189,7 +190,8 @@ def find(name: str) -> Entry:
         entry = entries[plain]
         first = ", ".join(filter(None, ("net", entry.takes)))
         raise OptionError(f"{plain} is a {entry.kind}, not a method: call convscope.{plain}({first}, ...)")
-    raise OptionError(f"there is no method {name!r}; nearest: {nearest(plain, METHODS)}. All: convscope.list_methods()")
+    wanted = answer(plain, THINGS, in_python(), "convscope {} in a shell") or f"nearest: {nearest(plain, METHODS)}"
+    raise OptionError(f"there is no method {name!r}; {wanted}. All: convscope.list_methods()")
 
 
 def list_methods(kind: Kind | None = "method") -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import OptionError, nearest
 from ..options import other_number
+from ..synonyms import ARGUMENTS, OPTIONS, answer, plain
 
 
 def command_word(arguments: Sequence[str]) -> str | None:
@@ -86,9 +87,14 @@ def _options(arguments: Sequence[str], options: Mapping[str, Any]) -> Iterator[t
 
 
 def unknown_option(name: str, command: Any) -> str:
-    """Say that a command has no such option, and which are near."""
-    names = [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
-    return f"there is no option {name}; nearest: {nearest(name, names)}"
+    """Say that a command has no such option, and which is meant, or near."""
+    written = {option[2:].replace("-", "_"): option for option in _by_name(command) if option.startswith("--")}
+    for argument in command.params:
+        if plain(name) in map(plain, ARGUMENTS.get(argument.name, "").split()) and argument.opts == [argument.name]:
+            word = argument.metavar or argument.name.upper()
+            return f"there is no option {name}; {word} stands without one: convscope {command.name} {word}"
+    near = answer(name[2:], OPTIONS, written) or f"nearest: {nearest(name, written.values())}"
+    return f"there is no option {name}; {near}"
 
 
 def _being_completed() -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -12,8 +12,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from typer.models import OptionInfo
 
 from ..configuration import Configuration
-from ..errors import ConfigurationError, OptionError, nearest
+from ..errors import ConfigurationError, OptionError
 from ..options import joined, other_number
+from ..synonyms import OPTIONS, THINGS, Wish, hint
 from ..zoo.configured import require_trust
 from ..zoo.sources import anchored
 
@@ -57,7 +58,8 @@ def defaults_of(
     everywhere = {option for names in commands.values() for option in names}
     _check_names(general, everywhere, f"{settings.path}, [defaults]: no command has an option")
     tables = {key: value for key, value in settings.defaults.items() if isinstance(value, dict)}
-    _check_names(tables, {_plain(command) for command in commands}, f"{settings.path}, [defaults]: there is no command")
+    known = {_plain(command) for command in commands}
+    _check_names(tables, known, f"{settings.path}, [defaults]: there is no command", THINGS)
     exact = {_plain(key) for key in general}
     meant = [key for key in general if (own := _own(key, options)) and own in ({_plain(key)} & exact or {own} - exact)]
     defaults = _values(settings, "[defaults]", options, {key: general[key] for key in meant})
@@ -106,10 +108,13 @@ def options_of(command: Callable[..., Any]) -> dict[str, Taken]:
     return taken
 
 
-def _check_names(entries: Collection[str], existing: Collection[str], problem: str) -> None:
+def _check_names(
+    entries: Collection[str], existing: Collection[str], problem: str, wishes: Iterable[Wish] = OPTIONS
+) -> None:
     for key in entries:
         if not _own(key, existing):
-            raise ConfigurationError(f"{problem} {key!r}; nearest: {nearest(_plain(key), sorted(existing))}")
+            near = hint(_plain(key), wishes, {name: repr(name) for name in sorted(existing)})
+            raise ConfigurationError(f"{problem} {key!r}; {near}")
 
 
 def _checked(settings: Configuration, where: str, taken: Taken, key: str, value: Any) -> Any:

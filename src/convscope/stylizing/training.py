@@ -21,12 +21,13 @@ from ..data.datasets import LabelledPictures
 from ..data.opening import open_picture
 from ..data.pictures import SHARD_SUFFIXES, read_pictures
 from ..drawing.layout import number
-from ..errors import DataError, OptionError, OutputError, PictureError, TrainingError, nearest
+from ..errors import DataError, OptionError, OutputError, PictureError, TrainingError
 from ..interruptions import orderly
 from ..locks import lock
 from ..net import Net
 from ..outputs import check_file, write_bytes
 from ..provenance import versions
+from ..synonyms import OPTIONS, hint
 from ..synthesis.monitor import Monitor
 from ..training.keeping import Checkpoint, write_checkpoint
 from ..training.run import refuse_other_settings
@@ -81,7 +82,8 @@ def train_style(
     names = Settings.__dataclass_fields__
     unknown = [name for name in options if name not in names]
     if unknown:
-        raise OptionError(f"train_style has no option {unknown[0]!r}; nearest: {nearest(unknown[0], names)}")
+        near = hint(unknown[0], OPTIONS, {name: f"{name}=" for name in names})
+        raise OptionError(f"train_style has no option {unknown[0]!r}; {near}")
     if workers < 0:
         raise OptionError(f"workers must be at least 0, not {workers}")
     settings, out = Settings(**options), Path(out)

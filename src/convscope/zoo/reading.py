@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..data.class_names import IMAGENET, ClassNames, class_names
-from ..errors import OptionError, nearest
+from ..errors import OptionError
+from ..synonyms import OPTIONS, hint
 
 if TYPE_CHECKING:
     from ..calling import Call, Extra, Output
@@ -57,7 +58,8 @@ def settled(reading: Reading, *, own_units: bool = False) -> dict[str, Any]:
     existing = Reading.__optional_keys__
     for key in options:
         if key not in existing:
-            raise OptionError(f"load has no option {key!r}; nearest: {nearest(key, sorted(existing))}")
+            near = hint(key, OPTIONS, {name: f"{name}=" for name in (*sorted(existing), "weights", "epoch", "device")})
+            raise OptionError(f"load has no option {key!r}; {near}")
     if "classes" in options:
         options["classes"] = class_names(options["classes"])
     if not own_units:
