@@ -43,7 +43,7 @@ THINGS = (
     Wish(
         "a map of what an answer depends on",
         ("grad_cam", "integrated_gradients", "occlusion"),
-        "explain explainer explanation heat_map heat attribution attribute attributor attribute_map importance "
+        "explainer explanation heat_map heat attribution attribute attributor attribute_map importance "
         "importance_map relevance relevance_map interpret interpretation why analyze analyse analyzer create_analyzer "
         "xai captum pytorch_grad_cam torchcam class_activation localize localization_map attention attention_map "
         "pixel_attribution overlay sensitivity_map what where evidence",
@@ -174,6 +174,12 @@ THINGS = (
         "prediction predictions label top1 top_1 top_5 top5 forward detect probabilities who is",
     ),
     Wish(
+        "how right a network is",
+        ("predict",),
+        "evaluate eval accuracy test val validate validation confusion confusion_matrix calibration wrong mistakes "
+        "errors misclassified top_1_accuracy",
+    ),
+    Wish(
         "the networks at hand",
         ("nets", "list_networks"),
         "models model list ls networks network zoo list_models available net catalogue",
@@ -297,12 +303,6 @@ THINGS = (
         "influence of training pictures", ("train", "history"), "tracin TracInCP influence data_influence", missing=True
     ),
     Wish("export of networks", ("layers", "load"), "export convert save_model to_onnx quantize", missing=True),
-    Wish(
-        "measurement of a network's accuracy",
-        ("history", "check"),
-        "evaluate eval accuracy test val validate validation confusion confusion_matrix calibration",
-        missing=True,
-    ),
 )
 """What methods, views and commands are called elsewhere."""
 
