@@ -385,12 +385,12 @@ def test_short_reprs(kind: str, tmp_path: Path) -> None:
     assert len(text) < 80 and text.startswith("<") and "tensor" not in text
 
 
-@pytest.mark.parametrize("kind", sorted(DRAWINGS.keys() - {"curve"}))  # matplotlib draws curves itself
+@each_drawing
 def test_a_figure_has_the_layout_of_the_picture(kind: str) -> None:
     """What is at a position in the PNG is there in the figure, too: images exactly, texts nearly."""
     drawing, buffer = DRAWINGS[kind](), io.BytesIO()
     drawing.figure().savefig(buffer, format="png")
-    page = layout.paint(drawing.sheet())
+    page = drawing.render()
     drawn = Image.open(buffer).convert("RGB")
     assert max(abs(a - b) for a, b in zip(drawn.size, page.size, strict=True)) <= 1
     drawn = drawn.resize(page.size)

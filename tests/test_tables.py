@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convscope.drawing.paper import SCREEN
 from convscope.drawing.table_pages import arranged
 from convscope.drawing.tables import Column, Table
 from convscope.drawing.typesetting import Words, length, line_height
@@ -117,7 +118,7 @@ def test_cells_of_another_kind_are_refused() -> None:
 
 
 def test_nothing_is_cut_or_overlaps_in_a_picture() -> None:
-    page = arranged(table())
+    page = arranged(table(), SCREEN)
     boxes = []
     for item in page.items:
         if isinstance(item, Words) and item.text.strip():

@@ -13,7 +13,7 @@ from . import registry
 from .checks import checked
 from .data.hashing import content_hash
 from .drawing.base import Drawing
-from .drawing.files import read_recipe
+from .drawing.files import PAPER, read_recipe
 from .errors import PictureError, RecipeError, told
 from .net import Net
 from .predictions import ObjectiveLike
@@ -60,7 +60,9 @@ def remake(
     drawing = replace(drawing, recipe=replace(drawing.recipe, options=recipe.options))  # type: ignore[type-var]
     if recipe.settled.get("check"):
         drawing = checked(net, drawing)  # type: ignore[arg-type]  # only maps are checked
-    return replace(drawing, **recipe.display) if recipe.display else drawing  # type: ignore[type-var]
+    # Which paper it is set for is said when it is written.
+    shown = {name: value for name, value in recipe.display.items() if name != PAPER}
+    return replace(drawing, **shown) if shown else drawing  # type: ignore[type-var]
 
 
 def _made(

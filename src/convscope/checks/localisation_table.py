@@ -6,23 +6,22 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Unpack
 
 import numpy as np
 
-from ..drawing import figures
+from ..drawing.charts import Bar, bars
 from ..drawing.drawings import Drawing
 from ..drawing.layout import Sheet, Tile
+from ..drawing.paper import PaperOptions
 from ..drawing.tables import Column, Table
 from ..outputs import TABLE_ENDINGS
 from ..recipes import Recipe
 from .box_scores import BoxScores
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _OVERLAP = 0.5
 """The intersection over union below which a box is an error."""
+_CHART = 900
 _FOR_READERS = (".md", ".html", ".txt")
 _PANELS = (("pointing", "pointing accuracy"), ("best_box_error", "best box error"), ("lift", "energy lift"))
 
@@ -165,36 +164,28 @@ class Localisation(Drawing):
             mean: Mean = getattr(row, name)
             yield from (mean.value, mean.error)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, **paper: Unpack[PaperOptions]) -> Path:
         """Write all figures (.csv, .json, .parquet), the summary (.md, .html, .txt), or a chart in a picture's ending.
 
         Raises OutputError when it cannot be written.
         """
         suffix = Path(path).suffix.lower()
         if suffix in TABLE_ENDINGS:
-            return (self.summary if suffix in _FOR_READERS else self.table).save(path)
-        return super().save(path)
+            return (self.summary if suffix in _FOR_READERS else self.table).save(path, **paper)
+        return super().save(path, **paper)
 
     def numbers(self) -> dict[str, np.ndarray]:
         return {name: np.array([vars(getattr(row, name))["value"] for row in self.rows]) for name in self._means}
 
-    def figure(self) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(10, 1.1 + 0.27 * len(self.rows)), layout="constrained", dpi=150)
-        positions = np.arange(len(self.rows))[::-1]
+    def sheet(self) -> Sheet:
         methods = self.recipe.options.get("methods", ())
         shades = ["#3b6ea8" if row.name in methods else "#b8b8c0" for row in self.rows]
-        for axes, (name, head) in zip(figure.subplots(1, 3, sharey=True), _PANELS, strict=True):
-            means = [getattr(row, name) for row in self.rows]
-            errors = np.nan_to_num([mean.error for mean in means])
-            axes.barh(positions, [mean.value for mean in means], xerr=errors, color=shades, error_kw={"lw": 1})
-            axes.set_yticks(positions, [row.title for row in self.rows])
-            axes.set_title(head, fontsize=10, loc="left")
-            axes.spines[["top", "right", "left"]].set_visible(False)
-            axes.tick_params(length=0)
-            axes.grid(axis="x", alpha=0.25)
-        return figure
-
-    def sheet(self) -> Sheet:
-        return Sheet(self.title, ((Tile(figures.painted(self.figure)),),), self.subtitle, self.note)
+        panels = {
+            head: [
+                Bar(getattr(row, name).value, getattr(row, name).error, shade)
+                for row, shade in zip(self.rows, shades, strict=True)
+            ]
+            for name, head in _PANELS
+        }
+        chart = bars([row.title for row in self.rows], panels, _CHART)
+        return Sheet(self.title, ((Tile(chart),),), self.subtitle, self.note)

@@ -6,11 +6,12 @@ Nothing here imports torch or numpy before something is drawn: commands that pri
 from __future__ import annotations
 
 import io
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, cast
 
 from .. import outputs
 from ..errors import OutputError, PictureError
@@ -22,10 +23,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .layout import Sheet
-
+    from .paper import Paper, PaperOptions
+    from .typesetting import Page
 
 _COMPRESSION = 2
 """zlib's level for PNG: 7 % larger files than the usual 6, in 40 % of the time, of which many drawings need most."""
+
+
+_PRINTED = 300
+"""Pixels per inch, or more, that pictures set for a paper have."""
 
 
 class Drawing(ABC):
@@ -58,32 +64,78 @@ class Drawing(ABC):
     def numbers(self) -> dict[str, np.ndarray]:
         """Return the raw numbers by name."""
 
+    def page(self, paper: Paper) -> Page:
+        """Set the drawing for a paper; every format shows this page. Raises OptionError where it is too narrow."""
+        from .layout import arranged
+        from .rearranging import rearranged
+
+        return arranged(*rearranged(self.sheet(), paper), paper=paper)
+
     def render(self) -> Image.Image:
         """Paint the drawing as an RGB image."""
-        from . import layout
+        from .painting import paint
+        from .paper import SCREEN
 
-        return layout.paint(self.sheet())
+        return paint(self.page(SCREEN))
 
-    def figure(self) -> Figure:
-        """Return the drawing as a matplotlib figure, for papers and further editing."""
-        from . import figures, layout
+    def figure(self, **paper: Unpack[PaperOptions]) -> Figure:
+        """Return the drawing as a matplotlib figure, for papers and further editing.
 
-        return figures.figure(layout.arranged(self.sheet()))
+        Args:
+            paper: `width`, as "3.3in" or "84mm"; `font`, the size of captions in points; `shared_scale=True`, one
+                scale for all maps of one unit; `titles=False`, without title, subtitle and note; `columns`, how many
+                tiles stand in a row.
+
+        Raises OptionError for options that are none, and for a width in which the tiles have no room.
+        """
+        from . import figures
+        from .paper import Paper
+
+        return figures.figure(self.page(Paper.of(**paper)))
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        self._write_png(self.render(), buffer)
+        self._write_png(buffer, {})
         return buffer.getvalue()
 
-    def _write_png(self, image: Image.Image, file: Any) -> None:
+    def _painted(self, paper: PaperOptions) -> tuple[Image.Image, dict[str, Any]]:
+        """Paint the drawing for a paper, fine enough for print, and say in Pillow's words how many pixels an inch has.
+
+        Its images are painted pixel by pixel, or each pixel several times: nothing is resampled.
+        """
+        from .painting import paint
+        from .paper import SCREEN, Paper
+
+        asked = Paper.of(**paper)
+        if asked == SCREEN:
+            return self.render(), {}
+        page = self.page(asked)
+        scale = page.sharp * math.ceil(_PRINTED / (page.per_inch * page.sharp))
+        return paint(page, scale), {"dpi": (scale * page.per_inch,) * 2}
+
+    def _write_png(self, file: Any, paper: PaperOptions) -> None:
         from PIL import PngImagePlugin
 
         from .files import meta_of
 
         info = PngImagePlugin.PngInfo()
-        for name, text in meta_of(self).items():
+        for name, text in meta_of(self, paper).items():
             info.add_itxt(name, text)
-        image.save(file, "PNG", pnginfo=info, compress_level=_COMPRESSION)
+        image, options = self._painted(paper)
+        image.save(file, "PNG", pnginfo=info, compress_level=_COMPRESSION, **options)
+
+    def _write_pdf(self, file: Any, paper: PaperOptions) -> None:
+        from . import figures
+        from .files import meta_of
+
+        figures.write_pdf(lambda: self.figure(**paper), file, self._title(), meta_of(self, paper))
+
+    def _svg(self, paper: PaperOptions) -> str:
+        from . import svg
+        from .files import meta_of
+        from .paper import Paper
+
+        return svg.text_of(self.page(Paper.of(**paper)), self._title(), meta_of(self, paper))
 
     def display(self) -> dict[str, Any]:
         """Return the fields that say how it is shown, where they are not the default: `remake` sets them again."""
@@ -115,21 +167,23 @@ class Drawing(ABC):
 
         return load(path)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the drawing: .png with the recipe inside, .jpg, .webp, or .pdf and .svg through matplotlib.
+    def save(self, path: str | Path, **paper: Unpack[PaperOptions]) -> Path:
+        """Write the drawing: .png, .pdf or .svg with the recipe inside, .jpg or .webp, all of one layout.
 
-        The file appears whole or not at all. Raises OutputError when it cannot be written or its ending is unknown.
+        `paper` is how it is set, as `figure` takes it. The file appears whole or not at all. Raises OutputError when it
+        cannot be written or its ending is unknown, OptionError for a paper that is too narrow.
         """
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".png":
-            return outputs.write_made(path, lambda to: self._write_png(self.render(), to))
+            return outputs.write_made(path, lambda to: self._write_png(to, paper))
         if suffix in (".jpg", ".jpeg", ".webp"):
-            return outputs.write_image(path, self.render(), quality=92)
-        if suffix in (".pdf", ".svg"):
-            from . import figures
-
-            return outputs.write_made(path, lambda to: figures.write(self.figure, to, suffix[1:]))
+            image, options = self._painted(paper)
+            return outputs.write_image(path, image, quality=92, **options)
+        if suffix == ".pdf":
+            return outputs.write_made(path, lambda to: self._write_pdf(to, paper))
+        if suffix == ".svg":
+            return outputs.write_text(path, self._svg(paper))
         raise OutputError(f"cannot write {path}: endings are {', '.join(self.endings)}")
 
     def save_values(self, path: str | Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,15 +18,15 @@ from ..data.images import InputPicture
 from ..errors import OptionError, PictureError
 from ..recipes import Recipe
 from ..renames import renamed
-from . import colours, figures, layout, pictures
+from . import charts, colours, layout, pictures
 from .base import Drawing
 from .layout import Scale, Sheet, Tile
+from .paper import Paper
 from .sheet_words import sheet_from_words, sheet_words
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .typesetting import Page
 
 _SIDE = 370
+_CHART = (600, 360)
 _TEXTS = ("title", "subtitle", "note")
 _ROBUST = 0.98
 _SHOWN = 12
@@ -100,6 +100,9 @@ class Heatmap(Drawing):
 
     def render(self) -> Image.Image:
         return self.overlay() if self.overlay_only else super().render()
+
+    def page(self, paper: Paper) -> Page:
+        return layout.bare(self.overlay(), paper) if self.overlay_only else super().page(paper)
 
     def numbers(self) -> dict[str, np.ndarray]:
         return {"map": self.values.detach().float().cpu().numpy()}
@@ -237,8 +240,8 @@ class Heatmap(Drawing):
 class Picture(Drawing):
     """A picture that a network made: values (c, h, w) in [0, 1].
 
-    It is written as it is, with nothing around it; pages and figures show it on a sheet. `show` are the bands that are
-    shown, where there are others than grey or RGB.
+    It is written as it is, with nothing around it; HTML pages show it on a sheet. `show` are the bands that are shown,
+    where there are others than grey or RGB.
     """
 
     values: Tensor
@@ -281,6 +284,9 @@ class Picture(Drawing):
     def render(self) -> Image.Image:
         return self.image().convert("RGB")
 
+    def page(self, paper: Paper) -> Page:
+        return layout.bare(self.image(), paper)
+
     def sheet(self) -> Sheet:
         image = self.image()
         tile = Tile(layout.enlarged(image, _SIDE), f"{image.width} × {image.height}")
@@ -313,7 +319,8 @@ class Gallery(Drawing):
         cls, words: Mapping[str, Any], numbers: Mapping[str, np.ndarray], recipe: Recipe, image: Image.Image | None
     ) -> Self:
         values = {name: torch.from_numpy(np.array(value)) for name, value in numbers.items()}
-        return cls(sheet_from_words(words["sheet"], image), values, replace(recipe, display={}))
+        paper = recipe.display.get("paper", {})
+        return cls(sheet_from_words(words["sheet"], image, Paper(**paper)), values, replace(recipe, display={}))
 
     def sheet(self) -> Sheet:
         return self.content
@@ -351,19 +358,6 @@ class Curve(Drawing):
     def numbers(self) -> dict[str, np.ndarray]:
         return {"x": np.asarray(self.x), **{name: np.asarray(values) for name, values in self.series.items()}}
 
-    def figure(self) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6, 3.6), layout="constrained", dpi=150)
-        axes = figure.subplots()
-        for name, values in self.series.items():
-            axes.plot(self.x, values, label=name)
-        axes.set(xlabel=self.x_label, ylabel=self.y_label)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        if len(self.series) > 1:
-            axes.legend(frameon=False)
-        return figure
-
     def sheet(self) -> Sheet:
-        return Sheet(self.title, ((Tile(figures.painted(self.figure)),),), self.subtitle, self.note)
+        chart = charts.lines(self.x, self.series, (self.x_label, self.y_label), _CHART)
+        return Sheet(self.title, ((Tile(chart),),), self.subtitle, self.note)

@@ -1,15 +1,18 @@
 """Drawings from files: what `save` and `save_values` wrote, read back with recipe, words and numbers.
 
 Beside the recipe a file holds the drawing's words (title, captions, units, how it is shown) as JSON: in a PNG as a text
-chunk, in .safetensors as metadata, in .npz as the archive's comment. Numbers lie in .npz and .safetensors.
+chunk, in a PDF in its list of information, in an SVG and in .safetensors as metadata, in .npz as the archive's comment.
+Numbers lie in .npz and .safetensors.
 """
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,8 +20,10 @@ from zipfile import BadZipFile, ZipFile
 
 from .. import outputs
 from ..errors import ConvscopeError, OutputError, PictureError, RecipeError, told
-from ..parsing import Document
+from ..parsing import Document, read_bytes
 from ..recipes import CHUNK, Recipe
+from . import svg
+from .paper import Paper, PaperOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,17 +34,29 @@ if TYPE_CHECKING:
 WORDS = "convscope.drawing"
 """The name under which a file holds the drawing's words."""
 
+PAPER = "paper"
+"""The name under which a recipe's `display` says which paper a drawing was set for."""
+
 _SCHEMA = 1
+_MOST_DOCUMENT = 2**28
+"""Bytes of a PDF or an SVG that is read."""
+
 _MOST = 65535
 """Bytes that a zip archive's comment may have."""
 
 Meta = Mapping[str, str]
 
 
-def meta_of(drawing: Drawing) -> dict[str, str]:
-    """Return what a file holds beside pixels or numbers: the recipe, and the drawing's words, as JSON by name."""
+def meta_of(drawing: Drawing, paper: PaperOptions | None = None) -> dict[str, str]:
+    """Return what a file holds beside pixels or numbers: the recipe, and the drawing's words, as JSON by name.
+
+    The recipe's `display` says which paper it is set for, where that is not the screen.
+    """
+    recipe, set_for = drawing.shown_recipe, Paper.of(**(paper or {})).options
+    if set_for:
+        recipe = replace(recipe, display={**recipe.display, PAPER: set_for})
     words = {"schema": _SCHEMA, "kind": type(drawing).__name__, **drawing.words()}
-    return {CHUNK: drawing.shown_recipe.to_json(), WORDS: json.dumps(words, ensure_ascii=True)}
+    return {CHUNK: recipe.to_json(), WORDS: json.dumps(words, ensure_ascii=True)}
 
 
 def joined(meta: Meta) -> dict[str, str]:
@@ -62,7 +79,7 @@ def write_npz(file: BinaryIO, name: str, numbers: Mapping[str, np.ndarray], meta
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read the recipe inside a .png, .npz or .safetensors file that convscope wrote.
+    """Read the recipe inside a .png, .pdf, .svg, .npz or .safetensors file that convscope wrote.
 
     Raises PictureError for what cannot be read, RecipeError where there is no recipe, or a newer one.
     """
@@ -76,7 +93,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def load(path: str | Path) -> Drawing:
-    """Read a drawing that convscope wrote: .npz, .safetensors, or .png with one of these of the same name beside it.
+    """Read a drawing that convscope wrote: .npz, .safetensors, or .png, .pdf or .svg with one of these beside it.
 
     Raises PictureError for what cannot be read or has no numbers, RecipeError where there is no recipe, or a newer one.
     """
@@ -143,7 +160,12 @@ def _words(path: Path) -> dict[str, Any]:
 
 def _meta(path: Path) -> Meta:
     """Return what a file holds beside pixels or numbers. Raises PictureError where it cannot be read."""
-    readers: dict[str, Callable[[Path], Meta]] = {".npz": _npz_meta, ".safetensors": _safetensors_meta}
+    readers: dict[str, Callable[[Path], Meta]] = {
+        ".npz": _npz_meta,
+        ".safetensors": _safetensors_meta,
+        ".pdf": _pdf_meta,
+        ".svg": _svg_meta,
+    }
     if not path.is_file():
         raise PictureError(f"there is no {'folder to read: name a file in ' if path.is_dir() else 'picture '}{path}")
     return readers.get(path.suffix.lower(), _png_meta)(path)
@@ -156,6 +178,31 @@ def _png_meta(path: Path) -> Meta:
     open_picture(path)
     with open_image(path, str(path)) as image:
         return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
+
+
+def _pdf_meta(path: Path) -> Meta:
+    """Read a PDF's list of information, as matplotlib writes it: texts in brackets, backslashes before some letters."""
+    content = read_bytes(path, PictureError, most=_MOST_DOCUMENT)
+    if not content.startswith(b"%PDF-"):
+        raise PictureError(f"cannot read {path}: it is no PDF")
+    found: dict[str, str] = {}
+    for name in (CHUNK, WORDS):
+        match = re.search(rb"/" + re.escape(name.encode()) + rb" \(((?:[^\\()]|\\.)*+)\)", content)
+        if match is not None:
+            found[name] = re.sub(rb"\\(.)", rb"\1", match[1]).decode("ascii", "replace")
+    return found
+
+
+def _svg_meta(path: Path) -> Meta:
+    text = read_bytes(path, PictureError, most=_MOST_DOCUMENT)
+    if b"<svg" not in text[:2000]:
+        raise PictureError(f"cannot read {path}: it is no SVG")
+    _, start, rest = text.partition(svg.META.encode())
+    inside, end, _ = rest.partition(b"</metadata>")
+    if not (start and end):
+        return {}
+    about = Document.decoded(inside, f"the texts inside {path}", PictureError)
+    return Document(about.name, html.unescape(about.text), PictureError).json(dict[str, str])
 
 
 def _npz_meta(path: Path) -> Meta:

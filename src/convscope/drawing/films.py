@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import IO, Any, ClassVar, Self, cast
+from typing import IO, Any, ClassVar, Self, Unpack, cast
 
 import numpy as np
 from PIL import Image
@@ -25,6 +25,7 @@ from . import layout
 from .base import Drawing
 from .drawings import Heatmap, robust_limit
 from .layout import Sheet, Tile
+from .paper import PaperOptions
 
 _SIDE = 370
 _TEXTS = ("title", "subtitle", "note")
@@ -94,7 +95,7 @@ class Film(Drawing):
         whole = np.stack([np.asarray(image) for image in self.images()])
         return {"frames": whole.transpose(0, 3, 1, 2).astype(np.float32) / 255}
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, **paper: Unpack[PaperOptions]) -> Path:
         """Write the film: .gif, .webp, or .mp4 (extra `video`); any other picture is a sheet of some of its frames.
 
         The file appears whole or not at all. Raises OutputError when it cannot be written.
@@ -102,7 +103,11 @@ class Film(Drawing):
         path = Path(path)
         writers = {".gif": self._write_gif, ".webp": self._write_webp, ".mp4": self._write_mp4}
         writer = writers.get(path.suffix.lower())
-        return writer(path) if writer is not None else super().save(path)
+        if writer is None:
+            return super().save(path, **paper)
+        if paper:
+            raise OptionError(f"{path} is a film: {', '.join(paper)} are for {', '.join(outputs.PICTURE_ENDINGS)}")
+        return writer(path)
 
     def _write_gif(self, path: Path) -> Path:
         # Every frame has colours of its own: a dream's would be bands in a palette for all.

@@ -22,7 +22,7 @@ ADVICE = "pip install 'convscope[fonts]', or install a font such as Noto Sans"
 _RIGHT_TO_LEFT = re.compile(
     r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]+(?:\s+[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]+)*"
 )
-_FROM_THE_LEFT = "\u200e"
+FROM_THE_LEFT = "\u200e"
 _INDIC, _KHMER = range(0x900, 0x10A0), range(0x1780, 0x1800)
 _INVISIBLE = frozenset((0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0xFE0E, 0xFE0F))
 _COLOURED = frozenset(("CBDT", "sbix", "COLR", "SVG "))
@@ -63,7 +63,7 @@ def legible(text: str) -> str:
         # What has no sound by itself, such as a hieroglyph, keeps its number.
         written += piece if drawn else anyascii(piece) or " ".join(f"U+{ord(letter):04X}" for letter in piece)
     # Without the mark a number after an Arabic name would be set before it.
-    return _RIGHT_TO_LEFT.sub(lambda match: f"{match[0]}{_FROM_THE_LEFT}", written)
+    return _RIGHT_TO_LEFT.sub(lambda match: f"{match[0]}{FROM_THE_LEFT}", written)
 
 
 def missing(text: str) -> list[str]:
@@ -104,6 +104,12 @@ def runs(text: str) -> tuple[Run, ...]:
 def plain(text: str) -> bool:
     """Whether DejaVu draws a text from left to right, letter by letter."""
     return text.isascii() or all(ord(letter) in _letters(dejavu()) and not _is_complex(letter) for letter in text)
+
+
+@cache
+def simple(text: str) -> bool:
+    """Whether no letter of a text changes its form or order beside others, whichever fonts draw it."""
+    return text.isascii() or not any(map(_is_complex, text))
 
 
 def _is_complex(letter: str) -> bool:

@@ -10,18 +10,43 @@ import base64
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
+from ..errors import OptionError
 from . import colours, fonts, painting
-from .typesetting import FAINT, INK, PAPER, Block, Box, Page, Words, length, line_height, stacked, wrap
+from .paper import SCREEN, Paper
+from .typesetting import (
+    FAINT,
+    INK,
+    PAPER,
+    Block,
+    Box,
+    Inset,
+    Item,
+    Page,
+    Words,
+    length,
+    line_height,
+    moved,
+    stacked,
+    wrap,
+)
 
 GAP = 8
 MARGIN = 20
 _BAR = 10
+_EDGE = 1
+"""The margin on a paper, whose column is the figure's."""
+
+_NARROWEST = 30
+"""Pixels that a tile on a paper has at least, about 4 mm."""
+
+_LABELS = 0.25
+"""The share of a paper's width that labels before the rows take at most."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +88,19 @@ def number(value: float) -> str:
 class Tile:
     """An image with what is written under it, and the scale of its colours if they stand for numbers."""
 
-    image: Image.Image
+    image: Image.Image | Inset
     caption: str = ""
     scale: Scale | None = None
+    repaint: Callable[[Scale], Image.Image] | None = None
+    """Paints the image again on another scale, where that can be done."""
 
 
 @dataclass(frozen=True)
 class Sheet:
     """Rows of tiles under a title.
 
-    `columns` are heads over the columns, `labels` stand before the rows, `scale` is that of all tiles together.
+    `columns` are heads over the columns, `labels` stand before the rows, `scale` is that of all tiles together, and
+    `feet` are scales that the tiles of a column have in common.
     """
 
     title: str
@@ -82,6 +110,7 @@ class Sheet:
     columns: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     scale: Scale | None = None
+    feet: tuple[Scale | None, ...] = ()
 
     @property
     def tiles(self) -> list[Tile]:
@@ -127,114 +156,172 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
     return block
 
 
-def written(text: str, size: tuple[int, int]) -> Image.Image:
-    """Return a pale image of that size with a text in it, ended by "…" where it does not fit."""
-    lines, room = (
-        wrap(text, "caption", max(size[0] - 2 * GAP, 1)),
-        max((size[1] - 2 * GAP) // line_height("caption"), 1),
-    )
-    if len(lines) > room:
-        lines = [*lines[: room - 1], lines[room - 1].rsplit(" ", 1)[0] + " …"]
-    paper = Box(0, 0, *size, "#f0f0f3", filled=True)
-    return painting.paint(Page(*size, [paper, *stacked(lines, "caption", GAP, GAP, FAINT)]))
+def written(text: str, size: tuple[int, int]) -> Inset:
+    """Return a pale tile of that size with a text in it, ended by "…" where it does not fit."""
+
+    def draw(room: tuple[float, float]) -> list[Item]:
+        lines = wrap(text, "caption", max(room[0] - 2 * GAP, 1))
+        most = max(int((room[1] - 2 * GAP) // line_height("caption")), 1)
+        if len(lines) > most:
+            lines = [*lines[: most - 1], lines[most - 1].rsplit(" ", 1)[0] + " …"]
+        return [Box(0, 0, *room, "#f0f0f3", filled=True), *stacked(lines, "caption", GAP, GAP, FAINT)]
+
+    return Inset(size, draw)
 
 
-def legend(entries: Sequence[tuple[tuple[int, int, int], str]], size: tuple[int, int]) -> Image.Image:
-    """Return a white image of that size that says what colours stand for, as many of them as fit."""
-    items, y = list[Words | Block | Box](), 0
-    for colour, text in entries:
-        lines = wrap(text, "caption", max(size[0] - 3 * GAP - _BAR, 1))
-        items.append(Box(0, y + 3, _BAR + 3, _BAR + 3, "#{:02x}{:02x}{:02x}".format(*colour), filled=True))
-        items += stacked(lines, "caption", _BAR + 2 + GAP, y)
-        y += len(lines) * line_height("caption") + 2
-    return painting.paint(Page(*size, items))
+def legend(entries: Sequence[tuple[tuple[int, int, int], str]], size: tuple[int, int]) -> Inset:
+    """Return a white tile of that size that says what colours stand for, as many of them as fit."""
+
+    def draw(room: tuple[float, float]) -> list[Item]:
+        items, y = list[Item](), 0
+        for colour, text in entries:
+            lines = wrap(text, "caption", max(room[0] - 3 * GAP - _BAR, 1))
+            height = len(lines) * line_height("caption")
+            if y + height > room[1]:
+                break
+            items.append(Box(0, y + 3, _BAR + 3, _BAR + 3, "#{:02x}{:02x}{:02x}".format(*colour), filled=True))
+            items += stacked(lines, "caption", _BAR + 2 + GAP, y)
+            y += height + 2
+        return items
+
+    return Inset(size, draw)
 
 
 class _Layout:
-    """Where everything on a sheet goes, in pixels, and how its texts break."""
+    """Where everything on sheets below each other goes, in pixels, and how their texts break.
 
-    def __init__(self, sheet: Sheet, width: int) -> None:
-        self.sheet = sheet
-        count = max(len(row) for row in sheet.rows)
-        self.cells = [max((_cell(row[i]) for row in sheet.rows if i < len(row)), default=0) for i in range(count)]
+    `width` is the least that their content takes; on a paper with a width it takes all of that, and tiles become
+    smaller or larger with it.
+    """
+
+    def __init__(self, sheets: Sequence[Sheet], width: int, paper: Paper) -> None:
+        self.sheets, self.paper = sheets, paper
+        self.margin = MARGIN if paper.pixels is None else _EDGE
+        rows = [row for sheet in sheets for row in sheet.rows]
+        heads = [sheet.columns for sheet in sheets]
+        count = max(len(row) for row in rows)
+        columns = [[row[i] for row in rows if i < len(row)] for i in range(count)]
+        headed = [any(i < len(texts) and texts[i] for texts in heads) for i in range(count)]
         # A head breaks anywhere, but needs room for one letter.
-        self.cells = [
-            max(cell, 16 if i < len(sheet.columns) and sheet.columns[i] else 0) for i, cell in enumerate(self.cells)
-        ]
-        self.label = max((int(length(text, "caption")) + 2 * GAP for text in sheet.labels), default=0)
-        self.width = max(self.label + sum(self.cells) + GAP * (count - 1), width)
-        self.heads = [wrap(text, "caption", cell) for text, cell in zip(sheet.columns, self.cells, strict=False)]
-        self.captions = [
-            [wrap(tile.caption, "caption", cell) if tile else [] for tile, cell in zip(row, self.cells, strict=False)]
-            for row in sheet.rows
-        ]
-        self.items: list[Words | Block | Box] = []
+        least = [max(_ends_of(tiles), 16 * head) for tiles, head in zip(columns, headed, strict=True)]
+        images = [max((tile.image.width for tile in tiles if tile), default=0) for tiles in columns]
+        natural = max((int(length(text, "caption")) for sheet in sheets for text in sheet.labels), default=-2 * GAP)
+        self.label = natural + 2 * GAP
+        self.scale = 1.0
+        if paper.pixels is None:
+            self.cells: list[float] = [max(pair) for pair in zip(images, least, strict=True)]
+            self.width: float = max(self.label + sum(self.cells) + GAP * (count - 1), width)
+        else:
+            self.width = paper.pixels - 2 * self.margin
+            self.label = min(self.label, round(self.width * _LABELS))
+            self.scale = self._fitted(images, least)
+            self.cells = [image * self.scale for image in images]
+        self.items: list[Item] = []
+
+    def _fitted(self, images: Sequence[int], least: Sequence[int]) -> float:
+        """Return the scale at which images fill the width. Raises OptionError where their texts would have no room."""
+        gaps, needed = GAP * (len(images) - 1), [max(room, _NARROWEST) for room in least]
+        scale = (self.width - self.label - gaps) / max(sum(images), 1)
+        if any(image * scale < room for image, room in zip(images, needed, strict=True) if image):
+            fits = max(room / image for image, room in zip(images, needed, strict=True) if image)
+            share = 1 - _LABELS if self.label else 1.0
+            wide = (fits * sum(images) + gaps) / share + 2 * self.margin
+            count = len(images)
+            fewer = f", or give fewer columns than {count} with columns=" if count > 1 else ""
+            raise OptionError(
+                f"a figure {self.paper.length(self.width + 2 * self.margin)} wide is too narrow for {count} "
+                f"tile{'s' * (count != 1)} in a row in this size of letters: {self.paper.length(wide)} would do{fewer}"
+            )
+        return scale
 
     def page(self) -> Page:
-        """Set the whole sheet."""
-        sheet = self.sheet
-        y = self._set(wrap(sheet.title, "title", self.width, bold=True), "title", MARGIN, INK, bold=True)
-        y = self._set(wrap(sheet.subtitle, "subtitle", self.width), "subtitle", y + 2, FAINT) + GAP
-        y = self._set_rows(self._set_heads(y))
+        """Set all sheets."""
+        y: float = self.margin
+        for sheet in self.sheets:
+            y = self._set_sheet(sheet, y)
+        height = math.ceil(y) + self.margin - GAP // 2 * (self.paper.pixels is None)
+        width = math.ceil(self.width) + 2 * self.margin
+        return Page(width, height, self.items, self.paper.per_inch, 1 / self.scale)
+
+    def _set_sheet(self, sheet: Sheet, y: float) -> float:
+        if sheet.title or sheet.subtitle:
+            y = self._set(wrap(sheet.title, "title", self.width, bold=True), "title", y, INK, bold=True)
+            y = self._set(wrap(sheet.subtitle, "subtitle", self.width), "subtitle", y + 2, FAINT) + GAP
+        y = self._set_heads(sheet, y)
+        for index in range(len(sheet.rows)):
+            y = self._set_row(sheet, index, y)
+        if any(sheet.feet):
+            y = self._set_feet(sheet, y)
         if sheet.scale:
-            across = min(240, self.width)
-            self._set_scale(sheet.scale, MARGIN + self.label, y, across, across)
+            across = min(240, self.width - self.label)
+            self._set_scale(sheet.scale, self.margin + self.label, y, across, across)
             y += _scale_height(sheet.scale, across) + GAP // 2
         if note := wrap(sheet.note, "note", self.width):
             y = self._set(note, "note", y + 4, FAINT)
-        return Page(self.width + 2 * MARGIN, y + MARGIN - GAP // 2, self.items)
+        return y
 
-    def _set(self, lines: Sequence[str], kind: str, y: int, colour: str, *, bold: bool = False) -> int:
+    def _set(self, lines: Sequence[str], kind: str, y: float, colour: str, *, bold: bool = False) -> float:
         """Set lines at the left margin and return where the next one begins."""
-        self.items += stacked(lines, kind, MARGIN, y, colour, bold=bold)
+        self.items += stacked(lines, kind, self.margin, y, colour, bold=bold)
         return y + len(lines) * line_height(kind)
 
     @property
-    def _lefts(self) -> list[int]:
+    def _lefts(self) -> list[float]:
         """Where the columns begin."""
-        left = MARGIN + self.label
+        left = self.margin + self.label
         return [left + sum(self.cells[:i]) + GAP * i for i in range(len(self.cells))]
 
-    def _set_heads(self, y: int) -> int:
-        if not self.heads:
+    def _set_heads(self, sheet: Sheet, y: float) -> float:
+        heads = [wrap(text, "caption", cell) for text, cell in zip(sheet.columns, self.cells, strict=False)]
+        if not heads:
             return y
-        for lines, x in zip(self.heads, self._lefts, strict=False):
+        for lines, x in zip(heads, self._lefts, strict=False):
             self.items += stacked(lines, "caption", x, y)
-        return y + max(map(len, self.heads)) * line_height("caption") + 2
+        return y + max(map(len, heads)) * line_height("caption") + 2
 
-    def _set_rows(self, y: int) -> int:
-        for index, row in enumerate(self.sheet.rows):
-            image, below = self._row_height(index)
-            if self.sheet.labels:
-                self.items.append(Words(MARGIN, y + image // 2, self.sheet.labels[index], "caption", anchor="lm"))
-            for tile, lines, x, cell in zip(row, self.captions[index], self._lefts, self.cells, strict=False):
-                if tile:
-                    self._set_tile(tile, lines, x, y, y + image + 4, cell)
-            y += image + below + GAP
-        return y
+    def _set_row(self, sheet: Sheet, index: int, y: float) -> float:
+        row, step = sheet.rows[index], line_height("caption")
+        captions = [
+            wrap(tile.caption, "caption", cell) if tile else [] for tile, cell in zip(row, self.cells, strict=False)
+        ]
+        label = sheet.labels[index] if sheet.labels else ""
+        label_lines = wrap(label, "caption", self.label - GAP if self.paper.pixels else math.inf)
+        image = max((tile.image.height * self.scale for tile in row if tile), default=0.0)
+        image = max(image, len(label_lines) * step)
+        middle = y + image // 2 - (len(label_lines) - 1) * step / 2
+        self.items += stacked(label_lines, "caption", self.margin, middle, anchor="lm")
+        for tile, lines, x, cell in zip(row, captions, self._lefts, self.cells, strict=False):
+            if tile:
+                self._set_tile(tile, lines, x, y, y + image + 4, cell)
+        below = [
+            len(lines) * step + (_scale_height(tile.scale, cell) if tile and tile.scale else 0)
+            for tile, lines, cell in zip(row, captions, self.cells, strict=False)
+        ]
+        return y + image + max(below, default=0) + (4 if any(below) else 0) + GAP
 
-    def _set_tile(self, tile: Tile, lines: Sequence[str], x: int, y: int, under: int, cell: int) -> None:
-        self.items.append(Block(x, y, tile.image))
+    def _set_tile(self, tile: Tile, lines: Sequence[str], x: float, y: float, under: float, cell: float) -> None:
+        width, height = (side * self.scale for side in tile.image.size)
+        if isinstance(tile.image, Inset):
+            self.items += [moved(item, x, y) for item in tile.image.draw((width, height))]
+        else:
+            self.items.append(Block(x, y, tile.image, None if self.scale == 1 else (width, height)))
         if tile.scale:
-            self._set_scale(tile.scale, x, under, tile.image.width, cell)
+            self._set_scale(tile.scale, x, under, width, cell)
             under += _scale_height(tile.scale, cell)
         self.items += stacked(lines, "caption", x, under)
 
-    def _row_height(self, index: int) -> tuple[int, int]:
-        """Return the height of a row's images, and of what is written under them."""
-        row = self.sheet.rows[index]
-        image = max((tile.image.height for tile in row if tile), default=0)
-        if self.sheet.labels and self.sheet.labels[index]:
-            image = max(image, line_height("caption"))
-        below = [
-            len(lines) * line_height("caption") + (_scale_height(tile.scale, cell) if tile and tile.scale else 0)
-            for tile, lines, cell in zip(row, self.captions[index], self.cells, strict=False)
-        ]
-        return image, max(below, default=0) + (4 if any(below) else 0)
+    def _set_feet(self, sheet: Sheet, y: float) -> float:
+        """Set scales below the columns that they are of."""
+        for scale, x, cell in zip(sheet.feet, self._lefts, self.cells, strict=False):
+            if scale:
+                self._set_scale(scale, x, y, cell, cell)
+        ends = zip(sheet.feet, self.cells, strict=False)
+        return y + max(_scale_height(scale, cell) for scale, cell in ends if scale)
 
-    def _set_scale(self, scale: Scale, x: int, y: int, width: int, cell: int) -> None:
+    def _set_scale(self, scale: Scale, x: float, y: float, width: float, cell: float) -> None:
         """Set a bar of `width` pixels; texts that are wider may take the whole `cell`."""
-        self.items += [Block(x, y, scale.strip(width).crop((0, 0, width, _BAR))), Box(x, y, width, _BAR)]
+        strip = scale.strip(round(width)).crop((0, 0, round(width), _BAR))
+        self.items += [Block(x, y, strip, (width, _BAR)), Box(x, y, width, _BAR)]
         across = width if len(_ends(scale, width)) == 1 else max(width, cell)
         for line, ends in enumerate(_ends(scale, across)):
             top = y + _BAR + 2 + line * line_height("caption")
@@ -243,15 +330,13 @@ class _Layout:
                     self.items.append(Words(at, top, text, "caption", FAINT, anchor))
 
 
-def _cell(tile: Tile | None) -> int:
-    """The width that a tile needs: its image's, or that of the wider end of its scale."""
-    if tile is None:
-        return 0
-    ends = tile.scale.labels if tile.scale else ()
-    return max(tile.image.width, *(math.ceil(length(end, "caption")) for end in ends), 0)
+def _ends_of(tiles: Sequence[Tile | None]) -> int:
+    """Return the width that the ends of tiles' scales need."""
+    scales = [tile.scale for tile in tiles if tile and tile.scale]
+    return max((math.ceil(length(end, "caption")) for scale in scales for end in scale.labels), default=0)
 
 
-def _ends(scale: Scale, width: int) -> list[tuple[str, str, str]]:
+def _ends(scale: Scale, width: float) -> list[tuple[str, str, str]]:
     """Break the texts of a scale into lines of (left, middle, right)."""
     low, high = scale.labels
     first, last = length(low, "caption"), length(high, "caption")
@@ -261,13 +346,24 @@ def _ends(scale: Scale, width: int) -> list[tuple[str, str, str]]:
     return [(low, scale.middle if room > length(scale.middle, "caption") + 2 * GAP else "", high)]
 
 
-def _scale_height(scale: Scale, width: int) -> int:
+def _scale_height(scale: Scale, width: float) -> int:
     return _BAR + len(_ends(scale, width)) * line_height("caption") + GAP // 2
 
 
-def arranged(sheet: Sheet, *, width: int = 360) -> Page:
-    """Set a sheet as a page, its content at least `width` pixels wide; nothing overlaps and nothing is cut."""
-    return _Layout(_told(sheet), width).page()
+def arranged(*sheets: Sheet, width: int = 360, paper: Paper = SCREEN) -> Page:
+    """Set sheets below each other as a page, their content at least `width` pixels wide, or as wide as the paper.
+
+    Nothing overlaps and nothing is cut. Raises OptionError for a paper that is too narrow.
+    """
+    return _Layout([_told(sheet) for sheet in sheets], width, paper).page()
+
+
+def bare(image: Image.Image, paper: Paper) -> Page:
+    """Set an image alone, with nothing around it, as wide as the paper where that has a width."""
+    scale = 1.0 if paper.pixels is None else paper.pixels / image.width
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    block = Block(0, 0, image, None if scale == 1 else (width, height))
+    return Page(width, height, [block], paper.per_inch, 1 / scale)
 
 
 def _told(sheet: Sheet) -> Sheet:
@@ -325,5 +421,5 @@ def _tile_html(tile: Tile | None) -> str:
     lines = "<br>".join(html.escape(line) for line in tile.caption.split("\n"))
     caption = f"<figcaption>{lines}</figcaption>" if tile.caption else ""
     alt = html.escape(tile.caption or "tile", quote=True)
-    image = f"<img width='{width}' alt=\"{alt}\" src='{data_uri(tile.image)}'>"
+    image = f"<img width='{width}' alt=\"{alt}\" src='{data_uri(painting.image_of(tile.image))}'>"
     return f"<figure style='width:{width}px'>{image}{bar}{caption}</figure>"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, Self, Unpack
 
 from .. import outputs
 from ..errors import OptionError, visible
@@ -26,11 +26,11 @@ from .base import Drawing
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.figure import Figure
     from PIL import Image
 
     from ..recipes import Recipe
     from .layout import Sheet
+    from .paper import Paper, PaperOptions
     from .typesetting import Page
 
 Kind = Literal["text", "whole", "number", "size", "flag"]
@@ -221,11 +221,12 @@ class Table(Drawing):
         rows = tuple(tuple(tuple(v) if isinstance(v, list) else v for v in row) for row in words["rows"])
         return cls(columns, rows, replace(recipe, display={}), words["title"], words["subtitle"], words["note"])
 
-    def save(self, path: str | Path, ending: str = "") -> Path:
+    def save(self, path: str | Path, ending: str = "", **paper: Unpack[PaperOptions]) -> Path:
         """Write the table by its ending: .csv, .json, .md, .html, .txt, .parquet (extra `data`), or as a picture.
 
-        `ending` says the format of a file that is called otherwise. The file appears whole or not at all. Raises
-        OutputError when it cannot be written.
+        `ending` says the format of a file that is called otherwise; `paper` how a picture is set, as `figure` takes it.
+        The file appears whole or not at all. Raises OutputError when it cannot be written, OptionError for a text that
+        is set for a paper.
         """
         path = Path(path)
         writers: dict[str, Callable[[], str]] = {
@@ -236,10 +237,12 @@ class Table(Drawing):
             ".html": self._page,
         }
         suffix = ending or path.suffix.lower()
+        if suffix not in outputs.TABLE_ENDINGS:
+            return super().save(path, **paper)
+        if paper:
+            raise OptionError(f"{path} is no figure: {', '.join(paper)} are for {', '.join(outputs.PICTURE_ENDINGS)}")
         if suffix == ".parquet":
             return outputs.write_made(path, self._write_parquet)
-        if suffix not in writers:
-            return super().save(path)
         text = writers[suffix]()
         return outputs.write_text(path, text)
 
@@ -276,25 +279,15 @@ class Table(Drawing):
                 found[column.name] = np.array(values, float)
         return found
 
-    def render(self) -> Image.Image:
-        from . import painting
+    def page(self, paper: Paper) -> Page:
+        from .table_pages import arranged
 
-        return painting.paint(self._set())
-
-    def figure(self) -> Figure:
-        from . import figures
-
-        return figures.figure(self._set())
+        return arranged(self, paper)
 
     def sheet(self) -> Sheet:
         from .layout import Sheet, Tile
 
         return Sheet("", ((Tile(self.render()),),))
-
-    def _set(self) -> Page:
-        from .table_pages import arranged
-
-        return arranged(self)
 
 
 def _console(width: int | None) -> Any:

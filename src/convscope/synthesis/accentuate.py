@@ -317,13 +317,16 @@ def _tiles(
     painted = Image.fromarray(colours.paint(smoothed, scale.low, scale.high, scale.colours))
     responses = [_response(net, objective, values[name][None]) for name in ("picture", "accentuated")]
     whole = shown["picture"].shape == values["picture"].shape
-    tiles = [
-        Tile(
+
+    def tile(image: Image.Image, caption: str, scale: Scale | None = None) -> Tile:
+        return Tile(layout.enlarged(image, _SIDE), caption, scale)
+
+    return (
+        tile(
             picture.image(before.numpy()), f"photograph{'' if whole else ' around the receptive field'}: {responses[0]}"
         ),
-        Tile(picture.image(after.numpy()), f"accentuated: {responses[1]}"),
-        Tile(change, f"change: grey is 0, white {number(white)}"),
-        Tile(painted, "contribution of the change to the score, smoothed", scale),
-        Tile(picture.image((_GREY + opacity * (after - _GREY)).numpy()), "accentuated, grey where no change mattered"),
-    ]
-    return tuple(Tile(layout.enlarged(tile.image, _SIDE), tile.caption, tile.scale) for tile in tiles)
+        tile(picture.image(after.numpy()), f"accentuated: {responses[1]}"),
+        tile(change, f"change: grey is 0, white {number(white)}"),
+        tile(painted, "contribution of the change to the score, smoothed", scale),
+        tile(picture.image((_GREY + opacity * (after - _GREY)).numpy()), "accentuated, grey where no change mattered"),
+    )

@@ -12,16 +12,17 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from ..context import say
 from ..cuts import independent
 from ..data.images import InputPicture
-from ..drawing import colours, layout, painting, typesetting
+from ..drawing import colours, layout
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Scale, Sheet, Tile, number
 from ..drawing.tiles import magnitude_scale, painted, signed_scale
+from ..drawing.typesetting import EDGE, FAINT, INK, Block, Box, Inset, Item, Words
 from ..layers import between, channelled_layer, telling_layers
 from ..net import Net
 from ..objectives import Objective
@@ -136,27 +137,24 @@ def _strongest(gradient: np.ndarray, order: list[int], caption: str) -> Tile:
     return Tile(_mosaic(channels, order, scale), caption, scale)
 
 
-def _cells(count: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw, list[tuple[int, int]]]:
-    """Return a white image with room for cells of that height in rows, and their corners."""
+def _cells(count: int, height: int) -> tuple[tuple[int, int], list[tuple[int, int]]]:
+    """Return the size of cells of that height in rows, and their corners."""
     columns = min(_PER_ROW, max(count, 4))  # never narrower than what is written below
     rows = -(-count // columns)
-    image = Image.new("RGB", (columns * (_CELL + 6) - 6, rows * (height + 6) - 6), "white")
     corners = [((i % columns) * (_CELL + 6), (i // columns) * (height + 6)) for i in range(count)]
-    return image, ImageDraw.Draw(image), corners
+    return (columns * (_CELL + 6) - 6, rows * (height + 6) - 6), corners
 
 
-def _mosaic(channels: np.ndarray, order: list[int], scale: Scale) -> Image.Image:
+def _mosaic(channels: np.ndarray, order: list[int], scale: Scale) -> Inset:
     """Paint channels (k, h, w) side by side, each above its number."""
     tiles = [painted(values, scale, _CELL) for values in channels]
     height = tiles[0].height
-    image, draw, corners = _cells(len(tiles), height + _LINE)
+    size, corners = _cells(len(tiles), height + _LINE)
+    items: list[Item] = []
     for k, tile, (x, y) in zip(order, tiles, corners, strict=True):
-        image.paste(tile, (x, y))
-        draw.rectangle((x, y, x + tile.width - 1, y + tile.height - 1), outline="#d8d8de")
-        draw.text(
-            (x + tile.width / 2, y + height + 2), str(k), font=typesetting.font("caption"), fill="#1b1b1f", anchor="ma"
-        )
-    return image
+        number_ = Words(x + tile.width / 2, y + height + 2, str(k), "caption", INK, "ma")
+        items += [Block(x, y, tile), Box(x, y, tile.width, tile.height, "#d8d8de"), number_]
+    return Inset.scaled(size, items)
 
 
 def _all_units(gradient: np.ndarray, name: str) -> Tile:
@@ -168,21 +166,22 @@ def _all_units(gradient: np.ndarray, name: str) -> Tile:
     return Tile(painted(square.reshape(-1, width), scale, _PICTURE), f"{name}: all units, row by row", scale)
 
 
-def _bars(net: Net, layer: Layer, gradient: np.ndarray, order: list[int]) -> Image.Image:
+def _bars(net: Net, layer: Layer, gradient: np.ndarray, order: list[int]) -> Inset:
     """Paint units as bars up and down from a line, each above its number and value."""
     reach, room = float(np.abs(gradient).max()), 34
-    image, draw, corners = _cells(len(order), 2 * room + 2 * _LINE)
+    size, corners = _cells(len(order), 2 * room + 2 * _LINE)
+    items: list[Item] = []
     for k, (x, y) in zip(order, corners, strict=True):
         value, middle = float(gradient[k]), y + room
         tip = round(middle - value / reach * (room - 2))
-        draw.rectangle((x + 22, min(middle, tip), x + _CELL - 22, max(middle, tip)), fill=_colour(value))
-        draw.line((x, middle, x + _CELL, middle), fill="#b8b8c0")
+        top, bottom = min(middle, tip), max(middle, tip)
+        items.append(Box(x + 22, top, _CELL - 44, bottom - top + 1, _colour(value), filled=True))
+        items.append(Box(x, middle, _CELL, 1, EDGE, filled=True))
         name = net.class_name(k) if layer.name == OUTPUT and net.classes else str(k)
-        for line, (text, ink) in enumerate(((name[:13], "#1b1b1f"), (number(value), "#62626b"))):
-            at = (x + _CELL / 2, y + 2 * room + line * _LINE)
-            painting.write(draw, typesetting.Words(*at, text, "caption", ink, "ma"))
-    return image
+        for line, (text, ink) in enumerate(((name[:13], INK), (number(value), FAINT))):
+            items.append(Words(x + _CELL / 2, y + 2 * room + line * _LINE, text, "caption", ink, "ma"))
+    return Inset.scaled(size, items)
 
 
-def _colour(value: float) -> tuple[int, ...]:
-    return tuple(int(c) for c in colours.table("polar")[230 if value > 0 else 25])
+def _colour(value: float) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colours.table("polar")[230 if value > 0 else 25])
