@@ -35,7 +35,7 @@ def remake(
     """Make a drawing again from its recipe, or from the file that holds it.
 
     Args:
-        recipe: a Recipe, or the path of a .png, .npz or .safetensors file that convscope wrote.
+        recipe: a Recipe, or the path of a .png, .pdf, .svg, .npz or .safetensors file that convscope wrote.
         net: the network, where it was not loaded by name.
         pictures: the pictures, in the recipe's order, where they are no longer where they were.
         of: the objective, where it was a function.

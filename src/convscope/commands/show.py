@@ -12,7 +12,7 @@ from . import inputs
 
 def show(
     picture: Annotated[
-        Path, typer.Argument(metavar="FILE", help="a .png, .npz or .safetensors file that convscope wrote")
+        Path, typer.Argument(metavar="FILE", help="a .png, .pdf, .svg, .npz or .safetensors file that convscope wrote")
     ],
     as_json: inputs.AsJson = False,
 ) -> None:

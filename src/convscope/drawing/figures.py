@@ -86,9 +86,7 @@ def _add_box(drawn: Figure, page: Page, box: Box, order: int) -> None:
     # An outline is drawn inside the rectangle, as in pixels.
     inside = 0.0 if box.filled else 0.5
     x, y, width, height = _placed(page, box.x + inside, box.y + inside, box.width - 2 * inside, box.height - 2 * inside)
-    drawn.add_artist(
-        Rectangle((x, y), width, height, transform=drawn.transFigure, **look)
-    )
+    drawn.add_artist(Rectangle((x, y), width, height, transform=drawn.transFigure, **look))
 
 
 def _add_plot(drawn: Figure, page: Page, plot: Plot, order: int) -> None:

@@ -6,12 +6,15 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from html import escape
 from pathlib import Path
 
 from . import fonts, painting
 from .typesetting import SIZES, Block, Box, Item, Page, Plot, Words, direction, font
+
+_USUAL = "".join(map(chr, range(32, 127))) + "·×−≥≤–—…±→ρ°é"
+"""Letters that a font inside always has, so that many drawings share one."""
 
 META = '<metadata id="convscope">'
 """What begins the texts about a drawing, as JSON."""
@@ -111,14 +114,20 @@ def _faces(items: Sequence[Item]) -> str:
     faces: list[str] = []
     for (file, bold), needed in letters.items():
         name, weight = "DejaVu Sans" if file is None else _name(file), "bold" if bold else "normal"
+        needed |= set(_USUAL)
         data = _subset(file or fonts.dejavu(bold=bold), "".join(sorted(needed)))
         source = f"src:url(data:font/ttf;base64,{data})"
         faces.append(f"@font-face{{font-family:'{name}';font-weight:{weight};{source}}}")
     return "".join(faces)
 
 
+@cache
 def _name(file: Path) -> str:
-    return file.stem.partition("[")[0].replace("'", "")
+    """Return the name of a font's family, by which programs that ignore the one inside find it."""
+    from fontTools.ttLib import TTFont
+
+    with TTFont(file, fontNumber=0, lazy=True) as font_:
+        return str(font_["name"].getBestFamilyName() or file.stem).replace("'", "")  # type: ignore[attr-defined]
 
 
 @lru_cache(32)
