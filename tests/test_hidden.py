@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 import convscope as cs
-from convscope.drawing import painting
 from convscope.errors import LayerError, OptionError
 from convscope.layers import telling_layers
 from convscope.tapping import tap
@@ -133,7 +132,7 @@ def test_tiles_are_the_gradient() -> None:
         body[3].weight.copy_(torch.tensor([[1.0, -3.0, 2.0], [0.0, 0.0, 0.0]]))
     net = cs.Net(body, size=SIZE)
     drawing = hidden_gradients(net, pictures(1, dtype=torch.float32), layers=["0"], of="0")
-    mosaic = np.asarray(painting.image_of(drawing.sheet().rows[1][1].image), int)  # type: ignore[union-attr]
+    mosaic = np.asarray(drawing.sheet().rows[1][1].image, int)  # type: ignore[union-attr]
     first, second, third = (mosaic[40, 40 + 90 * i] for i in range(3))
     assert first[2] > first[0] + 80, "-3 is blue"
     assert second[0] > second[2] + 60 and third[0] > third[2], "2 and 1 are red"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from threading import RLock
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -61,9 +62,13 @@ def write_pdf(draw: Callable[[], Figure], file: BinaryIO, title: str, meta: Mapp
         matplotlib.rcParams["pdf.fonttype"] = 42
         # Without the time of day: same drawing, same bytes.
         with PdfPages(file, metadata={"Title": title, "CreationDate": None}) as pages:  # type: ignore[arg-type]
-            # In letters that a PDF holds as they are, on one line.
-            pages.infodict().update({name: json.dumps(json.loads(text)) for name, text in meta.items()})
+            pages.infodict().update({name: _in_ascii(text) for name, text in meta.items()})
             draw().savefig(pages, format="pdf")  # type: ignore[arg-type]  # which it takes
+
+
+def _in_ascii(text: str) -> str:
+    """Write JSON in letters that a PDF holds as they are, on one line: line breaks are never inside its texts."""
+    return re.sub(r"[^ -~]", lambda match: json.dumps(match[0])[1:-1], text.replace("\n", " "))
 
 
 def _placed(page: Page, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:

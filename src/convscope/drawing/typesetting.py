@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageFont
 
 from . import fonts
@@ -139,6 +140,12 @@ class Inset:
     def height(self) -> int:
         """Its height in pixels, where nothing else is asked for."""
         return self.size[1]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return it painted, as numpy reads an image."""
+        from .painting import image_of
+
+        return np.asarray(image_of(self), dtype)
 
     @classmethod
     def scaled(cls, size: tuple[int, int], items: Sequence[Item]) -> Inset:
