@@ -88,9 +88,14 @@ def _overloads(name: str, before: str, returned: str) -> str:
 
 def _view(entry: Entry) -> str:
     inputs = "".join(f", {name}: Any" for name in entry.inputs)
-    own = "".join(f", {option}" for option in map(_option, entry.options.values()))
     returned = rendered(typing.get_type_hints(entry.function)["return"])
-    return f"def {entry.name}(net: Net{inputs}{', *' if own else ''}{own}) -> {returned}: ...\n"
+    options = list(entry.options.values())
+    required = [option.default is inspect.Parameter.empty for option in options]
+    # An option that must be given cannot follow, by position, one that may be left out.
+    by_position = len(options) if required == sorted(required, reverse=True) else required.index(False)
+    own = [*map(_option, options[:by_position]), *(["*"] if by_position < len(options) else [])]
+    own += map(_option, options[by_position:])
+    return f"def {entry.name}(net: Net{inputs}{''.join(f', {option}' for option in own)}) -> {returned}: ...\n"
 
 
 def _option(option: Option) -> str:

@@ -158,10 +158,16 @@ def test_what_was_assumed_is_said() -> None:
     assert assumed in convscope.maps(net(1), DEEP, layer="0").sheet().note
 
 
+LIKELY = next(white for white in (255, 1023, 4095, 16383, 65535) if DEEP.max() <= white)
+
+
 @pytest.mark.parametrize(
     ("array", "words"),
     [
-        (DEEP.astype(np.int32), ["int32", "value_range=(0, 4095)"]),
+        (DEEP.astype(np.int32), ["int32", f"value_range=(0, {LIKELY})", f"--value-range 0,{LIKELY}"]),
+        ((DEEP > 1000).astype(np.int64), ["from 0 to 1 of", "value_range=(0, 1)"]),
+        (DEEP.astype(float) - 3000, [f"value_range=({int(DEEP.min()) - 3000}, {int(DEEP.max()) - 3000})"]),
+        (DEEP / DEEP.max() * 1.02, ["pixels.clip(0, 1)"]),
         (DEEP.astype(np.int16) - 2000, ["int16", "from -", "value_range"]),
         (DEEP.astype(np.float32), ["[0, 1]", "value_range"]),
         ((DEEP % 256).astype(np.float32), ["divide by 255"]),
@@ -174,6 +180,15 @@ def test_values_that_nobody_can_place_are_refused(array: np.ndarray, words: list
     with pytest.raises(PictureError) as caught:
         net(1).read(array)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", ">f4", "float64", "longdouble", "int16", "uint16", ">u2"])
+def test_arrays_of_any_type_keep_their_levels(kind: str) -> None:
+    """No more than the type itself rounds; 4,096 pixels of 4,096 levels stay 4,096."""
+    levels = np.arange(4096).reshape(64, 64)
+    array = (levels / 4095).astype(kind) if np.dtype(kind).kind == "f" else levels.astype(kind)
+    reads = convscope.Net(torch.nn.Conv2d(1, 1, 1), size=64)
+    assert reads.read(array).unique().numel() == len(np.unique(array.astype(np.float32)))
 
 
 def test_values_beyond_the_range_are_refused() -> None:

@@ -291,9 +291,9 @@ def test_options_that_a_network_cannot_have(options: dict[str, Any], words: str)
     [
         (torch.zeros(1, 1, SIZE, SIZE), "(n, 3, height, width), not (1, 1, 20, 20)"),
         (torch.zeros(3, SIZE, SIZE), "not (3, 20, 20)"),
-        (torch.zeros(1, SIZE, SIZE, 3), "not (1, 20, 20, 3)"),
+        (torch.zeros(1, SIZE, SIZE, 3), "not (1, 20, 20, 3); channels come first in tensors: pixels.movedim(-1, -3)"),
         (torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8), "not torch.uint8: use pixels / 255"),
-        (torch.zeros(1, 3, SIZE, SIZE, dtype=torch.int64), "not torch.int64"),
+        (torch.zeros(1, 3, SIZE, SIZE, dtype=torch.int64), "not torch.int64: divide by the value of white"),
     ],
     ids=lambda value: None if isinstance(value, str) else f"{tuple(value.shape)} {value.dtype}",
 )

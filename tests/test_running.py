@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import convscope as cs
-from convscope import registry
+from convscope import registry, running
 from convscope.data.images import InputPicture
 from convscope.drawing.drawings import Gallery, Picture
 from convscope.drawing.layout import Sheet
@@ -173,10 +173,39 @@ def test_no_net_is_refused_by_every_entrance() -> None:
 def test_inputs_by_name_and_too_many(net: cs.Net) -> None:
     by_name = cs.maps(net=net, pictures=array(), layer="0")
     assert torch.equal(by_name.values["maps"], cs.maps(net, array(), layer="0").values["maps"])
-    with pytest.raises(OptionError, match="1 values too many"):
-        cs.maps(net, array(), "0")
+    with pytest.raises(OptionError, match="1 values too many: after net, pictures it takes layer, top"):
+        cs.maps(net, array(), "0", None, 7)
+    for twice in (lambda: cs.maps(net, array(), "0", layer="0"), lambda: cs.maps(net, array(), net=net)):
+        with pytest.raises(OptionError, match=r"was given (layer|net) twice"):
+            twice()
     with pytest.raises(OptionError, match=r"maps needs pictures: convscope.maps\(net, pictures, ...\)"):
         cs.maps(net, layer="0")
+
+
+registry.load_all()
+
+
+@pytest.mark.parametrize("name", registry.VIEWS)
+def test_options_of_a_view_are_taken_by_position_as_by_name(net: cs.Net, name: str, monkeypatch: Any) -> None:
+    """A law over the registry: what reaches the function is the same."""
+    entry = registry.VIEWS[name]
+    monkeypatch.setattr(type(entry), "check_options", lambda self, values: given.append(values) or stop())
+    given: list[Any] = []
+
+    def stop() -> None:
+        raise InterruptedError
+
+    inputs, values = [net, *[array()] * len(entry.inputs)], {option: object() for option in entry.options}
+    for positional in range(len(values) + 1):
+        by_name = dict(list(values.items())[positional:])
+        with pytest.raises(InterruptedError):
+            running.run(entry, *inputs, *list(values.values())[:positional], **by_name)
+        assert given.pop() == values
+
+
+def test_the_signature_in_the_documentation_may_be_followed_by_position(net: cs.Net) -> None:
+    expected = cs.maps(net, [array(), array()], layer="0", top=2)
+    assert torch.equal(cs.maps(net, [array(), array()], "0", 2).values["maps"], expected.values["maps"])
 
 
 # attribute

@@ -863,7 +863,6 @@ def explain_many(
 def accentuate(
     net: Net,
     picture: Any,
-    *,
     of: _Objective = ...,
     strength: float = ...,
     keep: str | None = ...,
@@ -876,7 +875,6 @@ def accentuate(
 ) -> Gallery: ...
 def class_model(
     net: Net,
-    *,
     of: _Objective,
     l2: float | None = ...,
     preset: Literal["clear", "paper"] = ...,
@@ -893,7 +891,6 @@ def class_model(
 def compare(
     net: Net,
     picture: Any,
-    *,
     methods: list[str] | None = ...,
     layers: list[str] | None = ...,
     of: _Objective = ...,
@@ -904,7 +901,6 @@ def compare(
 def dream(
     net: Net,
     picture: Any,
-    *,
     of: _Objective = ...,
     layer: str | None = ...,
     guide: Any = ...,
@@ -923,10 +919,9 @@ def dream(
     preview: Path | None = ...,
     preview_every: int = ...,
 ) -> Picture | Film: ...
-def filters(net: Net, *, layer: str | None = ..., own_scale: bool = ...) -> Gallery: ...
+def filters(net: Net, layer: str | None = ..., own_scale: bool = ...) -> Gallery: ...
 def filters_by_ascent(
     net: Net,
-    *,
     layer: str,
     channels: list[str] | None = ...,
     size: int | None = ...,
@@ -940,12 +935,11 @@ def filters_by_ascent(
     preview_every: int = ...,
 ) -> Gallery: ...
 def hidden_gradients(
-    net: Net, picture: Any, *, of: _Objective = ..., layers: list[str] | None = ..., top: int = ...
+    net: Net, picture: Any, of: _Objective = ..., layers: list[str] | None = ..., top: int = ...
 ) -> Gallery: ...
 def invert(
     net: Net,
     picture: Any,
-    *,
     layers: list[str] | None = ...,
     repeats: int = ...,
     steps: int = ...,
@@ -958,10 +952,9 @@ def invert(
     preview: Path | None = ...,
     preview_every: int = ...,
 ) -> Gallery: ...
-def maps(net: Net, pictures: Any, *, layer: str, top: int | None = ...) -> Gallery: ...
+def maps(net: Net, pictures: Any, layer: str, top: int | None = ...) -> Gallery: ...
 def maximize(
     net: Net,
-    *,
     of: _Objective,
     variants: int = ...,
     diversity: float = ...,
@@ -981,7 +974,6 @@ def maximize(
 def occlusion_study(
     net: Net,
     picture: Any,
-    *,
     of: _Objective = ...,
     unit: str | None = ...,
     patch: int | None = ...,
@@ -989,12 +981,11 @@ def occlusion_study(
     baseline: str = ...,
     memory: str | None = ...,
 ) -> Gallery: ...
-def project(net: Net, picture: Any, *, layer: str, top: int = ...) -> Gallery: ...
-def reconstruct(net: Net, pictures: Any, *, layers: list[str] | None = ...) -> Gallery: ...
+def project(net: Net, picture: Any, layer: str, top: int = ...) -> Gallery: ...
+def reconstruct(net: Net, pictures: Any, layers: list[str] | None = ...) -> Gallery: ...
 def segment(
     net: Net,
     picture: Any,
-    *,
     of: _Objective = ...,
     method: str = ...,
     layer: str | None = ...,
@@ -1010,7 +1001,6 @@ def segment(
 def style(
     net: Net,
     picture: Any,
-    *,
     style: list[Any],
     style_mix: list[float] | None = ...,
     map: bool = ...,

@@ -363,14 +363,17 @@ class Net(nn.Module):
     def checked(self, pixels: Tensor) -> Tensor:
         """Return pixels as they are. Raises PictureError for what the network does not read."""
         if pixels.ndim != 4 or pixels.shape[1] != self.channels or 0 in pixels.shape[2:]:
-            instead = self._reads_instead()
+            instead = self._reads_instead() or _laid_out(tuple(pixels.shape[1:]), self.channels)
             raise PictureError(
                 f"{self.name} reads pixels of shape (n, {self.channels}, height, width), not {tuple(pixels.shape)}"
                 f"{instead and f'; {instead}'}"
             )
         if not pixels.is_floating_point():
+            divided = {torch.uint8: "pixels / 255", torch.bool: "pixels.float()"}.get(pixels.dtype)
+            divided = "pixels.abs()" if pixels.is_complex() else divided
             raise PictureError(
-                f"{self.name} reads floating point pixels in [0, 1], not {pixels.dtype}: use pixels / 255"
+                f"{self.name} reads floating point pixels in [0, 1], not {pixels.dtype}: "
+                + (f"use {divided}" if divided else "divide by the value of white, as pixels / 4095 of 12 bits")
             )
         return pixels
 
@@ -527,6 +530,15 @@ class Net(nn.Module):
         if self.output.shape[:1] == (1,):
             return "the output" if self.head.kind == "value" else "the positive class"
         return f"output {index}" if self.head.kind == "value" else f"class {index}"
+
+
+def _laid_out(shape: tuple[int, ...], channels: int) -> str:
+    """Say how pixels of another shape, without the batch, become those of so many channels; "" where nobody knows."""
+    if len(shape) == 3 and shape[-1] == channels and shape[0] != channels:
+        return "channels come first in tensors: pixels.movedim(-1, -3)"
+    if len(shape) == 3 and shape[0] == 1 and channels == 3:
+        return f"grey as {channels} channels is pixels.expand(-1, {channels}, -1, -1)"
+    return ""
 
 
 def _written(value: Any) -> bool:

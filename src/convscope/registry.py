@@ -135,6 +135,8 @@ def view(
 ) -> Callable[[Callable[..., D]], Callable[..., D]]:
     """Register a view: (net[, picture or pictures], *, options) -> a drawing without recipe, which the runner adds.
 
+    Whoever calls it may also give options by position, in their order.
+
     Parameters annotated InputPicture get pictures as the network reads them, others what the user gave. `films` names
     the option with which the drawing is a Film. `kind` tells studies and scans apart, `group` is one of GROUPS.
     Raises PluginError when the name is taken.

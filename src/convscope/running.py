@@ -179,9 +179,18 @@ def _bound(entry: Entry, inputs: Sequence[Any], options: dict[str, Any]) -> tupl
     """Return the network and the inputs of a call, given by position or by name."""
     names = ["net", *entry.inputs]
     call = f"convscope.{entry.name}({', '.join(names)}, ...)"
-    values = dict(zip(names, inputs, strict=False)) | {name: options.pop(name) for name in names if name in options}
-    if len(inputs) > len(names):
-        raise OptionError(f"{entry.name} was given {len(inputs) - len(names)} values too many: name options, as {call}")
+    order = [*names, *entry.options]
+    if len(inputs) > len(order):
+        raise OptionError(
+            f"{entry.name} was given {len(inputs) - len(order)} values too many: after {', '.join(names)} it takes "
+            f"{', '.join(entry.options) or 'no more'}"
+        )
+    placed = dict(zip(order, inputs, strict=False))
+    for name in placed:
+        if name in options:
+            raise OptionError(f"{entry.name} was given {name} twice, by position and by name: give it once")
+    options |= {name: placed.pop(name) for name in entry.options if name in placed}
+    values = placed | {name: options.pop(name) for name in names if name in options}
     missing = [name for name in names if name not in values]
     if missing:
         raise OptionError(f"{entry.name} needs {' and '.join(missing)}: {call}")

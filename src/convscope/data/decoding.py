@@ -117,7 +117,7 @@ def decode_array(array: np.ndarray, name: str, *, bands: int | None = None) -> C
     Four bands are red, green, blue and opacity unless the network reads four. Raises PictureError.
     """
     if array.dtype.kind not in "uifb":
-        raise PictureError(f"{name} has type {array.dtype}: expected uint8, uint16, or floating point in [0, 1]")
+        raise PictureError(f"{name} has type {array.dtype}: expected integers, Booleans, or floating point in [0, 1]")
     values = _channels_last(array, name, bands)
     count = values.shape[2]
     if array.dtype == np.bool_:

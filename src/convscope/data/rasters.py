@@ -17,6 +17,12 @@ ValueRange = tuple[float, float]
 
 _GREY = (0.299, 0.587, 0.114)
 _TOLERANCE = 1e-6
+_NORMALISED = 10
+_OVERSHOT = 1.1
+"""Magnitudes up to which values are taken for normalised pixels, and for an interpolation's beyond white."""
+
+_WHITES = (1, 255, 1023, 4095, 16383, 65535)
+"""White in 1, 8, 10, 12, 14 and 16 bits."""
 _ALL = slice(None)
 
 
@@ -78,10 +84,11 @@ class Raster:
         kind = self.values.dtype
         top = self.top or (float(np.iinfo(kind).max) if kind.itemsize <= 2 else None)
         if top is None or low < 0 or high > top:
-            eight = "convert them to uint8 or " if low >= 0 and high <= 255 else ""
+            eight = "convert them to uint8 or " if low >= 0 and 1 < high <= 255 else ""
+            black, white = _likely_range(low, high)
             raise PictureError(
                 f"{name} holds values from {low:g} to {high:g} of type {kind}: {eight}say which are black and white, "
-                "as in Net(..., value_range=(0, 4095)) or --value-range 0,4095"
+                f"as in Net(..., value_range=({black:.10g}, {white:.10g})) or --value-range {black:.10g},{white:.10g}"
             )
         return top
 
@@ -182,11 +189,26 @@ def check_range(low: float, high: float, name: str) -> None:
     """Refuse values outside [0, 1], with the usual reasons for them."""
     if not (math.isfinite(low) and math.isfinite(high)):
         raise PictureError(f"{name} contains NaN or infinite values")
-    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
-        if low < 0 or high <= 2:
-            hint = "give the pixels before normalisation: Net normalises them itself"
-        elif high <= 255:
-            hint = "divide by 255"
-        else:
-            hint = "divide by the value of white, or, for an array or a file, give it: Net(..., value_range=(0, 65535))"
-        raise PictureError(f"{name} holds values from {low:.3g} to {high:.3g}, but pixels are in [0, 1]: {hint}")
+    if low >= -_TOLERANCE and high <= 1 + _TOLERANCE:
+        return
+    black, white = _likely_range(low, high)
+    stated = (
+        f"for an array or a file, say which are black and white: Net(..., value_range=({black:.10g}, {white:.10g}))"
+    )
+    if low < 0 and max(-low, high) <= _NORMALISED:
+        hint = f"give the pixels before normalisation, Net normalises them itself; or, {stated}"
+    elif low >= 0 and high <= _OVERSHOT:
+        hint = "cut off what is beyond 1, as of an interpolation: pixels.clip(0, 1)"
+    elif low >= 0 and white == 255:
+        hint = f"divide by 255; or, {stated}"
+    else:
+        hint = f"divide by the value of white; or, {stated}" if low >= 0 else stated
+    raise PictureError(f"{name} holds values from {low:.3g} to {high:.3g}, but pixels are in [0, 1]: {hint}")
+
+
+def _likely_range(low: float, high: float) -> ValueRange:
+    """Guess which values are black and white: those of a usual depth, of normalised pixels -1 and 1, else the ends."""
+    if low < 0:
+        ends = max(-low, high)
+        return (-1.0, 1.0) if ends <= 1 else (float(math.floor(low)), float(math.ceil(high)))
+    return 0.0, next((float(white) for white in _WHITES if high <= white), float(math.ceil(high)))
