@@ -205,7 +205,7 @@ def test_an_interruption_that_waits_at_the_end_is_raised_there() -> None:
     time.sleep(0.01)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGALRM"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGALRM"])
 def test_whatever_handles_a_signal_still_does(name: str) -> None:
     calls = list[int]()
     number = getattr(signal, name)

@@ -93,7 +93,7 @@ _active: list[held_back] = []
 """The outermost block of the main thread, while there is one."""
 
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM") if hasattr(signal, name)]
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name)]
 """What people and programs end work by, where they handle it by raising."""
 
 

@@ -148,7 +148,9 @@ def state(module: nn.Module) -> dict[str, Any]:
         "numpy's numbers": np.random.get_state()[1].tobytes(),  # type: ignore[union-attr]
         "python's numbers": random.getstate(),
         "warnings": list(warnings.filters),
-        "handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)],
+        "handlers": [
+            signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+        ],
         "held": (len(sharing._holds), len(sharing._flags)),
     }
 

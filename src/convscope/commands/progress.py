@@ -1,11 +1,12 @@
-"""Progress bars on the terminal, for anything that takes more than two seconds."""
+"""Progress of what takes long: bars on a terminal, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..context import Label, Sized, running
@@ -13,67 +14,124 @@ from ..errors import visible
 from .streams import Visible
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.console import Console
+    from rich.progress import TaskID
 
 _PATIENCE = 2.0
+"""Seconds until bars appear."""
+PAUSE = 10.0
+"""Seconds until the first line appears where stderr is no terminal, and between two lines."""
 
 
 @contextmanager
 def progress() -> Generator[None]:
-    """Show the progress of everything inside the block on stderr, once it has taken two seconds."""
-    bars = _Bars()
+    """Show on stderr how far everything inside the block is, once it takes long."""
+    shown = _Shown()
     try:
-        with running(tracker=bars.track):
+        with running(tracker=shown.track):
             yield
     finally:
-        bars.stop()
+        if shown.display is not None:
+            shown.display.stop()
+
+
+@dataclass(eq=False)
+class _Task:
+    """A loop that runs: what it does, how many steps it has, and how many are done."""
+
+    label: str
+    total: int
+    start: float
+    done: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.done:,} of {self.total:,}" if self.total else self.label
+
+
+class _Shown:
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.tasks: list[_Task] = []
+        self.display: _Bars | _Lines | None = None
+
+    def track(self, items: Sized[Any], label: Label) -> Iterable[Any]:
+        task = _Task("", len(items), time.monotonic())
+        self.tasks.append(task)
+        try:
+            for task.done, item in enumerate(items):
+                task.label = visible(label if isinstance(label, str) else label())
+                if time.monotonic() - self.start > _PATIENCE:
+                    self._displayed().update(task, self.tasks)
+                yield item
+        finally:
+            self.tasks.remove(task)
+            if self.display is not None:
+                self.display.remove(task)
+
+    def _displayed(self) -> _Bars | _Lines:
+        if self.display is None:
+            from rich.console import Console
+
+            console = Console(file=sys.stderr)
+            self.display = _Bars(console) if console.is_terminal else _Lines(self.start)
+        return self.display
+
+
+class _Lines:
+    """For files and pipes, as of scripts and schedulers: a line on how far everything that runs is."""
+
+    def __init__(self, start: float) -> None:
+        self.told = start
+
+    def update(self, task: _Task, tasks: Sequence[_Task]) -> None:
+        now = time.monotonic()
+        if now - self.told >= PAUSE:
+            self.told = now
+            print(f"convscope: {', '.join(map(str, tasks))}{_left(tasks[0], now)}", file=sys.stderr)
+
+    def remove(self, task: _Task) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def _left(task: _Task, now: float) -> str:
+    """Say how long a loop will go on at the pace so far."""
+    if not task.done or not task.total:
+        return ""
+    seconds = (now - task.start) / task.done * (task.total - task.done)
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"; {f'{hours} h {minutes} min' if hours else f'{minutes} min' if minutes else f'{seconds:.0f} s'} left"
 
 
 class _Bars:
-    def __init__(self) -> None:
-        self.start = time.monotonic()
-        self.display: Progress | None = None
+    def __init__(self, console: Console) -> None:
+        from rich.file_proxy import FileProxy
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def track(self, items: Sized[Any], label: Label) -> Iterable[Any]:
-        task = None
-        try:
-            for done, item in enumerate(items):
-                said = visible(label if isinstance(label, str) else label())
-                if task is None and time.monotonic() - self.start > _PATIENCE:
-                    task = self._shown().add_task(said, total=len(items) or None)
-                if task is not None:
-                    self._shown().update(task, completed=done, description=said)
-                yield item
-        finally:
-            if task is not None:
-                self._shown().remove_task(task)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        # What is printed goes to stdout: above the bar only where both are one terminal.
+        own = sys.stdout.isatty()
+        self.bars = Progress(*columns, console=console, transient=True, redirect_stdout=own)
+        self.ids: dict[_Task, TaskID] = {}
+        self.bars.start()
+        # Above the bar Rich reads control characters in what is printed; stopping puts the streams back.
+        for name in ("stdout", "stderr"):
+            if isinstance(stream := getattr(sys, name), FileProxy):
+                setattr(sys, name, Visible(stream))
 
-    def _shown(self) -> Progress:
-        if self.display is None:
-            from rich.console import Console
-            from rich.file_proxy import FileProxy
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    def update(self, task: _Task, tasks: Sequence[_Task]) -> None:
+        if task not in self.ids:
+            self.ids[task] = self.bars.add_task(task.label, total=task.total or None)
+        self.bars.update(self.ids[task], completed=task.done, description=task.label)
 
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-            )
-            console = Console(file=sys.stderr)
-            # In a file or a pipe a bar would be an empty line.
-            # What is printed goes to stdout: above the bar only where both are one terminal.
-            own = sys.stdout.isatty()
-            self.display = Progress(
-                *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=own
-            )
-            self.display.start()
-            # Above the bar Rich reads control characters in what is printed; stopping puts the streams back.
-            for name in ("stdout", "stderr"):
-                if isinstance(stream := getattr(sys, name), FileProxy):
-                    setattr(sys, name, Visible(stream))
-        return self.display
+    def remove(self, task: _Task) -> None:
+        if task in self.ids:
+            self.bars.remove_task(self.ids.pop(task))
 
     def stop(self) -> None:
-        if self.display is not None:
-            self.display.stop()
+        self.bars.stop()
