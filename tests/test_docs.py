@@ -255,7 +255,9 @@ def test_the_page_of_predictions_is_true(newcomer: Path) -> None:
         assert words[0] == "convscope" and run(words[1:]) == 0, command
     for block in blocks("docs/predict.md", "python"):
         exec(compile(block, "docs/predict.md", "exec"), {})
-    header = Path("predictions.csv").read_text().splitlines()[0].split(",")
+    header = [*Path("predictions.csv").read_text().splitlines()[0].split(",")]
+    header += Path("explained/table.csv").read_text().splitlines()[0].split(",")
+    assert Path("occluded/table.parquet").is_file() and Path("junit.xml").is_file()
     told = re.findall(
         r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", (ROOT / "docs/predict.md").read_text(), re.MULTILINE))
     )

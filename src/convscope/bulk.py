@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from .data.pictures import Pictures, read_pictures
 from .data.preprocessing import Size
 from .drawing.drawings import Heatmap
 from .errors import ConvscopeError, NetworkError, OptionError, PictureError
+from .heads import Answer
 from .interruptions import orderly
 from .net import Net
 from .predictions import ObjectiveLike, batched, settle_each
@@ -45,6 +47,7 @@ class Explanations(Iterator[Heatmap]):
     """
 
     def __init__(self, run: _Run) -> None:
+        self._run = run
         self.skipped: list[Skipped] = run.skipped
         self.existing: list[str] = run.existing
         self._maps = run.maps()
@@ -54,6 +57,11 @@ class Explanations(Iterator[Heatmap]):
 
     def __next__(self) -> Heatmap:
         return next(self._maps)
+
+    @property
+    def seconds(self) -> float:
+        """How long the last map took, as its share of its batch."""
+        return self._run.seconds
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -135,6 +143,7 @@ class _Run:
         self.skipped: list[Skipped] = []
         self.existing: list[str] = []
         self.halving = Halving(entry.name)
+        self.seconds = 0.0
 
     def maps(self) -> Generator[Heatmap]:
         waiting: list[_Ready] = []
@@ -176,12 +185,14 @@ class _Run:
 
     def _explained(self, ready: list[_Ready]) -> Iterator[Heatmap]:
         """Explain pictures, those of one size together."""
+        start = time.perf_counter()
         shapes = dict.fromkeys(_pixels(each).shape for each in ready)
         maps: dict[int, Heatmap] = {}
         for shape in shapes:
             rows = [row for row, each in enumerate(ready) if _pixels(each).shape == shape]
             for piece in self.halving.over(lambda part, rows=rows: self._piece(ready, rows[part]), slice(0, len(rows))):
                 maps |= piece
+        self.seconds = (time.perf_counter() - start) / max(1, len(ready))
         yield from (maps[row] for row in sorted(maps))
 
     def _piece(self, ready: list[_Ready], rows: list[int]) -> dict[int, Heatmap]:
@@ -200,23 +211,28 @@ class _Run:
         pixels = net.pixels(*pictures)
         check_repeatable(net, pixels)
         with listen() as remarks, making(self.recipe):
-            objectives, titles = settle_each(net, pixels, self.of)
+            objectives, titles, answers = settle_each(net, pixels, self.of)
             say(net.behaviour(pixels).remark)
             values: Tensor = self.entry.function(net, pixels, batched(objectives), **self.options)
         check_map(net, values, self.entry.name)
         # Every map has numbers of its own: one that is kept must not hold the whole batch.
         return [
-            heatmap(
-                net,
-                self.entry,
-                picture,
-                row.clone(),
-                objective,
-                title,
-                replace(each.recipe, remarks=tuple(dict.fromkeys((*picture.remarks, *remarks_about(remarks, number))))),
+            replace(
+                heatmap(
+                    net,
+                    self.entry,
+                    picture,
+                    row.clone(),
+                    objective,
+                    title,
+                    replace(
+                        each.recipe, remarks=tuple(dict.fromkeys((*picture.remarks, *remarks_about(remarks, number))))
+                    ),
+                ),
+                answer=answer and Answer(answer.head, answer.numbers.clone()),
             )
-            for number, (each, picture, row, objective, title) in enumerate(
-                zip(ready, pictures, values, objectives, titles, strict=True)
+            for number, (each, picture, row, objective, title, answer) in enumerate(
+                zip(ready, pictures, values, objectives, titles, answers, strict=True)
             )
         ]
 

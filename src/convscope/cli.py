@@ -23,6 +23,7 @@ from . import configuration, plugins
 from .commands import inputs, streams
 from .commands.arguments import check_repeated, command_word, dashed, one_name, spelled, unknown_option
 from .commands.check import check
+from .commands.explain import explain
 from .commands.layers import layers
 from .commands.nets import nets
 from .commands.predict import predict
@@ -54,6 +55,7 @@ def demo(
 _OWN: dict[str, tuple[str, Callable[..., None]]] = {
     "demo": ("Start here", demo),
     "show": ("Start here", show),
+    "explain": (GROUPS["explain"], explain),
     "predict": (GROUPS["explain"], predict),
     "stylize": (GROUPS["make"], stylize),
     "nets": ("Networks", nets),

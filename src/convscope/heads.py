@@ -78,6 +78,14 @@ class Head:
         return self.kind == "softmax" or (self.kind == "probability" and output.shape[1] > 1 and sums_to_one(output))
 
 
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a network says of one picture: its head, and the numbers (k,) that this reads."""
+
+    head: Head
+    numbers: Tensor
+
+
 def sums_to_one(output: Tensor) -> bool:
     """Whether an output's numbers are probabilities of exclusive classes: never negative, 1 together."""
     return bool(output.min() >= 0) and bool(((output.sum(1) - 1).abs() < _ROUNDING).all())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .context import say
 from .errors import NetworkError, ObjectiveError, PictureError
-from .heads import Head
+from .heads import Answer, Head
 from .interruptions import orderly
 from .net import Net
 from .objectives import WHOLE_OUTPUT, Objective, ObjectiveBatch, Unit, as_objective, check_real, objective_for
@@ -104,17 +104,19 @@ def settle(net: Net, pixels: Tensor, of: ObjectiveLike) -> tuple[Objective, str]
 
     When none is given it is the top-1 class; of a network that gives one number per picture, this number.
     """
-    objectives, titles = settle_each(net, pixels, of)
+    objectives, titles, _ = settle_each(net, pixels, of)
     return objectives[0], titles[0]
 
 
-def settle_each(net: Net, pixels: Tensor, of: ObjectiveLike) -> tuple[list[Objective], list[str]]:
-    """Return the objective of each picture of a batch (n, c, h, w), and its title."""
+def settle_each(
+    net: Net, pixels: Tensor, of: ObjectiveLike
+) -> tuple[list[Objective], list[str], list[Answer] | list[None]]:
+    """Return the objective of each picture of a batch (n, c, h, w), its title, and the answer where that was asked."""
     if of is None and not net.output.shape:
         of = WHOLE_OUTPUT
     objective = None if of is None else checked_objective(net, of, pixels)
     if objective is not None and (objective.class_index is None or len(net.output.shape) != 1):
-        return [objective] * len(pixels), _titles(net, pixels, objective)
+        return [objective] * len(pixels), _titles(net, pixels, objective), [None] * len(pixels)
     head, numbers = answers(net, pixels)
     if objective is not None:
         indices = [objective.class_index or 0] * len(pixels)
@@ -122,7 +124,7 @@ def settle_each(net: Net, pixels: Tensor, of: ObjectiveLike) -> tuple[list[Objec
         indices = _first_choices(net, head, numbers)
     objectives = {index: as_objective(net, index) for index in set(indices)}
     titles = [_class_title(net, head, index, row) for index, row in zip(indices, numbers, strict=True)]
-    return [objectives[index] for index in indices], titles
+    return [objectives[index] for index in indices], titles, [Answer(head, row) for row in numbers]
 
 
 def checked_objective(net: Net, of: ObjectiveLike, pixels: Tensor) -> Objective:

@@ -81,7 +81,7 @@ def predict(
     from ..evaluation.predicting import predict_many
 
     with progress():
-        loaded = inputs.load_named(net, weights, epoch, device, [], **reading)
+        loaded = inputs.load_named(net, weights, epoch, device, [Path(each.where) for each in found], **reading)
         said = predict_many(loaded, found, top=top, labels=labels, names=names, size=size)
     for remark in said.recipe.remarks:
         print(f"convscope: {remark}", file=sys.stderr)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..data.display import to_image
 from ..data.images import InputPicture
 from ..errors import OptionError, PictureError
+from ..heads import Answer
 from ..recipes import Recipe
 from ..renames import renamed
 from . import charts, colours, layout, pictures
@@ -63,7 +64,8 @@ class Heatmap(Drawing):
 
     `values` is (c, h, w): c = 1, or the colour channels where the map is itself a picture (`projects`). `picture` is
     the picture and the way back to its original; `limit` fixes the colour scale, for maps that are to be compared;
-    `overlay_only` shows the map over the picture alone, at the original's resolution, with nothing around it.
+    `overlay_only` shows the map over the picture alone, at the original's resolution, with nothing around it. `answer`
+    is what the network says of the picture, where it was asked; it is not saved.
     """
 
     values: Tensor
@@ -78,6 +80,7 @@ class Heatmap(Drawing):
     limit: float | None = None
     cmap: str | None = None
     overlay_only: bool = False
+    answer: Answer | None = None
 
     view = renamed("view", "picture")
 
