@@ -106,21 +106,15 @@ def explain(
         truth = _truth(loaded, found, labels, names)
         judging.check_known(conditions, labelled=truth.known, boxed=boxes is not None, checked=check)
         given = None if boxes is None else _boxes(boxes, chosen, pictures)
-        forecast = _Forecast(len(chosen), out)
-        survey = Survey(
-            loaded,
-            chosen,
-            out,
-            entry,
-            of=of,
-            size=size,
-            options=options,
-            truth=truth,
-            boxes=given,
-            check=check,
-            finished=forecast.tell,
-        )
+        asked: dict[str, Any] = {"of": of, "size": size, "options": options, "check": check}
+        asked |= {"truth": truth, "boxes": given, "finished": _Forecast(len(chosen), out).tell}
+        survey = Survey(loaded, chosen, out, entry, **asked)
         surveyed = _run(survey, conditions, out, junit, parquet=parquet, as_json=as_json)
+    _judge(surveyed, conditions, out)
+
+
+def _judge(surveyed: Surveyed, conditions: Sequence[Condition], out: Path) -> None:
+    """Raise ConditionFailed where a condition says so, else PicturesFailed where pictures failed."""
     failed = [condition.told(surveyed.table) for condition in conditions if condition.holds(surveyed.table)]
     if failed:
         raise ConditionFailed(f"--fail-on holds: {'; '.join(failed)}")

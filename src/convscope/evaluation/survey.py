@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from .. import outputs, provenance, registry
+from .. import provenance, registry
 from ..bulk import explain_many
 from ..context import in_context
 from ..data.boxes import Box
@@ -216,8 +216,7 @@ class Survey:
         path = self.out / self.files[number]
         check_inside(path, self.out)
         settled = {**map_.recipe.settled, "survey": asdict(measured)}
-        small = _small(replace(map_, recipe=replace(map_.recipe, settled=settled), overlay_only=True))
-        outputs.write_made(path, lambda to: small._write_png(small.render(), to))
+        _small(replace(map_, recipe=replace(map_.recipe, settled=settled), overlay_only=True)).save(path)
         return measured
 
     # Rows ----------------------------------------------------------------------------------------------------------
