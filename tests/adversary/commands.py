@@ -29,7 +29,7 @@ from .watch import origin
 
 Case = tuple[str, int, int]
 
-CODES = (0, 1, 2, 130, 143)
+CODES = (0, 1, 2, 3, 130, 143)
 """Exit codes that the documents name: 70 is the last guard's, and a fault."""
 
 PICTURES = ("digit.png", "cat.jpg", "sample:digits/3", "film.gif[1]", "shard.tar#0001.png", "table.parquet#1",
@@ -235,8 +235,8 @@ def judged(code: int, said: str) -> tuple[str, str]:
     last = lines[-1] if lines else ""
     if "Traceback" in said or code not in CODES:
         return "traceback", f"exit code {code}: {' / '.join(lines[-4:])[-400:]}"
-    if code == 2 and not last.startswith("convscope: "):
-        return "said", f"exit code 2, the last line is {last[:200]!r}"
+    if code in (2, 3) and not last.startswith("convscope: "):
+        return "said", f"exit code {code}, the last line is {last[:200]!r}"
     if code in (1, 130, 143):
         return "said", f"exit code {code} without a reason: {last[:200]}"
     odd = next((line for line in lines if "Warning" in line or "warn(" in line or not line.isprintable()), None)

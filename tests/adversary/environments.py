@@ -118,7 +118,7 @@ def attempt(case: Case, folder: Path) -> tuple[str, str]:
                                    preexec_fn=SURROUNDINGS.get(named), **where)  # noqa: PLW1509  no threads  # fmt: skip
         code = process.wait()
         said.seek(0)
-        text = said.read().decode("utf-8", "replace").replace("\0", "")
+        text = _as_asked(said.read(), extra.get("PYTHONIOENCODING", ""))
     (folder.parent / "said").unlink()
     shown = f"{' '.join(line)}; {named or 'as usual'}; {extra}"
     ending, what = judged(code, text, named)
@@ -134,6 +134,14 @@ def attempt(case: Case, folder: Path) -> tuple[str, str]:
     with contextlib.suppress(OSError):
         shutil.rmtree(folder / "out")
     return ending, f"{what} ({shown})"
+
+
+def _as_asked(said: bytes, encoding: str) -> str:
+    """Read what was written in the encoding that the case asked for, where it is one."""
+    try:
+        return said.decode(encoding.partition(":")[0] or "utf-8", "replace").replace("\0", "")
+    except LookupError:
+        return said.decode("utf-8", "replace")
 
 
 def judged(code: int, text: str, named: str) -> tuple[str, str]:

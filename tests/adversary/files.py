@@ -77,4 +77,4 @@ def prepare(only: Sequence[str]) -> None:
                 attempt((name, 0, 0), Path(folder, name))
 
 
-PART = Part("files", 100_000, 2500, cases, attempt, prepare, batch=100)
+PART = Part("files", 100_000, 1640, cases, attempt, prepare, batch=100)
