@@ -41,6 +41,7 @@ bench: .venv/tested
 	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/many.py
 	$(BIN)/python benchmarks/cams.py
 	$(BIN)/python benchmarks/occlusion.py
