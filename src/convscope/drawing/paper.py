@@ -61,13 +61,17 @@ class Paper:
 
     @property
     def per_inch(self) -> float:
-        """Pixels of a page per inch: captions have always as many, and `font` points."""
+        """Pixels of a page per inch: captions have always as many, and `font` points; the width is a whole number."""
+        return self._fine if self.width is None else round(self.width * self._fine) / self.width
+
+    @property
+    def _fine(self) -> float:
         return PER_INCH if self.font is None else SIZES["caption"] * _POINTS / self.font
 
     @property
     def pixels(self) -> int | None:
         """The width of the page in pixels, where it is given."""
-        return None if self.width is None else round(self.width * self.per_inch)
+        return None if self.width is None else round(self.width * self._fine)
 
     def length(self, pixels: float) -> str:
         """Write a length on the page in inches, rounded up: what is that wide has room."""
