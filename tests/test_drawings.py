@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import subprocess
 import sys
 import warnings
@@ -25,11 +26,13 @@ from torch import Tensor
 
 from convscope.data.images import InputPicture, prepare
 from convscope.data.preprocessing import Fit, Preprocessing
-from convscope.drawing import colours, layout
+from convscope.drawing import colours, layout, painting
 from convscope.drawing.drawings import Curve, Drawing, Gallery, Heatmap, Picture, robust_limit
 from convscope.drawing.files import read_recipe
 from convscope.drawing.films import Film
 from convscope.drawing.layout import Scale, Sheet, Tile, enlarged, in_rows, number, side_by_side
+from convscope.drawing.paper import Paper
+from convscope.drawing.rearranging import rearranged
 from convscope.drawing.tables import Column, Table
 from convscope.drawing.typesetting import PAPER
 from convscope.errors import OptionError, OutputError, PictureError, RecipeError
@@ -699,6 +702,31 @@ def test_no_text_is_cut_or_overlaps_on_any_sheet(monkeypatch: pytest.MonkeyPatch
         assert ink.mistakes(image) == []
         assert ink.letters == expected_letters(sheet)
         assert [each.size for each, _ in ink.images] == [tile.image.size for tile in sheet.tiles]
+
+    check()
+
+
+@pytest.mark.parametrize("font", [None, 7.0])
+def test_no_text_is_cut_or_overlaps_on_any_paper(font: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sheet is as wide as its paper, or the refusal says a width at which it has room."""
+
+    @given(some_sheets(), st.floats(0.5, 8), st.integers(1, 4) | st.none(), st.booleans())
+    @settings(thorough, max_examples=25)
+    def check(sheet: Sheet, width: float, columns: int | None, titles: bool) -> None:
+        paper = Paper(width, font, columns=columns, titles=titles)
+        try:
+            page = layout.arranged(*rearranged(sheet, paper), paper=paper)
+        except OptionError as error:
+            wide = re.search(r"([\d.]+)in would do", str(error))
+            assert wide and float(wide[1]) > width
+            paper = replace(paper, width=float(wide[1]))
+            page = layout.arranged(*rearranged(sheet, paper), paper=paper)
+        assert page.width / page.per_inch == pytest.approx(paper.width)
+        with watched(monkeypatch) as ink:
+            image = painting.paint(page)
+        assert ink.mistakes(image) == []
+        shown = sheet if titles else replace(sheet, title="", subtitle="", note="")
+        assert ink.letters == expected_letters(shown) or columns is not None  # bands repeat labels
 
     check()
 

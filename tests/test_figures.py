@@ -21,13 +21,16 @@ from PIL import Image, ImageFilter
 
 import convscope as cs
 from convscope import checks
+from convscope.cli import run
 from convscope.commands.layers import layer_table
 from convscope.drawing import fonts, painting, svg
 from convscope.drawing.base import Drawing
 from convscope.drawing.drawings import Picture
 from convscope.drawing.files import read_recipe
-from convscope.drawing.paper import SCREEN
-from convscope.errors import PictureError, RecipeError
+from convscope.drawing.paper import SCREEN, Paper
+from convscope.drawing.rearranging import rearranged
+from convscope.drawing.typesetting import Block
+from convscope.errors import OptionError, PictureError, RecipeError
 from networks import pictures, tiny
 
 PDF_FONT = b"/CIDFontType2"
@@ -140,12 +143,12 @@ def test_png_pdf_and_svg_have_one_layout(name: str, tmp_path: Path) -> None:
 
 
 def test_texts_are_texts_in_pdf_and_svg(tmp_path: Path) -> None:
-    drawing = replace(DRAWINGS["other scripts"](), note="猫 and 狗")  # type: ignore[type-var]
+    drawing = replace(DRAWINGS["other scripts"](), note="แมว and หมา")  # type: ignore[type-var]
     (page,) = pypdfium2.PdfDocument(drawing.save(tmp_path / "x.pdf").read_bytes())
     text, vector = page.get_textpage().get_text_range(), drawing.save(tmp_path / "x.svg").read_text()
     for words in ("Кошка, Γάτα $5_a$ 0.3", "score per unit of pixel", "over the picture"):
         assert words in text and f">{words}</text>" in vector
-    assert "猫" in text and "猫" in vector
+    assert "แมว" in text and "แมว" in vector
     assert "@font-face" in vector and "http" not in vector.replace("http://www.w3.org/2000/svg", "")
 
 
@@ -180,3 +183,142 @@ def test_documents_without_a_recipe(ending: str, tmp_path: Path) -> None:
             path.write_bytes(b'<svg><metadata id="convscope">' + inside + b"</metadata></svg>")
             with pytest.raises((PictureError, RecipeError)):
                 read_recipe(path)
+
+
+# Papers
+
+
+def wide() -> cs.Gallery:
+    return cs.compare(network(), photo(), methods=["grad_cam"], layers=["0", "3"])
+
+
+@pytest.mark.parametrize("width", ["3.3in", "83.82mm", "8.382cm", "237.6pt", 3.3])
+def test_a_figure_is_as_wide_as_its_column_and_its_letters_as_large_as_asked(width: Any, tmp_path: Path) -> None:
+    drawing = saliency()
+    figure = drawing.figure(width=width, font=7)
+    assert figure.get_figwidth() == pytest.approx(3.3)
+    (caption,) = {text.get_fontsize() for text in figure.texts if text.get_text() == "over the picture"}
+    assert caption == pytest.approx(7, rel=0.002)
+    if width == "3.3in":
+        (page,) = pypdfium2.PdfDocument(drawing.save(tmp_path / "x.pdf", width=width, font=7).read_bytes())
+        assert page.get_width() / 72 == pytest.approx(3.3)
+        assert 'width="3.3in"' in drawing.save(tmp_path / "x.svg", width=width, font=7).read_text()
+
+
+@pytest.mark.usefixtures("fonts_once")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("outlier", {"width": "3.3in", "font": 7, "titles": False}),
+        ("compare", {"width": "84mm", "font": 6, "columns": 2}),
+        ("curves", {"width": "3.3in", "font": 7}),
+        ("layers", {"width": "6in", "font": 8}),
+        ("overlay", {"width": "2in"}),
+    ],
+)
+def test_papers_have_one_layout_too(name: str, options: Any, tmp_path: Path) -> None:
+    drawing = DRAWINGS[name]()
+    png, pdf, vector = (
+        drawing.save(tmp_path / f"x.{ending}", **options).read_bytes() for ending in ("png", "pdf", "svg")
+    )
+    painted = Image.open(io.BytesIO(png))
+    dpi = painted.info["dpi"][0]
+    assert dpi >= 299.9 and painted.width / dpi == pytest.approx(Paper.of(**options).width, abs=2 / dpi)
+    page = drawing.page(Paper.of(**options))
+    small = painted.convert("RGB").resize((page.width, page.height), Image.Resampling.BOX)
+    for other in (from_pdf(pdf, small.size), from_svg(vector, page.per_inch)):
+        assert apart(small, other) == 0
+    assert read_recipe(tmp_path / "x.png").display["paper"] == Paper.of(**options).options
+
+
+def test_maps_on_a_paper_are_painted_pixel_by_pixel(tmp_path: Path) -> None:
+    """The PNG is as fine as shows each pixel of a tile once, or a whole number of times: nothing is blurred."""
+    drawing = saliency()
+    painted = np.asarray(Image.open(drawing.save(tmp_path / "x.png", width="1.6in", font=7)).convert("RGB"))
+    page = drawing.page(Paper.of(width="1.6in", font=7))
+    first = np.asarray(drawing.sheet().tiles[0].image)
+    times = round(painted.shape[1] / page.width / page.sharp)
+    block = next(item for item in page.items if isinstance(item, Block))
+    x, y = (round(place * painted.shape[1] / page.width) for place in (block.x, block.y))
+    inside = painted[y : y + len(first) * times, x : x + first.shape[1] * times]
+    assert (np.abs(inside.astype(int) - first.repeat(times, 0).repeat(times, 1)).max(-1) == 0).mean() > 0.95
+
+
+def test_what_a_paper_leaves_out_and_repeats() -> None:
+    def texts(**options: Any) -> list[str]:
+        return [text.get_text() for text in wide().figure(**options).texts]
+
+    assert "Grad-CAM" in texts() and any("what made it say" in text for text in texts())
+    bare = texts(titles=False)
+    assert "Grad-CAM" in bare and not any("what made it say" in text or "Grad-CAM:" in text for text in bare)
+    assert texts(columns=1, titles=False).count("3") == 2, "labels stand before every band"
+    heights = [saliency().figure(columns=columns, titles=False).get_figheight() for columns in (1, 3)]
+    assert heights[0] > 2.5 * heights[1]
+
+
+def test_maps_of_one_unit_share_a_scale_and_others_do_not() -> None:
+    """The tile with the smaller maximum is painted paler, and one bar is left."""
+    tiles = [tile for tile in wide().sheet().tiles if tile.scale]
+    (shared,) = rearranged(wide().sheet(), Paper(shared_scale=True))
+    assert len(tiles) == 2 and shared.scale is not None
+    assert shared.scale.high == max(tile.scale.high for tile in tiles if tile.scale)
+    assert not any(tile.scale for tile in shared.tiles)
+    weaker = min(range(2), key=lambda i: tiles[i].scale.high)  # type: ignore[union-attr]
+    together = [tile for tile in shared.tiles if tile.repaint]
+    assert np.asarray(together[weaker].image).mean() != np.asarray(tiles[weaker].image).mean()
+    assert np.array_equal(np.asarray(together[1 - weaker].image), np.asarray(tiles[1 - weaker].image))
+    with pytest.raises(OptionError, match="one scale would compare what cannot be compared"):
+        DRAWINGS["compare"]().figure(shared_scale=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"width": "3.3"}, None),
+        ({"width": "wide"}, "width is a length such as 3.3in, 84mm, 8.4cm or 240pt, not 'wide'"),
+        ({"width": "0.1in"}, "0.1in is 0.1in: columns of papers"),
+        ({"width": True}, "not True"),
+        ({"width": float("nan")}, "not nan"),
+        ({"width": "1in"}, r"1.00in wide is too narrow for 3 tiles in a row .*: 1.\d\din would do, or fewer columns"),
+        ({"font": 1}, "3 to 40"),
+        ({"font": "7pt"}, "points"),
+        ({"columns": 0}, "columns is how many tiles stand in a row, 1 or more, not 0"),
+    ],
+)
+def test_papers_that_are_refused(options: Any, words: str | None, tmp_path: Path) -> None:
+    if words is None:
+        saliency().figure(**options)
+        return
+    with pytest.raises(OptionError, match=words):
+        saliency().save(tmp_path / "x.pdf", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tables_and_films_say_what_a_paper_cannot_be(tmp_path: Path) -> None:
+    table = layer_table(network())
+    for options, words in (
+        ({"width": "1in"}, r"too narrow for this table's \d columns .* would do"),
+        ({"columns": 2}, "this is a table"),
+        ({"shared_scale": True}, "this is a table"),
+    ):
+        with pytest.raises(OptionError, match=words):
+            table.save(tmp_path / "x.pdf", **options)
+    with pytest.raises(OptionError, match=r"x\.csv is no figure: width"):
+        table.save(tmp_path / "x.csv", width="3in")
+    with pytest.raises(OptionError, match=r"x\.gif is a film: width"):
+        cs.Film.of([saliency()]).save(tmp_path / "x.gif", width="3in")
+
+
+def test_a_command_sets_figures_for_a_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo().save(tmp_path / "p.png")
+    photo().rotate(180).save(tmp_path / "q.png")
+    paper = ["--width", "3.3in", "--font", "7", "--no-titles"]
+    assert run(["saliency", str(tmp_path / "p.png"), "-o", str(tmp_path / "x.pdf"), *paper]) == 0
+    assert run(["show", str(tmp_path / "x.pdf")]) == 0
+    assert '"width": 3.3' in capsys.readouterr().out
+    folder = ["saliency", str(tmp_path / "p.png"), str(tmp_path / "q.png"), "-o", str(tmp_path / "out")]
+    for options, drawn in ((paper, 2), (paper, 0), ([], 2)):
+        assert run([*folder, *options]) == 0
+        assert f"{drawn} pictures drawn" in capsys.readouterr().err
+    assert run(["saliency", str(tmp_path / "p.png"), "-o", str(tmp_path / "y.pdf"), "--width", "3.3yd"]) == 2
+    assert "width is a length such as 3.3in" in capsys.readouterr().err

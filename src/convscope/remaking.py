@@ -13,7 +13,8 @@ from . import registry
 from .checks import checked
 from .data.hashing import content_hash
 from .drawing.base import Drawing
-from .drawing.files import PAPER, read_recipe
+from .drawing.files import read_recipe
+from .drawing.paper import PAPER
 from .errors import PictureError, RecipeError, told
 from .net import Net
 from .predictions import ObjectiveLike

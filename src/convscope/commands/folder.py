@@ -138,7 +138,7 @@ class Folder:
 
         def write(where: str, drawing: Drawing) -> None:
             values = self.job.outputs.values_of(self.folder, self.names[where])
-            waiting.append(pool.submit(in_context(_save), drawing, self.path(where), values))
+            waiting.append(pool.submit(in_context(self._save), drawing, self.path(where), values))
             self._finish(waiting, keep=8)
 
         try:
@@ -153,7 +153,7 @@ class Folder:
             wait([waiting[0]])  # ctrl-C falls here, and the file stays in line: it is written all the same
             self.job.report(waiting.popleft().result())
 
-
-def _save(drawing: Drawing, out: Path, values: Path | None) -> list[Path]:
-    """Write a drawing, and its numbers where they are wanted; return the files."""
-    return [drawing.save(out)] + ([drawing.save_values(values)] if values is not None else [])
+    def _save(self, drawing: Drawing, out: Path, values: Path | None) -> list[Path]:
+        """Write a drawing, and its numbers where they are wanted; return the files."""
+        files = [drawing.save(out, **self.job.paper)]
+        return files + ([drawing.save_values(values)] if values is not None else [])

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..net import Net
 
 _PANEL = "Network"
+_FIGURE = "Figure for a paper"
 
 NETWORK = ("weights", "epoch", "device", "mean", "std", "classes", "head", "fit", "value_range", "show", "net_seed")
 """Options that say, beside --net, which network it is."""
@@ -197,6 +198,30 @@ ColourMap = Annotated[
 Check = Annotated[
     bool,
     typer.Option("--check", help="say whether the map follows the weights: compare it with maps of random ones"),
+]
+Width = Annotated[
+    str | None,
+    typer.Option(
+        help="width of the figure on paper: 3.3in, 84mm, 8.4cm or 240pt; tiles fill it, letters keep their size",
+        metavar="LENGTH",
+        rich_help_panel=_FIGURE,
+    ),
+]
+Font = Annotated[
+    float | None,
+    typer.Option(help="size of captions in points; 8.6 by default", metavar="POINTS", rich_help_panel=_FIGURE),
+]
+Titles = Annotated[
+    bool,
+    typer.Option(
+        "--titles/--no-titles",
+        help="title, subtitle and note, or none of them: then they belong into the paper's caption",
+        rich_help_panel=_FIGURE,
+    ),
+]
+Columns = Annotated[
+    int | None,
+    typer.Option(help="how many tiles stand in a row", metavar="INT", rich_help_panel=_FIGURE),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help=f"draw more than {MANY:,} pictures without asking")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]

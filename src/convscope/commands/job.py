@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError
+from ..drawing.paper import PAPER, SCREEN, Paper, PaperOptions
+from ..errors import OptionError, OutputError
 from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_file, check_folder
 from . import inputs
 from .printing import print_file
@@ -96,6 +97,10 @@ class Job:
     shared_scale: bool = False
     cmap: str | None = None
     check: bool = False
+    width: str | None = None
+    font: float | None = None
+    titles: bool = True
+    columns: int | None = None
     as_json: bool = False
     yes: bool = False
     written: list[Path] = field(default_factory=list[Path])
@@ -119,9 +124,17 @@ class Job:
         moving = bool(films) and self.options[films] is not None
         return Outputs(self.out, self.save_values, self.several, films, moving, self.joined, self.signature.single)
 
+    @property
+    def paper(self) -> PaperOptions:
+        """How drawings are set for a paper: nothing where no option says so. Raises OptionError."""
+        asked: PaperOptions = {"width": self.width, "font": self.font, "titles": self.titles, "columns": self.columns}
+        return asked if Paper.of(**asked) != SCREEN else {}
+
     def run(self, network: Mapping[str, Any]) -> None:
         """Draw and write everything; `network` says which network it is, as `inputs.load_named` takes it."""
         self.outputs.check()
+        if self.paper and self.place.suffix.lower() in (".gif", ".mp4"):
+            raise OptionError(f"--width, --font, --columns and --no-titles set figures, and {self.place} is a film")
         if self.several or self.joined:
             inputs.agree_to_many(len(self.pictures), self.place, yes=self.yes)
         name, reading = network["net"], {key: value for key, value in network.items() if key != "net"}
@@ -216,16 +229,17 @@ class Job:
 
     def shows_as(self, recipe: Recipe) -> bool:
         """Whether a drawing with that recipe is shown as this command shows it."""
-        display = {"cmap": self.cmap, "overlay_only": self.overlay or None}
+        paper = Paper.of(**self.paper).options
+        display = {"cmap": self.cmap, "overlay_only": self.overlay or None, PAPER: paper or None}
         shown = {name: value for name, value in display.items() if value is not None}
         return dict(recipe.display) == shown and bool(recipe.settled.get("check")) == self.check
 
     def _save(self, drawing: Drawing, values: Path | None) -> None:
         """Write the one drawing, and its numbers where they are wanted."""
         try:
-            self.report([drawing.save(self.place)])
-        except OutputError as error:
-            raise OutputError(f"{error}{_rescued(drawing, self.place)}") from None
+            self.report([drawing.save(self.place, **self.paper)])
+        except (OutputError, OptionError) as error:  # such as a paper that is too narrow
+            raise type(error)(f"{error}{_rescued(drawing, self.place)}") from None
         if values is not None:
             self.report([drawing.save_values(values)])
 

@@ -41,6 +41,10 @@ COMMON: Mapping[str, Parameter] = {
     "out": (inputs.Out, None),
     "size": (inputs.Size, None),
     "save_values": (inputs.SaveValues, None),
+    "width": (inputs.Width, None),
+    "font": (inputs.Font, None),
+    "titles": (inputs.Titles, True),
+    "columns": (inputs.Columns, None),
     "as_json": (inputs.AsJson, False),
 }
 """Options of every registered command."""

@@ -22,7 +22,7 @@ from ..renames import renamed
 from . import charts, colours, layout, pictures
 from .base import Drawing
 from .layout import Scale, Sheet, Tile
-from .paper import Paper
+from .paper import PAPER, Paper
 from .sheet_words import sheet_from_words, sheet_words
 from .typesetting import Page
 
@@ -322,7 +322,7 @@ class Gallery(Drawing):
         cls, words: Mapping[str, Any], numbers: Mapping[str, np.ndarray], recipe: Recipe, image: Image.Image | None
     ) -> Self:
         values = {name: torch.from_numpy(np.array(value)) for name, value in numbers.items()}
-        paper = recipe.display.get("paper", {})
+        paper = recipe.display.get(PAPER, {})
         return cls(sheet_from_words(words["sheet"], image, Paper(**paper)), values, replace(recipe, display={}))
 
     def sheet(self) -> Sheet:

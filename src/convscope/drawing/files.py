@@ -23,7 +23,7 @@ from ..errors import ConvscopeError, OutputError, PictureError, RecipeError, tol
 from ..parsing import Document, read_bytes
 from ..recipes import CHUNK, Recipe
 from . import svg
-from .paper import Paper, PaperOptions
+from .paper import PAPER, Paper, PaperOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 WORDS = "convscope.drawing"
 """The name under which a file holds the drawing's words."""
-
-PAPER = "paper"
-"""The name under which a recipe's `display` says which paper a drawing was set for."""
 
 _SCHEMA = 1
 _MOST_DOCUMENT = 2**28

@@ -204,7 +204,10 @@ class _Layout:
         headed = [any(i < len(texts) and texts[i] for texts in heads) for i in range(count)]
         # A head breaks anywhere, but needs room for one letter.
         least = [max(_ends_of(tiles), 16 * head) for tiles, head in zip(columns, headed, strict=True)]
-        images = [max((tile.image.width for tile in tiles if tile), default=0) for tiles in columns]
+        images = [
+            max((tile.image.width for tile in tiles if tile), default=room)
+            for tiles, room in zip(columns, least, strict=True)
+        ]
         natural = max((int(length(text, "caption")) for sheet in sheets for text in sheet.labels), default=-2 * GAP)
         self.label = natural + 2 * GAP
         self.scale = 1.0
@@ -227,7 +230,7 @@ class _Layout:
             share = 1 - _LABELS if self.label else 1.0
             wide = (fits * sum(images) + gaps) / share + 2 * self.margin
             count = len(images)
-            fewer = f", or give fewer columns than {count} with columns=" if count > 1 else ""
+            fewer = f", or fewer columns than {count}" if count > 1 else ""
             raise OptionError(
                 f"a figure {self.paper.length(self.width + 2 * self.margin)} wide is too narrow for {count} "
                 f"tile{'s' * (count != 1)} in a row in this size of letters: {self.paper.length(wide)} would do{fewer}"

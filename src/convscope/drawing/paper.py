@@ -10,6 +10,9 @@ from typing import Any, TypedDict, Unpack
 from ..errors import OptionError
 from .typesetting import PER_INCH, SIZES
 
+PAPER = "paper"
+"""The name under which a recipe's `display` says which paper a drawing was set for."""
+
 _POINTS = 72
 _UNITS = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / _POINTS}
 _LENGTH = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(in|cm|mm|pt)?\s*")

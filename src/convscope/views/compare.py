@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from .. import registry
 from ..context import say, track
@@ -21,7 +22,7 @@ from ..data.display import to_image
 from ..data.images import PictureSource
 from ..drawing import layout
 from ..drawing.drawings import Gallery, Heatmap, robust_limit
-from ..drawing.layout import Sheet, Tile, number
+from ..drawing.layout import Scale, Sheet, Tile, number
 from ..errors import ConvscopeError, OptionError, OutOfMemory
 from ..layers import find_layer
 from ..net import Net
@@ -211,7 +212,11 @@ def _tile(cell: _Cell, first: Heatmap, limit: float | None, size: tuple[int, int
         painted = to_image(0.5 + heatmap.numbers()["map"] * (0.5 / limit), heatmap.picture.display.bands)
         return Tile(heatmap.placed(painted, size), "\n".join([f"grey is 0, white {number(limit)}", *lines]))
     heatmap = replace(heatmap, limit=limit)
-    return Tile(heatmap.overlay(size), "\n".join(lines), heatmap.scale)
+
+    def repainted(scale: Scale) -> Image.Image:
+        return replace(heatmap, limit=scale.high).overlay(size)
+
+    return Tile(heatmap.overlay(size), "\n".join(lines), heatmap.scale, repainted)
 
 
 def _scores(heatmap: Heatmap, first: Heatmap, randomisation: float | None) -> list[str]:
