@@ -22,6 +22,7 @@ from numpy.random import Generator as Random
 from numpy.random import default_rng
 
 from . import sandbox
+from .files import harmless
 from .mutations import one_of
 from .pool import FINE
 from .report import Part
@@ -239,7 +240,7 @@ def judged(code: int, said: str) -> tuple[str, str]:
         return "said", f"exit code {code}, the last line is {last[:200]!r}"
     if code in (1, 130, 143):
         return "said", f"exit code {code} without a reason: {last[:200]}"
-    odd = next((line for line in lines if "Warning" in line or "warn(" in line or not line.isprintable()), None)
+    odd = next((line for line in lines if "Warning" in line or "warn(" in line or not harmless(line)), None)
     if odd is not None:
         return "said", f"{odd[:200]!r} beside: exit code {code}"
     return ("worked" if code == 0 else "refused"), last[:200]

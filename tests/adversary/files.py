@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -48,6 +49,16 @@ def attempt(case: Case, folder: Path) -> tuple[str, str]:
     return ending, words
 
 
+JOINERS = "\u200c\u200d"
+"""Persian and Indian words, and many emoji, are written with them."""
+
+
+def harmless(text: str) -> bool:
+    """Whether a terminal only shows a text; letters that this Python's Unicode does not know yet do nothing there."""
+    kinds_of = {unicodedata.category(letter) for letter in text if letter not in JOINERS}
+    return not kinds_of & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
 def judged(read: kinds.Read, path: Path) -> tuple[str, str]:
     """Return how reading a file ended."""
     try:
@@ -56,7 +67,7 @@ def judged(read: kinds.Read, path: Path) -> tuple[str, str]:
         text = str(error)
         if not text.strip() or "\n" in text or len(text) > 3000:
             return "traceback", f"not one sentence: {len(text)} characters, {text[:200]!r}{origin(error)}"
-        if not text.isprintable():
+        if not harmless(text):
             return "traceback", f"unprintable: {text[:200]!r}{origin(error)}"
         return "refused", text[:200]
     except BaseException as error:
