@@ -148,7 +148,8 @@ def test_a_value_range_says_what_becomes_0_and_1() -> None:
 def test_what_was_assumed_is_said() -> None:
     (assumed, shown) = net(1).prepare(DEEP).remarks
     low, high = DEEP.min(), DEEP.max()
-    assert assumed == f"the picture holds values from {low} to {high}; no value_range is given, so 65535 is read as 1"
+    said = f"the picture holds values from {low} to {high}; no value_range is given, so 65535 is read as 1"
+    assert assumed.startswith(f"{said}: state it, as in Net(..., value_range=(0, ")
     assert shown.startswith("shown from ") and "(black)" in shown
     assert net(1, value_range=(0, 4095)).prepare(DEEP).remarks == (shown,)
     note = convscope.explain(net(1), DEEP, "gradient", of=1).note

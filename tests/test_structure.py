@@ -20,7 +20,7 @@ SOURCE = Path(convscope.__file__).parent
 # Each module may import from those before it only.
 ORDER = [
     ["errors", "context", "interruptions", "operations", "calls", "geometry"],
-    ["kept", "quiet", "renames", "sharing", "surroundings", "synonyms", "twins"],
+    ["assumptions", "kept", "quiet", "renames", "sharing", "surroundings", "synonyms", "twins"],
     ["bodies", "calling", "fields", "fingerprints", "heads", "locks", "parsing", "view_writes"],
     ["outputs", "ranks", "options", "batching", "code_files"],
     ["windows", "trust"],

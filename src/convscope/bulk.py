@@ -225,9 +225,7 @@ class _Run:
                     row.clone(),
                     objective,
                     title,
-                    replace(
-                        each.recipe, remarks=tuple(dict.fromkeys((*picture.remarks, *remarks_about(remarks, number))))
-                    ),
+                    provenance.with_remarks(net, each.recipe, (*picture.remarks, *remarks_about(remarks, number))),
                 ),
                 answer=answer and Answer(answer.head, answer.numbers.clone()),
             )

@@ -230,5 +230,7 @@ def _figure(folder: Path, drawing: Drawing, name: str) -> str:
     drawing.save(folder / f"{name}.png")
     drawing.save_values(folder / f"{name}.npz")
     return article(
-        layout.to_html(drawing.sheet()), drawing.recipe.to_json(), {f"{name}.png": "picture", f"{name}.npz": "numbers"}
+        layout.to_html(drawing.announced()),
+        drawing.recipe.to_json(),
+        {f"{name}.png": "picture", f"{name}.npz": "numbers"},
     )

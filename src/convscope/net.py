@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import bodies, dry_run, fingerprints
+from .assumptions import Assumption
 from .behaviour import Behaviour, behaviour_of, drawing, unread_layers
 from .calling import Call, Calling, Extra, Output
 from .context import say
@@ -43,6 +44,9 @@ _OTHERWISE = (
     "first dimension of 1, as in Net(..., extra=[torch.zeros(1, 5)]); if it takes a dict or a list, Net(..., "
     "call=lambda body, pixels: body({'image': pixels})). A function of a file: network may return such a Net"
 )
+
+_ANOTHER = 32
+"""So many pixels more make another size for any network that takes more than one."""
 
 _LARGE = 4
 """So many times the area of the network's own pictures is more than is looked at."""
@@ -139,6 +143,7 @@ class Net(nn.Module):
         self.source: NetworkSource | None = None
         self._layers: dict[str, Layer] | None = None
         self._digest: tuple[Any, str] = (None, "")
+        self._assumed: tuple[Assumption, ...] = ()
         self._behaviours: Kept[Any, Behaviour] = Kept(_SIZES)
         self.channels = channels or bodies.first_channels(body)
         self.mean, self.std = (per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
@@ -184,9 +189,25 @@ class Net(nn.Module):
         if "classes" in options:
             options["classes"] = class_names(options["classes"])
         net = Net(self.body, **self._options | options)
+        net._assumed = tuple(each for each in self._assumed if not {*each.options} & {*options})
         if self.source is not None and all(map(_written, options.values())):
             net.source = replace(self.source, changed={**self.source.changed, **options})
         return net
+
+    def assuming(self, *assumptions: Assumption) -> Net:
+        """Return the same network, whose figures say first what was assumed of it, the latest first."""
+        net = copy(self)
+        net._assumed = tuple(dict.fromkeys((*assumptions, *self._assumed)))
+        return net
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """What was assumed of the network because nobody said it; its size only where it runs at others as well."""
+        return tuple(each for each in self._assumed if each.options != ("size",) or self._takes_other_sizes)
+
+    @cached_property
+    def _takes_other_sizes(self) -> bool:
+        return self.runs_at(*(side + _ANOTHER for side in self.size))
 
     def seeded(self, seed: int | None) -> Net:
         """Return the same network, drawing the random numbers of another seed."""
@@ -380,16 +401,17 @@ class Net(nn.Module):
     def _blame_the_size(self, pixels: Tensor, error: Exception) -> None:
         """Say so when the network fails on a picture's size alone."""
         size = tuple(pixels.shape[-2:])
-        if size == self.size or self._runs(*size) or not self._runs(*self.size):
+        if size == self.size or self.runs_at(*size) or not self.runs_at(*self.size):
             return
         sides = range(1, min(self.size) + 1)
-        smallest = sides[bisect_left(sides, True, key=lambda side: self._runs(side, side), hi=len(sides) - 1)]
+        smallest = sides[bisect_left(sides, True, key=lambda side: self.runs_at(side, side), hi=len(sides) - 1)]
         least = f"{self.name} needs at least {smallest}x{smallest}"
         if min(size) >= smallest:
             least = f"{self.name} reads {self.size[0]}x{self.size[1]}"
         raise PictureError(f"a picture of {size[0]}x{size[1]} pixels does not fit: {least}") from error
 
-    def _runs(self, height: int, width: int) -> bool:
+    def runs_at(self, height: int, width: int) -> bool:
+        """Whether the network runs on a picture of that size, by a run without data."""
         try:
             dry_run.trace(self.body, (self.channels, height, width), self._calling)
         except Exception:  # whatever a model raises, it did not run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .assumptions import assumed_first
 from .data.display import default_bands
 from .data.hashing import content_hash, where_of
 from .data.images import InputPicture
@@ -116,11 +117,23 @@ def shown_bands(net: Net) -> str:
     return f"{which} {net.channels}, from 0, shown {how}."
 
 
-def footnote(net: Net, entry: Entry, remarks: Sequence[str]) -> str:
-    """Gather what a reader must know: remarks of this run, the network's note, the method's caveat."""
-    first, _, rest = net.note.partition("; ")
-    made_up = first.startswith("random")
-    lines = [f"{net.name} has {first}: this explains nothing it has learnt.", rest] if made_up else [net.note]
+def with_remarks(net: Net, recipe: Recipe, remarks: Sequence[str]) -> Recipe:
+    """Return a recipe with what its run said, what was assumed of the network and its pictures first."""
+    # A size that the run was given is no assumption.
+    own = [each for each in net.assumptions if recipe.size is None or each.options != ("size",)]
+    assumed, others = assumed_first((*own, *remarks))
+    return replace(recipe, assumed=tuple(each.short for each in assumed), remarks=(*map(str, assumed), *others))
+
+
+def footnote(net: Net, entry: Entry, recipe: Recipe) -> str:
+    """Gather what a reader must know: what was assumed, the network's note, other remarks, the method's caveat."""
+    assumed, remarks = recipe.remarks[: len(recipe.assumed)], recipe.remarks[len(recipe.assumed) :]
+    notes = net.note.split("; ")
+    random = next((note for note in notes if note.startswith("random")), "")
+    notes = [note for note in notes if note and note != random and not any(each.startswith(note) for each in assumed)]
+    lines = [f"{net.name} has {random}: this explains nothing it has learnt."] if random else []
+    lines += [f"Assumed: {each}." for each in assumed]
+    lines += ["; ".join(notes)]
     lines += ["; ".join(remarks)]
     lines += [shown_bands(net)]
     lines += [f"{entry.title}: {entry.caveat}." if entry.caveat else ""]

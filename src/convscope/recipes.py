@@ -50,7 +50,8 @@ class Recipe:
     Decides the numbers: `method`, `network` (name, `source` as `load` takes it, how it reads pixels), `weights` (hash),
     `pictures`, `of` (the objective as it was given), `size`, `seeds` (how many draws of a random network are averaged),
     `options` (the method's own, defaults included). Said by the run: `objective` (settled), `settled` (what the method
-    chose for itself), `remarks`. `versions` are those of convscope and torch, `display` how the drawing is shown.
+    chose for itself), `remarks`, `assumed` (the first remarks in short: what nobody stated). `versions` are those of
+    convscope and torch, `display` how the drawing is shown.
     """
 
     method: str = ""
@@ -64,6 +65,7 @@ class Recipe:
     objective: str = ""
     settled: Mapping[str, Any] = field(default_factory=dict[str, Any])
     remarks: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     display: Mapping[str, Any] = field(default_factory=dict[str, Any])
     schema: int = SCHEMA

@@ -21,7 +21,7 @@ from .interruptions import orderly
 from .net import Net
 from .objectives import Objective, Probability
 from .predictions import ObjectiveLike, batched, checked_objective, settle, settle_each
-from .provenance import footnote
+from .provenance import footnote, with_remarks
 from .recipes import Recipe, making
 from .registry import Entry
 
@@ -77,7 +77,7 @@ def explain(
                 net, pixels, of, seeds, lambda one, settled: entry.function(one, pixels, settled, **options)[0]
             )
     check_map(net, values, entry.name)
-    return heatmap(net, entry, prepared, values, objective, title, replace(recipe, remarks=tuple(remarks)))
+    return heatmap(net, entry, prepared, values, objective, title, with_remarks(net, recipe, remarks))
 
 
 @orderly
@@ -165,9 +165,9 @@ def run(entry: Entry, *inputs: Any, **options: Any) -> Any:
         recipe,
         objective=draft.objective,
         settled={**recipe.settled, **draft.settled},
-        remarks=tuple(dict.fromkeys((*draft.remarks, *remarks))),
     )
-    return drawing.with_recipe(recipe, footnote(net, entry, list(recipe.remarks)))
+    recipe = with_remarks(net, recipe, (*draft.remarks, *remarks))
+    return drawing.with_recipe(recipe, footnote(net, entry, recipe))
 
 
 def blank(net: Net, size: tuple[int, int]) -> Tensor:
@@ -224,7 +224,7 @@ def heatmap(
         recipe=replace(recipe, objective=str(objective)),
         title=title,
         subtitle=f"{entry.title} · {net.name}" + (f" · {picture.name}" if picture.name else ""),
-        note=footnote(net, entry, list(recipe.remarks)),
+        note=footnote(net, entry, recipe),
         unit=_unit(entry, objective),
         signed=entry.signed,
         projects=entry.projects,

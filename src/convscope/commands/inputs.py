@@ -339,10 +339,16 @@ def load_named(
     value_range: Sequence[str] | None = None,
     show: Sequence[str] | None = None,
     net_seed: int | None = None,
+    size: Any = None,
 ) -> Net:
-    """Load the network that a command or the configuration names, or say on stderr which was taken instead."""
+    """Load the network that a command or the configuration names, or say on stderr which was taken instead.
+
+    What was assumed of it is said there too. `size` is what the command reads its pictures at, None where it was not
+    given.
+    """
     from ..zoo import default_for, find_device, load
     from ..zoo.configured import default_network
+    from ..zoo.input_sizes import at_size_of
 
     told = {"mean": _numbers(mean), "std": _numbers(std), "classes": classes, "head": head}
     told |= {"fit": fit, "value_range": _numbers(value_range), "show": _bands(show), "seed": net_seed}
@@ -354,6 +360,10 @@ def load_named(
         some = [*net.classes[:4], *(["..."] if len(net.classes) > 4 else [])]
         known = f" ({len(net.classes)} classes: {', '.join(some)})" if some else ""
         print(f"convscope: using the default {net.name}{known}; choose another with --net", file=sys.stderr)
+    net = net if size is not None else at_size_of(net, pictures)
+    for each in net.assumptions:
+        if size is None or each.options != ("size",):
+            print(f"convscope: assumed: {each}", file=sys.stderr)
     return net
 
 

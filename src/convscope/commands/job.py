@@ -142,7 +142,7 @@ class Job:
         if by_band:
             del reading["show"]
         with progress():
-            net = inputs.load_named(name, pictures=self.pictures, **reading)
+            net = inputs.load_named(name, pictures=self.pictures, size=self.size, **reading)
             try:
                 for band in range(net.channels) if by_band else ():
                     self._of_band(band)._run(net.changed(show=band))
@@ -176,8 +176,10 @@ class Job:
     def _run_one(self, net: Net) -> None:
         drawing = self.draw(net, self.pictures)
         self._save(drawing, self.save_values)
-        if not self.signature.attributes:
-            for remark in drawing.recipe.remarks:
+        recipe, known = drawing.recipe, set(map(str, net.assumptions))
+        remarks = recipe.remarks[: len(recipe.assumed)] if self.signature.attributes else recipe.remarks
+        for remark in remarks:
+            if remark not in known:
                 print(f"convscope: {remark}", file=sys.stderr)
 
     def _run_film(self, net: Net) -> None:

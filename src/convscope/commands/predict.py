@@ -81,9 +81,10 @@ def predict(
     from ..evaluation.predicting import predict_many
 
     with progress():
-        loaded = inputs.load_named(net, weights, epoch, device, [Path(each.where) for each in found], **reading)
+        paths = [Path(each.where) for each in found]
+        loaded = inputs.load_named(net, weights, epoch, device, paths, size=size, **reading)
         said = predict_many(loaded, found, top=top, labels=labels, names=names, size=size)
-    for remark in said.recipe.remarks:
+    for remark in said.recipe.remarks[len(said.recipe.assumed) :]:
         print(f"convscope: {remark}", file=sys.stderr)
     if wrong and not said.labelled:
         raise DataError(

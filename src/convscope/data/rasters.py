@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from ..assumptions import Assumption
 from ..errors import PictureError
 from .strips import blocks, strips
 
@@ -76,7 +77,11 @@ class Raster:
             check_range(low, high, name)
             return self._scaled((0.0, 1.0)), (0.0, 1.0), ""
         top = self._own_top(low, high, name)
-        remark = f"the picture holds values from {low:g} to {high:g}; no value_range is given, so {top:g} is read as 1"
+        remark = Assumption(
+            f"the picture holds values from {low:g} to {high:g}; no value_range is given, so {top:g} is read as 1: "
+            "state it, as in Net(..., value_range=(0, 4095)) or --value-range 0,4095",
+            f"{top:g} is white",
+        )
         return self._scaled((0.0, top)), (0.0, top), remark
 
     def _own_top(self, low: float, high: float, name: str) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, cast
 
 from .. import outputs
+from ..assumptions import announced
 from ..errors import OutputError, PictureError
 from ..recipes import Recipe
 
@@ -60,6 +61,11 @@ class Drawing(ABC):
     def sheet(self) -> Sheet:
         """Lay the drawing out."""
 
+    def announced(self) -> Sheet:
+        """Lay the drawing out with what was assumed in its first line."""
+        sheet = self.sheet()
+        return replace(sheet, title=announced(sheet.title, self.recipe.assumed)) if self.recipe.assumed else sheet
+
     @abstractmethod
     def numbers(self) -> dict[str, np.ndarray]:
         """Return the raw numbers by name."""
@@ -69,7 +75,7 @@ class Drawing(ABC):
         from .layout import arranged
         from .rearranging import rearranged
 
-        return arranged(*rearranged(self.sheet(), paper), paper=paper)
+        return arranged(*rearranged(self.announced(), paper), paper=paper)
 
     def render(self) -> Image.Image:
         """Paint the drawing as an RGB image."""

@@ -21,7 +21,7 @@ from ..heads import Head
 from ..interruptions import orderly
 from ..net import Net
 from ..predictions import answers
-from ..provenance import network_record, versions
+from ..provenance import network_record, versions, with_remarks
 from ..recipes import Recipe
 from .predicted import Predictions
 from .prediction import Prediction
@@ -98,9 +98,9 @@ def predict_many(
         weights=net.digest,
         size=size,
         options={"top": top},
-        remarks=tuple(dict.fromkeys(remarks)),
         versions=versions(),
     )
+    recipe = with_remarks(net, recipe, remarks)
     return Predictions(net.name, run.head, outcomes(net), said, truth.known, recipe)
 
 

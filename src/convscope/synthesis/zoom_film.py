@@ -20,7 +20,7 @@ from ..data.opening import open_picture
 from ..drawing.drawings import Picture
 from ..drawing.files import read_recipe
 from ..errors import OptionError, OutputError
-from ..provenance import footnote
+from ..provenance import footnote, with_remarks
 from ..recipes import Recipe, current_recipe
 from .octaves import OctaveAscent
 
@@ -105,8 +105,8 @@ def _make_frame(
         return False
     for remark in remarks:
         say(remark)
-    note = footnote(dreamer.net, registry.VIEWS["dream"], remarks)
-    draw(pixels).with_recipe(replace(own, remarks=tuple(remarks)), note).save(zoom.path(number))
+    own = with_remarks(dreamer.net, own, remarks)
+    draw(pixels).with_recipe(own, footnote(dreamer.net, registry.VIEWS["dream"], own)).save(zoom.path(number))
     return True
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..assumptions import NOT_NORMALISED, Assumption, of_size
 from ..errors import NetworkError, OptionError, nearest
 from ..net import Net
 from .graph_batches import fit_to_batches
@@ -24,16 +25,19 @@ def as_net(
     """
     channels, *sides = shape
     size: Any = reading.get("size", tuple(sides))
+    assumed: list[Assumption] = []
     if None in (size if isinstance(size, tuple) else ()):
         size = _SIDE
+        assumed.append(of_size((_SIDE, _SIDE), "the file leaves the size open"))
         notes = [*notes, f"read at {_SIDE}x{_SIDE} pixels, since the file leaves the size open"]
     if "mean" not in reading and "std" not in reading:
         notes = [*notes, "reads pixels in [0, 1] as they are, since no mean and std were given"]
+        assumed.append(NOT_NORMALISED)
     height, width = (size, size) if isinstance(size, int) else size
     fit_to_batches(body.eval(), (channels, height, width), name=path.name, single=single)
     own: dict[str, Any] = {"name": path.stem, "note": "; ".join(notes), "channels": channels}
     options: dict[str, Any] = own | reading | {"size": size}
-    return Net(body, **options)
+    return Net(body, **options).assuming(*assumed)
 
 
 def refuse_weights(name: str, weights: object) -> None:

@@ -16,10 +16,12 @@ from typing import Any
 
 from torch import nn
 
+from ..assumptions import NOT_NORMALISED, Assumption
 from ..code_files import as_written
 from ..errors import NetworkError, nearest
 from ..net import Net
 from .drawn_weights import WatchDraws
+from .input_sizes import with_size
 from .sources import Source
 from .weights import fit_weights, read_weights
 
@@ -39,6 +41,7 @@ BUILD = "build"
 
 _AS_THEY_ARE = "reads pixels in [0, 1] as they are, since no mean and std were given"
 _RANDOM = "random weights"
+_STATE_WEIGHTS = "state them, as in load(..., weights='FILE.pth') or --weights FILE.pth"
 
 
 def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:
@@ -51,6 +54,7 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
     path, function = _parts(model)
     with WatchDraws() as draws:
         body = _result(path, function)
+    state = None if weights is None or weights == "default" else read_weights(Path(weights))
     if isinstance(body, Net):
         net = body.changed(**reading) if reading else body
     else:
@@ -58,14 +62,20 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
         name = path.stem if function == BUILD else f"{path.stem}:{function}"
         own: dict[str, Any] = {"name": name, "note": "" if has_units else _AS_THEY_ARE}
         net = Net(body, **own | reading)
+        net = net if has_units else net.assuming(NOT_NORMALISED)
+        if "size" not in reading:
+            net = with_size(net, state.hyper_parameters if state else {}, state.path.name if state else "")
     notes = net.note.split("; ") if net.note else []
-    if weights is None or weights == "default":
-        notes += _of_weights(draws.says(net.body, seed), weights, notes, f"{function} in {path.name}")
+    if state is None:
+        random = draws.says(net.body, seed)
+        notes += _of_weights(random, weights, notes, f"{function} in {path.name}")
     else:
-        state = read_weights(Path(weights))
         fit_weights(net.body, state, network=f"file:{model}")
         notes = [note for note in (*notes, state.note) if note and not note.startswith(_RANDOM)]
+        random = ""
     note = "; ".join(notes)
+    if random and weights == "default":
+        net = net.assuming(Assumption(f"{random}, since no weights were given: {_STATE_WEIGHTS}", "random weights"))
     return net if note == net.note else net.changed(note=note)
 
 

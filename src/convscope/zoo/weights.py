@@ -56,6 +56,10 @@ class Part:
     versions: Any = None
 
 
+_HYPER_PARAMETERS = ("hyper_parameters", "hparams", "args", "config", "cfg")
+"""Under which a checkpoint keeps them: Lightning's first, then those of scripts."""
+
+
 @dataclass
 class State:
     """What a weights file holds, and the tensors of it that are taken: at first those of its likeliest part."""
@@ -63,6 +67,8 @@ class State:
     path: Path
     parts: tuple[Part, ...]
     asked: str = ""
+    hyper_parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the checkpoint says of its network, plain values only."""
     tensors: dict[str, Tensor] = field(init=False)
     versions: Any = field(init=False)
     note: str = field(init=False, default="")
@@ -206,7 +212,20 @@ def read_weights(path: Path) -> State:
     if not parts:
         _refuse_modules(content, path)
         raise WeightsError(f"{path} holds {type(content).__name__} without tensors, not a state dict")
-    return State(path, parts, asked)
+    return State(path, parts, asked, _hyper_parameters(content))
+
+
+def _hyper_parameters(content: Any) -> dict[str, Any]:
+    """Return the numbers and texts that training frameworks keep beside weights, lists of them included."""
+    held = [content.get(name) for name in _HYPER_PARAMETERS] if isinstance(content, Mapping) else []
+    items = [item for each in held if isinstance(each, Mapping) for item in each.items()]
+    return {str(key): value for key, value in items if _plain_value(value)}
+
+
+def _plain_value(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_plain_value, value))
+    return type(value) in (int, float, str, bool)
 
 
 def _asked(path: Path) -> tuple[Path, str]:
