@@ -357,6 +357,8 @@ def test_a_newer_recipe_and_an_unknown_method_are_refused(net: cs.Net) -> None:
         cs.Recipe.from_json(text.replace('"schema": 1', '"schema": 99'))
     with pytest.raises(RecipeError, match="no registered method or view"):
         cs.remake(cs.Recipe(method="nothing"))
+    with pytest.raises(RecipeError, match="a map by saliency is of one picture, and the recipe names 0"):
+        cs.remake(cs.Recipe(method="saliency"))
     Picture(torch.zeros(3, 4, 4), cs.Recipe())
     with pytest.raises(OutputError):
         Picture(torch.zeros(3, 4, 4), cs.Recipe()).save("x.xyz")
