@@ -1,10 +1,11 @@
-"""Time many pictures: `explain_many` against a bare loop of the same passes, and a folder against one by one.
+"""Time many pictures: `explain_many` and `explain` against a bare loop of the same passes, and a folder one by one.
 
     python benchmarks/many.py [--pictures FOLDER] [--count 1000] [--folder 200] [--rounds 3] [--base SRC]
 
 SqueezeNet 1.0 at 224 pixels, Grad-CAM for each picture's top-1 class. The bare loop reads every picture with
 Pillow, scales and cuts it, runs the network once for the class and once more for the map, in batches of the same
 size, and nothing else: no recipe, no drawing, no check. Without `--pictures` it runs on noise saved as JPEG.
+`explain` does what the command of that name does: overlays, measures, a table and a page.
 Contenders run in turn; a figure is the quickest of all rounds, a ratio that of two figures.
 
 The second table runs the command line on a folder, `convscope grad-cam FOLDER`, and the same command once per
@@ -31,6 +32,9 @@ from torch.nn import functional as F
 
 import convscope as cs
 from convscope.data.folders import find_pictures
+from convscope.data.pictures import read_pictures
+from convscope.evaluation.survey import Survey
+from convscope.evaluation.survey_page import survey_page
 
 BATCH = 8
 
@@ -71,6 +75,15 @@ def ours(net: cs.Net, paths: list[Path]) -> None:
     """Take every drawing of `explain_many` and let it go."""
     for _ in cs.explain_many(net, list(paths), "grad_cam", batch_size=BATCH, layer="classifier.1"):
         pass
+
+
+def surveyed(net: cs.Net, paths: list[Path], out: Path) -> None:
+    """Do what `convscope explain` does: overlays, a table and a page."""
+    shutil.rmtree(out, ignore_errors=True)
+    survey = Survey(net, list(read_pictures(list(paths))), out, "grad_cam", options={"layer": ["classifier.1"]})
+    survey.run()
+    survey.surveyed.table.save(out / "table.csv")
+    (out / "index.html").write_text(survey_page(survey.surveyed, (), ("table.csv",)))
 
 
 def quickest(rounds: int, contenders: dict[str, Callable[[], None]]) -> dict[str, float]:
@@ -116,7 +129,12 @@ def main() -> None:
         place = Path(name)
         paths = find_pictures(chosen.pictures) if chosen.pictures else noise(place, min(chosen.count, 200))
         many = [paths[number % len(paths)] for number in range(chosen.count)]
-        times = quickest(chosen.rounds, {"bare loop": lambda: bare(net, many), "explain_many": lambda: ours(net, many)})
+        contenders: dict[str, Callable[[], None]] = {
+            "bare loop": lambda: bare(net, many),
+            "explain_many": lambda: ours(net, many),
+            "explain": lambda: surveyed(net, many, place / "survey"),
+        }
+        times = quickest(chosen.rounds, contenders)
         print(f"{chosen.count} pictures, Grad-CAM, SqueezeNet 1.0, batches of {BATCH}")
         for label, seconds in times.items():
             print(f"  {label:14} {seconds:7.1f} s  {times['bare loop'] / seconds:5.2f} of the bare loop's speed")
@@ -124,7 +142,7 @@ def main() -> None:
         folder.mkdir()
         for number, path in enumerate(many[: chosen.folder]):
             shutil.copy(path, folder / f"{number:04}{path.suffix}")
-        contenders: dict[str, Callable[[], None]] = {"folder": lambda: command(folder, out, None)}
+        contenders = {"folder": lambda: command(folder, out, None)}
         if chosen.base:
             contenders["folder, before"] = lambda: command(folder, place / "before", chosen.base)
         else:

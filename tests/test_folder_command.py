@@ -101,6 +101,14 @@ def test_copies_of_a_picture_each_get_their_file(pictures: Path, capsys: Capture
     assert Path("out/a-copy.png").is_file()
 
 
+def test_a_picture_that_became_a_copy_is_made_again(pictures: Path) -> None:
+    command()
+    shutil.copy(pictures / "a" / "02.png", pictures / "a" / "04.png")
+    command()
+    shown = [read_recipe(f"out/a-{number}.png").pictures[0] for number in ("02", "04")]
+    assert shown[0].sha256 == shown[1].sha256 and shown[1].where.endswith("04.png")
+
+
 def test_numbers_lie_beside_and_are_part_of_what_is_there(pictures: Path, capsys: Capture) -> None:
     command("--save-values", "v.npz")
     assert len(list(Path("out").glob("*.npz"))) == 10

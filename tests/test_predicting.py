@@ -281,6 +281,7 @@ def test_what_cannot_be_read_is_exit_code_3(sorted_digits: Path, capsys: Capture
     assert run(["predict", "data", "--net", "lenet5", "--csv", "t.csv"]) == 3
     assert "1 of 4 pictures failed" in capsys.readouterr().err
     assert "b.png is empty" in Path("t.csv").read_text()
+    assert run(["predict", "nowhere.png", "--net", "lenet5"]) == 2, "of one picture nothing was done"
     Path("empty").mkdir()
     assert run(["predict", "empty", "--net", "lenet5"]) == 2
     assert run(["predict", "data", "--net", "lenet5", "--csv", "data"]) == 2

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..evaluation.survey import Survey
     from ..evaluation.survey_table import Surveyed
 
-_MEASURED, _TOLD = 16, 100
+_MEASURED, _TOLD = 64, 200
 """After how many pictures the rest is forecast, and from how many on."""
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for page, table and overlays", metavar="FOLDER")]
@@ -252,9 +252,11 @@ class _Forecast:
 
     def tell(self, done: int) -> None:
         """Note that so many are done."""
+        if done == 1:  # what comes before it is done once
+            self.start = time.monotonic()
         if done != _MEASURED or self.count < _TOLD:
             return
-        rest = (time.monotonic() - self.start) / done * (self.count - done)
+        rest = (time.monotonic() - self.start) / (done - 1) * (self.count - done)
         files = [path.stat().st_size for path in self.out.rglob("*.png")]
         size = sum(files) / max(1, len(files)) * self.count / 1e6
         print(

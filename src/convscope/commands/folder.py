@@ -96,10 +96,17 @@ class Folder:
         finally:
             maps.close()
         self.failures += [named(skipped.where, skipped.reason) for skipped in maps.skipped]
-        missing = [where for where in maps.existing if self._recipe(where) is None]
+        missing = [where for where in maps.existing if not self._is_there(where)]
         self.existing += len(maps.existing) - len(missing)
         if missing:
             yield from self._maps(missing, resume=False)
+
+    def _is_there(self, where: str) -> bool:
+        """Whether a picture's file is of what the picture holds now: its key may be that of another one's file."""
+        from ..data.hashing import content_hash
+
+        recipe = self._recipe(where)
+        return recipe is not None and recipe.pictures[0].sha256 == content_hash(where)
 
     def _one_by_one(self, *, resume: bool) -> Iterator[tuple[str, Drawing]]:
         """Yield what a view draws of each picture."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..configuration import located
-from ..errors import OptionError, PicturesFailed
+from ..errors import OptionError, PictureError, PicturesFailed
 from ..options import separated
 from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, TABLE_ENDINGS
 from ..zoo.sources import forms
@@ -274,7 +274,12 @@ def agree_to_many(count: int, place: Path, *, yes: bool) -> None:
 
 
 def refuse_failures(failures: Sequence[str], count: int, place: Path | str) -> None:
-    """Raise PicturesFailed where some of several pictures failed; a thousand are counted, and the first named."""
+    """Raise PicturesFailed where some of several pictures failed; a thousand are counted, and the first named.
+
+    Raises PictureError where the only one failed: then nothing was done.
+    """
+    if failures and count == 1:
+        raise PictureError(failures[0])
     if failures:
         more = len(failures) - _NAMED
         shown = "; ".join(failures[:_NAMED]) + (f"; and {more} more" if more > 0 else "")

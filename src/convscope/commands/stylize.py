@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from ..configuration import located
-from ..errors import ConvscopeError, OutputError, PictureError
+from ..errors import ConvscopeError, OutputError
 from ..outputs import PICTURE_ENDINGS, check_file, check_folder
 from ..stylizing.settings import KeepColour, Settings, Strength, Tile
 from . import inputs
@@ -129,8 +129,6 @@ def stylize(
                     failures.append(named(str(picture), str(error)) if len(found) > 1 else str(error))
             for remark in remarks:
                 print(f"convscope: {picture}: {remark}", file=sys.stderr)
-    if failures and len(found) == 1:
-        raise PictureError(failures[0])
     inputs.refuse_failures(failures, len(found), targets[0].parent)
 
 
