@@ -50,9 +50,9 @@ def remake(
         raise RecipeError(
             f"a recipe of {recipe.method!r} cannot be remade: it is no registered method or view; is a plugin missing?"
         )
-    net = _network(recipe, net)
     if entry.attributes and len(recipe.pictures) != 1:
         raise RecipeError(f"a map by {recipe.method} is of one picture, and the recipe names {len(recipe.pictures)}")
+    net = _network(recipe, net)
     inputs = _pictures(recipe.pictures, pictures)
     _warn_of_versions(recipe)
     written = {name for name, option in entry.options.items() if not option.recorded}
