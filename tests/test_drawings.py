@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import re
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from convscope.drawing.films import Film
 from convscope.drawing.layout import Scale, Sheet, Tile, enlarged, in_rows, number, side_by_side
 from convscope.drawing.paper import Paper
 from convscope.drawing.rearranging import rearranged
+from convscope.drawing.sheet_words import sheet_from_words, sheet_words
 from convscope.drawing.tables import Column, Table
 from convscope.drawing.typesetting import PAPER
 from convscope.errors import OptionError, OutputError, PictureError, RecipeError
@@ -368,6 +370,13 @@ def test_drawings_that_cannot_be_read(case: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=words) as caught:
         Drawing.load(path)
     assert "x.png" in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("ends", [(math.nan, 1.0), (0.0, math.inf), (1.0, 1.0)])
+def test_a_scale_without_colours_is_refused(ends: tuple[float, float]) -> None:
+    sheet = Sheet("", ((Tile(Image.new("RGB", (9, 9)), "", Scale("fire", *ends)),),))
+    with pytest.raises(ValueError, match="has no colours"):
+        sheet_from_words(sheet_words(sheet), None)
 
 
 def test_long_texts_fit_an_archives_comment_or_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -79,4 +80,9 @@ def _tile(words: Mapping[str, Any] | None) -> Tile | None:
 
 
 def _scale(words: Mapping[str, Any] | None) -> Scale | None:
-    return Scale(**words) if words else None
+    if not words:
+        return None
+    scale = Scale(**words)
+    if not -math.inf < scale.low < scale.high < math.inf:
+        raise ValueError(f"a scale from {scale.low} to {scale.high} has no colours")
+    return scale
