@@ -294,11 +294,15 @@ IMAGE = pa.schema([("image", pa.struct([("bytes", pa.binary()), ("path", pa.stri
 def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
     for ending in ("parquet", "arrow"):
         (tmp_path / f"junk.{ending}").write_bytes(b"junk" * 100)
-        with pytest.raises(DataError, match=rf"junk\.{ending} is not a {ending} file"):
+        with pytest.raises(DataError, match=rf"junk\.{ending} cannot be read as \.{ending}"):
             list(read_pictures(tmp_path / f"junk.{ending}"))
     path = write_table(tmp_path / "n.parquet", pa.table({"a": [1], "b": ["x"]}))
     with pytest.raises(DataError, match=r"has no column of pictures: a, b hold none"):
         list(read_pictures(path))
+    named = write_table(tmp_path / "named.arrow", pa.table({"image": [b"x"], "zzzz": [1]}))
+    named.write_bytes(named.read_bytes().replace(b"zzzz", b"zz\xe7z"))  # a name that is no text
+    with pytest.raises(DataError, match=r"named\.arrow cannot be read as \.arrow: 'utf-8' codec"):
+        list(read_pictures(named))
     good = write_table(tmp_path / "x.parquet", table())
     with pytest.raises(PictureError, match="has 7 rows, numbered from 0: there is no row 7"):
         open_picture(f"{good}#7")

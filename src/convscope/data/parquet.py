@@ -44,11 +44,11 @@ class PictureTable:
         """Read what columns there are, and the labels. Raises DataError."""
         path = self.path
         self._open()
-        self.column = _choose(self._schema, path)
-        self.classes, label = _label_column(self._schema, self._features)
-        if self.count > path.stat().st_size:  # a picture takes more than a byte
-            raise DataError(f"{path} is damaged: it says that it has {self.count} rows")
-        with _reading(path):
+        with _reading(path):  # a damaged name of a column is no text, and fails where it is looked at
+            self.column = _choose(self._schema, path)
+            self.classes, label = _label_column(self._schema, self._features)
+            if self.count > path.stat().st_size:  # a picture takes more than a byte
+                raise DataError(f"{path} is damaged: it says that it has {self.count} rows")
             if self._file is None:  # what is mapped is trusted by pyarrow: a wrong offset would end the process
                 self._table.select([name for name in (self.column, label) if name]).validate(full=True)
             self.labels: Sequence[int | str | None] = self._column(label) if label else (None,) * self.count
@@ -65,9 +65,9 @@ class PictureTable:
             else:
                 self._table = _read_arrow(pyarrow, self.path)
                 self._schema, sizes = self._table.schema, [self._table.num_rows]
+            self._features = _features(self._schema)
         self._starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
         self.count = self._starts[-1]
-        self._features = _features(self._schema)
 
     def _column(self, name: str) -> list[Any]:
         table = self._file.read(columns=[name], use_threads=False) if self._file else self._table.select([name])
@@ -109,7 +109,7 @@ def _reading(path: Path) -> Generator[None]:
         yield
     except (OSError, ValueError, MemoryError, pyarrow.ArrowException) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise DataError(f"{path} is not a {path.suffix[1:]} file that can be read: {reason}") from None
+        raise DataError(f"{path} cannot be read as {path.suffix.lower()}: {reason}") from None
 
 
 def open_table(path: Path) -> PictureTable:
