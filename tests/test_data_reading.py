@@ -218,6 +218,16 @@ def iter_into(made: list[int], pictures: Pictures) -> Iterator[Any]:
     yield from ()
 
 
+@pytest.mark.parametrize("size", [-(2**80), 2**80])
+def test_a_tar_whose_member_has_an_impossible_size(size: int, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", {"a.png": png(0)})
+    header = tarfile.TarInfo("a.png")
+    header.size = size
+    path.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + path.read_bytes()[512:])
+    with pytest.raises(PictureError, match=r"x\.tar#a\.png is cut short"):
+        open_picture(f"{path}#a.png")
+
+
 def test_tar_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "junk.tar").write_bytes(b"junk" * 1000)
     (tmp_path / "x.tar.gz").write_bytes(b"")

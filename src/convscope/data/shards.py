@@ -67,10 +67,10 @@ def read_member(path: Path, name: str) -> bytes:
     try:
         with path.open("rb") as file:
             file.seek(member.offset)
-            content = file.read(member.size)
+            content = file.read(max(0, min(member.size, path.stat().st_size)))  # a damaged size fits no buffer
     except OSError as error:
         raise PictureError(f"cannot read {path}#{name}: {error.strerror}") from None
-    if len(content) < member.size:
+    if len(content) != member.size:
         raise PictureError(f"{path}#{name} is cut short: {len(content)} of {member.size} bytes")
     return content
 
