@@ -56,9 +56,13 @@ class Case:
 
     def again(self, net: Net, pixels: Tensor) -> Tensor:
         """Compute maps (n, c, h, w) of the objective for pixels (n, c, h, w). Raises NetworkError where not finite."""
+        return self.again_for(net, pixels, self.objective)
+
+    def again_for(self, net: Net, pixels: Tensor, objective: Objective) -> Tensor:
+        """Compute maps as `again` does, of another objective, which may be one for each picture."""
         # What the method remarks about these maps is not about the one that is shown.
         with listen():
-            maps = self.entry.function(net, pixels, self.objective, **self.options).detach()
+            maps = self.entry.function(net, pixels, objective, **self.options).detach()
         if not torch.isfinite(maps).all():
             raise NetworkError(f"{self.entry.name} gave NaN or infinite values on {net.name} ({net.note})")
         return maps

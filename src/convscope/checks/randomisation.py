@@ -92,7 +92,7 @@ def cascade(
     stages below 1.
     """
     case = Case.of(net, heatmap, of)
-    groups = _groups(weighted_layers(net), stages)
+    groups = groups_of(weighted_layers(net), stages)
     twin, maps = twin_of(net), [heatmap.values]
     for group in track(groups, f"{case.entry.name}: randomising"):
         if independent:
@@ -140,7 +140,7 @@ def _depends_on_picture(net: Net, case: Case) -> bool:
     return bool((scores != scores[0]).any())
 
 
-def _groups(layers: tuple[str, ...], stages: int) -> list[list[tuple[int, str]]]:
+def groups_of(layers: tuple[str, ...], stages: int) -> list[list[tuple[int, str]]]:
     """Cut numbered layers into stages: the first one layer, the others of equal length."""
     if stages < 1:
         raise OptionError(f"stages is at least 1, not {stages}")

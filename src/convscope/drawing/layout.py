@@ -391,20 +391,25 @@ def data_uri(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def to_html(sheet: Sheet) -> str:
-    """Write a sheet as an HTML fragment; its classes are styled by the page that holds it."""
+def to_html(sheet: Sheet, source: Callable[[Image.Image], str] = data_uri) -> str:
+    """Write a sheet as an HTML fragment; its classes are styled by the page that holds it.
+
+    `source` returns the address of an image: by default the image itself, in the address.
+    """
     cells = []
     if sheet.columns:
         head = "".join(f"<th scope='col'>{html.escape(text)}</th>" for text in sheet.columns)
         cells.append(f"<tr>{'<td></td>' if sheet.labels else ''}{head}</tr>")
     for index, row in enumerate(sheet.rows):
         label = f"<th scope='row'>{html.escape(sheet.labels[index])}</th>" if sheet.labels else ""
-        cells.append(f"<tr>{label}{''.join(f'<td>{_tile_html(tile)}</td>' for tile in row)}</tr>")
+        cells.append(f"<tr>{label}{''.join(f'<td>{_tile_html(tile, source)}</td>' for tile in row)}</tr>")
+    # Tiles without heads and labels may go on in another line where the page is narrow.
+    loose = "" if sheet.columns or sheet.labels or len(sheet.rows) > 1 else " loose"
     scale = f"<div class='shared'>{_scale_html(sheet.scale)}</div>" if sheet.scale else ""
     note = f"<p class='note'>{html.escape(sheet.note)}</p>" if sheet.note else ""
     return (
         f"<h3>{html.escape(sheet.title)}</h3><p class='subtitle'>{html.escape(sheet.subtitle)}</p>"
-        f"<div class='scroll'><table class='sheet'>{''.join(cells)}</table></div>{scale}{note}"
+        f"<div class='scroll'><table class='sheet{loose}'>{''.join(cells)}</table></div>{scale}{note}"
     )
 
 
@@ -416,13 +421,13 @@ def _scale_html(scale: Scale) -> str:
     )
 
 
-def _tile_html(tile: Tile | None) -> str:
+def _tile_html(tile: Tile | None, source: Callable[[Image.Image], str]) -> str:
     if tile is None:
         return ""
-    width = tile.image.width
+    width, height = tile.image.width, tile.image.height
     bar = _scale_html(tile.scale) if tile.scale else ""
     lines = "<br>".join(html.escape(line) for line in tile.caption.split("\n"))
     caption = f"<figcaption>{lines}</figcaption>" if tile.caption else ""
     alt = html.escape(tile.caption or "tile", quote=True)
-    image = f"<img width='{width}' alt=\"{alt}\" src='{data_uri(painting.image_of(tile.image))}'>"
+    image = f"<img width='{width}' height='{height}' loading='lazy' alt=\"{alt}\" src='{source(painting.image_of(tile.image))}'>"
     return f"<figure style='width:{width}px'>{image}{bar}{caption}</figure>"

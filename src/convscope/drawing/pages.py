@@ -36,19 +36,40 @@ def contents(titles: Sequence[str]) -> str:
     return f"<nav aria-label='contents'>{links}</nav>"
 
 
-def article(figure: str, recipe: str, files: Mapping[str, str]) -> str:
+def figure(drawn: str, recipe: str, files: Mapping[str, str]) -> str:
     """Return a figure (HTML) with its recipe folded away and links to its files."""
     links = "".join(f"<a href='{html.escape(name)}'>{html.escape(text)}</a>" for name, text in files.items())
-    return (
-        f"<article>{figure}<div class='files'>{links}</div>"
-        f"<details><summary>How it was made</summary><pre>{html.escape(recipe)}</pre></details></article>"
-    )
+    beside = f"<div class='files'>{links}</div>" if links else ""
+    made = f"<details><summary>How it was made</summary><pre>{html.escape(recipe)}</pre></details>" if recipe else ""
+    return f"{drawn}{beside}{made}"
 
 
-def bars(rows: Sequence[tuple[str, float]]) -> str:
-    """Return labelled shares of 1 as bars."""
+def article(drawn: str, recipe: str, files: Mapping[str, str]) -> str:
+    """Return a figure, as `figure` does, in a frame of its own."""
+    return f"<article>{figure(drawn, recipe, files)}</article>"
+
+
+def bars(rows: Sequence[tuple[str, float, str]]) -> str:
+    """Return labelled shares of 1 as bars, a text behind each."""
     lines = "".join(
-        f"<div style='--share:{share:.1%}'><span>{html.escape(name)}</span><span>{share:.3f}</span></div>"
-        for name, share in rows
+        f"<div style='--share:{share:.1%}'><span>{html.escape(name)}</span><span>{html.escape(text)}</span></div>"
+        for name, share, text in rows
     )
     return f"<div class='chart'>{lines}</div>"
+
+
+def pager(links: Sequence[tuple[str, str]], current: int) -> str:
+    """Return links (address, text) to the pages of a report that has several; the current one is none."""
+    shown = "".join(
+        f"<b aria-current='page'>{html.escape(text)}</b>"
+        if number == current
+        else f"<a href='{html.escape(address, quote=True)}'>{html.escape(text)}</a>"
+        for number, (address, text) in enumerate(links)
+    )
+    return f"<nav aria-label='pages'>{shown}</nav>"
+
+
+def paragraphs(text: str) -> str:
+    """Return plain text as HTML: an empty line ends a paragraph, `backquotes` are code."""
+    told = (re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(part)) for part in text.split("\n\n") if part)
+    return "".join(f"<p>{part}</p>" for part in told)

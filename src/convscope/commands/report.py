@@ -1,0 +1,93 @@
+"""`convscope report`: a page about a network and pictures, to hand on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..options import separated
+from . import inputs
+from .predict import Labels, Names
+from .printing import named, print_file
+from .progress import progress
+
+PRESETS = ("why",)
+"""What the chapters of a report can be, by name."""
+
+
+def report(
+    pictures: inputs.Pictures,
+    net: inputs.NetName = None,
+    weights: inputs.Weights = "default",
+    epoch: inputs.Epoch = None,
+    device: inputs.Device = "cpu",
+    mean: inputs.Mean = None,
+    std: inputs.Std = None,
+    classes: inputs.Classes = None,
+    head: inputs.Head = None,
+    fit: inputs.Fit = None,
+    value_range: inputs.ValueRange = None,
+    show: inputs.Show = None,
+    net_seed: inputs.NetSeed = None,
+    size: inputs.Size = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="what it holds: why (what the network says of each picture, and maps of why)",
+            metavar=f"[{'|'.join(PRESETS)}]",
+            autocompletion=inputs.beginning(PRESETS),
+        ),
+    ] = "why",
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="methods that draw maps, several with commas between or by repeating the option; by default grad_cam "
+            "and occlusion, of more than 20 pictures grad_cam alone"
+        ),
+    ] = None,
+    of: inputs.Of = None,
+    check: Annotated[
+        bool, typer.Option(help="compare each map with maps of the network with random weights")
+    ] = True,
+    labels: Labels = None,
+    names: Names = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="file to write (.html); of more than 50 pictures, more pages and a folder lie beside it"
+        ),
+    ] = Path("report.html"),
+) -> None:
+    """Write a page about a network and pictures, to hand on: what it says of each, why, and how it was made.
+
+    The page needs nothing from anywhere else. A run of more than 50 pictures that was ended goes on with the same
+    command. Exit code 3 where some pictures could not be read: they stand on the page with the reason.
+    """
+    from ..outputs import check_file
+
+    check_file(out)
+    found = inputs.read_all(pictures)
+    reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head, "fit": fit}
+    reading |= {"value_range": value_range, "show": show, "net_seed": net_seed}
+    chosen = None if methods is None else [name.replace("-", "_") for text in methods for name in separated(text)]
+    from ..reports.reporting import report as write
+
+    try:
+        with progress():
+            loaded = inputs.load_named(
+                net, weights, epoch, device, [Path(picture.where) for picture in found], **reading
+            )
+            done = write(
+                loaded, found, out, preset=preset, methods=chosen, of=of, size=size, check=check,  # type: ignore[arg-type]
+                labels=labels, names=names,
+            )
+    except KeyboardInterrupt:
+        print(f"convscope: interrupted; {out} holds what was made before. Run the same command again for all", file=sys.stderr)
+        raise
+    print_file(done.path)
+    if done.existing:
+        print(f"convscope: {done.existing} of {done.pictures} pictures were there already", file=sys.stderr)
+    inputs.refuse_failures([named(where, reason) for where, reason in done.failures.items()], done.pictures, done.path)

@@ -1,0 +1,149 @@
+"""`report`: a page or a PDF about anybody's network and pictures."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from .. import outputs
+from ..context import in_context
+from ..data.pictures import read_pictures
+from ..data.preprocessing import Size
+from ..errors import OptionError, OutputError, nearest
+from ..interruptions import orderly
+from ..net import Net
+from ..registry import find
+from ..running import check_net
+from .chapters import Chapter, Contents, Kept, Preset, Request
+from .html import Pages, folder_of, fragment_path
+from .pictures import why
+
+PresetName = Literal["why"]
+PRESETS: dict[str, Preset] = {"why": why}
+ENDINGS = (".html", ".pdf")
+
+_FEW = 20
+"""Pictures up to which a method may take its time."""
+
+_METHODS = {True: ("grad_cam", "occlusion"), False: ("grad_cam",)}
+"""What is taken when nothing is said, for few pictures and for many: of two kinds, and calm to look at."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `report` has written: the page, and why pictures are missing, by address."""
+
+    path: Path
+    pictures: int
+    failures: dict[str, str]
+    existing: int = 0
+
+
+@orderly
+def report(
+    net: Net,
+    data: Any,
+    out: str | Path = "report.html",
+    *,
+    preset: PresetName | Preset = "why",
+    methods: Sequence[str] | None = None,
+    of: Any = None,
+    size: Size | None = None,
+    check: bool = True,
+    labels: str | Path | None = None,
+    names: str | Path | None = None,
+) -> Report:
+    """Write a page about a network and pictures: what it says of each, and why.
+
+    Args:
+        net: the network.
+        data: whatever `convscope.data.read_pictures` reads: paths, folders, tar or Parquet files, data sets, or a list
+            of those.
+        out: the file to write, .html. Of more than 50 pictures, further pages and a folder lie beside it.
+        preset: what the chapters are: "why" (maps of each picture); or a function of a `Request`.
+        methods: the names of methods; Grad-CAM and occlusion by default, of more than 20 pictures Grad-CAM alone.
+        of: one objective for all pictures; each one's top-1 class by default.
+        size: another input side than the network's own, in pixels, or (height, width).
+        check: whether each map is compared with maps of random weights.
+        labels, names: what is true of the pictures, as `predict_many` takes it.
+
+    Pictures that fail stand on the page with the reason, and in the result's `failures`. The same call goes on where
+    one that was ended has stopped. Raises OptionError for another preset or method, OutputError for a file that cannot
+    be written, and what `explain` raises where a network refuses all methods.
+    """
+    check_net(net, "report")
+    out = Path(out)
+    check_out(out)
+    chosen = preset if callable(preset) else _preset(preset)
+    pictures = list(read_pictures(data))
+    if methods is None:
+        methods = _METHODS[len(pictures) <= _FEW]
+    for name in methods:
+        if not find(name).attributes:
+            raise OptionError(f"{name} is no method that draws a map of a picture: convscope.list_methods() has those")
+    request = Request(
+        net, pictures, tuple(dict.fromkeys(methods)), of, size, check,
+        None if labels is None else str(labels), None if names is None else str(names),
+        lambda key: fragment_path(out, key).is_file(),
+    )
+    return _write(chosen(request), out)
+
+
+def check_out(out: Path) -> None:
+    """Refuse a file that cannot be written. Raises OutputError."""
+    if out.suffix.lower() not in ENDINGS:
+        raise OutputError(f"cannot write {out}: a report is {' or '.join(ENDINGS)}")
+    outputs.check_file(out)
+    outputs.check_folder(folder_of(out))
+
+
+def _preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise OptionError(f"there is no preset {name!r}; nearest: {nearest(name, PRESETS)}. There are {_listed()}")
+    return PRESETS[name]
+
+
+def _listed() -> str:
+    return ", ".join(PRESETS)
+
+
+assert set(PRESETS) == set(get_args(PresetName))
+
+
+def _write(contents: Contents, out: Path) -> Report:
+    """Write chapters as they are made; what can be drawn in threads is, so that it does not hold up the network."""
+    pages = Pages(out, contents)
+    pool = ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)), "convscope-report")
+    waiting: deque[Future[tuple[str, str, str]]] = deque()
+    failures: dict[str, str] = {}
+    existing = count = 0
+
+    def finish(keep: int) -> None:
+        while len(waiting) > keep:
+            wait([waiting[0]])  # ctrl-C falls here, and the chapter stays in line
+            pages.add(waiting.popleft().result())
+
+    remark = "This report was ended before it was complete."
+    try:
+        for chapter in contents.chapters:
+            waiting.append(pool.submit(in_context(pages.fragment), chapter))
+            existing, count = existing + isinstance(chapter, Kept), count + 1
+            if isinstance(chapter, Chapter) and chapter.failed:
+                failures[chapter.title] = chapter.failed
+            finish(_CHUNK)
+        remark = ""
+    finally:
+        pool.shutdown(wait=True)
+        finish(0)
+        if count or not remark:
+            pages.finish(remark)
+    return Report(out, count, failures, existing)
+
+
+_CHUNK = 12
+"""Chapters that wait to be drawn, at most."""
