@@ -50,6 +50,7 @@ ORDER = [
     ["zoo"],
     ["training", "remaking"],
     ["stylizing"],
+    ["reports"],
     ["commands"],
     ["demo"],
     ["cli"],

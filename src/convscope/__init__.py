@@ -60,6 +60,7 @@ _HOMES = {
     "reconstruct": "views.reconstruct",
     "relu_rule": "rules",
     "remake": "remaking",
+    "report": "reports.reporting",
     "segment": "views.segment",
     "style": "synthesis.style",
     "stylize": "stylizing.painting",

@@ -27,6 +27,7 @@ from .registry import list_methods as list_methods
 from .registry import method as method
 from .registry import view as view
 from .remaking import remake as remake
+from .reports.reporting import report as report
 from .rules import relu_rule as relu_rule
 from .stylizing.painting import stylize as stylize
 from .stylizing.training import train_style as train_style

@@ -30,6 +30,7 @@ from .commands.predict import predict
 from .commands.printing import print_file
 from .commands.progress import progress
 from .commands.registered import COMMON, ONLY_METHODS, Signature, command_of, from_source
+from .commands.report import report
 from .commands.show import show
 from .commands.stylize import stylize, train_style
 from .commands.train import history, train
@@ -57,6 +58,7 @@ _OWN: dict[str, tuple[str, Callable[..., None]]] = {
     "show": ("Start here", show),
     "explain": (GROUPS["explain"], explain),
     "predict": (GROUPS["explain"], predict),
+    "report": (GROUPS["explain"], report),
     "stylize": (GROUPS["make"], stylize),
     "nets": ("Networks", nets),
     "layers": ("Networks", layers),

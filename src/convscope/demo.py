@@ -101,7 +101,7 @@ def _predictions(net: Net, pictures: Sequence[Path]) -> str:
     for path in pictures:
         seen_by_net = net.prepare(path)
         best = predict(net, net.pixels(seen_by_net))[0].topk(3)
-        rows = [(net.class_name(int(i)), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
+        rows = [(net.class_name(int(i)), float(p), f"{p:.3f}") for p, i in zip(best.values, best.indices, strict=True)]
         left, top, right, bottom = map(round, seen_by_net.box)
         seen = seen_by_net.original.crop((left, top, right, bottom))
         seen.thumbnail((400, 400))
@@ -186,7 +186,7 @@ def _made(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
 def _learning(folder: Path, history: History) -> str:
     """Show the first filters before and after training, and how well each snapshot does."""
     kept = history.snapshots
-    rows = [(f"epoch {epoch.epoch}", epoch.accuracy) for epoch in kept]
+    rows = [(f"epoch {epoch.epoch}", epoch.accuracy, f"{epoch.accuracy:.3f}") for epoch in kept]
     figures = "".join(
         _figure(
             folder, filters(load(history.network, epoch=epoch.epoch), own_scale=True), f"filters-epoch-{epoch.epoch}"

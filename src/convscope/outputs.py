@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 FILM_ENDINGS = (".gif", ".webp", ".mp4")
 NUMBER_ENDINGS = (".npy", ".npz", ".safetensors")
+REPORT_ENDINGS = (".html",)
 TABLE_ENDINGS = (".csv", ".json", ".md", ".txt", ".html", ".parquet")
 
 
@@ -43,6 +44,14 @@ def check_pyarrow() -> None:
         raise OutputError(
             "a .parquet table needs pyarrow: pip install 'convscope[data]'; .csv and .json need nothing more"
         )
+
+
+def check_report(path: Path) -> None:
+    """Refuse a report that cannot be written, with the folder that may lie beside it. Raises OutputError."""
+    if path.suffix.lower() not in REPORT_ENDINGS:
+        raise OutputError(f"cannot write {path}: endings are {', '.join(REPORT_ENDINGS)}")
+    check_file(path)
+    check_folder(path.with_name(f"{path.stem}-files"))
 
 
 def check_folder(folder: Path) -> None:

@@ -65,9 +65,7 @@ class Randomised:
 def _without_answer(twin: Net, pixels: Tensor, objective: Objective, maps: Tensor) -> set[int]:
     """Return the rows whose score does not depend on the picture, or whose map is constant."""
     with torch.inference_mode():
-        scores = torch.stack(
-            [objective(twin, each) for each in (pixels, pixels.flip(3), torch.full_like(pixels, 0.5))]
-        )
+        scores = torch.stack([objective(twin, each) for each in (pixels, pixels.flip(3), torch.full_like(pixels, 0.5))])
     flat = maps.flatten(1)
     dead = (scores == scores[0]).all(0) | (flat == flat[:, :1]).all(1)
     return set(dead.nonzero().flatten().tolist())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -49,9 +49,7 @@ def report(
         ),
     ] = None,
     of: inputs.Of = None,
-    check: Annotated[
-        bool, typer.Option(help="compare each map with maps of the network with random weights")
-    ] = True,
+    check: Annotated[bool, typer.Option(help="compare each map with maps of the network with random weights")] = True,
     labels: Labels = None,
     names: Names = None,
     out: Annotated[
@@ -66,9 +64,9 @@ def report(
     The page needs nothing from anywhere else. A run of more than 50 pictures that was ended goes on with the same
     command. Exit code 3 where some pictures could not be read: they stand on the page with the reason.
     """
-    from ..outputs import check_file
+    from ..outputs import check_report
 
-    check_file(out)
+    check_report(out)
     found = inputs.read_all(pictures)
     reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head, "fit": fit}
     reading |= {"value_range": value_range, "show": show, "net_seed": net_seed}
@@ -81,11 +79,22 @@ def report(
                 net, weights, epoch, device, [Path(picture.where) for picture in found], **reading
             )
             done = write(
-                loaded, found, out, preset=preset, methods=chosen, of=of, size=size, check=check,  # type: ignore[arg-type]
-                labels=labels, names=names,
+                loaded,
+                found,
+                out,
+                preset=cast(Any, preset),
+                methods=chosen,
+                of=of,
+                size=size,
+                check=check,
+                labels=labels,
+                names=names,
             )
     except KeyboardInterrupt:
-        print(f"convscope: interrupted; {out} holds what was made before. Run the same command again for all", file=sys.stderr)
+        print(
+            f"convscope: interrupted; {out} holds what was made before. Run the same command again for all",
+            file=sys.stderr,
+        )
         raise
     print_file(done.path)
     if done.existing:

@@ -402,7 +402,8 @@ def to_html(sheet: Sheet, source: Callable[[Image.Image], str] = data_uri) -> st
         cells.append(f"<tr>{'<td></td>' if sheet.labels else ''}{head}</tr>")
     for index, row in enumerate(sheet.rows):
         label = f"<th scope='row'>{html.escape(sheet.labels[index])}</th>" if sheet.labels else ""
-        cells.append(f"<tr>{label}{''.join(f'<td>{_tile_html(tile, source)}</td>' for tile in row)}</tr>")
+        tiles = "".join(f"<td>{_tile_html(tile, source)}</td>" for tile in row)
+        cells.append(f"<tr>{label}{tiles}</tr>")
     # Tiles without heads and labels may go on in another line where the page is narrow.
     loose = "" if sheet.columns or sheet.labels or len(sheet.rows) > 1 else " loose"
     scale = f"<div class='shared'>{_scale_html(sheet.scale)}</div>" if sheet.scale else ""
@@ -429,5 +430,6 @@ def _tile_html(tile: Tile | None, source: Callable[[Image.Image], str]) -> str:
     lines = "<br>".join(html.escape(line) for line in tile.caption.split("\n"))
     caption = f"<figcaption>{lines}</figcaption>" if tile.caption else ""
     alt = html.escape(tile.caption or "tile", quote=True)
-    image = f"<img width='{width}' height='{height}' loading='lazy' alt=\"{alt}\" src='{source(painting.image_of(tile.image))}'>"
+    size = f"width='{width}' height='{height}'"
+    image = f"<img {size} loading='lazy' alt=\"{alt}\" src='{source(painting.image_of(tile.image))}'>"
     return f"<figure style='width:{width}px'>{image}{bar}{caption}</figure>"

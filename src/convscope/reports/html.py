@@ -1,7 +1,7 @@
 """Reports as HTML: one file, or for many pictures pages of fifty with their images in a folder beside them.
 
-A page needs nothing from anywhere else. In the folder every chapter lies as a fragment under its key, so that a run that
-was ended goes on where it was, and so that memory holds a page's words at most.
+A page needs nothing from anywhere else. In the folder every chapter lies as a fragment under its key, so that a run
+that was ended goes on where it was, and memory holds no more than the words of one page.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -59,7 +60,7 @@ class _Beside:
         path = self.folder / f"{self.key}-{self.count}.{kind}"
         self.count += 1
         outputs.write_bytes(path, content)
-        return f"{self.folder.name}/{path.name}"
+        return f"{quote(self.folder.name)}/{path.name}"
 
 
 class Pages:
@@ -119,7 +120,7 @@ class Pages:
             return ""
         count = -(-self.contents.pictures // INLINE)
         ends = [(i * INLINE + 1, min((i + 1) * INLINE, self.contents.pictures)) for i in range(count)]
-        links = [(self._place(i).name, f"{first}–{last}") for i, (first, last) in enumerate(ends)]
+        links = [(quote(self._place(i).name), f"{first}–{last}") for i, (first, last) in enumerate(ends)]
         return pages.pager(links, self.number)
 
 

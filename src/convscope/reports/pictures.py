@@ -77,7 +77,7 @@ def chapters(request: Request, truth: Truth | None = None) -> Iterator[Chapter |
     pictures = list({picture.where: picture for picture in request.pictures}.values())
     chunks = [pictures[start : start + _CHUNK] for start in range(0, len(pictures), _CHUNK)]
     for chunk in track(chunks, "report"):
-        with running(tracker=lambda steps, label: steps):  # noqa: ARG005  one bar for all, not one for each chunk
+        with running(tracker=lambda steps, label: steps):
             made = list(maker.of(chunk))
         yield from made
 
@@ -86,8 +86,10 @@ class _Maker:
     def __init__(self, request: Request, truth: Truth) -> None:
         self.request, self.net, self.truth = request, request.net, truth
         self.methods = [find(name) for name in request.methods]
-        self.recipes = [recipe(self.net, entry, [], request.of, entry.check_options({}), size=request.size)
-                        for entry in self.methods]
+        self.recipes = [
+            recipe(self.net, entry, [], request.of, entry.check_options({}), size=request.size)
+            for entry in self.methods
+        ]
         self.refused: dict[str, ConvscopeError] = {}
         self.randomised: Randomised | None = None
         self.unchecked = ""
@@ -118,8 +120,9 @@ class _Maker:
     def _key(self, picture: Picture) -> str:
         """Return what decides a picture's chapter: its content and address, and all that is asked."""
         record = (PictureRecord("", content_hash(picture.read())),)
-        whole = hashlib.sha256(f"{picture.where}\n{self.request.check}\n{self.truth.of(picture)}\n".encode(
-            "utf-8", "surrogatepass"))
+        whole = hashlib.sha256(
+            f"{picture.where}\n{self.request.check}\n{self.truth.of(picture)}\n".encode("utf-8", "surrogatepass")
+        )
         for each in self.recipes:
             whole.update(replace(each, pictures=record).key.encode())
         return whole.hexdigest()[:32]
@@ -165,13 +168,12 @@ class _Maker:
         said: dict[str, tuple[Head, Tensor]] = {}
         for rows in by_size(heatmaps).values():
             head, numbers = answers(self.net, self.net.pixels(*(heatmaps[row].picture for row in rows)))
-            said |= {heatmaps[row].recipe.pictures[0].where: (head, each)
-                     for row, each in zip(rows, numbers, strict=True)}
+            said |= {
+                heatmaps[row].recipe.pictures[0].where: (head, each) for row, each in zip(rows, numbers, strict=True)
+            }
         return said
 
-    def _chapter(
-        self, picture: Picture, key: str, shown: Sequence[Shown], said: tuple[Head, Tensor] | None
-    ) -> Chapter:
+    def _chapter(self, picture: Picture, key: str, shown: Sequence[Shown], said: tuple[Head, Tensor] | None) -> Chapter:
         name, first = name_of(picture), shown[0].heatmap
         rows = () if said is None else rows_of(self.net, picture.where, *said)
         truth = self.truth.of(picture)

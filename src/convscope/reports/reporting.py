@@ -8,24 +8,23 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from .. import outputs
 from ..context import in_context
 from ..data.pictures import read_pictures
 from ..data.preprocessing import Size
-from ..errors import OptionError, OutputError, nearest
+from ..errors import OptionError, nearest
 from ..interruptions import orderly
 from ..net import Net
 from ..registry import find
 from ..running import check_net
 from .chapters import Chapter, Contents, Kept, Preset, Request
-from .html import Pages, folder_of, fragment_path
+from .html import Pages, fragment_path
 from .pictures import why
 
 PresetName = Literal["why"]
 PRESETS: dict[str, Preset] = {"why": why}
-ENDINGS = (".html", ".pdf")
 
 _FEW = 20
 """Pictures up to which a method may take its time."""
@@ -78,41 +77,31 @@ def report(
     """
     check_net(net, "report")
     out = Path(out)
-    check_out(out)
+    outputs.check_report(out)
     chosen = preset if callable(preset) else _preset(preset)
     pictures = list(read_pictures(data))
     if methods is None:
         methods = _METHODS[len(pictures) <= _FEW]
     for name in methods:
-        if not find(name).attributes:
-            raise OptionError(f"{name} is no method that draws a map of a picture: convscope.list_methods() has those")
+        find(name)
     request = Request(
-        net, pictures, tuple(dict.fromkeys(methods)), of, size, check,
-        None if labels is None else str(labels), None if names is None else str(names),
+        net,
+        pictures,
+        tuple(dict.fromkeys(methods)),
+        of,
+        size,
+        check,
+        None if labels is None else str(labels),
+        None if names is None else str(names),
         lambda key: fragment_path(out, key).is_file(),
     )
     return _write(chosen(request), out)
 
 
-def check_out(out: Path) -> None:
-    """Refuse a file that cannot be written. Raises OutputError."""
-    if out.suffix.lower() not in ENDINGS:
-        raise OutputError(f"cannot write {out}: a report is {' or '.join(ENDINGS)}")
-    outputs.check_file(out)
-    outputs.check_folder(folder_of(out))
-
-
 def _preset(name: str) -> Preset:
     if name not in PRESETS:
-        raise OptionError(f"there is no preset {name!r}; nearest: {nearest(name, PRESETS)}. There are {_listed()}")
+        raise OptionError(f"there is no preset {name!r}; nearest: {nearest(name, PRESETS)}")
     return PRESETS[name]
-
-
-def _listed() -> str:
-    return ", ".join(PRESETS)
-
-
-assert set(PRESETS) == set(get_args(PresetName))
 
 
 def _write(contents: Contents, out: Path) -> Report:

@@ -1,0 +1,183 @@
+"""Reports: pages of anybody's network and pictures, whole, resumed, and true."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convscope import explain, explain_many, predict, report
+from convscope.checks import cascade
+from convscope.checks.many import Randomised
+from convscope.cli import run
+from convscope.errors import OptionError, OutputError
+from convscope.net import Net
+from convscope.reports import html as pages_module
+from networks import tiny
+from test_demo import Page
+
+Capture = pytest.CaptureFixture[str]
+NAMES = ["a, b.png", "line\nbreak.png", "שלום.png", "<img src=x onerror=alert(1)>.png", "#p%20'q'.png"]
+
+
+def picture(path: Path, seed: int = 0, side: int = 20) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def net() -> Net:
+    return tiny("sequential")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Seven pictures, two of one name, and two that are none."""
+    for number, name in enumerate(NAMES):
+        picture(tmp_path / "pictures" / "a" / name, number)
+    picture(tmp_path / "pictures" / "a" / "same.png", 8)
+    picture(tmp_path / "pictures" / "b" / "same.png", 9)
+    (tmp_path / "pictures" / "b" / "empty.png").write_bytes(b"")
+    (tmp_path / "pictures" / "b" / "none.png").write_bytes(b"no picture")
+    return tmp_path / "pictures"
+
+
+def images(text: str) -> list[str]:
+    return [attributes["src"] or "" for tag, attributes in Page(text).tags if tag == "img"]
+
+
+def test_a_page_is_whole_and_says_what_the_network_says(net: Net, folder: Path, tmp_path: Path) -> None:
+    done = report(net, folder, tmp_path / "page.html", methods=["grad_cam", "saliency"])
+    text = done.path.read_text()
+    parsed = Page(text)
+    assert parsed.open == [] and not {"script", "link", "iframe"} & {tag for tag, _ in parsed.tags}
+    assert all(source.startswith("data:image/") for source in images(text))
+    assert not re.search(r"url\((?!data:)|https?://", text) and "prefers-color-scheme: dark" in text
+    assert done.pictures == 9 and sorted(done.failures) == ["b/empty.png", "b/none.png"]
+    assert [path.name for path in tmp_path.iterdir() if path != folder] == ["page.html"], "nothing beside one page"
+    articles = text.split("<article id=")[1:]
+    titles = [html.unescape(re.search(r"<h2><bdi>(.*?)</bdi>", each, re.DOTALL)[1]) for each in articles]  # type: ignore[index]
+    assert titles.count("a/same.png") == titles.count("b/same.png") == 1 and "a/שלום.png" in titles
+    assert "a/line\\u000abreak.png" in titles and "a/<img src=x onerror=alert(1)>.png" in titles
+    same = articles[titles.index("b/same.png")]
+    pixels = net.read(folder / "b" / "same.png")
+    probability, first = predict(net, pixels)[0].max(0)
+    assert f"<span>{net.class_name(int(first))}</span><span>{float(probability):.2f}</span>" in same
+    map_ = explain(net, folder / "b" / "same.png", "grad_cam")
+    assert f"check {cascade(net, map_, stages=3).score:.2f}" in same
+    assert map_.recipe.key in same and explain(net, folder / "b" / "same.png", "saliency").recipe.key in same
+
+
+@pytest.mark.parametrize("kind", ["sequential", "residual", "concat"])
+@pytest.mark.parametrize("method", ["grad_cam", "saliency", "deconvnet"])
+def test_checks_in_batches_equal_those_alone(kind: str, method: str) -> None:
+    net = tiny(kind)
+    pixels = torch.rand(5, 3, 20, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    maps = list(explain_many(net, pixels, method))
+    alone = [cascade(net, map_, stages=3).score for map_ in maps]
+    checker = Randomised(net)
+    assert checker.scores(maps) == pytest.approx(alone, abs=1e-6)
+    checker.twins = None  # as of a large network
+    assert checker.scores(maps) == pytest.approx(alone, abs=1e-6)
+
+
+def test_many_pictures_are_paged_and_resumed(
+    net: Net, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages_module, "INLINE", 4)
+    out = tmp_path / "it's #1.html"
+    done = report(net, folder, out, methods=["grad_cam"])
+    places = [out, *(out.with_stem(f"{out.stem}-{number}") for number in (2, 3))]
+    assert sorted(path.name for path in tmp_path.glob("*.html")) == sorted(path.name for path in places)
+    assert sum(path.read_text().count("<article id=") for path in places) == 9 and done.existing == 0
+    for path in places:
+        text = path.read_text()
+        for source in images(text):
+            assert (tmp_path / source.replace("%20", " ").replace("%23", "#").replace("%27", "'")).is_file()
+        assert text.count("it%27s%20%231") > 2, "addresses hold no bare # or quote"
+    whole = [path.read_bytes() for path in places]
+    one = next((tmp_path / f"{out.stem}-files").glob("*.html"))
+    one.unlink()
+    again = report(net, folder, out, methods=["grad_cam"])
+    assert again.existing == 6 and [path.read_bytes() for path in places] == whole
+    assert report(net, folder, out, methods=["saliency"]).existing == 0, "of another question nothing is kept"
+
+
+def test_what_is_ended_is_told_and_goes_on(
+    net: Net, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convscope.reports import pictures as module
+
+    monkeypatch.setattr(pages_module, "INLINE", 4)
+    monkeypatch.setattr(module, "_CHUNK", 2)
+    usual, asked = module.explain_many, list[Any]()
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        asked.append(args)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return usual(*args, **options)
+
+    monkeypatch.setattr(module, "explain_many", interrupted)
+    out = tmp_path / "page.html"
+    with pytest.raises(KeyboardInterrupt):
+        report(net, folder, out, methods=["grad_cam"])
+    ended = (tmp_path / "page-2.html").read_text() if (tmp_path / "page-2.html").exists() else out.read_text()
+    assert "ended before it was complete" in ended
+    assert report(net, folder, out, methods=["grad_cam"]).existing == 4
+    assert "ended before" not in "".join(path.read_text() for path in tmp_path.glob("page*.html"))
+
+
+@pytest.mark.nightly
+def test_a_report_that_was_killed_goes_on(tmp_path: Path) -> None:
+    """TERM while it computes: whole files only, exit code 143, and the same command makes what is missing."""
+    for number in range(60):
+        picture(tmp_path / "pictures" / f"{number}.png", number)
+    command = [sys.executable, "-m", "convscope", "report", "pictures", "--net", "zfnet64", "--methods", "occlusion"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [*command, "-o", "page.html"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    while len([*tmp_path.glob("page-files/*.html")]) < 5:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[1]
+    assert process.returncode == 143 and "Run the same command again" in said
+    assert not [*tmp_path.rglob(".convscope*")]
+    assert "ended before it was complete" in (tmp_path / "page.html").read_text()
+    done = subprocess.run(
+        [*command, "-o", "page.html"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    there = int(re.search(r"(\d+) of 60 pictures were there already", done.stderr)[1])  # type: ignore[index]
+    assert 5 <= there < 60
+    pages = [tmp_path / "page.html", tmp_path / "page-2.html"]
+    assert sum(path.read_text().count("<article id=") for path in pages) == 60
+
+
+def test_refusals(net: Net, folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OutputError, match=r"endings are \.html"):
+        report(net, folder, tmp_path / "page.txt")
+    with pytest.raises(OptionError, match="no preset 'wyh'; nearest: 'why'"):
+        report(net, folder, tmp_path / "page.html", preset="wyh")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="maps is a view"):
+        report(net, folder, tmp_path / "page.html", methods=["maps"])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nothing").mkdir()
+    assert run(["report", "nothing", "-o", "page.html"]) == 2 and not Path("page.html").exists()
+    assert "no picture in nothing" in capsys.readouterr().err
+    assert run(["report", "pictures", "--methods", "grad-cam", "--no-check", "-o", "page.html"]) == 3
+    said = capsys.readouterr()
+    assert said.out.strip() == "page.html" and "2 of 9 pictures failed" in said.err
