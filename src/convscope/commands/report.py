@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +15,10 @@ from . import inputs
 from .predict import Labels, Names
 from .printing import named, print_file
 from .progress import progress
+
+if TYPE_CHECKING:
+    from ..net import Net
+    from ..reports.reporting import Report
 
 PRESETS = ("why",)
 """What the chapters of a report can be, by name."""
@@ -69,34 +75,33 @@ def report(
     check_report(out)
     found = inputs.read_all(pictures)
     reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head, "fit": fit}
-    reading |= {"value_range": value_range, "show": show, "net_seed": net_seed}
-    chosen = None if methods is None else [name.replace("-", "_") for text in methods for name in separated(text)]
-    from ..reports.reporting import report as write
-
-    try:
-        with progress():
-            loaded = inputs.load_named(
-                net, weights, epoch, device, [Path(picture.where) for picture in found], **reading
-            )
-            done = write(
-                loaded,
-                found,
-                out,
-                preset=cast(Any, preset),
-                methods=chosen,
-                of=of,
-                size=size,
-                check=check,
-                labels=labels,
-                names=names,
-            )
-    except KeyboardInterrupt:
-        print(
-            f"convscope: interrupted; {out} holds what was made before. Run the same command again for all",
-            file=sys.stderr,
-        )
-        raise
+    reading |= {"value_range": value_range, "show": show, "net_seed": net_seed, "size": size}
+    asked: dict[str, Any] = {"preset": preset, "of": of, "size": size, "check": check, "labels": labels, "names": names}
+    if methods is not None:
+        asked["methods"] = [name.replace("-", "_") for text in methods for name in separated(text)]
+    with progress(), _telling_the_end(out):
+        wheres = [Path(picture.where) for picture in found]
+        done = _write(inputs.load_named(net, weights, epoch, device, wheres, **reading), found, out, asked)
     print_file(done.path)
     if done.existing:
         print(f"convscope: {done.existing} of {done.pictures} pictures were there already", file=sys.stderr)
     inputs.refuse_failures([named(where, reason) for where, reason in done.failures.items()], done.pictures, done.path)
+
+
+def _write(net: Net, pictures: Any, out: Path, asked: dict[str, Any]) -> Report:
+    from ..reports.reporting import report as write
+
+    return write(net, pictures, out, **asked)
+
+
+@contextmanager
+def _telling_the_end(out: Path) -> Generator[None]:
+    """Say what there is after ctrl-C or a signal that ended the report."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(
+            f"convscope: interrupted; what was made is in {out}. Run the same command again for all of it",
+            file=sys.stderr,
+        )
+        raise

@@ -51,7 +51,7 @@ class Figure:
     @classmethod
     def of(cls, drawing: Drawing) -> Figure:
         """Return a drawing as a figure."""
-        return cls(drawing.sheet, (drawing.recipe,))
+        return cls(drawing.announced, (drawing.recipe,))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from ..assumptions import announced
 from ..bulk import explain_many
 from ..checks.many import Randomised
 from ..checks.randomisation import verdict
@@ -228,7 +229,9 @@ def sheet_of(shown: Sequence[Shown], note: str = "") -> Sheet:
     for each in shown:
         tiles += _tiles(replace(each.heatmap, picture=near), picture.size, each)
     remarks = dict.fromkeys(line for each in shown for line in each.heatmap.note.split("\n") if line)
-    return Sheet(first.title, (tuple(tiles),), "", "\n".join((*remarks, *filter(None, [note]))))
+    return Sheet(
+        announced(first.title, first.recipe.assumed), (tuple(tiles),), "", "\n".join((*remarks, *filter(None, [note])))
+    )
 
 
 def _tiles(heatmap: Heatmap, size: tuple[int, int], shown: Shown) -> list[Tile]:
