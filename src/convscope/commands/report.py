@@ -24,6 +24,29 @@ PRESETS = ("why",)
 """What the chapters of a report can be, by name."""
 
 
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="what it holds: why (what the network says of each picture, and maps of why)",
+        metavar=f"[{'|'.join(PRESETS)}]",
+        autocompletion=inputs.beginning(PRESETS),
+    ),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="methods that draw maps, several with commas between or by repeating the option; by default grad_cam and "
+        "occlusion, of more than 20 pictures grad_cam alone"
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", help="file to write (.html); of more than 50 pictures, more pages and a folder lie beside it"
+    ),
+]
+
+
 def report(
     pictures: inputs.Pictures,
     net: inputs.NetName = None,
@@ -39,31 +62,13 @@ def report(
     show: inputs.Show = None,
     net_seed: inputs.NetSeed = None,
     size: inputs.Size = None,
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="what it holds: why (what the network says of each picture, and maps of why)",
-            metavar=f"[{'|'.join(PRESETS)}]",
-            autocompletion=inputs.beginning(PRESETS),
-        ),
-    ] = "why",
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="methods that draw maps, several with commas between or by repeating the option; by default grad_cam "
-            "and occlusion, of more than 20 pictures grad_cam alone"
-        ),
-    ] = None,
+    preset: Preset = "why",
+    methods: Methods = None,
     of: inputs.Of = None,
     check: Annotated[bool, typer.Option(help="compare each map with maps of the network with random weights")] = True,
     labels: Labels = None,
     names: Names = None,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="file to write (.html); of more than 50 pictures, more pages and a folder lie beside it"
-        ),
-    ] = Path("report.html"),
+    out: Out = Path("report.html"),
 ) -> None:
     """Write a page about a network and pictures, to hand on: what it says of each, why, and how it was made.
 
