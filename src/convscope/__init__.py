@@ -44,6 +44,7 @@ _HOMES = {
     "explain_many": "bulk",
     "filters": "views.filters",
     "filters_by_ascent": "synthesis.filters_by_ascent",
+    "grid": "views.grid",
     "hidden_gradients": "views.hidden",
     "invert": "synthesis.invert",
     "list_methods": "registry",

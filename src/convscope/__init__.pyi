@@ -935,6 +935,18 @@ def filters_by_ascent(
     preview: Path | None = ...,
     preview_every: int = ...,
 ) -> Gallery: ...
+def grid(
+    net: Net,
+    pictures: Any,
+    methods: list[str] | None = ...,
+    of: _Objective = ...,
+    wrong: bool = ...,
+    true_class: bool = ...,
+    labels: str | None = ...,
+    names: str | None = ...,
+    rows: int = ...,
+    over_picture: bool = ...,
+) -> Gallery: ...
 def hidden_gradients(
     net: Net, picture: Any, of: _Objective = ..., layers: list[str] | None = ..., top: int = ...
 ) -> Gallery: ...

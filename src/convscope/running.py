@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 from . import provenance, registry
 from .averaging import over_seeds
 from .context import listen, say
-from .data.images import InputPicture
+from .data.images import InputPicture, PictureSource
+from .data.pictures import read_pictures
 from .data.preprocessing import Size
 from .drawing.drawings import Drawing, Heatmap, Picture
 from .errors import NetworkError, ObjectiveError, OptionError, PictureError
@@ -203,15 +205,25 @@ def _prepared(net: Net, source: Any, annotation: Any) -> Any:
     if annotation is InputPicture:
         _check_one_picture(source)
         return net.prepare(source)
-    if annotation != list[InputPicture]:
+    if annotation not in (list[InputPicture], list[PictureSource]):
         return source
     several = isinstance(source, (list, tuple)) or (isinstance(source, Tensor) and source.ndim == 4)
-    pictures = [net.prepare(picture) for picture in (source if several else [source])]
+    sources = list(source if several else [source])
+    if annotation == list[PictureSource]:
+        return [found for each in sources for found in _addresses(each)]
+    pictures = [net.prepare(picture) for picture in sources]
     sizes = sorted({picture.pixels.shape[1:] for picture in pictures})
     if len(sizes) != 1:
         shown = " and ".join(f"{height} × {width}" for height, width in sizes) or "none"
         raise PictureError(f"one sheet shows pictures of one size, not {shown}")
     return pictures
+
+
+def _addresses(source: Any) -> list[Any]:
+    """Return the addresses of the pictures that a folder, a pattern or an archive stands for, else what was given."""
+    if not isinstance(source, (str, Path)):
+        return [source]
+    return [picture.where for picture in read_pictures([source])]
 
 
 def heatmap(

@@ -203,12 +203,18 @@ class _Layout:
         columns = [[row[i] for row in rows if i < len(row)] for i in range(count)]
         headed = [any(i < len(texts) and texts[i] for texts in heads) for i in range(count)]
         # A head breaks anywhere, but needs room for one letter.
-        least = [max(_ends_of(tiles), 16 * head) for tiles, head in zip(columns, headed, strict=True)]
+        feet = [[sheet.feet[i] for sheet in sheets if i < len(sheet.feet)] for i in range(count)]
+        least = [
+            max(_ends_of(tiles, below), 16 * head) for tiles, below, head in zip(columns, feet, headed, strict=True)
+        ]
         images = [
             max((tile.image.width for tile in tiles if tile), default=room)
             for tiles, room in zip(columns, least, strict=True)
         ]
-        natural = max((int(length(text, "caption")) for sheet in sheets for text in sheet.labels), default=-2 * GAP)
+        natural = max(
+            (int(length(text, "caption")) for sheet in sheets for label in sheet.labels for text in label.split("\n")),
+            default=-2 * GAP,
+        )
         self.label = natural + 2 * GAP
         self.scale = 1.0
         if paper.pixels is None:
@@ -333,9 +339,9 @@ class _Layout:
                     self.items.append(Words(at, top, text, "caption", FAINT, anchor))
 
 
-def _ends_of(tiles: Sequence[Tile | None]) -> int:
-    """Return the width that the ends of tiles' scales need."""
-    scales = [tile.scale for tile in tiles if tile and tile.scale]
+def _ends_of(tiles: Sequence[Tile | None], feet: Sequence[Scale | None]) -> int:
+    """Return the width that the ends of a column's scales need."""
+    scales = [*(tile.scale for tile in tiles if tile and tile.scale), *filter(None, feet)]
     return max((math.ceil(length(end, "caption")) for scale in scales for end in scale.labels), default=0)
 
 
