@@ -69,6 +69,14 @@ def test_the_python_of_the_readme_runs(newcomer: Path) -> None:
     assert Image.open("why.png").info["convscope"]
 
 
+def test_the_page_of_figures_is_true(newcomer: Path) -> None:
+    for command in [line for block in blocks("docs/figures.md", "bash") for line in block.splitlines()]:
+        assert run(shlex.split(command)[1:]) == 0, command
+    for block in blocks("docs/figures.md", "python"):
+        exec(compile(block, "docs/figures.md", "exec"), {})
+    assert all(Path(name).stat().st_size > 9000 for name in ("column.pdf", "column.svg", "grid.pdf"))
+
+
 def test_the_page_of_networks_is_true(newcomer: Path) -> None:
     (mine,) = [block for block in blocks("docs/networks.md", "python") if "def build" in block]
     (newcomer / "my_model.py").write_text(mine)
@@ -219,7 +227,7 @@ def test_the_tables_of_the_readme_are_complete() -> None:
     "document",
     [
         *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checks.md", "docs/gallery.md"),
-        *("docs/networks.md", "docs/data.md"),
+        *("docs/networks.md", "docs/data.md", "docs/figures.md"),
         *("benchmarks/README.md", "training/README.md"),
     ],
 )

@@ -13,6 +13,7 @@ from PIL import Image
 
 import convscope as cs
 from convscope.cli import run
+from convscope.drawing import layout
 from convscope.drawing.drawings import robust_limit
 from convscope.errors import OptionError, PictureError
 from networks import pictures, tiny
@@ -47,6 +48,7 @@ def test_each_row_is_a_picture_and_each_column_a_method_on_one_scale(net: cs.Net
         assert foot is not None and foot.high == pytest.approx(max(robust_limit(map_.flat) for map_ in maps))
         assert foot.unit == maps[0].unit
         np.testing.assert_array_equal(drawing.numbers()[name], np.stack([map_.values for map_ in maps]))
+    assert layout.to_html(sheet).count("class='bar'") == 2 and "<br>true: " in layout.to_html(sheet)
     one = cs.grid(net, str(folder), methods=["saliency"]).sheet()
     assert one.scale is not None and not one.feet, "one method: one bar"
 

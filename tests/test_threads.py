@@ -40,6 +40,7 @@ VIEW_INPUTS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "dream": ([PIXELS[0]], {"steps": 2, "octaves": 1}),
     "filters": ([], {}),
     "filters_by_ascent": ([], {"layer": "a", "channels": "0-1", "steps": 2, "size": SIZE}),
+    "grid": ([[PIXELS[0]]], {"methods": ["saliency", "grad_cam"]}),
     "hidden_gradients": ([PIXELS[0]], {"of": "1"}),
     "invert": ([PIXELS[0]], {"layers": ["a"], "repeats": 1, "steps": 2}),
     "maps": ([PIXELS[0]], {"layer": "b"}),

@@ -141,6 +141,7 @@ REMADE: dict[str, tuple[int, dict[str, Any]]] = {
     "hidden_gradients": (1, {"layers": ["conv1..conv3"], "of": "5"}),
     "occlusion_study": (1, {"patch": 9, "stride": 6, "unit": "conv2:3"}),
     "compare": (1, {"methods": ["grad_cam", "saliency"], "layers": ["conv2"], "of": 5}),
+    "grid": (2, {"methods": ["saliency", "grad_cam"], "over_picture": False}),
     "segment": (1, {"method": "grad_cam", "layer": "conv2", "rounds": 2}),
 }
 

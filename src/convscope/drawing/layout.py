@@ -407,9 +407,12 @@ def to_html(sheet: Sheet, source: Callable[[Image.Image], str] = data_uri) -> st
         head = "".join(f"<th scope='col'>{html.escape(text)}</th>" for text in sheet.columns)
         cells.append(f"<tr>{'<td></td>' if sheet.labels else ''}{head}</tr>")
     for index, row in enumerate(sheet.rows):
-        label = f"<th scope='row'>{html.escape(sheet.labels[index])}</th>" if sheet.labels else ""
+        label = f"<th scope='row'>{_lines_html(sheet.labels[index])}</th>" if sheet.labels else ""
         tiles = "".join(f"<td>{_tile_html(tile, source)}</td>" for tile in row)
         cells.append(f"<tr>{label}{tiles}</tr>")
+    if any(sheet.feet):
+        feet = "".join(f"<td>{_scale_html(foot) if foot else ''}</td>" for foot in sheet.feet)
+        cells.append(f"<tr>{'<td></td>' if sheet.labels else ''}{feet}</tr>")
     # Tiles without heads and labels may go on in another line where the page is narrow.
     loose = "" if sheet.columns or sheet.labels or len(sheet.rows) > 1 else " loose"
     scale = f"<div class='shared'>{_scale_html(sheet.scale)}</div>" if sheet.scale else ""
@@ -418,6 +421,10 @@ def to_html(sheet: Sheet, source: Callable[[Image.Image], str] = data_uri) -> st
         f"<h3>{html.escape(sheet.title)}</h3><p class='subtitle'>{html.escape(sheet.subtitle)}</p>"
         f"<div class='scroll'><table class='sheet{loose}'>{''.join(cells)}</table></div>{scale}{note}"
     )
+
+
+def _lines_html(text: str) -> str:
+    return "<br>".join(html.escape(line) for line in text.split("\n"))
 
 
 def _scale_html(scale: Scale) -> str:
@@ -433,8 +440,7 @@ def _tile_html(tile: Tile | None, source: Callable[[Image.Image], str]) -> str:
         return ""
     width, height = tile.image.width, tile.image.height
     bar = _scale_html(tile.scale) if tile.scale else ""
-    lines = "<br>".join(html.escape(line) for line in tile.caption.split("\n"))
-    caption = f"<figcaption>{lines}</figcaption>" if tile.caption else ""
+    caption = f"<figcaption>{_lines_html(tile.caption)}</figcaption>" if tile.caption else ""
     alt = html.escape(tile.caption or "tile", quote=True)
     size = f"width='{width}' height='{height}'"
     image = f"<img {size} loading='lazy' alt=\"{alt}\" src='{source(painting.image_of(tile.image))}'>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 from ..errors import OptionError
 from .layout import Scale, Sheet, Tile
@@ -13,6 +14,9 @@ from .paper import Paper
 def rearranged(sheet: Sheet, paper: Paper) -> list[Sheet]:
     """Return the sheets, to be set below each other, that a paper makes of one. Raises OptionError."""
     if paper.shared_scale:
+        scaled = [tile for tile in sheet.tiles if tile.scale]
+        if len(sheet.rows) == 1 and not _alike(scaled):
+            raise _incomparable(scaled)
         sheet = on_one_scale(sheet)
     if not paper.titles:
         sheet = replace(sheet, title="", subtitle="", note="")
@@ -30,16 +34,19 @@ def on_one_scale(sheet: Sheet) -> Sheet:
     if _alike(scaled):
         scale = _shared(scaled)
         return replace(_on(sheet, lambda _: scale), scale=scale)
-    columns = list(zip(*(row + (None,) * (_width(sheet) - len(row)) for row in sheet.rows), strict=True))
-    each = [[tile for tile in column if tile is not None and tile.scale is not None] for column in columns]
-    if not all(_alike(tiles) for tiles in each) or not any(len(tiles) > 1 for tiles in each):
-        units = dict.fromkeys(tile.scale.unit or "no unit" for tile in scaled if tile.scale)
-        raise OptionError(
-            f"shared_scale puts maps of one unit and sign on one scale, and here are {' and '.join(units)}: one scale "
-            "would compare what cannot be compared"
-        )
-    scales = [_shared(tiles) if tiles else None for tiles in each]
+    columns = [[tile for tile in column if tile and tile.scale] for column in zip_longest(*sheet.rows)]
+    if not all(map(_alike, columns)):
+        raise _incomparable(scaled)
+    scales = [_shared(tiles) if tiles else None for tiles in columns]
     return replace(_on(sheet, lambda column: scales[column]), feet=tuple(scales))
+
+
+def _incomparable(scaled: Sequence[Tile]) -> OptionError:
+    units = dict.fromkeys(tile.scale.unit or "no unit" for tile in scaled if tile.scale)
+    return OptionError(
+        f"shared_scale puts maps of one unit and sign on one scale, and here are {' and '.join(units)}: one scale "
+        "would compare what cannot be compared"
+    )
 
 
 def _alike(tiles: Sequence[Tile]) -> bool:
@@ -72,10 +79,6 @@ def _on(sheet: Sheet, scale_of: Callable[[int], Scale | None]) -> Sheet:
     return replace(sheet, rows=tuple(rows))
 
 
-def _width(sheet: Sheet) -> int:
-    return max(len(row) for row in sheet.rows)
-
-
 def _in_columns(sheet: Sheet, columns: int) -> list[Sheet]:
     """Part a sheet into rows of so many tiles; under heads, rows are parted into bands, each under its own heads."""
     if not (sheet.columns or sheet.labels or sheet.feet):
@@ -88,7 +91,7 @@ def _in_columns(sheet: Sheet, columns: int) -> list[Sheet]:
             columns=sheet.columns[start : start + columns],
             feet=sheet.feet[start : start + columns],
         )
-        for start in range(0, _width(sheet), columns)
+        for start in range(0, max(map(len, sheet.rows)), columns)
     ]
     bands = [replace(band, title="", subtitle="") if i else band for i, band in enumerate(bands)]
     return [*(replace(band, note="", scale=None) for band in bands[:-1]), bands[-1]]
