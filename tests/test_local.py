@@ -92,7 +92,7 @@ PLACED = [OF, ":0@max", "joined.0:2@12,14", "2*:0@12,14 - :0@13,14", f"p({OF})",
 
 
 @each_with_layers
-@pytest.mark.parametrize("of", PLACED, ids=str)
+@pytest.mark.parametrize("of", PLACED, ids=lambda of: getattr(of, "__name__", of))
 def test_a_map_of_one_place_lies_there_or_is_refused(method: str, of: Any) -> None:
     """A law: nothing lies outside the receptive field, and of a refusal the call that it names works."""
     pixels = lesions() - 0.01 * torch.arange(SIDE).div(SIDE).view(-1, 1)  # the upper square is the brighter
