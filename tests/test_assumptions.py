@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import convscope
 from convscope import Net, load
-from convscope.assumptions import Assumption, announced, assumed_first
+from convscope.assumptions import NOT_NORMALISED, Assumption, announced, assumed_first
 from convscope.cli import run
+from convscope.evaluation import normalisations
 from convscope.recipes import Recipe
 
 MODEL = """
@@ -185,3 +187,51 @@ def test_remarks_are_parted_and_titles_announce_in_words() -> None:
     assert assumed_first(["a", first, "b", "a", first]) == ([first], ["a", "b"])
     assert announced("tabby", ["random weights", "input of 8 × 8"]) == "Assumed: random weights, input of 8 × 8 · tabby"
     assert announced("tabby", []) == "tabby" and announced("", ["random weights"]) == ""
+
+
+class Reddish(nn.Module):
+    """Says "light" where the mean of the first channel of what it reads is above zero."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        red = x[:, 0].mean((1, 2))
+        return torch.stack([-red, red], 1)
+
+
+def reddish(**options: Any) -> Net:
+    body = nn.Sequential(Reddish())
+    body.register_parameter("unused", nn.Parameter(torch.zeros(1)))
+    return Net(body, size=16, classes=["dark", "light"], **options)
+
+
+def lights(folder: Path, pictures: int) -> None:
+    """Pictures on both sides of ImageNet's mean red, 0.485, and below 0.5."""
+    for name, value in (("dark", 120), ("light", 125)):
+        (folder / name).mkdir(parents=True)
+        for number in range(pictures):
+            Image.new("RGB", (16, 16), (value, 0, 0)).save(folder / name / f"{number}.png")
+
+
+def test_with_labels_at_hand_the_usual_normalisations_are_tried(tmp_path: Path) -> None:
+    lights(tmp_path, 6)
+    net = reddish().assuming(NOT_NORMALISED)
+    said = convscope.predict_many(net, tmp_path)
+    first = said.recipe.remarks[0]
+    assert first.startswith("reads pixels in [0, 1] as they are")
+    assert said.recipe.remarks[1].startswith(
+        "of 12 labelled pictures 6 are right with pixels as they are, and 12 with --mean imagenet"
+    )
+    assert said.recipe.assumed == (PIXELS, "right more often with --mean imagenet")
+    right = convscope.predict_many(reddish(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)), tmp_path)
+    assert [each.wrong for each in right].count(True) == 0 and not right.recipe.assumed
+
+
+def test_normalisations_are_not_tried_where_they_were_given_or_labels_are_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lights(tmp_path, 3)
+    assert convscope.predict_many(reddish().assuming(NOT_NORMALISED), tmp_path).recipe.assumed == (PIXELS,)
+    lights(tmp_path / "more", 8)
+    monkeypatch.setattr(normalisations, "_right", None)
+    assert convscope.predict_many(reddish(), tmp_path / "more").recipe.assumed == ()
+    unlabelled = convscope.predict_many(reddish().assuming(NOT_NORMALISED), tmp_path / "more", labels="none")
+    assert unlabelled.recipe.assumed == (PIXELS,)

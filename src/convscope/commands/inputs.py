@@ -372,6 +372,14 @@ def load_named(
     return net
 
 
+def print_remarks(remarks: Sequence[str], net: Net) -> None:
+    """Print what a run said; what was assumed of its network was said when that was loaded."""
+    known = set(map(str, net.assumptions))
+    for remark in remarks:
+        if remark not in known:
+            print(f"convscope: {remark}", file=sys.stderr)
+
+
 def _bands(texts: Sequence[str] | None) -> list[int] | str | None:
     """Read numbers of bands; other text is left as it is."""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -176,11 +175,10 @@ class Job:
     def _run_one(self, net: Net) -> None:
         drawing = self.draw(net, self.pictures)
         self._save(drawing, self.save_values)
-        recipe, known = drawing.recipe, set(map(str, net.assumptions))
-        remarks = recipe.remarks[: len(recipe.assumed)] if self.signature.attributes else recipe.remarks
-        for remark in remarks:
-            if remark not in known:
-                print(f"convscope: {remark}", file=sys.stderr)
+        recipe = drawing.recipe
+        inputs.print_remarks(
+            recipe.remarks[: len(recipe.assumed)] if self.signature.attributes else recipe.remarks, net
+        )
 
     def _run_film(self, net: Net) -> None:
         """Draw every picture and join the drawings as a film, at the rate of the film that they are from."""

@@ -84,8 +84,7 @@ def predict(
         paths = [Path(each.where) for each in found]
         loaded = inputs.load_named(net, weights, epoch, device, paths, size=size, **reading)
         said = predict_many(loaded, found, top=top, labels=labels, names=names, size=size)
-    for remark in said.recipe.remarks[len(said.recipe.assumed) :]:
-        print(f"convscope: {remark}", file=sys.stderr)
+    inputs.print_remarks(said.recipe.remarks, loaded)
     if wrong and not said.labelled:
         raise DataError(
             "--wrong needs to know what is right: a folder of pictures for each class, named as the network's classes "

@@ -23,6 +23,7 @@ from ..net import Net
 from ..predictions import answers
 from ..provenance import network_record, versions, with_remarks
 from ..recipes import Recipe
+from .normalisations import say_likelier_normalisation
 from .predicted import Predictions
 from .prediction import Prediction
 from .truth import Truth, find_truth, outcomes
@@ -92,6 +93,7 @@ def predict_many(
         truth = find_truth(net, pictures, labels, names)
         run = _Run(net, truth, top, size, batch_size or _BATCH.get(net.device.type, _BATCH_ELSEWHERE))
         said = tuple(run.all(pictures, workers))
+        say_likelier_normalisation(net, pictures, truth, size)
     recipe = Recipe(
         method="predict",
         network=network_record(net),
