@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 import convscope
 from convscope import Net
+from convscope.cli import run
 from convscope.data.display import Display
 from convscope.data.rasters import Raster
 from convscope.errors import NetworkError, PictureError
@@ -294,3 +295,56 @@ def test_three_bands_or_one_are_shown() -> None:
     for wrong in (6, (0, 1), (0, 1, 6), (-1, 0, 1), "rgb"):
         with pytest.raises(NetworkError, match="show is"):
             net(6, show=wrong)
+
+
+# How values are shown
+
+
+@pytest.mark.parametrize("window", [(3500, 23000), [3500.0, 23000.0]])
+def test_a_window_says_which_values_are_black_and_white_and_changes_no_number(window: Any, tmp_path: Path) -> None:
+    values = np.linspace(0, 30000, 40 * 50).reshape(40, 50).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "x.png")
+    body = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    plain, windowed = convscope.Net(body, size=40), convscope.Net(body, size=40, window=window)
+    seen, shown = (net.prepare(tmp_path / "x.png") for net in (plain, windowed))
+    np.testing.assert_array_equal(seen.pixels, shown.pixels)
+    expected = np.rint(((values.astype(float) - 3500) / 19500).clip(0, 1) * 255)
+    assert np.abs(np.asarray(shown.original, float) - expected).max() <= 1
+    assert "shown from 3500 (black) to 2.3e+04 (white)" in shown.remarks
+    assert convscope.explain(plain, tmp_path / "x.png", "saliency", of=1).recipe.key == (
+        convscope.explain(windowed, tmp_path / "x.png", "saliency", of=1).recipe.key
+    )
+
+
+def test_automatic_windows_also_stretch_what_fills_more_than_half(tmp_path: Path) -> None:
+    values = np.linspace(9000, 60000, 2000).reshape(40, 50).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "x.png")
+    body = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    assert np.asarray(convscope.Net(body, size=40).prepare(tmp_path / "x.png").original).min() > 30
+    shown = np.asarray(convscope.Net(body, size=40, window="auto").prepare(tmp_path / "x.png").original)
+    assert shown.min() == 0 and shown.max() == 255
+    Image.new("L", (40, 40), 90).save(tmp_path / "flat.png")
+    assert np.asarray(convscope.Net(body, size=40, window="auto").prepare(tmp_path / "flat.png").original).max() == 90
+
+
+def test_8_bit_pictures_have_a_window_too(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("RGB").save(tmp_path / "x.png")
+    body = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    shown = np.asarray(convscope.Net(body, size=16, window=(100, 151)).prepare(tmp_path / "x.png").original)
+    np.testing.assert_array_equal(shown[..., 0].ravel(), ((np.arange(256) - 100) * 5).clip(0, 255))
+
+
+@pytest.mark.parametrize("window", [(5, 5), (9, 1), "bright", (1, 2, 3), (0, float("nan")), 7])
+def test_windows_that_are_none(window: Any) -> None:
+    with pytest.raises(NetworkError, match=r"the first below the other, as \(3500, 23000\), or 'auto'"):
+        convscope.Net(torch.nn.Conv2d(1, 1, 1), window=window)
+
+
+def test_a_command_shows_a_window(tmp_path: Path) -> None:
+    Image.fromarray(np.linspace(0, 30000, 4096).reshape(64, 64).astype(np.uint16)).save(tmp_path / "x.png")
+    out, words = tmp_path / "o.png", ["saliency", str(tmp_path / "x.png"), "--net", "lenet5"]
+    for window in ("3500,23000", "auto"):
+        assert run([*words, "--window", window, "-o", str(out), "--save-values", str(tmp_path / "o.npz")]) == 0
+    assert run([*words, "--window", "23000,3500", "-o", str(out)]) == 2
+    assert convscope.remake(out)._repr_png_() == out.read_bytes()
+    assert convscope.Drawing.load(tmp_path / "o.npz").render().tobytes() == Image.open(out).convert("RGB").tobytes()

@@ -328,6 +328,10 @@ _NETWORK: dict[str, _Kind] = {
     "interpolation": _TEXT,
     "fit": _TEXT,
     "value_range": ("[black, white], two numbers", lambda value: isinstance(value, list) and _is_numbers(value)),
+    "window": (
+        "[black, white], two numbers, or 'auto'",
+        lambda value: (isinstance(value, list) and _is_numbers(value)) or value == "auto",
+    ),
     "show": ("a whole number or a list of three", lambda value: _is_whole(value) or _is_wholes(value)),
     "channels": _WHOLE,
     "order": _TEXT,

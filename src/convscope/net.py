@@ -25,8 +25,8 @@ from .calling import Call, Calling, Extra, Output
 from .context import say
 from .data import images
 from .data.class_names import ClassNames, class_names
-from .data.display import Display, to_image
-from .data.preprocessing import Preprocessing, Size, checked_bands, checked_range, fit_of, per_channel
+from .data.display import Display, Window, to_image
+from .data.preprocessing import Preprocessing, Size, checked_bands, checked_range, checked_window, fit_of, per_channel
 from .data.rasters import Raster, check_range
 from .errors import ConvscopeError, LayerError, NetworkError, PictureError, nearest, told
 from .heads import Head, HeadKind, check_kind, settled_head
@@ -89,6 +89,9 @@ class Net(nn.Module):
             type's own from 0 on (65,535 for uint16), and [0, 1] for floating point. 8-bit pictures are 0 to 255.
         show: the band that figures show in grey, or the three that they show as red, green and blue, numbered from 0;
             the first three by default, of two bands the first.
+        window: the values that figures show as black and white, as pictures store them, as (3500, 23000), or "auto" for
+            those that 99 % of a picture's values lie between; by default so where they would be too dark, or too pale,
+            to see. It changes no number.
         extra: what the body reads besides the picture: a list (by position), a dict (by name), or a function of the
             body's input (n, c, h, w) that returns one of the two. Tensors of one entry are repeated for a batch.
         input: which of the body's inputs the picture is: its place, or its name; `extra` are the others.
@@ -123,6 +126,7 @@ class Net(nn.Module):
         fit: str = "cover",
         value_range: Sequence[float] | None = None,
         show: int | Sequence[int] | None = None,
+        window: Sequence[float] | str | None = None,
     ) -> None:
         options = {key: value for key, value in locals().items() if key not in ("self", "body", "__class__")}
         super().__init__()
@@ -153,6 +157,7 @@ class Net(nn.Module):
         self.fit = fit_of(size, resize, interpolation, fit)
         self.value_range = checked_range(value_range)
         self.show = checked_bands(show, self.channels)
+        self.window: Window | None = checked_window(window)
         fingerprints.check_finite(body, self.name)
 
     def __getattr__(self, name: str) -> Any:
@@ -239,7 +244,7 @@ class Net(nn.Module):
     @property
     def preprocessing(self) -> Preprocessing:
         """How pictures are read: their cut, bands and values, and how they are shown."""
-        return Preprocessing(self.fit, self.channels, self.value_range, self.show, self.mean)
+        return Preprocessing(self.fit, self.channels, self.value_range, self.show, self.mean, self.window)
 
     @property
     def _first(self) -> Tensor:
@@ -288,7 +293,7 @@ class Net(nn.Module):
         seen = pixels[0].detach().float().cpu().numpy()
         check_range(float(seen.min()), float(seen.max()), "the tensor")
         height, width = seen.shape[1:]
-        display = Display.of(Raster.of(seen), self.show)
+        display = Display.of(Raster.of(seen), self.show, self.window)
         remarks = (f"shown from {display.black:.3g} (black) to {display.white:.3g} (white)",)
         return images.InputPicture(
             display.image(seen),

@@ -29,7 +29,20 @@ if TYPE_CHECKING:
 _PANEL = "Network"
 _FIGURE = "Figure for a paper"
 
-NETWORK = ("weights", "epoch", "device", "mean", "std", "classes", "head", "fit", "value_range", "show", "net_seed")
+NETWORK = (
+    "weights",
+    "epoch",
+    "device",
+    "mean",
+    "std",
+    "classes",
+    "head",
+    "fit",
+    "value_range",
+    "show",
+    "window",
+    "net_seed",
+)
 """Options that say, beside --net, which network it is."""
 
 
@@ -129,6 +142,15 @@ ValueRange = Annotated[
     typer.Option(
         help="the values of black and white in pictures of more than 8 bits: 0,4095; all that the type can hold by "
         "default",
+        metavar="BLACK,WHITE",
+        rich_help_panel=_PANEL,
+    ),
+]
+Window = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="the values that are shown as black and white: 3500,23000, or auto for those that 99 % of a picture's "
+        "values lie between; by default so where little would be seen. It changes no number",
         metavar="BLACK,WHITE",
         rich_help_panel=_PANEL,
     ),
@@ -343,6 +365,7 @@ def load_named(
     fit: str | None = None,
     value_range: Sequence[str] | None = None,
     show: Sequence[str] | None = None,
+    window: Sequence[str] | None = None,
     net_seed: int | None = None,
     size: Any = None,
 ) -> Net:
@@ -357,6 +380,7 @@ def load_named(
 
     told = {"mean": _numbers(mean), "std": _numbers(std), "classes": classes, "head": head}
     told |= {"fit": fit, "value_range": _numbers(value_range), "show": _bands(show), "seed": net_seed}
+    told["window"] = _numbers(window)
     reading: Any = {key: value for key, value in told.items() if value is not None}
     chosen = default_network() if name is None else name
     given = default_for(pictures) if chosen is None else chosen

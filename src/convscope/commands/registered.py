@@ -37,6 +37,7 @@ COMMON: Mapping[str, Parameter] = {
     "fit": (inputs.Fit, None),
     "value_range": (inputs.ValueRange, None),
     "show": (inputs.Show, None),
+    "window": (inputs.Window, None),
     "net_seed": (inputs.NetSeed, None),
     "out": (inputs.Out, None),
     "size": (inputs.Size, None),

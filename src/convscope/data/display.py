@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -34,6 +35,10 @@ def in_8_bits(raster: Raster, name: str) -> Image.Image:
     return Display().image(whole.with_bands(raster.bands if raster.bands in (1, 3) else 3, name)[0])
 
 
+Window = tuple[float, float] | Literal["auto"]
+"""The values that are shown as black and white, as they are stored, or "auto"."""
+
+
 @dataclass(frozen=True)
 class Display:
     """Which bands are shown, and the values, in [0, 1], that are shown as black and white."""
@@ -43,10 +48,23 @@ class Display:
     white: float = 1.0
 
     @classmethod
-    def of(cls, raster: Raster, bands: Sequence[int] = ()) -> Display:
-        """Show bands of a raster, stretched where 99 % of their values fill less than half of [0, 1]."""
+    def of(
+        cls,
+        raster: Raster,
+        bands: Sequence[int] = (),
+        window: Window | None = None,
+        ends: tuple[float, float] = (0.0, 1.0),
+    ) -> Display:
+        """Show bands of a raster whose 0 and 1 stand for the values `ends`.
+
+        `window` are the values of black and white, or "auto" for those that 99 % of the values lie between; without it
+        values are stretched so where they would fill less than half of [0, 1].
+        """
+        if window is not None and not isinstance(window, str):
+            black, white = ((value - ends[0]) / (ends[1] - ends[0]) for value in window)
+            return cls(tuple(bands), black, white)
         low, high = _quantiles(raster, bands or default_bands(raster.bands), _ENDS)
-        if not 0 < high - low < _NARROW:
+        if not 0 < high - low < (np.inf if window else _NARROW):
             return cls(tuple(bands))
         return cls(tuple(bands), low, high)
 

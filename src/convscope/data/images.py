@@ -129,18 +129,27 @@ def _opened(source: Any, preprocessing: Preprocessing, name: str) -> tuple[Whole
     if isinstance(content, Image.Image):
         if channels in (1, 3):
             grey = channels == 1 and content.mode != "L"
-            return content.convert("L") if grey else content, Display(preprocessing.show), []
+            content = content.convert("L") if grey else content
+            if preprocessing.window is None:
+                return content, Display(preprocessing.show), []
+            display = Display.of(_raster(content), preprocessing.show, preprocessing.window, (0.0, 255.0))
+            return content, display, _shown_from(display, 0.0, 255.0)
         content = _raster(content)
     called = name or (str(source) if isinstance(source, (str, Path)) else "the picture")
     content, (zero, one), assumed = content.pixels(preprocessing.value_range, called)
     only_grey = channels == 3 and content.bands == 1 and not preprocessing.show
     content, opacity = content.with_bands(1 if only_grey else channels, called)
-    display = Display.of(content, preprocessing.show)
-    remarks = [assumed, opacity]
-    if display.stretched:
-        black, white = (zero + end * (one - zero) for end in (display.black, display.white))
-        remarks.append(f"shown from {black:.4g} (black) to {white:.4g} (white)")
+    display = Display.of(content, preprocessing.show, preprocessing.window, (zero, one))
+    remarks = [assumed, opacity, *_shown_from(display, zero, one)]
     return content, display, list(filter(None, remarks))
+
+
+def _shown_from(display: Display, zero: float, one: float) -> list[str]:
+    """Say which values are shown as black and white, where that are not those that are read as 0 and 1."""
+    if not display.stretched:
+        return []
+    black, white = (zero + end * (one - zero) for end in (display.black, display.white))
+    return [f"shown from {black:.4g} (black) to {white:.4g} (white)"]
 
 
 def _scaled_and_cut(
@@ -193,9 +202,9 @@ def pixels_of(whole: Whole, box: tuple[int, int, int, int] | None = None) -> np.
 
 def _shown_whole(whole: Whole, preprocessing: Preprocessing, display: Display) -> Image.Image:
     """Return a picture as figures show it."""
-    if not preprocessing.show:
-        return whole if isinstance(whole, Image.Image) else display.image(whole)
-    whole = in_bands(whole, preprocessing.channels)
+    if isinstance(whole, Image.Image) and not (preprocessing.show or display.stretched):
+        return whole
+    whole = in_bands(whole, preprocessing.channels) if preprocessing.show else whole
     return display.image(whole if isinstance(whole, Raster) else _raster(whole))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import NetworkError, PictureError, nearest
+from .display import Window
 from .limits import check_pixels
 from .rasters import ValueRange
 
@@ -92,6 +93,7 @@ class Preprocessing:
     value_range: ValueRange | None = None
     show: tuple[int, ...] = ()
     padding: tuple[float, ...] = ()
+    window: Window | None = None
 
 
 def fit_of(size: int | tuple[int, int], resize: int | tuple[int, int] | None, interpolation: str, mode: str) -> Fit:
@@ -118,6 +120,22 @@ def checked_range(value: Sequence[float] | None) -> ValueRange | None:
         raise NetworkError(f"value_range is the values of black and white, as (0, 4095), not {value!r}") from None
     if not (np.isfinite(black) and np.isfinite(white) and black < white):
         raise NetworkError(f"value_range is the values of black and white, the first below the other, not {value!r}")
+    return black, white
+
+
+def checked_window(value: Sequence[float] | str | None) -> Window | None:
+    """Return the values that are shown as black and white, or "auto". Raises NetworkError for what is neither."""
+    if value is None or value == "auto":
+        return "auto" if value else None
+    try:
+        black, white = map(float, value)
+    except (TypeError, ValueError):
+        black = white = np.nan
+    if not (np.isfinite(black) and np.isfinite(white) and black < white):
+        raise NetworkError(
+            "window is the values that are shown as black and white, as pictures store them, the first below the "
+            f"other, as (3500, 23000), or 'auto'; not {value!r}"
+        )
     return black, white
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.display import Display
+from ..data.display import Display, Window
 from ..data.hashing import content_hash
 from ..data.images import InputPicture, prepare
 from ..data.limits import check_pixels
-from ..data.preprocessing import Fit, Preprocessing
+from ..data.preprocessing import Fit, Preprocessing, checked_window
 from ..errors import ConvscopeError
 from ..recipes import Recipe
 
@@ -73,4 +73,12 @@ def _preprocessing(recipe: Recipe, words: Mapping[str, Any]) -> Preprocessing:
         tuple(value_range) if value_range else None,
         tuple(words.get("show", ())),
         tuple(reads.get("mean", ())),
+        _window(recipe),
     )
+
+
+def _window(recipe: Recipe) -> Window | None:
+    """Return the values that pictures were shown between, where the network was loaded with them."""
+    source = recipe.network.get("source") or {}
+    told = {**source.get("options", {}), **source.get("changed", {})}
+    return checked_window(told.get("window"))

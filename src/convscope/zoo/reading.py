@@ -23,7 +23,7 @@ class Reading(TypedDict, total=False):
     mean, std: per channel, of pixels in [0, 1] in RGB, or "imagenet" for ImageNet's; mean="imagenet" stands for both.
         For Caffe's networks in Caffe's own units and order (0 to 255, BGR), the mean also as a .binaryproto or .npy
         file.
-    size, resize, interpolation, fit, channels, order, value_range, show, output, extra, input, call, head,
+    size, resize, interpolation, fit, channels, order, value_range, show, window, output, extra, input, call, head,
         seed: as `Net` has them.
     classes: the names of the outputs, in any form that `Net` takes; "imagenet" for ImageNet's 1,000, in the order of
         their ids, as Caffe and torchvision have them.
@@ -37,6 +37,7 @@ class Reading(TypedDict, total=False):
     fit: str
     value_range: Sequence[float]
     show: int | Sequence[int]
+    window: Sequence[float] | str
     channels: int
     order: str
     classes: ClassNames
