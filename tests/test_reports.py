@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pypdfium2
 import pytest
 import torch
 from PIL import Image
@@ -168,7 +169,7 @@ def test_a_report_that_was_killed_goes_on(tmp_path: Path) -> None:
 
 
 def test_refusals(net: Net, folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OutputError, match=r"endings are \.html"):
+    with pytest.raises(OutputError, match=r"endings are \.html, \.pdf"):
         report(net, folder, tmp_path / "page.txt")
     with pytest.raises(OptionError, match="no preset 'wyh'; nearest: 'why'"):
         report(net, folder, tmp_path / "page.html", preset="wyh")  # type: ignore[arg-type]
@@ -181,3 +182,48 @@ def test_refusals(net: Net, folder: Path, tmp_path: Path, capsys: Capture, monke
     assert run(["report", "pictures", "--methods", "grad-cam", "--no-check", "-o", "page.html"]) == 3
     said = capsys.readouterr()
     assert said.out.strip() == "page.html" and "2 of 9 pictures failed" in said.err
+
+
+def pdf(path: Path) -> Any:
+    return pypdfium2.PdfDocument(path)
+
+
+@pytest.mark.parametrize(("paper", "size"), [("a4", (595.28, 841.89)), ("letter", (612, 792))])
+def test_a_pdf_has_pages_of_its_paper_and_nothing_at_their_edges(
+    net: Net, folder: Path, tmp_path: Path, paper: Any, size: tuple[float, float]
+) -> None:
+    done = report(net, folder, tmp_path / "report.pdf", methods=["grad_cam", "saliency"], paper=paper)
+    document = pdf(done.path)
+    words = ""
+    for number, page in enumerate(document, 1):
+        assert page.get_size() == pytest.approx(size, abs=0.1)
+        text = page.get_textpage().get_text_bounded()
+        assert re.search(rf"{number} /\s*{len(document)}", text), "the page's number, and how many there are"
+        words += text
+        ink = np.asarray(page.render(scale=0.5).to_pil().convert("L")) < 250
+        assert not ink[:, :20].any() and not ink[:, -20:].any() and not ink[:20].any() and not ink[-10:].any()
+    assert "a/a, b.png" in words and "b/none.png" in words and "is not a picture" in words
+    probability, first = predict(net, net.read(folder / "b" / "same.png"))[0].max(0)
+    assert f"{net.class_name(int(first))}" in words and f"{float(probability):.2f}" in words
+    content = done.path.read_bytes()
+    assert b"/FontFile2" in content and b"/DCTDecode" in content, "fonts are embedded, photographs are JPEG"
+    assert report(net, folder, done.path, methods=["grad_cam", "saliency"], paper=paper).path.read_bytes() == content
+
+
+def test_a_lesson_has_a_chapter_for_each_figure(folder: Path, tmp_path: Path) -> None:
+    from convscope.reports.lesson import _PARTS, lesson
+    from convscope.reports.reporting import PRESETS
+
+    assert PRESETS["lesson"] is lesson
+    sources = " ".join(part.source for part in _PARTS)
+    assert all(f"Fig. {number}" in sources for number in (1, 2, 4, 6, 7)) and all(
+        len(part.text) > 250 for part in _PARTS
+    )
+    net = tiny("residual")
+    files = sorted((folder / "a").glob("*.png"))[:3]
+    done = report(net, files, tmp_path / "lesson.html", preset="lesson")
+    text = done.path.read_text()
+    assert all(f"<h2>{html.escape(part.title)}</h2>" in text for part in _PARTS)
+    assert text.count("<table class='sheet") >= 12 and Page(text).open == []
+    with pytest.raises(OptionError, match="2 to 20 pictures, and here is 1"):
+        report(net, files[0], tmp_path / "lesson.html", preset="lesson")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 FILM_ENDINGS = (".gif", ".webp", ".mp4")
 NUMBER_ENDINGS = (".npy", ".npz", ".safetensors")
-REPORT_ENDINGS = (".html",)
+REPORT_ENDINGS = (".html", ".pdf")
 TABLE_ENDINGS = (".csv", ".json", ".md", ".txt", ".html", ".parquet")
 
 

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from ..net import Net
     from ..reports.reporting import Report
 
-PRESETS = ("why",)
+PRESETS = ("why", "lesson")
 """What the chapters of a report can be, by name."""
 
 
 Preset = Annotated[
     str,
     typer.Option(
-        help="what it holds: why (what the network says of each picture, and maps of why)",
+        help="what it holds: why (what the network says of each picture, and maps of why) or lesson (the figures of "
+        "Zeiler & Fergus and of Simonyan et al., on two to twenty pictures, to hand out)",
         metavar=f"[{'|'.join(PRESETS)}]",
         autocompletion=inputs.beginning(PRESETS),
     ),
@@ -39,10 +40,16 @@ Methods = Annotated[
         "occlusion, of more than 20 pictures grad_cam alone"
     ),
 ]
+Paper = Annotated[
+    str,
+    typer.Option(help="paper of a PDF", metavar="[a4|letter]", autocompletion=inputs.beginning(("a4", "letter"))),
+]
 Out = Annotated[
     Path,
     typer.Option(
-        "--out", "-o", help="file to write (.html); of more than 50 pictures, more pages and a folder lie beside it"
+        "--out",
+        "-o",
+        help="file to write (.html, .pdf); of more than 50 pictures, more pages and a folder lie beside a page",
     ),
 ]
 
@@ -68,6 +75,7 @@ def report(
     check: Annotated[bool, typer.Option(help="compare each map with maps of the network with random weights")] = True,
     labels: Labels = None,
     names: Names = None,
+    paper: Paper = "a4",
     out: Out = Path("report.html"),
 ) -> None:
     """Write a page about a network and pictures, to hand on: what it says of each, why, and how it was made.
@@ -81,7 +89,15 @@ def report(
     found = inputs.read_all(pictures)
     reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head, "fit": fit}
     reading |= {"value_range": value_range, "show": show, "net_seed": net_seed, "size": size}
-    asked: dict[str, Any] = {"preset": preset, "of": of, "size": size, "check": check, "labels": labels, "names": names}
+    asked: dict[str, Any] = {
+        "preset": preset,
+        "of": of,
+        "size": size,
+        "check": check,
+        "labels": labels,
+        "names": names,
+        "paper": paper,
+    }
     if methods is not None:
         asked["methods"] = [name.replace("-", "_") for text in methods for name in separated(text)]
     with progress(), _telling_the_end(out):

@@ -21,10 +21,12 @@ from ..registry import find
 from ..running import check_net
 from .chapters import Chapter, Contents, Kept, Preset, Request
 from .html import Pages, fragment_path
+from .lesson import lesson
+from .pdf import PAPERS, Pdf
 from .pictures import why
 
-PresetName = Literal["why"]
-PRESETS: dict[str, Preset] = {"why": why}
+PresetName = Literal["why", "lesson"]
+PRESETS: dict[str, Preset] = {"why": why, "lesson": lesson}
 
 _FEW = 20
 """Pictures up to which a method may take its time."""
@@ -56,6 +58,7 @@ def report(
     check: bool = True,
     labels: str | Path | None = None,
     names: str | Path | None = None,
+    paper: Literal["a4", "letter"] = "a4",
 ) -> Report:
     """Write a page about a network and pictures: what it says of each, and why.
 
@@ -63,12 +66,14 @@ def report(
         net: the network.
         data: whatever `convscope.data.read_pictures` reads: paths, folders, tar or Parquet files, data sets, or a list
             of those.
-        out: the file to write, .html. Of more than 50 pictures, further pages and a folder lie beside it.
-        preset: what the chapters are: "why" (maps of each picture); or a function of a `Request`.
+        out: the file to write, .html or .pdf. Of more than 50 pictures, further pages and a folder lie beside a page.
+        preset: what the chapters are: "why" (maps of each picture), "lesson" (the figures of two papers, on two to
+            twenty pictures), or a function of a `Request`.
         methods: the names of methods; Grad-CAM and occlusion by default, of more than 20 pictures Grad-CAM alone.
         of: one objective for all pictures; each one's top-1 class by default.
         size: another input side than the network's own, in pixels, or (height, width).
         check: whether each map is compared with maps of random weights.
+        paper: the paper of a PDF: "a4" or "letter".
         labels, names: what is true of the pictures, as `predict_many` takes it.
 
     Pictures that fail stand on the page with the reason, and in the result's `failures`. The same call goes on where
@@ -78,6 +83,8 @@ def report(
     check_net(net, "report")
     out = Path(out)
     outputs.check_report(out)
+    if paper not in PAPERS:
+        raise OptionError(f"paper is {' or '.join(PAPERS)}, not {paper!r}")
     chosen = preset if callable(preset) else _preset(preset)
     pictures = list(read_pictures(data))
     if methods is None:
@@ -93,9 +100,10 @@ def report(
         check,
         None if labels is None else str(labels),
         None if names is None else str(names),
-        lambda key: fragment_path(out, key).is_file(),
+        lambda key: out.suffix.lower() == ".html" and fragment_path(out, key).is_file(),
     )
-    return _write(chosen(request), out)
+    contents = chosen(request)
+    return _write(contents, out, Pages(out, contents) if out.suffix.lower() == ".html" else Pdf(out, contents, paper))
 
 
 def _preset(name: str) -> Preset:
@@ -104,11 +112,10 @@ def _preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def _write(contents: Contents, out: Path) -> Report:
+def _write(contents: Contents, out: Path, pages: Pages | Pdf) -> Report:
     """Write chapters as they are made; what can be drawn in threads is, so that it does not hold up the network."""
-    pages = Pages(out, contents)
     pool = ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)), "convscope-report")
-    waiting: deque[Future[tuple[str, str, str]]] = deque()
+    waiting: deque[Future[Any]] = deque()
     failures: dict[str, str] = {}
     existing = count = 0
 
