@@ -77,6 +77,15 @@ def test_the_page_of_figures_is_true(newcomer: Path) -> None:
     assert all(Path(name).stat().st_size > 9000 for name in ("column.pdf", "column.svg", "grid.pdf"))
 
 
+def test_the_page_of_reports_is_true(newcomer: Path) -> None:
+    for command in [line for block in blocks("docs/report.md", "bash") for line in block.splitlines()]:
+        assert run(shlex.split(command)[1:]) == 0, command
+    names: dict[str, Any] = {}
+    for block in blocks("docs/report.md", "python"):
+        exec(compile(block, "docs/report.md", "exec"), names)
+    assert Path("cat.pdf").stat().st_size > 10_000 and "First filters" in Path("filters.html").read_text()
+
+
 def test_the_page_of_networks_is_true(newcomer: Path) -> None:
     (mine,) = [block for block in blocks("docs/networks.md", "python") if "def build" in block]
     (newcomer / "my_model.py").write_text(mine)

@@ -239,7 +239,7 @@ class Pdf:
         self.canvas.addOutlineEntry(title, name)
 
     def _feet(self) -> None:
-        y = self.room + 0.3 * _PER_INCH
+        y = self.room + 0.12 * _PER_INCH
         title = wrap(self.contents.title, "note", self.width - 100)[0]
         self._write(Words(0, y, title, "note", FAINT), *self._at(0, 0))
         words = Words(self.width - 26, y, f"{self.number} /", "note", FAINT, "ra")
