@@ -257,6 +257,12 @@ def test_wrong_ones_feed_the_next_command(
     capsys.readouterr()
     assert run(["saliency", "-", "--net", "lenet5", "-o", "none"]) == 0
     assert "nothing to do" in capsys.readouterr().err and not Path("none").exists()
+    pipe(monkeypatch, "data/3/a.png\n")
+    assert (
+        run(["check", "-", "--methods", "saliency", "--net", "lenet5", "--stages", "1", "--steps", "2", "--json"]) == 0
+    )
+    pipe(monkeypatch, "data/3/a.png\ndata/5/a.png\n")
+    assert run(["check", "-", "--net", "lenet5"]) == 2
     pipe(monkeypatch, '"data/3\n')
     assert run(["saliency", "-", "--net", "lenet5", "-o", "none"]) == 2
 

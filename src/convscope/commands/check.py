@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..configuration import located
 from ..errors import ConvscopeError, DataError, OptionError, OutputError
 from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_file
 from . import inputs
@@ -25,7 +24,9 @@ if TYPE_CHECKING:
 
 _FIGURES = ("randomisation", "SSIM", "deletion", "insertion", "infidelity", "sensitivity")
 
-Picture = Annotated[str, typer.Argument(metavar="PICTURE", help="a picture; with --boxes a folder of pictures")]
+Picture = Annotated[
+    str, typer.Argument(metavar="PICTURE", help="a picture, - for its address on standard input; with --boxes a folder")
+]
 Methods = Annotated[
     list[str] | None,
     typer.Option(help="names of methods, with commas between or by repeating the option; all of them by default"),
@@ -103,7 +104,7 @@ def check(
     sensitivity, and a figure of the maps while the layers are randomised. For a folder with --boxes: pointing game,
     box error and energy in the box, beside baselines without a network.
     """
-    place = Path(located(picture))
+    place = inputs.find_one(picture)
     _check_request(place, boxes, of, out)
     reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head}
     reading |= {"fit": fit, "value_range": value_range, "show": show, "net_seed": net_seed}

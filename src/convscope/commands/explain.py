@@ -102,8 +102,10 @@ def explain(
     from ..evaluation.survey import Survey
 
     with progress():
-        loaded = inputs.load_named(net, weights, epoch, device, [Path(each.where) for each in chosen], **reading)
-        truth = _truth(loaded, found, labels, names)
+        loaded = inputs.load_named(
+            net, weights, epoch, device, [Path(each.where) for each in chosen], size=size, **reading
+        )
+        truth = _truth(loaded, found, labels, names, size)
         judging.check_known(conditions, labelled=truth.known, boxed=boxes is not None, checked=check)
         given = None if boxes is None else _boxes(boxes, chosen, pictures)
         asked: dict[str, Any] = {"of": of, "size": size, "options": options, "check": check}
@@ -213,14 +215,16 @@ def _pictures(names: Sequence[str], out: Path) -> tuple[Pictures, list[Picture]]
     return found, chosen
 
 
-def _truth(net: Any, found: Pictures, labels: str | None, names: Path | None) -> Any:
+def _truth(net: Any, found: Pictures, labels: str | None, names: Path | None, size: Any) -> Any:
     from ..context import listen
+    from ..evaluation.normalisations import say_likelier_normalisation
     from ..evaluation.truth import Truth, find_truth
 
     if len(net.output.shape) > 1:
         return Truth()
     with listen() as remarks:
         truth = find_truth(net, found, labels, names)
+        say_likelier_normalisation(net, found, truth, size)
     for remark in remarks:
         print(f"convscope: {remark}", file=sys.stderr)
     return truth

@@ -279,6 +279,16 @@ def read_all(names: Sequence[str]) -> DataPictures:
     return read_pictures(given)
 
 
+def find_one(name: str) -> Path:
+    """Return the address of one picture or folder; "-" reads it from standard input. Raises OptionError for several."""
+    if name != "-":
+        return Path(located(name))
+    addresses = read_addresses()
+    if len(addresses) != 1:
+        raise OptionError(f"this takes one picture, and standard input names {len(addresses)}")
+    return Path(addresses[0])
+
+
 def find_all(names: Sequence[str]) -> list[Path]:
     """Return the addresses of all pictures that are named, as `read_all` does."""
     return [Path(picture.where) for picture in read_all(names)]

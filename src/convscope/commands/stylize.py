@@ -73,7 +73,7 @@ def train_style(
     from ..stylizing.training import train_style as train
 
     check_output(out)
-    taught, folder = Path(located(style)), Path(located(data))
+    taught, folder = inputs.find_one(style), Path(located(data))
     open_style(taught)
     find_data(folder)
     reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head}
