@@ -306,7 +306,7 @@ def test_bad_requests_are_refused(folder: Path) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match="no boxes in"):
         read_boxes(folder / "empty")
-    with pytest.raises(OptionError, match="there is no method 'gradients'; nearest: 'gradient"):
+    with pytest.raises(OptionError, match="there is no method 'gradients'; it is written 'gradient'"):
         localise(net, pictures, ["gradients"])
     with pytest.raises(OptionError, match="occlusion has no option 'path'"):
         localise(net, pictures, ["occlusion"], options={"occlusion": {"path": 3}})

@@ -116,18 +116,21 @@ def test_pictures_of_the_same_name_do_not_overwrite_each_other(digit: str) -> No
         Path(folder).mkdir()
         Path(folder, "x.png").write_bytes(Path(digit).read_bytes())
     assert run(["saliency", "a", "b", "--net", "lenet5", "-o", "out"]) == 0
-    assert sorted(path.name for path in Path("out").iterdir()) == ["a-x.png", "b-x.png"]
+    assert sorted(map(str, Path("out").rglob("*.png"))) == ["out/a/x.png", "out/b/x.png"]
 
 
 @pytest.mark.parametrize(
     ("paths", "names"),
     [
         (["p/0.png", "p/1.jpg"], ["0", "1"]),
-        (["p/a/0.png", "p/b/0.png", "p/b/c/1.png"], ["a-0", "b-0", "b-c-1"]),
+        (["p/a/0.png", "p/b/0.png", "p/b/c/1.png"], ["a/0", "b/0", "b/c/1"]),
         (["p/cat.png", "p/cat.jpg", "p/dog.jpg"], ["cat.png", "cat.jpg", "dog"]),
         (["p/0.png", "p/0.png"], ["0", "0-2"]),
+        (["p/0.png", "p/0.png", "p/0-2.png", "p/0.png"], ["0", "0-3", "0-2", "0-4"]),
+        (["p/Cat.png", "p/cat.png"], ["Cat", "cat-2"]),
+        (["a/../../x.png", "/etc/x.png"], ["a/x", "etc/x"]),
         (["/data/cat.jpg"], ["cat"]),
-        (["/data/cat.jpg", "here/cat.jpg"], ["data-cat", "here-cat"]),
+        (["/data/cat.jpg", "here/cat.jpg"], ["data/cat", "here/cat"]),
         (["s/a-0.tar#000123.jpg", "s/b.parquet#17"], ["a-0.tar-000123", "b.parquet-17"]),
         (["sample:digits/3", "sample:chelsea"], ["3", "chelsea"]),
     ],

@@ -42,10 +42,10 @@ def test_broken_pictures_are_named_and_the_others_are_there(pictures: Path, caps
     assert "10 pictures drawn in out" in said
     assert "2 of 12 pictures failed" in said and "00.png is not a picture" in said and "07.png is empty" in said
     assert said.count("00.png") == said.count("07.png") == 1, "each is named once"
-    assert sorted(path.name for path in Path("out").iterdir()) == sorted(
-        f"{'ab'[number % 2]}-{number:02}.png" for number in range(12) if number not in (0, 7)
+    assert sorted(map(str, Path("out").rglob("*.png"))) == sorted(
+        f"out/{'ab'[number % 2]}/{number:02}.png" for number in range(12) if number not in (0, 7)
     )
-    assert read_recipe("out/a-02.png").pictures[0].where == str(Path("pictures/a/02.png"))
+    assert read_recipe("out/a/02.png").pictures[0].where == str(Path("pictures/a/02.png"))
 
 
 def test_a_full_disk_is_one_line_and_nothing_is_put_elsewhere(
@@ -56,25 +56,25 @@ def test_a_full_disk_is_one_line_and_nothing_is_put_elsewhere(
     monkeypatch.setattr("tempfile.tempdir", "temporary")
 
     def full(path: Path, _: object) -> None:
-        if path.parent.name == "out":
+        if "out" in path.parts:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", full)
     assert command() == 2
     assert re.fullmatch(r"convscope: cannot write out/\S+: No space left on device\n", capsys.readouterr().err)
-    assert not list(Path("out").iterdir()) and not list(Path("temporary").iterdir())
+    assert not [path for path in Path("out").rglob("*") if path.is_file()] and not list(Path("temporary").iterdir())
 
 
 def test_what_is_there_is_not_made_again(pictures: Path, capsys: Capture) -> None:
     command()
-    times = {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
-    Path("out/a-02.png").unlink()
-    Path("out/a-04.png").write_bytes(b"half a pict")
+    times = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.png")}
+    Path("out/a/02.png").unlink()
+    Path("out/a/04.png").write_bytes(b"half a pict")
     capsys.readouterr()
     assert command() == 3
     assert "2 pictures drawn, 8 were there already in out" in capsys.readouterr().err
     for path, time in times.items():
-        assert (path.stat().st_mtime_ns == time) == (path.name not in ("a-02.png", "a-04.png"))
+        assert (path.stat().st_mtime_ns == time) == (path.name not in ("02.png", "04.png"))
     capsys.readouterr()
     command("--of", "3")
     assert "10 pictures drawn in out" in capsys.readouterr().err, "another objective is another drawing"
@@ -95,10 +95,10 @@ def test_a_changed_picture_is_made_again(pictures: Path, capsys: Capture) -> Non
 def test_copies_of_a_picture_each_get_their_file(pictures: Path, capsys: Capture) -> None:
     shutil.copy(pictures / "a" / "02.png", pictures / "a" / "copy.png")
     command()
-    assert Path("out/a-02.png").is_file() and Path("out/a-copy.png").is_file()
-    Path("out/a-copy.png").unlink()
+    assert Path("out/a/02.png").is_file() and Path("out/a/copy.png").is_file()
+    Path("out/a/copy.png").unlink()
     command()
-    assert Path("out/a-copy.png").is_file()
+    assert Path("out/a/copy.png").is_file()
 
 
 def test_a_picture_that_became_a_copy_is_made_again(pictures: Path) -> None:
@@ -111,12 +111,12 @@ def test_a_picture_that_became_a_copy_is_made_again(pictures: Path) -> None:
 
 def test_numbers_lie_beside_and_are_part_of_what_is_there(pictures: Path, capsys: Capture) -> None:
     command("--save-values", "v.npz")
-    assert len(list(Path("out").glob("*.npz"))) == 10
-    Path("out/a-02.npz").unlink()
+    assert len(list(Path("out").rglob("*.npz"))) == 10
+    Path("out/a/02.npz").unlink()
     capsys.readouterr()
     command("--save-values", "v.npz")
     assert "1 picture drawn, 9 were there already" in capsys.readouterr().err
-    assert Path("out/a-02.npz").is_file()
+    assert Path("out/a/02.npz").is_file()
 
 
 def test_views_of_each_picture_are_resumed_too(pictures: Path, capsys: Capture) -> None:
@@ -125,3 +125,39 @@ def test_views_of_each_picture_are_resumed_too(pictures: Path, capsys: Capture) 
     assert "10 pictures drawn in views" in capsys.readouterr().err
     assert run(words) == 3
     assert "0 pictures drawn, 10 were there already" in capsys.readouterr().err
+
+
+def test_nothing_is_written_over_pictures_that_are_read(pictures: Path, capsys: Capture) -> None:
+    """`-o .` once wrote maps over the photographs themselves."""
+    before = {path: path.read_bytes() for path in pictures.rglob("*.png")}
+    os.link("pictures/a/02.png", "linked.png")
+    picture = "pictures/a/02.png"
+    for words in (
+        ["saliency", "pictures", "-o", "pictures"],
+        ["saliency", picture, "-o", picture],
+        ["saliency", picture, "-o", "linked.png"],
+        ["style", "pictures/a/04.png", "--style", picture, "-o", "./pictures/../pictures/a/02.png", "--steps", "1"],
+        ["check", picture, "-o", picture],
+    ):
+        assert run([*words, "--net", "lenet5"]) == 2
+        assert "is a picture that is read here, and would be written over" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in pictures.rglob("*.png")} == before
+
+
+def test_numbers_are_written_inside_the_folder_too(pictures: Path) -> None:
+    command("--save-values", "v.npz")
+    assert {path.parts[0] for path in Path().rglob("*.npz")} == {"out"}
+    assert Path("out/b/01.npz").is_file() and Path("out/b/01.png").is_file()
+
+
+def test_a_check_refuses_what_cannot_be_before_a_network_is_loaded(
+    pictures: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convscope.commands.inputs.load_named", None)
+    for words, told in (
+        (["pictures/a/02.png", "--methods", "gradcam"], "use 'grad_cam'"),
+        (["pictures", "--boxes", "none.csv"], "there is no none.csv"),
+        (["pictures", "-o", "c.csv"], "needs bounding boxes, --boxes"),
+    ):
+        assert run(["check", *words]) == 2
+        assert told in capsys.readouterr().err

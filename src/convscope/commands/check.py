@@ -106,12 +106,13 @@ def check(
     """
     place = inputs.find_one(picture)
     _check_request(place, boxes, of, out)
+    chosen = _methods(methods)
     reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head}
     reading |= {"fit": fit, "value_range": value_range, "show": show, "net_seed": net_seed}
     if boxes is None:
         with progress():
             loaded = inputs.load_named(net, weights, epoch, device, [place], **reading)
-            table, cascades = _check_picture(loaded, place, _methods(methods), of, size, stages, steps)
+            table, cascades = _check_picture(loaded, place, chosen, of, size, stages, steps)
         _show(table, as_json=as_json)
         if out is not None or not as_json:
             _write(_drawn(loaded, cascades), out or Path(f"{place.stem}-check.png"), as_json=as_json)
@@ -119,7 +120,6 @@ def check(
     with progress():
         loaded = inputs.load_named(net, weights, epoch, device, [], **reading)
         criteria = _criteria(tolerance, threshold, segment)
-        chosen = _methods(methods)
         result = _localise(loaded, place, boxes, chosen, limit, names, size, top_1=top_1, criteria=criteria)
     _show(result.table if as_json else result.summary, as_json=as_json)
     if out is not None:
@@ -130,6 +130,7 @@ def _check_request(place: Path, boxes: Path | None, of: str | None, out: Path | 
     """Refuse what cannot work before a network is loaded."""
     if out is not None:
         _check_output(out, boxes)
+        inputs.refuse_overwriting([place], [out])
     if boxes is None and place.is_dir():
         raise DataError(
             f"{place} is a folder: name one picture, or give the objects' bounding boxes with --boxes FILE.csv"
@@ -138,6 +139,8 @@ def _check_request(place: Path, boxes: Path | None, of: str | None, out: Path | 
         raise DataError(f"{place} is not a folder: with --boxes, name the folder that holds the pictures")
     if boxes is not None and of is not None:
         raise OptionError("--of is for one picture: with --boxes the labelled class of every picture is explained")
+    if boxes is not None and not boxes.exists():
+        raise DataError(f"there is no {boxes}: --boxes is a table (.csv), a COCO file (.json) or a folder of VOC files")
 
 
 def _check_output(out: Path, boxes: Path | None) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..configuration import located
-from ..errors import OptionError, PictureError, PicturesFailed
+from ..errors import OptionError, OutputError, PictureError, PicturesFailed
 from ..options import separated
 from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, TABLE_ENDINGS
 from ..zoo.sources import forms
@@ -320,11 +320,11 @@ def refuse_failures(failures: Sequence[str], count: int, place: Path | str) -> N
 
 
 def distinct_names(pictures: Sequence[Path]) -> list[str]:
-    """Name outputs after the pictures, from the folder that all have in common: "a-0001" and "b-0001".
+    """Name outputs after the pictures, in their folders below the one that all have in common: "a/0001", "b/0001".
 
     A name depends on the common folder, not on what else is there, unless only endings differ ("cat.jpg", "cat.png"):
-    then these stay. Without a common folder the last part is the name where that tells all apart. The same picture
-    again is numbered.
+    then these stay. Without a common folder the last part is the name where that tells all apart. Names that are the
+    same, also to file systems that do not tell capitals apart, are numbered. No name leads out of a folder.
     """
     from ..data.folders import common_root
 
@@ -332,18 +332,45 @@ def distinct_names(pictures: Sequence[Path]) -> list[str]:
     last = [re.split(r"[/\\#:]", address)[-1] for address in addresses]
     root = common_root(addresses)
     if not root and len(set(last)) == len(set(addresses)):
-        plain = last
+        plain = [_inside(name) for name in last]
     else:
-        plain = [re.sub(r"[/\\#:]+", "-", address.removeprefix(root)).strip("-.") for address in addresses]
+        plain = [_inside(address.removeprefix(root)) for address in addresses]
     files = {name: name.removesuffix(Path(name).suffix) if _is_ending(Path(name).suffix) else name for name in plain}
     shared = {stem for stem, count in Counter(files.values()).items() if count > 1}
-    seen = Counter[str]()
-    names = list[str]()
-    for name in plain:
-        seen[name] += 1
-        kept = name if files[name] in shared else files[name]
-        names.append(kept if seen[name] == 1 else f"{kept}-{seen[name]}")
-    return names
+    kept = [name if files[name] in shared else files[name] for name in plain]
+    return _numbered(kept)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Number names that come again, by numbers that no other name has."""
+    there, used, last, distinct = {name.casefold() for name in names}, set[str](), Counter[str](), list[str]()
+    for name in names:
+        own, chosen = name.casefold(), name
+        while (low := chosen.casefold()) in used or (low != own and low in there):
+            last[own] += 1
+            chosen = f"{name}-{last[own] + 1}"
+        used.add(low)
+        distinct.append(chosen)
+    return distinct
+
+
+def _inside(address: str) -> str:
+    """Return an address as a relative path without dots that lead elsewhere."""
+    parts = (re.sub(r"[\\#:]+", "-", part).strip("-.") for part in address.split("/"))
+    return "/".join(filter(None, parts)) or "picture"
+
+
+def refuse_overwriting(pictures: Iterable[Path], targets: Iterable[Path]) -> None:
+    """Refuse to write over the pictures that are read. Raises OutputError."""
+    there = {_identity(target): target for target in targets if target.is_file()}
+    for picture in pictures if there else ():
+        if picture.is_file() and (target := there.get(_identity(picture))):
+            raise OutputError(f"{target} is a picture that is read here, and would be written over: give another -o")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _is_ending(suffix: str) -> bool:

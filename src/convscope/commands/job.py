@@ -129,11 +129,28 @@ class Job:
         asked: PaperOptions = {"width": self.width, "font": self.font, "titles": self.titles, "columns": self.columns}
         return asked if Paper.of(**asked) != SCREEN else {}
 
+    @property
+    def _read(self) -> list[Path]:
+        """The pictures that are read, also those that options name."""
+        given = (self.options[name] for name, option in self.signature.options.items() if option.is_picture)
+        each = (part for value in given for part in (value if isinstance(value, list) else [value]))
+        return [*self.pictures, *(Path(part) for part in each if isinstance(part, (str, Path)))]
+
+    @property
+    def _targets(self) -> list[Path]:
+        """The files that will be written."""
+        if not self.several:
+            return [path for path in (self.place, self.save_values) if path is not None]
+        names = inputs.distinct_names(self.pictures)
+        values = (self.outputs.values_of(self.place, name) for name in names)
+        return [*(self.place / f"{name}.png" for name in names), *filter(None, values)]
+
     def run(self, network: Mapping[str, Any]) -> None:
         """Draw and write everything; `network` says which network it is, as `inputs.load_named` takes it."""
         self.outputs.check()
         if self.paper and self.place.suffix.lower() in (".gif", ".mp4"):
             raise OptionError(f"--width, --font, --columns and --no-titles set figures, and {self.place} is a film")
+        inputs.refuse_overwriting(self._read, self._targets)
         if self.several or self.joined:
             inputs.agree_to_many(len(self.pictures), self.place, yes=self.yes)
         name, reading = network["net"], {key: value for key, value in network.items() if key != "net"}

@@ -108,6 +108,7 @@ def stylize(
     """
     found = inputs.find_all(pictures)
     targets = _targets(found, style, out)
+    inputs.refuse_overwriting(found, targets)
     inputs.agree_to_many(len(found), targets[0].parent, yes=yes)
     from ..context import listen, track
     from ..stylizing.network import read_style
