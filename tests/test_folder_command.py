@@ -105,7 +105,7 @@ def test_a_picture_that_became_a_copy_is_made_again(pictures: Path) -> None:
     command()
     shutil.copy(pictures / "a" / "02.png", pictures / "a" / "04.png")
     command()
-    shown = [read_recipe(f"out/a-{number}.png").pictures[0] for number in ("02", "04")]
+    shown = [read_recipe(f"out/a/{number}.png").pictures[0] for number in ("02", "04")]
     assert shown[0].sha256 == shown[1].sha256 and shown[1].where.endswith("04.png")
 
 

@@ -100,7 +100,7 @@ THINGS = (
     Wish(
         "methods side by side",
         ("compare",),
-        "comparison versus vs diff all side_by_side multiple grid visualize_image_attr_multiple plot_attributions",
+        "comparison versus vs diff all side_by_side multiple visualize_image_attr_multiple plot_attributions",
     ),
     # Look inside
     Wish(
@@ -208,12 +208,12 @@ THINGS = (
         "target ClassifierOutputTarget BinaryClassifierOutputTarget SemanticSegmentationTarget category ask",
     ),
     Wish(
-        "a page of all methods",
-        ("demo",),
-        "report html gallery page dashboard ui gui app web serve server insights "
+        "a page to hand out",
+        ("report", "demo"),
+        "html gallery page dashboard ui gui app web serve server insights "
         "AttributionVisualizer example examples sample tutorial notebook microscope",
     ),
-    Wish("many pictures at once", ("explain_many", "grad_cam"), "batch bulk folder dataset directory many"),
+    Wish("many pictures at once", ("explain", "explain_many"), "batch bulk folder dataset directory many"),
     Wish("a film", ("dream", "grad_cam"), "film video gif animate animation movie zoom"),
     Wish("help", ("demo", "nets", "grad_cam"), "usage man commands guide quickstart hello"),
     # What is not here
