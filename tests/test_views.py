@@ -12,6 +12,7 @@ from PIL import Image
 import convscope as cs
 from convscope.attribution.deconvnet import deconvnet
 from convscope.data.samples import digits
+from convscope.drawing.layout import number
 from convscope.errors import LayerError, OptionError, RuleError
 from convscope.registry import load_all
 from networks import SIZE, pictures, tiny
@@ -129,6 +130,41 @@ def test_alexnet_layers_one_to_five() -> None:
     names = ["features.0", "features.3", "features.6", "features.8", "features.10"]
     assert drawing.sheet().columns == ("picture", *(f"{i}: {name}" for i, name in enumerate(names, 1)))
     assert "random weights" in drawing.sheet().note
+
+
+def test_the_same_channel_of_several_pictures_stands_side_by_side(lenet: cs.Net) -> None:
+    sources = digits()[3:6]
+    drawing = cs.maps(lenet, sources, layer="conv1", side_by_side=True)
+    sheet, usual = drawing.sheet(), cs.maps(lenet, sources, layer="conv1").sheet()
+    count = drawing.numbers()["maps"].shape[1]
+    assert sheet.labels == ("", *map(str, range(count))) and len(sheet.columns) == 3
+    assert all(len(row) == 3 for row in sheet.rows) and sheet.scale == usual.scale
+    for channel in (0, count - 1):
+        for picture in range(3):
+            here, there = sheet.rows[channel + 1][picture], usual.rows[picture][channel + 1]
+            assert here and there
+            a, b = (np.asarray(tile.image, float).mean((0, 1)) for tile in (here, there))
+            assert np.abs(a - b).max() < 12, "the same map, at another size"
+    many = cs.maps(lenet, sources, layer="conv3", side_by_side=True).sheet()
+    assert [tile.caption for tile in many.rows[1] if tile][:6] == ["0", "0", "0", "1", "1", "1"]
+
+
+@pytest.mark.parametrize("view", ["project", "reconstruct"])
+def test_grey_projections_have_one_contrast_and_no_colours(view: str) -> None:
+    net = tiny("sequential", dtype=torch.float32)
+    options: dict[str, Any] = {"layer": "1", "top": 3} if view == "project" else {"layers": ["1"]}
+    vivid, grey = (
+        getattr(cs, view)(net, pictures(1, dtype=torch.float32)[0], grey=g, **options) for g in (False, True)
+    )
+    projections = grey.numbers()["projections"]
+    np.testing.assert_array_equal(projections, vivid.numbers()["projections"])
+    limit = np.abs(projections).max()
+    assert f"one contrast: grey is 0, white {number(float(limit))}" in grey.sheet().subtitle
+    shown = [np.asarray(tile.image.convert("RGB"), int) for tile in grey.sheet().tiles][1::2]
+    colourful = [np.asarray(tile.image.convert("RGB"), int) for tile in vivid.sheet().tiles][1::2]
+    assert all((np.ptp(image, -1) == 0).all() for image in shown)
+    assert not all((np.ptp(image, -1) == 0).all() for image in colourful)
+    assert max(np.abs(image - 127.5).std() for image in shown) < max(np.abs(i - 127.5).std() for i in colourful)
 
 
 # Every view's recipe makes the same drawing again.

@@ -58,6 +58,14 @@ def as_picture(values: np.ndarray, bands: Sequence[int] = ()) -> tuple[Image.Ima
     return to_image(0.5 + values * (0.5 / limit), bands), limit
 
 
+def as_grey_picture(values: np.ndarray, limit: float) -> Image.Image:
+    """Return signed values (c, h, w) as a picture without colours: mid-grey is zero, `limit` white.
+
+    With the largest magnitude of many pictures as their limit, they are as calm as the papers' projections.
+    """
+    return to_image(0.5 + values.mean(0) * (0.5 / limit))
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Heatmap(Drawing):
     """A number for every pixel that a network saw.

@@ -5,7 +5,7 @@ After Yosinski et al. (arXiv:1506.06579, sec. 2): the channels of a layer side b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -41,6 +41,7 @@ def maps(
     top: Annotated[
         int | None, "show only the k channels with the largest total activity, strongest first", Range(1)
     ] = None,
+    side_by_side: Annotated[bool, "the same channel of all pictures side by side, a column per picture"] = False,
 ) -> Gallery:
     """Show the activity of every channel of a layer for a picture, or for several, each in rows of its own.
 
@@ -51,7 +52,8 @@ def maps(
     with torch.inference_mode():
         readings = [tap(net, net.pixels(picture), [chosen.name])[chosen.name] for picture in pictures]
     activity = torch.cat(readings).float().cpu()
-    return Gallery(_sheet(net, chosen, activity, _channels(activity, top), pictures), {"maps": activity})
+    arranged = _by_channel if side_by_side else _by_picture
+    return Gallery(_sheet(net, chosen, activity, _channels(activity, top), pictures, arranged), {"maps": activity})
 
 
 def _channels(activity: Tensor, top: int | None) -> list[int]:
@@ -65,10 +67,24 @@ def _channels(activity: Tensor, top: int | None) -> list[int]:
     return strength.topk(top or _MOST).indices.tolist()
 
 
-def _sheet(net: Net, layer: Layer, activity: Tensor, channels: list[int], pictures: Sequence[InputPicture]) -> Sheet:
+Rows = tuple[tuple[Tile | None, ...], ...]
+Arranged = Callable[
+    [np.ndarray, list[int], Scale, Sequence[InputPicture]], tuple[Rows, tuple[str, ...], tuple[str, ...]]
+]
+"""Lays feature maps (pictures, channels, h, w) out in rows, with labels before these and heads above the columns."""
+
+
+def _sheet(
+    net: Net,
+    layer: Layer,
+    activity: Tensor,
+    channels: list[int],
+    pictures: Sequence[InputPicture],
+    arranged: Arranged,
+) -> Sheet:
     shown = activity[:, channels].numpy()
     scale = signed_scale(shown) if shown.min() < 0 else magnitude_scale(shown)
-    rows, labels, columns = _rows(shown, channels, scale, pictures)
+    rows, labels, columns = arranged(shown, channels, scale, pictures)
     count = "" if len(channels) == activity.shape[1] else f", the {len(channels)} strongest shown"
     extent = f"from {number(float(activity.min()))} to {number(float(activity.max()))}"
     return Sheet(
@@ -89,10 +105,7 @@ def _grid(layer: Layer) -> str:
     return f"{layer.shape[1]} × {layer.shape[2]} positions, receptive field {layer.seen}{stride}"
 
 
-Rows = tuple[tuple[Tile | None, ...], ...]
-
-
-def _rows(
+def _by_picture(
     activity: np.ndarray, channels: list[int], scale: Scale, pictures: Sequence[InputPicture]
 ) -> tuple[Rows, tuple[str, ...], tuple[str, ...]]:
     """Lay feature maps out: one picture as a block, several in rows under the channels' numbers."""
@@ -111,3 +124,20 @@ def _rows(
             rows.append((None if start else first, *tiles[start : start + width]))
             labels.append(stem(picture) if several and not start else "")
     return tuple(rows), tuple(labels) if any(labels) else (), ("", *map(str, channels)) if headed else ()
+
+
+def _by_channel(
+    activity: np.ndarray, channels: list[int], scale: Scale, pictures: Sequence[InputPicture]
+) -> tuple[Rows, tuple[str, ...], tuple[str, ...]]:
+    """Lay the same channel of all pictures out side by side, below the pictures; many channels in several columns."""
+    across = 1 if len(channels) <= _HEADED else max(1, _PER_ROW // len(pictures))
+    side = tile_side(across * len(pictures) + 1)
+    groups = [
+        [Tile(painted(np.atleast_2d(values[i]), scale, side), "" if across == 1 else str(k)) for values in activity]
+        for i, k in enumerate(channels)
+    ]
+    inputs = tuple(input_tile(picture, side) for picture in pictures)
+    lines = [groups[start : start + across] for start in range(0, len(groups), across)]
+    rows = (inputs, *(tuple(tile for group in line for tile in group) for line in lines))
+    labels = ("", *map(str, channels)) if across == 1 else ()
+    return rows, labels, tuple(map(stem, pictures))

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..attribution.deconvnet import project_down
 from ..context import say
 from ..data.images import InputPicture
-from ..drawing.drawings import Gallery, as_picture
+from ..drawing.drawings import Gallery, as_grey_picture, as_picture
 from ..drawing.layout import Sheet, Tile, number
 from ..drawing.tiles import fitted
 from ..errors import LayerError
@@ -46,6 +46,7 @@ def project(
     *,
     layer: Annotated[str, "the layer whose strongest channels are projected"],
     top: Annotated[int, "maximum number of channels", Range(1)] = 9,
+    grey: Annotated[bool, "without colours and on one contrast, as calm as the papers' figures"] = False,
 ) -> Gallery:
     """Project the strongest activation of each of a layer's k strongest channels down to pixels by the deconvnet.
 
@@ -63,11 +64,13 @@ def project(
         say(
             "left is what a unit sees through convolutions alone; by a normalisation or gate it reads the whole picture"
         )
+    limit = float(projections.abs().max()) or 1.0 if grey else None
+    contrast = "grey is 0" if limit is None else f"one contrast: grey is 0, white {number(limit)}"
     sheet = Sheet(
         f"Strongest activations of {chosen.name}",
-        _rows(activity, projections.float().cpu().numpy(), units, layer_at(net, chosen, pixels), picture),
+        _rows(activity, projections.float().cpu().numpy(), units, layer_at(net, chosen, pixels), picture, limit),
         f"{len(units)} strongest channels{inactive} · left: receptive field, right: deconvnet projection, "
-        f"grey is 0 · {net.name}" + (f" · {picture.name}" if picture.name else ""),
+        f"{contrast} · {net.name}" + (f" · {picture.name}" if picture.name else ""),
     )
     return Gallery(sheet, {"projections": projections, "units": torch.tensor(units)})
 
@@ -90,12 +93,17 @@ def _isolated(activity: Tensor, unit: Position) -> Tensor:
 
 
 def _rows(
-    activity: Tensor, projections: np.ndarray, units: list[Position], layer: Layer, picture: InputPicture
+    activity: Tensor,
+    projections: np.ndarray,
+    units: list[Position],
+    layer: Layer,
+    picture: InputPicture,
+    limit: float | None,
 ) -> tuple[tuple[Tile, ...], ...]:
     """Lay out, for each unit, the part of the picture in its receptive field and its projection there."""
     tiles: list[Tile] = []
     for (k, y, x), projection in zip(units, projections, strict=True):
-        part, projected = _in_field(picture, projection, layer, (y, x))
+        part, projected = _in_field(picture, projection, layer, (y, x), limit)
         tiles += [
             Tile(part, f"channel {k}, row {y}, column {x}"),
             Tile(projected, number(float(activity[k, y, x]))),
@@ -104,13 +112,14 @@ def _rows(
 
 
 def _in_field(
-    picture: InputPicture, projection: np.ndarray, layer: Layer, position: tuple[int, int]
+    picture: InputPicture, projection: np.ndarray, layer: Layer, position: tuple[int, int], limit: float | None
 ) -> tuple[Image.Image, Image.Image]:
     """Cut the receptive field out of the picture and out of a projection, at the size of a tile."""
     extent = (picture.pixels.shape[1], picture.pixels.shape[2])
     top, left, bottom, right = _field(layer).box(position, extent)
     part = picture.image(picture.pixels[:, top:bottom, left:right])
-    projected = as_picture(projection[:, top:bottom, left:right], picture.display.bands)[0]
+    inside = projection[:, top:bottom, left:right]
+    projected = as_picture(inside, picture.display.bands)[0] if limit is None else as_grey_picture(inside, limit)
     part, projected = (
         fitted(_framed(image, layer, position, (top, left), extent), _SIDE) for image in (part, projected)
     )
