@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -216,7 +217,9 @@ def drawing(path: Path) -> None:
 def remade(path: Path) -> None:
     import convscope
 
-    convscope.remake(path)
+    with warnings.catch_warnings():  # another version is told by a warning, as it should be
+        warnings.filterwarnings("ignore", "the drawing was made with")
+        convscope.remake(path)
 
 
 def network(address: str, **options: Any) -> Read:
