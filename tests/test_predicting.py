@@ -162,6 +162,16 @@ def test_one_probability_has_two_answers(tmp_path: Path) -> None:
     assert logit[1].values[0] == pytest.approx(1 / (1 + math.exp(-0.6)))
 
 
+def test_one_number_for_each_picture_is_one_output(tmp_path: Path) -> None:
+    class Flat(Corner):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)[:, 0]
+
+    paint(tmp_path / "1" / "a.png", COLOURS["red"])
+    said = cs.predict_many(Net(Flat(1), mean=0.0, std=1.0, size=4, head="probability"), tmp_path)
+    assert not said.failed and said[0].values == pytest.approx((0.6, 0.4)) and said[0].rank == 0
+
+
 def test_values_are_no_classes(tree: Path) -> None:
     said = cs.predict_many(corner(("width", "height", "depth"), head="value"), "data")
     assert said[-1].choices == (0, 1, 2) and said[-1].values == pytest.approx((0.6, 0.2, 0.2)) and not said.labelled

@@ -54,6 +54,8 @@ def answers(net: Net, pixels: Tensor) -> tuple[Head, Tensor]:
         output = net(pixels)
     check_real(output, f"the output of {net.name}")
     output = output.float()
+    if output.ndim == 1:  # one number per picture
+        output = output[:, None]
     if output.ndim != 2:
         shape = tuple(output.shape)
         raise NetworkError(f"{net.name} gives outputs of shape {shape}, not (n, classes): use of={_example(output)}")

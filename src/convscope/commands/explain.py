@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import outputs
-from ..errors import ConditionFailed, OptionError, OutputError, PictureError, nearest
+from ..errors import ConditionFailed, ObjectiveError, OptionError, OutputError, PictureError, nearest
 from ..options import Option
 from . import inputs
 from .predict import Labels, Names
@@ -105,6 +105,7 @@ def explain(
         loaded = inputs.load_named(
             net, weights, epoch, device, [Path(each.where) for each in chosen], size=size, **reading
         )
+        _check_objective(loaded, of)
         truth = _truth(loaded, found, labels, names, size)
         judging.check_known(conditions, labelled=truth.known, boxed=boxes is not None, checked=check)
         given = None if boxes is None else _boxes(boxes, chosen, pictures)
@@ -213,6 +214,16 @@ def _pictures(names: Sequence[str], out: Path) -> tuple[Pictures, list[Picture]]
     if len(chosen) < len(found):
         print(f"convscope: what lies in {out} is left out: this command writes there", file=sys.stderr)
     return found, chosen
+
+
+def _check_objective(net: Any, of: str | None) -> None:
+    """Refuse a network that has no classes where nothing says what is explained. Raises ObjectiveError."""
+    if of is None and len(net.output.shape) == 3:
+        middle = ",".join(str(side // 2) for side in net.output.shape[1:])
+        raise ObjectiveError(
+            f"{net.name} gives a map of outputs, not classes: say what is explained, as --of ':0@{middle}', a "
+            "channel at a row and column, or --of ':0', its mean"
+        )
 
 
 def _truth(net: Any, found: Pictures, labels: str | None, names: Path | None, size: Any) -> Any:

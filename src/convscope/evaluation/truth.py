@@ -24,6 +24,7 @@ NO_LABELS = "none"
 _SYNSET = re.compile(r"(n\d{8})(?:[\s_-].*)?")
 _PATHS = ("path", "picture", "file", "filename", "file_name", "image")
 _LABELS = ("label", "class", "class_name", "truth", "target", "wnid", "synset", "index", "class_id", "name")
+_UNNAMED = ("negative", "positive")
 _YES = {"1": 1, "true": 1, "yes": 1, "positive": 1, "pos": 1, "0": 0, "false": 0, "no": 0, "negative": 0, "neg": 0}
 _FORM = "a table of labels (.csv) has a column path and a column label, or two columns without heads"
 
@@ -31,7 +32,9 @@ _FORM = "a table of labels (.csv) has a column path and a column label, or two c
 def outcomes(net: Net) -> tuple[str, ...]:
     """Return the names of what a network may say: its outputs; of one probability, its absence and its presence."""
     names = tuple(net.class_name(index) for index in range(net.output.shape[0] if net.output.shape else 1))
-    return (f"not {names[0]}", names[0]) if _is_single(net) else names
+    if not _is_single(net):
+        return names
+    return (f"not {names[0]}", names[0]) if net.classes else _UNNAMED
 
 
 def _is_single(net: Net) -> bool:
@@ -205,7 +208,7 @@ def _find(label: Label, classes: tuple[str, ...], table: Mapping[str, str] | Non
         return [*known].index(synset[1]) if index is None and name and len(classes) == len(known) else index
     if index is None and text.strip().isascii() and text.strip().isdigit():
         return int(text) if int(text) < len(classes) else None
-    if index is None and len(classes) == 2 and classes[0] == f"not {classes[1]}":
+    if index is None and (classes == _UNNAMED or (len(classes) == 2 and classes[0] == f"not {classes[1]}")):
         return _YES.get(_folded(text))
     return index
 
