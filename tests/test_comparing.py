@@ -138,7 +138,7 @@ def test_a_map_of_zeros_is_said() -> None:
 @pytest.mark.parametrize(
     "options, error, message",
     [
-        ({"methods": ["salience"]}, OptionError, "no method 'salience'; nearest: 'saliency'"),
+        ({"methods": ["salience"]}, OptionError, "no method 'salience'.*use 'saliency'"),
         ({"methods": []}, OptionError, "no method to compare"),
         ({"layers": ["conv9"]}, LayerError, "conv9"),
         ({"methods": ["saliency"], "layers": ["conv1"]}, OptionError, "none of these methods reads a layer"),

@@ -173,8 +173,8 @@ def test_no_net_is_refused_by_every_entrance() -> None:
 def test_inputs_by_name_and_too_many(net: cs.Net) -> None:
     by_name = cs.maps(net=net, pictures=array(), layer="0")
     assert torch.equal(by_name.values["maps"], cs.maps(net, array(), layer="0").values["maps"])
-    with pytest.raises(OptionError, match="1 values too many: after net, pictures it takes layer, top"):
-        cs.maps(net, array(), "0", None, 7)
+    with pytest.raises(OptionError, match="1 values too many: after net, pictures it takes layer, top, side_by_side"):
+        cs.maps(net, array(), "0", None, True, 7)
     for twice in (lambda: cs.maps(net, array(), "0", layer="0"), lambda: cs.maps(net, array(), net=net)):
         with pytest.raises(OptionError, match=r"was given (layer|net) twice"):
             twice()
