@@ -82,6 +82,7 @@ def check(
     fit: inputs.Fit = None,
     value_range: inputs.ValueRange = None,
     show: inputs.Show = None,
+    window: inputs.Window = None,
     net_seed: inputs.NetSeed = None,
     size: inputs.Size = None,
     of: inputs.Of = None,
@@ -108,7 +109,7 @@ def check(
     _check_request(place, boxes, of, out)
     chosen = _methods(methods)
     reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head}
-    reading |= {"fit": fit, "value_range": value_range, "show": show, "net_seed": net_seed}
+    reading |= {"fit": fit, "value_range": value_range, "show": show, "window": window, "net_seed": net_seed}
     if boxes is None:
         with progress():
             loaded = inputs.load_named(net, weights, epoch, device, [place], **reading)
