@@ -22,7 +22,7 @@ from convscope import explain, explain_many, predict, report
 from convscope.checks import cascade
 from convscope.checks.many import Randomised
 from convscope.cli import run
-from convscope.errors import OptionError, OutputError
+from convscope.errors import DataError, OptionError, OutputError
 from convscope.net import Net
 from convscope.reports import html as pages_module
 from networks import tiny
@@ -227,3 +227,39 @@ def test_a_lesson_has_a_chapter_for_each_figure(folder: Path, tmp_path: Path) ->
     assert text.count("<table class='sheet") >= 12 and Page(text).open == []
     with pytest.raises(OptionError, match="2 to 20 pictures, and here is 1"):
         report(net, files[0], tmp_path / "lesson.html", preset="lesson")
+
+
+def test_wrong_pictures_have_a_map_for_what_they_are(net: Net, tmp_path: Path) -> None:
+    paths = [picture(tmp_path / f"{number}.png", number) for number in range(4)]
+    said = [int(predict(net, net.read(path)).argmax()) for path in paths]
+    true = [said[0], (said[1] + 1) % 5, said[2], (said[3] + 2) % 5]
+    rows = "".join(f"{path.name},{net.class_name(index)}\n" for path, index in zip(paths, true, strict=True))
+    (tmp_path / "labels.csv").write_text(f"path,label\n{rows}")
+    options: dict[str, Any] = {"preset": "wrong", "methods": ["grad_cam"], "labels": tmp_path / "labels.csv"}
+    done = report(net, paths, tmp_path / "page.html", **options)
+    text = done.path.read_text()
+    assert done.pictures == 2 and "names 2 of 4 pictures wrongly" in text
+    for number in (1, 3):
+        name = net.class_name(true[number])
+        assert f"for {name}, which it is" in text
+        assert explain(net, paths[number], "grad_cam", true[number]).recipe.key in text
+    with pytest.raises(DataError, match="needs to know what is right"):
+        report(net, paths, tmp_path / "page.html", preset="wrong")
+
+
+def test_the_position_under_question_is_marked(tmp_path: Path) -> None:
+    body = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 1))
+    net = Net(body, size=40, mean=0.5, std=0.2)
+    path = tmp_path / "scan.png"
+    values = np.random.default_rng(0).integers(2_000, 30_000, (40, 40), np.uint16)
+    Image.fromarray(values).save(path)
+    from convscope.reports.pictures import Shown, grid_of, marked
+
+    heatmap = explain(net, path, "saliency", ":0@10,30")
+    grey = Image.new("RGB", (80, 80), "#808080")
+    shown = Shown(heatmap, grid=grid_of(net, heatmap))
+    drawn = np.asarray(marked(grey, shown, (40, 40), (0, 0, 40, 40))).astype(int)
+    rows, columns = np.nonzero(np.abs(drawn - 128).sum(2))
+    assert (rows.mean(), columns.mean()) == pytest.approx((21, 61), abs=1)
+    done = report(net, path, tmp_path / "scan.html", preset="medical", methods=["saliency"], of=":0@10,30")
+    assert "No diagnosis" in done.path.read_text() and not done.failures

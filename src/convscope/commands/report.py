@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from ..net import Net
     from ..reports.reporting import Report
 
-PRESETS = ("why", "lesson")
+PRESETS = ("why", "lesson", "wrong", "medical")
 """What the chapters of a report can be, by name."""
 
 
 Preset = Annotated[
     str,
     typer.Option(
-        help="what it holds: why (what the network says of each picture, and maps of why) or lesson (the figures of "
-        "Zeiler & Fergus and of Simonyan et al., on two to twenty pictures, to hand out)",
+        help="what it holds: why (what the network says of each picture, and maps of why), lesson (the figures of "
+        "Zeiler & Fergus and of Simonyan et al., on two to twenty pictures, to hand out), wrong (those pictures with "
+        "labels that are named wrongly, with a map for the true class as well) or medical (as why, the position "
+        "under question marked)",
         metavar=f"[{'|'.join(PRESETS)}]",
         autocompletion=inputs.beginning(PRESETS),
     ),

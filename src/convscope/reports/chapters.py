@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..data.pictures import Picture
+from ..data.pictures import Picture, Pictures
 from ..data.preprocessing import Size
 from ..net import Net
 from ..recipes import Recipe
@@ -82,7 +82,11 @@ class Kept:
 
 @dataclass(frozen=True)
 class Request:
-    """What a report is asked about; `there` says of a key whether its chapter lies beside the page already."""
+    """What a report is asked about.
+
+    `pictures` are those of `source`, which knows the names of their labels; `there` says of a key whether its chapter
+    lies beside the page already.
+    """
 
     net: Net
     pictures: Sequence[Picture]
@@ -92,6 +96,7 @@ class Request:
     check: bool = True
     labels: str | None = None
     names: str | None = None
+    source: Pictures | None = None
     there: Callable[[str], bool] = lambda key: False
 
 

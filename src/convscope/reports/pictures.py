@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..assumptions import announced
@@ -25,6 +26,8 @@ from ..errors import ConvscopeError, NetworkError, ObjectiveError, PictureError,
 from ..evaluation.predicting import prediction
 from ..evaluation.truth import Truth, outcomes
 from ..heads import Head
+from ..layers import layer_at
+from ..net import Net
 from ..predictions import answers
 from ..provenance import recipe
 from ..recipes import PictureRecord
@@ -34,16 +37,22 @@ from .chapters import Chapter, Contents, Figure, Kept, Request, Row, Said
 _CHUNK = 8
 """Pictures that are in memory together."""
 
+_POSITION = re.compile(r":\d+@(\d+),(\d+)")
 _SIDE, _THUMBNAIL = 220, 190
 _TOP = 3
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A map with its check score, None where there is none, and what of the chapter's objectives it is about."""
+    """A map with its check score, None where there is none.
+
+    `about` is what it is about where that is not the chapter's objective, `grid` the output's rows and columns.
+    """
 
     heatmap: Heatmap
     score: float | None = None
+    about: str = ""
+    grid: tuple[int, int] | None = None
 
 
 def why(request: Request) -> Contents:
@@ -147,8 +156,29 @@ class _Maker:
                 continue
             reasons |= {skipped.where: skipped.reason for skipped in maps.skipped}
             for heatmap, score in zip(drawn, self._scores(drawn), strict=True):
-                shown.setdefault(heatmap.recipe.pictures[0].where, []).append(Shown(heatmap, score))
+                shown.setdefault(heatmap.recipe.pictures[0].where, []).append(
+                    Shown(heatmap, score, grid=grid_of(self.net, heatmap))
+                )
+        if self.truth.known:
+            for where, more in self._for_the_truth(pictures).items():
+                shown.setdefault(where, []).append(more)
         return shown, reasons
+
+    def _for_the_truth(self, pictures: Sequence[Picture]) -> dict[str, Shown]:
+        """Return maps of what speaks for the true class, by the first method that the network does not refuse."""
+        names = outcomes(self.net)
+        entries = [entry for entry in self.methods if entry.name not in self.refused]
+        groups: dict[int, list[Picture]] = {}
+        for picture in pictures:
+            true = self.truth.of(picture)
+            # Of a single probability there is no score for its absence.
+            if true is not None and self.net.output.shape == (len(names),):
+                groups.setdefault(true, []).append(picture)
+        return {
+            heatmap.recipe.pictures[0].where: Shown(heatmap, about=f"for {names[true]}, which it is")
+            for true, group in groups.items()
+            for heatmap in explain_many(self.net, Pictures([group]), entries[0].name, true, size=self.request.size)
+        }
 
     def _scores(self, heatmaps: Sequence[Heatmap]) -> list[float | None]:
         if not self.request.check or self.unchecked:
@@ -201,6 +231,12 @@ def name_of(picture: Picture) -> str:
     return visible(picture.name.lstrip("/\\") or picture.where)
 
 
+def grid_of(net: Net, heatmap: Heatmap) -> tuple[int, int] | None:
+    """Return how many rows and columns the output has, None where it has no positions."""
+    layer = layer_at(net, net.output, net.pixels(heatmap.picture)) if len(net.output.shape) == 3 else net.output
+    return (layer.shape[1], layer.shape[2]) if len(layer.shape) == 3 else None
+
+
 def by_size(heatmaps: Sequence[Heatmap]) -> Mapping[Any, list[int]]:
     """Return the rows of maps by the size of what the network saw."""
     rows: dict[Any, list[int]] = {}
@@ -224,7 +260,7 @@ def sheet_of(shown: Sequence[Shown], note: str = "") -> Sheet:
     """Lay out a picture and its maps: for every method the map and the map over the picture."""
     first = shown[0].heatmap
     near = first.picture.near()
-    picture = layout.enlarged(near.original, _SIDE)
+    picture = marked(layout.enlarged(near.original, _SIDE), shown[0], near.original.size, near.box)
     tiles = [Tile(picture, "{} × {}".format(*first.picture.original.size))]
     for each in shown:
         tiles += _tiles(replace(each.heatmap, picture=near), picture.size, each)
@@ -234,16 +270,35 @@ def sheet_of(shown: Sequence[Shown], note: str = "") -> Sheet:
     )
 
 
+def marked(
+    image: Image.Image, shown: Shown, size: tuple[int, int], box: tuple[float, float, float, float]
+) -> Image.Image:
+    """Mark the position of the output that was asked about, as in ":0@60,60", on a picture that may be scaled."""
+    shape, asked = shown.grid, _POSITION.fullmatch(shown.heatmap.recipe.objective)
+    if asked is None or shape is None:
+        return image
+    left, top, right, bottom = box
+    x = (left + (int(asked[2]) + 0.5) / shape[1] * (right - left)) * image.width / size[0]
+    y = (top + (int(asked[1]) + 0.5) / shape[0] * (bottom - top)) * image.height / size[1]
+    image = image.convert("RGB")
+    draw = ImageDraw.Draw(image)
+    for colour, width in (("#ffffff", 3), ("#e0007a", 1)):
+        draw.line([(x - 9, y), (x + 9, y)], fill=colour, width=width)
+        draw.line([(x, y - 9), (x, y + 9)], fill=colour, width=width)
+    return image
+
+
 def _tiles(heatmap: Heatmap, size: tuple[int, int], shown: Shown) -> list[Tile]:
     entry: Entry = find(heatmap.recipe.method)
     check = "" if shown.score is None else f"\n{_short(shown.score)}"
+    title = f"{entry.title} {shown.about}".strip()
     if heatmap.projects:
         painted, limit = as_picture(heatmap.numbers()["map"], heatmap.picture.display.bands)
-        caption = f"{entry.title}: grey is 0, white {layout.number(limit)}{check}"
+        caption = f"{title}: grey is 0, white {layout.number(limit)}{check}"
         return [Tile(heatmap.placed(painted, size), caption)]
     return [
-        Tile(heatmap.map_image(size), entry.title, heatmap.scale),
-        Tile(heatmap.overlay(size), f"{entry.title}, over the picture{check}"),
+        Tile(heatmap.map_image(size), title, heatmap.scale),
+        Tile(heatmap.overlay(size), f"{title}, over the picture{check}"),
     ]
 
 

@@ -22,11 +22,12 @@ from ..running import check_net
 from .chapters import Chapter, Contents, Kept, Preset, Request
 from .html import Pages, fragment_path
 from .lesson import lesson
+from .occasions import medical, wrong
 from .pdf import PAPERS, Pdf
 from .pictures import why
 
-PresetName = Literal["why", "lesson"]
-PRESETS: dict[str, Preset] = {"why": why, "lesson": lesson}
+PresetName = Literal["why", "lesson", "wrong", "medical"]
+PRESETS: dict[str, Preset] = {"why": why, "lesson": lesson, "wrong": wrong, "medical": medical}
 
 _FEW = 20
 """Pictures up to which a method may take its time."""
@@ -68,7 +69,8 @@ def report(
             of those.
         out: the file to write, .html or .pdf. Of more than 50 pictures, further pages and a folder lie beside a page.
         preset: what the chapters are: "why" (maps of each picture), "lesson" (the figures of two papers, on two to
-            twenty pictures), or a function of a `Request`.
+            twenty pictures), "wrong" (pictures with labels that are named wrongly, with a map for the true class as
+            well), "medical" (as "why", with the position that is asked about marked); or a function of a `Request`.
         methods: the names of methods; Grad-CAM and occlusion by default, of more than 20 pictures Grad-CAM alone.
         of: one objective for all pictures; each one's top-1 class by default.
         size: another input side than the network's own, in pixels, or (height, width).
@@ -86,7 +88,8 @@ def report(
     if paper not in PAPERS:
         raise OptionError(f"paper is {' or '.join(PAPERS)}, not {paper!r}")
     chosen = preset if callable(preset) else _preset(preset)
-    pictures = list(read_pictures(data))
+    source = read_pictures(data)
+    pictures = list(source)
     if methods is None:
         methods = _METHODS[len(pictures) <= _FEW]
     for name in methods:
@@ -100,6 +103,7 @@ def report(
         check,
         None if labels is None else str(labels),
         None if names is None else str(names),
+        source,
         lambda key: out.suffix.lower() == ".html" and fragment_path(out, key).is_file(),
     )
     contents = chosen(request)
