@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.pictures import Picture, Pictures
@@ -94,8 +95,8 @@ class Request:
     of: Any = None
     size: Size | None = None
     check: bool = True
-    labels: str | None = None
-    names: str | None = None
+    labels: str | Path | None = None
+    names: str | Path | None = None
     source: Pictures | None = None
     there: Callable[[str], bool] = lambda key: False
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,24 +91,15 @@ def report(
     chosen = preset if callable(preset) else _preset(preset)
     source = read_pictures(data)
     pictures = list(source)
-    if methods is None:
-        methods = _METHODS[len(pictures) <= _FEW]
-    for name in methods:
+    named = tuple(dict.fromkeys(_METHODS[len(pictures) <= _FEW] if methods is None else methods))
+    for name in named:
         find(name)
-    request = Request(
-        net,
-        pictures,
-        tuple(dict.fromkeys(methods)),
-        of,
-        size,
-        check,
-        None if labels is None else str(labels),
-        None if names is None else str(names),
-        source,
-        lambda key: out.suffix.lower() == ".html" and fragment_path(out, key).is_file(),
-    )
-    contents = chosen(request)
+    contents = chosen(Request(net, pictures, named, of, size, check, labels, names, source, partial(_is_there, out)))
     return _write(contents, out, Pages(out, contents) if out.suffix.lower() == ".html" else Pdf(out, contents, paper))
+
+
+def _is_there(out: Path, key: str) -> bool:
+    return out.suffix.lower() == ".html" and fragment_path(out, key).is_file()
 
 
 def _preset(name: str) -> Preset:
