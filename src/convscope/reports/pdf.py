@@ -54,6 +54,8 @@ _POINT = 72 / _PER_INCH
 _GAP, _BAR, _ACROSS = 10, 17, 3
 _ACCENT, _TRACK = "#c3d0f0", "#ececef"
 _FINE = 4
+_PIXELWISE = 160 * 160
+"""Pixels up to which enlarged ones stay sharp: in larger images they are wide enough for JPEG."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ class Pdf:
                 items += stacked(wrap(each.note, "caption", column)[:1], "caption", x, y, FAINT)
                 y += line_height("caption")
             height = max(height, y)
-        return _Piece(tuple(items), height + _GAP, heads=not photographs)
+        return _Piece(tuple(map(_encoded, items)), height + _GAP, heads=not photographs)
 
     def _figure(self, sheet: Sheet) -> list[_Piece]:
         """Set a sheet as wide as its images ask for and the paper has room; part it where it is too high."""
@@ -313,7 +315,8 @@ def _register() -> None:
 
 def _encoded(item: Item) -> Item | _Jpeg:
     """Return an image as a file holds it: pixels that are shown enlarged stay as they are, all others become JPEG."""
-    if not isinstance(item, Block) or painting.repeats(item.image) or item.image.width * item.image.height < 96 * 96:
+    pixels = item.image.width * item.image.height if isinstance(item, Block) else 0
+    if not isinstance(item, Block) or pixels < 96 * 96 or (pixels < _PIXELWISE and painting.repeats(item.image)):
         return item
     buffer = io.BytesIO()
     item.image.convert("RGB").save(buffer, "JPEG", quality=88)
