@@ -135,7 +135,7 @@ def test_options_that_cannot_be(tmp_path: Path) -> None:
         load("lenet5", classes=tmp_path / "none.txt")
     with pytest.raises(OptionError, match=r"mean is one number per channel, .* or 'imagenet'; not 'x.npy'"):
         load("lenet5", mean="x.npy")
-    with pytest.raises(OptionError, match="load has no option 'sizes'; nearest: 'size'"):
+    with pytest.raises(OptionError, match="load has no option 'sizes'; it is written size="):
         load("lenet5", sizes=3)  # type: ignore[call-arg]
     assert np.isfinite(load("lenet5", std=2.0).std).all()
 

@@ -289,7 +289,7 @@ def test_a_configuration_is_named_once_and_not_beside_data_for_programs(
     assert run(["layers", "mine", "--json"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) and printed.err == ""
-    assert run(["layers", "lenet5"]) == 0 and capsys.readouterr().err == "", "nothing of it is used"
+    assert run(["history", "lenet5"]) == 0 and capsys.readouterr().err == "", "nothing of it is used"
 
 
 def test_python_logs_it_once(folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

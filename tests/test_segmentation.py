@@ -264,7 +264,7 @@ def test_a_blur_joins_specks() -> None:
 
 def test_bad_questions_methods_and_layers() -> None:
     net = cs.load("lenet5")
-    with pytest.raises(OptionError, match="no method 'salience'; nearest: 'saliency'"):
+    with pytest.raises(OptionError, match="no method 'salience'; for vanilla gradients, use 'saliency'"):
         segment(net, digits()[5], method="salience")
     with pytest.raises(OptionError, match="no option 'layer'"):
         segment(net, digits()[5], layer="conv1")

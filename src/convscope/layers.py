@@ -152,7 +152,8 @@ def layers_named(net: Net, names: list[str] | str) -> list[Layer]:
 
     One name or several, in a list or with commas. Raises OptionError where there is none.
     """
-    several = separated(names) if isinstance(names, str) else [str(name) for name in names]
+    # The output's name is an empty text.
+    several = (separated(names) or [names]) if isinstance(names, str) else [str(name) for name in names]
     layers = {layer.name: layer for layer in (find_layer(net, name.strip()) for name in several)}
     if not layers:
         raise OptionError("layer is a layer's name, or several, not an empty list")

@@ -118,6 +118,7 @@ def _made_by_trusted(file: str) -> bool:
         "typing.py",
         "functools.py",
         "typing_objects.py",
+        "fontTools/ttLib/tables/otBase.py",  # conditions of its own tables, never of a font's file
     )
     files = [frame.filename for frame in traceback.extract_stack() if frame.filename != __file__]
     ours = max((at for at, name in enumerate(files) if name.startswith(_SOURCE)), default=0)
