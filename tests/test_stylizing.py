@@ -515,7 +515,7 @@ def test_outputs_of_stylize(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert run(["stylize", one, "--style", style, "-o", str(folder / "made.xyz")]) == 2
     assert "endings are" in capsys.readouterr().err
     assert run(["stylize", str(folder / "data"), "--style", style, "-o", str(folder / "many")]) == 0
-    assert len(list((folder / "many").glob("*.png"))) == 6
+    assert len(list((folder / "many").rglob("*.png"))) == 6
     (folder / "data" / "broken.png").write_bytes(b"no picture")
     assert run(["stylize", str(folder / "data"), one, "--style", style, "-o", str(folder / "again")]) == 3
     said = capsys.readouterr().err

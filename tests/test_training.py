@@ -34,7 +34,7 @@ from convscope.errors import ConvscopeError, DataError, OptionError, OutputError
 from convscope.training.card import write_card
 from convscope.training.checkpoint import CHECKPOINT
 from convscope.training.exporting import export
-from convscope.training.keeping import signed
+from convscope.training.keeping import signed, write_checkpoint
 from convscope.training.machines import precision_of
 from convscope.training.recipes import Recipe, recipe
 from convscope.training.run import SNAPSHOTS, Run
@@ -499,7 +499,7 @@ def test_weights_that_are_not_finite_leave_the_snapshots_before_them(
     run = begun(asked(digits, tmp_path / "run"), 2)
     kept = torch.load(run.folder / CHECKPOINT, weights_only=True)
     kept["body"]["conv2.weight"].fill_(value)
-    torch.save(kept, run.folder / CHECKPOINT)
+    write_checkpoint(run.folder / CHECKPOINT, kept)
     before = contents(run.folder)
     with pytest.raises(TrainingError, match=r"at step 1 of epoch 3.*the last good snapshot is that of epoch 2"):
         train(run)
