@@ -520,7 +520,7 @@ def test_outputs_of_stylize(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert run(["stylize", str(folder / "data"), one, "--style", style, "-o", str(folder / "again")]) == 3
     said = capsys.readouterr().err
     assert "1 of 8 pictures failed" in said and "broken.png" in said and "Traceback" not in said
-    assert len(list((folder / "again").glob("*.png"))) == 7 and (folder / "again" / "0-2.png").exists()
+    assert len(list((folder / "again").rglob("*.png"))) == 7 and (folder / "again" / "0-2.png").exists()
 
 
 def shell(folder: Path, *more: str) -> list[str]:
