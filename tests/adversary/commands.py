@@ -249,6 +249,7 @@ def judged(code: int, said: str) -> tuple[str, str]:
 def _left(folder: Path, before: dict[str, str], line: Sequence[str], ending: str, what: str) -> tuple[str, str]:
     """Return what was written in the wrong place, changed or left over."""
     after = sandbox.files(folder)
+    line = line[: [*line, "--"].index("--")]  # what comes after it is no option
     named = [line[at + 1] for at, word in enumerate(line[:-1]) if word in WRITTEN]
     named += [word.partition("=")[2] for word in line if word.startswith("--out=")]
     changed = [name for name in before if after.get(name) != before[name] and not _within(name, named)]
