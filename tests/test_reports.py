@@ -22,6 +22,7 @@ from convscope import explain, explain_many, predict, report
 from convscope.checks import cascade
 from convscope.checks.many import Randomised
 from convscope.cli import run
+from convscope.commands.printing import named
 from convscope.errors import DataError, OptionError, OutputError
 from convscope.net import Net
 from convscope.reports import html as pages_module
@@ -263,3 +264,8 @@ def test_the_position_under_question_is_marked(tmp_path: Path) -> None:
     assert (rows.mean(), columns.mean()) == pytest.approx((21, 61), abs=1)
     done = report(net, path, tmp_path / "scan.html", preset="medical", methods=["saliency"], of=":0@10,30")
     assert "No diagnosis" in done.path.read_text() and not done.failures
+
+
+def test_a_failed_picture_is_named_once() -> None:
+    assert named("x.png", "deep/x.png is no picture") == "deep/x.png is no picture"
+    assert named("x.png", "no memory is left") == "x.png: no memory is left"

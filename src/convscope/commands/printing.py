@@ -42,8 +42,9 @@ def print_table(table: Table, out: Path | None, as_json: bool) -> None:
 
 
 def named(picture: str, reason: str) -> str:
-    """Return why a picture failed, with its name in front where the reason does not begin with it."""
-    return reason if reason.startswith(picture) else f"{picture}: {reason}"
+    """Return why a picture failed, with its name in front where the reason does not begin with it, or a path to it."""
+    told = reason.startswith(picture) or reason.partition(": ")[0].partition(" is ")[0].endswith(f"/{picture}")
+    return reason if told else f"{picture}: {reason}"
 
 
 def ask(question: str, unanswered: str) -> None:
