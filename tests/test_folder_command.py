@@ -153,7 +153,7 @@ def test_numbers_are_written_inside_the_folder_too(pictures: Path) -> None:
 def test_a_check_refuses_what_cannot_be_before_a_network_is_loaded(
     pictures: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convscope.commands.inputs.load_named", None)
+    monkeypatch.setattr("convscope.commands.network.Network.load", None)
     for words, told in (
         (["pictures/a/02.png", "--methods", "gradcam"], "use 'grad_cam'"),
         (["pictures", "--boxes", "none.csv"], "there is no none.csv"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import torch
 from PIL import Image
 
 from convscope import read_recipe
-from convscope.cli import _OWN, run
-from convscope.commands import inputs
+from convscope.cli import run
 from convscope.commands.train import _epochs
 from convscope.data.samples import digits
 from convscope.errors import OptionError
@@ -142,14 +140,6 @@ def test_snapshots_and_style_layers_may_be_repeated() -> None:
     assert _epochs(["1,2", "5"]) == _epochs(["5,2,1"]) == (1, 2, 5)
     for layers in ("relu1,relu2", ["relu1", "relu2"], ["relu1, relu2"]):
         assert Settings(style_layers=layers).style_layers == ["relu1", "relu2"]  # pyright: ignore[reportArgumentType]
-
-
-def test_every_command_with_a_network_takes_all_that_says_which() -> None:
-    for name, (_, command) in _OWN.items():
-        options = inspect.signature(command).parameters
-        if "net" in options and name != "history":
-            shown = set[str]() if name == "check" else {"show", "window"}  # not all draw pictures
-            assert set(inputs.NETWORK) - shown <= set(options), name
 
 
 def test_a_network_stands_first_or_in_net(capsys: Capture) -> None:

@@ -26,6 +26,7 @@ from .commands.check import check
 from .commands.explain import explain
 from .commands.layers import layers
 from .commands.nets import nets
+from .commands.network import Network
 from .commands.predict import predict
 from .commands.printing import print_file
 from .commands.progress import progress
@@ -319,5 +320,5 @@ def _run_registered(signature: Signature, pictures: Sequence[str], options: Mapp
     """Run the command of a registered function."""
     from .commands.job import Job
 
-    network = {name: common.pop(name) for name in ("net", *inputs.NETWORK) if name in common}
+    network: Network = common.pop("network")
     Job(signature, inputs.find_all(pictures), options, **common).run(network)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import ConvscopeError, DataError, OptionError, OutputError
 from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_file
 from . import inputs
-from .printing import print_file
+from .groups import grouped
+from .network import Network, parts
+from .paper import Figure
+from .printing import AsJson, print_file
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -65,25 +68,14 @@ Out = Annotated[
         help=f"the figure ({', '.join(PICTURE_ENDINGS)}); with --boxes also the table ({', '.join(TABLE_ENDINGS)})",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print the table as JSON, for scripts")]
 
 
+@grouped
 def check(
     picture: Picture,
+    network: Network,
+    figure: Figure,
     methods: Methods = None,
-    net: inputs.NetName = None,
-    weights: inputs.Weights = "default",
-    epoch: inputs.Epoch = None,
-    device: inputs.Device = "cpu",
-    mean: inputs.Mean = None,
-    std: inputs.Std = None,
-    classes: inputs.Classes = None,
-    head: inputs.Head = None,
-    fit: inputs.Fit = None,
-    value_range: inputs.ValueRange = None,
-    show: inputs.Show = None,
-    window: inputs.Window = None,
-    net_seed: inputs.NetSeed = None,
     size: inputs.Size = None,
     of: inputs.Of = None,
     stages: Stages = 6,
@@ -107,24 +99,27 @@ def check(
     """
     place = inputs.find_one(picture)
     _check_request(place, boxes, of, out)
+    figure.check(out or (None if as_json or boxes else _default(place)))
     chosen = _methods(methods)
-    reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head}
-    reading |= {"fit": fit, "value_range": value_range, "show": show, "window": window, "net_seed": net_seed}
     if boxes is None:
         with progress():
-            loaded = inputs.load_named(net, weights, epoch, device, [place], **reading)
+            loaded = network.load([place], size=size)
             table, cascades = _check_picture(loaded, place, chosen, of, size, stages, steps)
         _show(table, as_json=as_json)
         if out is not None or not as_json:
-            _write(_drawn(loaded, cascades), out or Path(f"{place.stem}-check.png"), as_json=as_json)
+            _write(_drawn(loaded, cascades), out or _default(place), figure, as_json=as_json)
         return
     with progress():
-        loaded = inputs.load_named(net, weights, epoch, device, [], **reading)
+        loaded = network.load(size=size)
         criteria = _criteria(tolerance, threshold, segment)
         result = _localise(loaded, place, boxes, chosen, limit, names, size, top_1=top_1, criteria=criteria)
     _show(result.table if as_json else result.summary, as_json=as_json)
     if out is not None:
-        _write(result, out, as_json=as_json)
+        _write(result, out, figure, as_json=as_json)
+
+
+def _default(place: Path) -> Path:
+    return Path(f"{place.stem}-check.png")
 
 
 def _check_request(place: Path, boxes: Path | None, of: str | None, out: Path | None) -> None:
@@ -163,7 +158,7 @@ def _methods(names: Sequence[str] | None) -> list[str]:
     registry.load_all()
     if names is None:
         return list(registry.METHODS)
-    chosen = list(dict.fromkeys(registry.find(name).name for name in inputs.parts(names)))
+    chosen = list(dict.fromkeys(registry.find(name).name for name in parts(names)))
     if not chosen:
         raise OptionError("--methods names no method: name at least one, or leave it out for all")
     return chosen
@@ -259,6 +254,6 @@ def _show(table: Table, *, as_json: bool) -> None:
         table.print()
 
 
-def _write(drawing: Drawing, out: Path, *, as_json: bool) -> None:
+def _write(drawing: Drawing, out: Path, figure: Figure, *, as_json: bool) -> None:
     """Write a file and name it, beside JSON on stderr."""
-    print_file(drawing.save(out), beside=as_json)
+    print_file(drawing.save(out, **figure.options), beside=as_json)

@@ -15,8 +15,10 @@ from .. import outputs
 from ..errors import ConditionFailed, ObjectiveError, OptionError, OutputError, PictureError, nearest
 from ..options import Option
 from . import inputs
+from .groups import grouped
+from .network import Network
 from .predict import Labels, Names
-from .printing import named, print_file
+from .printing import AsJson, named, print_file
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -55,22 +57,13 @@ FailOn = Annotated[
 ]
 
 
+@grouped
 def explain(
     pictures: inputs.Pictures,
+    network: Network,
     out: Out = Path("convscope-explain"),
     method: MethodName = "grad-cam",
     option: Options = None,
-    net: inputs.NetName = None,
-    weights: inputs.Weights = "default",
-    epoch: inputs.Epoch = None,
-    device: inputs.Device = "cpu",
-    mean: inputs.Mean = None,
-    std: inputs.Std = None,
-    classes: inputs.Classes = None,
-    head: inputs.Head = None,
-    fit: inputs.Fit = None,
-    value_range: inputs.ValueRange = None,
-    net_seed: inputs.NetSeed = None,
     size: inputs.Size = None,
     of: inputs.Of = None,
     labels: Labels = None,
@@ -81,7 +74,7 @@ def explain(
     junit: Annotated[Path | None, typer.Option(help="write the result as JUnit's XML", metavar="FILE")] = None,
     fail_on: FailOn = None,
     yes: inputs.Yes = False,
-    as_json: inputs.AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Explain many pictures: an index page, a table with what each map shows, and overlays in the pictures' folders.
 
@@ -97,14 +90,10 @@ def explain(
     entry, options = _method(method, option or [])
     found, chosen = _pictures(pictures, out)
     inputs.agree_to_many(len(chosen), out, yes=yes)
-    reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head, "fit": fit}
-    reading |= {"value_range": value_range, "net_seed": net_seed}
     from ..evaluation.survey import Survey
 
     with progress():
-        loaded = inputs.load_named(
-            net, weights, epoch, device, [Path(each.where) for each in chosen], size=size, **reading
-        )
+        loaded = network.load([Path(each.where) for each in chosen], size=size)
         _check_objective(loaded, of)
         truth = _truth(loaded, found, labels, names, size)
         judging.check_known(conditions, labelled=truth.known, boxed=boxes is not None, checked=check)

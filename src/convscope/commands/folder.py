@@ -74,7 +74,7 @@ class Folder:
         """Yield the drawings of pictures with their addresses; to `resume` leaves out those that are there already."""
         if not self.entry.attributes:
             yield from self._one_by_one(resume=resume)
-        elif self.job.shared_scale:
+        elif self.job.shown.shared_scale:
             maps = dict(self._maps(list(self.names), resume=False))
             yield from ((where, map_.compared_with(list(maps.values()))) for where, map_ in maps.items())
         else:
@@ -92,7 +92,7 @@ class Folder:
         try:
             for map_ in maps:
                 (record,) = map_.recipe.pictures
-                yield record.where, job.shown(self.net, map_)
+                yield record.where, job.as_shown(self.net, map_)
         finally:
             maps.close()
         self.failures += [named(skipped.where, skipped.reason) for skipped in maps.skipped]
@@ -162,5 +162,5 @@ class Folder:
 
     def _save(self, drawing: Drawing, out: Path, values: Path | None) -> list[Path]:
         """Write a drawing, and its numbers where they are wanted; return the files."""
-        files = [drawing.save(out, **self.job.paper)]
+        files = [drawing.save(out, **self.job.figure.options)]
         return files + ([drawing.save_values(values)] if values is not None else [])

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..drawing.paper import PAPER, SCREEN, Paper, PaperOptions
+from ..drawing.paper import PAPER, Paper
 from ..errors import OptionError, OutputError
 from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_file, check_folder
 from . import inputs
+from .network import Network, print_remarks
+from .paper import Figure
 from .printing import print_file
 from .progress import progress
-from .registered import Signature
+from .registered import Shown, Signature
 
 if TYPE_CHECKING:
     from ..data.preprocessing import Size
@@ -92,14 +94,8 @@ class Job:
     size: Size | None = None
     out: Path | None = None
     save_values: Path | None = None
-    overlay: bool = False
-    shared_scale: bool = False
-    cmap: str | None = None
-    check: bool = False
-    width: str | None = None
-    font: float | None = None
-    titles: bool = True
-    columns: int | None = None
+    shown: Shown = field(default_factory=Shown)
+    figure: Figure = field(default_factory=Figure)
     as_json: bool = False
     yes: bool = False
     written: list[Path] = field(default_factory=list[Path])
@@ -124,12 +120,6 @@ class Job:
         return Outputs(self.out, self.save_values, self.several, films, moving, self.joined, self.signature.single)
 
     @property
-    def paper(self) -> PaperOptions:
-        """How drawings are set for a paper: nothing where no option says so. Raises OptionError."""
-        asked: PaperOptions = {"width": self.width, "font": self.font, "titles": self.titles, "columns": self.columns}
-        return asked if Paper.of(**asked) != SCREEN else {}
-
-    @property
     def _read(self) -> list[Path]:
         """The pictures that are read, also those that options name."""
         given = (self.options[name] for name, option in self.signature.options.items() if option.is_picture)
@@ -145,20 +135,16 @@ class Job:
         values = (self.outputs.values_of(self.place, name) for name in names)
         return [*(self.place / f"{name}.png" for name in names), *filter(None, values)]
 
-    def run(self, network: Mapping[str, Any]) -> None:
-        """Draw and write everything; `network` says which network it is, as `inputs.load_named` takes it."""
+    def run(self, network: Network) -> None:
+        """Draw and write everything, with the network that is named."""
         self.outputs.check()
-        if self.paper and self.place.suffix.lower() in (".gif", ".mp4"):
-            raise OptionError(f"--width, --font, --columns and --no-titles set figures, and {self.place} is a film")
+        self.figure.refuse(f"{self.place} is a film" if self.joined or self.outputs.moving else "")
         inputs.refuse_overwriting(self._read, self._targets)
         if self.several or self.joined:
             inputs.agree_to_many(len(self.pictures), self.place, yes=self.yes)
-        name, reading = network["net"], {key: value for key, value in network.items() if key != "net"}
-        by_band = reading.get("show") == ["each"]
-        if by_band:
-            del reading["show"]
+        by_band = network.show == ["each"]
         with progress():
-            net = inputs.load_named(name, pictures=self.pictures, size=self.size, **reading)
+            net = (replace(network, show=None) if by_band else network).load(self.pictures, size=self.size)
             try:
                 for band in range(net.channels) if by_band else ():
                     self._of_band(band)._run(net.changed(show=band))
@@ -193,9 +179,7 @@ class Job:
         drawing = self.draw(net, self.pictures)
         self._save(drawing, self.save_values)
         recipe = drawing.recipe
-        inputs.print_remarks(
-            recipe.remarks[: len(recipe.assumed)] if self.signature.attributes else recipe.remarks, net
-        )
+        print_remarks(recipe.remarks[: len(recipe.assumed)] if self.signature.attributes else recipe.remarks, net)
 
     def _run_film(self, net: Net) -> None:
         """Draw every picture and join the drawings as a film, at the rate of the film that they are from."""
@@ -221,7 +205,7 @@ class Job:
             from ..running import explain
 
             heatmap = explain(net, pictures[0], entry.name, self.of, size=self.size, **self.options)
-            return self.shown(net, heatmap)
+            return self.as_shown(net, heatmap)
         from ..running import run
 
         if self.size is not None:
@@ -229,13 +213,13 @@ class Job:
         given = {"": [], "picture": pictures[:1], "pictures": [list(pictures)]}[entry.takes]
         return run(entry, net, *given, **self.options)
 
-    def shown(self, net: Net, heatmap: Any) -> Any:
+    def as_shown(self, net: Net, heatmap: Any) -> Any:
         """Return a map as it is to be shown."""
-        if self.check:
+        if self.shown.check:
             from ..checks import checked
 
             heatmap = checked(net, heatmap)
-        return replace(heatmap, cmap=self.cmap, overlay_only=self.overlay)
+        return replace(heatmap, cmap=self.shown.cmap, overlay_only=self.shown.overlay)
 
     def _run_each(self, net: Net) -> None:
         """Draw every picture into a folder."""
@@ -246,15 +230,15 @@ class Job:
 
     def shows_as(self, recipe: Recipe) -> bool:
         """Whether a drawing with that recipe is shown as this command shows it."""
-        paper = Paper.of(**self.paper).options
-        display = {"cmap": self.cmap, "overlay_only": self.overlay or None, PAPER: paper or None}
+        paper = Paper.of(**self.figure.options).options
+        display = {"cmap": self.shown.cmap, "overlay_only": self.shown.overlay or None, PAPER: paper or None}
         shown = {name: value for name, value in display.items() if value is not None}
-        return dict(recipe.display) == shown and bool(recipe.settled.get("check")) == self.check
+        return dict(recipe.display) == shown and bool(recipe.settled.get("check")) == self.shown.check
 
     def _save(self, drawing: Drawing, values: Path | None) -> None:
         """Write the one drawing, and its numbers where they are wanted."""
         try:
-            self.report([drawing.save(self.place, **self.paper)])
+            self.report([drawing.save(self.place, **self.figure.options)])
         except (OutputError, OptionError) as error:  # such as a paper that is too narrow
             raise type(error)(f"{error}{_rescued(drawing, self.place)}") from None
         if values is not None:

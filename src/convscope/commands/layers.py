@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..drawing.tables import Cell, Column, Table
 from . import inputs
-from .printing import check_table, print_table
+from .groups import grouped
+from .network import First, Network, one_network
+from .tables import TableOutput
 
 if TYPE_CHECKING:
     from ..layers import Layer
@@ -27,44 +30,29 @@ _COLUMNS = (
 )
 
 
+@grouped
 def layers(
     context: typer.Context,
-    network: inputs.Network = None,
-    net: inputs.NetName = None,
+    network: Network,
+    output: TableOutput,
+    first: First = None,
     everything: Annotated[bool, typer.Option("--all", help="blocks as well as the layers inside them")] = False,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="as of other commands; without it nothing is downloaded, and weights may be random"),
-    ] = None,
-    epoch: inputs.Epoch = None,
-    device: inputs.Device = "cpu",
-    mean: inputs.Mean = None,
-    std: inputs.Std = None,
-    classes: inputs.Classes = None,
-    head: inputs.Head = None,
-    fit: inputs.Fit = None,
-    value_range: inputs.ValueRange = None,
-    show: inputs.Show = None,
-    net_seed: inputs.NetSeed = None,
     size: inputs.Size = None,
-    out: inputs.TableOut = None,
-    as_json: inputs.AsJson = False,
 ) -> None:
     """List a network's layers: shape, receptive field, step, parameters.
 
     "sees all" says that every unit reads the whole picture, as attention, a normalisation over positions (GroupNorm,
     LayerNorm, InstanceNorm) or a gate (squeeze and excitation) makes it; "convolutions see" is then what it sees
-    through convolutions and pooling alone, where that is less.
+    through convolutions and pooling alone, where that is less. Without --weights nothing is downloaded: weights that
+    are not at hand are then random.
     """
     from ..zoo.configured import at_hand, default_network
 
-    check_table(out)
-    name = inputs.one_network(context, network, net) or default_network()
-    chosen = weights or ("default" if name is None or at_hand(name) else "none")
-    reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head}
-    reading |= {"fit": fit, "value_range": value_range, "show": show, "net_seed": net_seed}
-    loaded = inputs.load_named(name, chosen, epoch, device, [], **reading)
-    print_table(layer_table(loaded if size is None else loaded.sized(size), everything=everything), out, as_json)
+    output.check()
+    name = one_network(context, first, network.net) or default_network()
+    weights = network.weights or ("default" if name is None or at_hand(name) else "none")
+    loaded = replace(network, net=name, weights=weights).load(size=size)
+    output.print(layer_table(loaded if size is None else loaded.sized(size), everything=everything))
 
 
 def layer_table(net: Net, *, everything: bool = False) -> Table:

@@ -19,22 +19,21 @@ from ..configuration import FILE
 from ..drawing.tables import Cell, Column, Table
 from ..errors import visible
 from ..recipes import Recipe
-from .printing import check_table, print_file
+from .groups import grouped
+from .tables import TableOutput
 
 if TYPE_CHECKING:
     from ..zoo.info import NetworkInfo
     from ..zoo.sources import Source
 
 
+@grouped
 def nets(
+    output: TableOutput,
     pattern: Annotated[
         str | None,
         typer.Argument(metavar="[PATTERN]", help="part of a name, or a pattern: 'resnet', 'timm:convnext*'"),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="write them as a table: .csv, .json, .md, .html, .parquet, .png")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, for scripts")] = False,
 ) -> None:
     """List the networks at hand: those that ship, your own and those of libraries, and which weights are here.
 
@@ -42,15 +41,14 @@ def nets(
     """
     from ..zoo.catalogue import find_infos
 
-    check_table(out)
+    output.check()
     infos = find_infos(pattern)
-    if out is not None:
-        print_file(_table(infos, pattern).save(out))
-        return
-    if as_json:
+    if output.out is not None:
+        output.print(_table(infos, pattern))
+    elif output.as_json:
         print(json.dumps([asdict(info) for info in infos], indent=1, ensure_ascii=False))
-        return
-    _print(infos, pattern)
+    else:
+        _print(infos, pattern)
 
 
 def _table(infos: Sequence[NetworkInfo], pattern: str | None) -> Table:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import DataError, visible
 from ..outputs import check_file, check_pyarrow
 from . import inputs
-from .printing import named, print_addresses, print_file
+from .groups import grouped
+from .network import Network, print_remarks
+from .printing import AsJson, named, print_addresses, print_file
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -37,19 +39,10 @@ Names = Annotated[
 ]
 
 
+@grouped
 def predict(
     pictures: inputs.Pictures,
-    net: inputs.NetName = None,
-    weights: inputs.Weights = "default",
-    epoch: inputs.Epoch = None,
-    device: inputs.Device = "cpu",
-    mean: inputs.Mean = None,
-    std: inputs.Std = None,
-    classes: inputs.Classes = None,
-    head: inputs.Head = None,
-    fit: inputs.Fit = None,
-    value_range: inputs.ValueRange = None,
-    net_seed: inputs.NetSeed = None,
+    network: Network,
     size: inputs.Size = None,
     top: Annotated[int, typer.Option(help="how many classes to show of each picture", min=1)] = 5,
     labels: Labels = None,
@@ -63,7 +56,7 @@ def predict(
     ] = False,
     csv: Annotated[Path | None, typer.Option(help="write a table, a row per picture", metavar="FILE")] = None,
     parquet: Annotated[Path | None, typer.Option(help="the same as Parquet", metavar="FILE")] = None,
-    as_json: inputs.AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a network sees in pictures and, where they have labels, how right it is.
 
@@ -76,15 +69,12 @@ def predict(
     if parquet is not None:
         check_pyarrow()
     found = inputs.read_all(pictures)
-    reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head, "fit": fit}
-    reading |= {"value_range": value_range, "net_seed": net_seed}
     from ..evaluation.predicting import predict_many
 
     with progress():
-        paths = [Path(each.where) for each in found]
-        loaded = inputs.load_named(net, weights, epoch, device, paths, size=size, **reading)
+        loaded = network.load([Path(each.where) for each in found], size=size)
         said = predict_many(loaded, found, top=top, labels=labels, names=names, size=size)
-    inputs.print_remarks(said.recipe.remarks, loaded)
+    print_remarks(said.recipe.remarks, loaded)
     if wrong and not said.labelled:
         raise DataError(
             "--wrong needs to know what is right: a folder of pictures for each class, named as the network's classes "

@@ -1,4 +1,4 @@
-"""How commands print tables: as text, as JSON, or into a file."""
+"""What commands print and read: names of files, addresses of pictures, questions."""
 
 from __future__ import annotations
 
@@ -7,38 +7,14 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import typer
 
-from ..errors import OptionError, OutputError, visible
-from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_file, check_pyarrow
+from ..errors import OptionError, visible
 from ..parsing import Document
 
-if TYPE_CHECKING:
-    from ..drawing.tables import Table
-
-
-def check_table(out: Path | None) -> None:
-    """Refuse a file that a table cannot be written to. Raises OutputError."""
-    if out is None:
-        return
-    endings = (*TABLE_ENDINGS, *PICTURE_ENDINGS)
-    if out.suffix.lower() not in endings:
-        raise OutputError(f"cannot write {out}: endings of a table are {', '.join(endings)}")
-    if out.suffix.lower() == ".parquet":
-        check_pyarrow()
-    check_file(out)
-
-
-def print_table(table: Table, out: Path | None, as_json: bool) -> None:
-    """Print a table, as JSON where that is wanted; or write it to a file and print its name."""
-    if out is not None:
-        print_file(table.save(out))
-    elif as_json:
-        print(table.json())
-    else:
-        table.print()
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 
 
 def named(picture: str, reason: str) -> str:

@@ -17,46 +17,48 @@ from ..configuration import located
 from ..errors import OptionError
 from ..listing import Listed
 from ..options import Option, joined, separated
+from ..outputs import NUMBER_ENDINGS
 from ..registry import Entry
 from . import inputs
 from .arguments import dashed
+from .groups import Parameter, beginning, parameters_of, taken, with_parameters
+from .network import Network
+from .paper import Figure
+from .printing import AsJson
 from .signatures import constant, options_in_source
 
-Parameter = tuple[Any, Any]
-"""An annotation for typer, and a default."""
+_COLOURS = ("fire", "polar", "grey", "jet")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How maps are shown."""
+
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="write only the map over the picture, at the original's resolution")
+    ] = False
+    shared_scale: Annotated[bool, typer.Option("--shared-scale", help="one colour scale for all pictures")] = False
+    cmap: Annotated[
+        str | None,
+        typer.Option(help=f"colour map: {', '.join(_COLOURS)}", autocompletion=beginning(_COLOURS)),
+    ] = None
+    check: inputs.Check = False
+
 
 COMMON: Mapping[str, Parameter] = {
-    "net": (inputs.NetName, None),
-    "weights": (inputs.Weights, "default"),
-    "epoch": (inputs.Epoch, None),
-    "device": (inputs.Device, "cpu"),
-    "mean": (inputs.Mean, None),
-    "std": (inputs.Std, None),
-    "classes": (inputs.Classes, None),
-    "head": (inputs.Head, None),
-    "fit": (inputs.Fit, None),
-    "value_range": (inputs.ValueRange, None),
-    "show": (inputs.Show, None),
-    "window": (inputs.Window, None),
-    "net_seed": (inputs.NetSeed, None),
+    **parameters_of(Network),
     "out": (inputs.Out, None),
     "size": (inputs.Size, None),
-    "save_values": (inputs.SaveValues, None),
-    "width": (inputs.Width, None),
-    "font": (inputs.Font, None),
-    "titles": (inputs.Titles, True),
-    "columns": (inputs.Columns, None),
-    "as_json": (inputs.AsJson, False),
+    "save_values": (
+        Annotated[Path | None, typer.Option(help=f"also write the raw numbers ({', '.join(NUMBER_ENDINGS)})")],
+        None,
+    ),
+    **parameters_of(Figure),
+    "as_json": (AsJson, False),
 }
 """Options of every registered command."""
 
-ONLY_METHODS: Mapping[str, Parameter] = {
-    "of": (inputs.Of, None),
-    "overlay": (inputs.Overlay, False),
-    "shared_scale": (inputs.SharedScale, False),
-    "cmap": (inputs.ColourMap, None),
-    "check": (inputs.Check, False),
-}
+ONLY_METHODS: Mapping[str, Parameter] = {"of": (inputs.Of, None), **parameters_of(Shown)}
 """Options of commands that draw a map of one picture."""
 
 # A shape, as "(n, c, h, w)", and what only a caller in Python reads.
@@ -123,7 +125,7 @@ def _single(returns: str, attributes: bool) -> bool:
     return attributes or not {"Gallery", "Curve", "Drawing"} & set(re.findall(r"\w+", returns))
 
 
-def parameters_of(signature: Signature) -> dict[str, Parameter]:
+def _parameters(signature: Signature) -> dict[str, Parameter]:
     """Return a command's parameters: its own in the place of common ones of the same name."""
     own = {name: _parameter(option) for name, option in signature.options.items()}
     shared = {**COMMON, **(ONLY_METHODS if signature.attributes else {}), **own}
@@ -138,7 +140,7 @@ def _parameter(option: Option) -> Parameter:
         return Annotated[bool, typer.Option(**words)], option.default
     words |= {"parser": _parser(option), "metavar": _metavar(option), "show_default": not required}
     if choices := option.choices:
-        words["autocompletion"] = inputs.beginning([*map(str, choices)])
+        words["autocompletion"] = beginning([*map(str, choices)])
     kind = list[str] if option.several else str
     default = None if option.several and not required else option.default
     return Annotated[kind if required else kind | None, typer.Option(**words)], default
@@ -207,19 +209,15 @@ def flattened(option: Option, value: Any) -> Any:
 
 def command_of(signature: Signature, run: Callable[..., None]) -> Callable[..., None]:
     """Return a command for typer that calls `run(signature, pictures, options, **common)`."""
-    parameters = parameters_of(signature)
+    groups = {"network": Network, "figure": Figure, "shown": Shown}
 
     def command(**values: Any) -> None:
         options = {name: flattened(option, values.pop(name)) for name, option in signature.options.items()}
-        run(signature, values.pop("pictures", []), options, **values)
+        common = {name: taken(group, values) for name, group in groups.items()}
+        run(signature, values.pop("pictures", []), options, **common, **values)
 
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(n, keyword, annotation=a, default=d) for n, (a, d) in parameters.items()]
-    )
-    command.__annotations__ = {name: annotation for name, (annotation, _) in parameters.items()}
     command.__doc__ = help_text(signature)
-    return command
+    return with_parameters(command, _parameters(signature))
 
 
 def help_text(signature: Signature) -> str:

@@ -12,6 +12,8 @@ import typer
 
 from ..options import separated
 from . import inputs
+from .groups import beginning, grouped
+from .network import Network
 from .predict import Labels, Names
 from .printing import named, print_file
 from .progress import progress
@@ -32,7 +34,7 @@ Preset = Annotated[
         "labels that are named wrongly, with a map for the true class as well) or medical (as why, the position "
         "under question marked)",
         metavar=f"[{'|'.join(PRESETS)}]",
-        autocompletion=inputs.beginning(PRESETS),
+        autocompletion=beginning(PRESETS),
     ),
 ]
 Methods = Annotated[
@@ -44,7 +46,7 @@ Methods = Annotated[
 ]
 Paper = Annotated[
     str,
-    typer.Option(help="paper of a PDF", metavar="[a4|letter]", autocompletion=inputs.beginning(("a4", "letter"))),
+    typer.Option(help="paper of a PDF", metavar="[a4|letter]", autocompletion=beginning(("a4", "letter"))),
 ]
 Out = Annotated[
     Path,
@@ -56,20 +58,10 @@ Out = Annotated[
 ]
 
 
+@grouped
 def report(
     pictures: inputs.Pictures,
-    net: inputs.NetName = None,
-    weights: inputs.Weights = "default",
-    epoch: inputs.Epoch = None,
-    device: inputs.Device = "cpu",
-    mean: inputs.Mean = None,
-    std: inputs.Std = None,
-    classes: inputs.Classes = None,
-    head: inputs.Head = None,
-    fit: inputs.Fit = None,
-    value_range: inputs.ValueRange = None,
-    show: inputs.Show = None,
-    net_seed: inputs.NetSeed = None,
+    network: Network,
     size: inputs.Size = None,
     preset: Preset = "why",
     methods: Methods = None,
@@ -89,8 +81,6 @@ def report(
 
     check_report(out)
     found = inputs.read_all(pictures)
-    reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head, "fit": fit}
-    reading |= {"value_range": value_range, "show": show, "net_seed": net_seed, "size": size}
     asked: dict[str, Any] = {
         "preset": preset,
         "of": of,
@@ -103,8 +93,7 @@ def report(
     if methods is not None:
         asked["methods"] = [name.replace("-", "_") for text in methods for name in separated(text)]
     with progress(), _telling_the_end(out):
-        wheres = [Path(picture.where) for picture in found]
-        done = _write(inputs.load_named(net, weights, epoch, device, wheres, **reading), found, out, asked)
+        done = _write(network.load([Path(each.where) for each in found], size=size), found, out, asked)
     print_file(done.path)
     if done.existing:
         print(f"convscope: {done.existing} of {done.pictures} pictures were there already", file=sys.stderr)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
@@ -16,40 +14,21 @@ from ..errors import ConvscopeError, OutputError
 from ..outputs import PICTURE_ENDINGS, check_file, check_folder
 from ..stylizing.settings import KeepColour, Settings, Strength, Tile
 from . import inputs
+from .groups import grouped
+from .network import Device, Network, Window, numbers
 from .printing import named, print_file
 from .progress import progress
 
 
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for every field of `Settings`, in place of its `settings`."""
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    hints = get_type_hints(Settings, include_extras=True)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    more = [inspect.Parameter(f.name, keyword, default=f.default, annotation=hints[f.name]) for f in fields(Settings)]
-    command.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in (*own, *more)}
-    return command
-
-
-@_with_settings
+@grouped
 def train_style(
     style: Annotated[str, typer.Argument(metavar="STYLE", help="the picture whose style is learnt")],
     data: Annotated[str, typer.Option(help="folder of any pictures to learn from, however deep", metavar="FOLDER")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="style file to write, .safetensors; asked for again, it goes on")
     ],
-    net: inputs.NetName = None,
-    weights: inputs.Weights = "default",
-    epoch: inputs.Epoch = None,
-    device: inputs.Device = "cpu",
-    mean: inputs.Mean = None,
-    std: inputs.Std = None,
-    classes: inputs.Classes = None,
-    head: inputs.Head = None,
-    fit: inputs.Fit = None,
-    value_range: inputs.ValueRange = None,
-    show: inputs.Show = None,
-    net_seed: inputs.NetSeed = None,
+    network: Network,
+    settings: Settings,
     workers: Annotated[int, typer.Option(help="processes that load pictures")] = 2,
     preview: Annotated[
         Path | None, typer.Option(help="write what it makes of a picture to this file meanwhile")
@@ -58,7 +37,6 @@ def train_style(
     preview_of: Annotated[
         str | None, typer.Option(help="the picture of the preview; the data's first by default")
     ] = None,
-    **settings: Any,
 ) -> None:
     """Train a network that paints any picture in the style of one; convscope stylize uses it.
 
@@ -76,14 +54,12 @@ def train_style(
     taught, folder = inputs.find_one(style), Path(located(data))
     open_style(taught)
     find_data(folder)
-    reading: dict[str, Any] = {"mean": mean, "std": std, "classes": classes, "head": head}
-    reading |= {"fit": fit, "value_range": value_range, "show": show, "net_seed": net_seed}
     with progress(), listen() as remarks:
-        judge = inputs.load_named(net, weights, epoch, device, [taught], **reading)
+        judge = network.load([taught])
         of = located(preview_of) if preview_of else None
         kept = {"workers": workers, "preview": preview, "preview_every": preview_every, "preview_of": of}
         try:
-            written = train(judge, taught, folder, out, **kept, **settings)
+            written = train(judge, taught, folder, out, **kept, **vars(settings))
         finally:
             for remark in remarks:
                 print(f"convscope: {remark}", file=sys.stderr)
@@ -97,7 +73,8 @@ def stylize(
     tile: Tile = 1024,
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
-    device: inputs.Device = "cpu",
+    device: Device = "cpu",
+    window: Window = None,
     yes: inputs.Yes = False,
 ) -> None:
     """Paint pictures of any size in a style that convscope train-style has learnt.
@@ -116,7 +93,12 @@ def stylize(
     from ..zoo import find_device
 
     read_style(style)
-    options: dict[str, Any] = {"tile": tile, "strength": strength, "keep_colour": keep_colour}
+    options: dict[str, Any] = {
+        "tile": tile,
+        "strength": strength,
+        "keep_colour": keep_colour,
+        "window": numbers(window),
+    }
     failures: list[str] = []
     with progress():
         position = find_device(device)
@@ -129,7 +111,7 @@ def stylize(
                 except ConvscopeError as error:
                     failures.append(named(str(picture), str(error)) if len(found) > 1 else str(error))
             for remark in remarks:
-                print(f"convscope: {picture}: {remark}", file=sys.stderr)
+                print(f"convscope: {named(str(picture), remark)}", file=sys.stderr)
     inputs.refuse_failures(failures, len(found), targets[0].parent)
 
 

@@ -15,9 +15,11 @@ from ..configuration import located
 from ..drawing.tables import Column, Table
 from ..errors import NetworkError, OptionError, nearest
 from ..recipes import Recipe
-from .inputs import AsJson, NetName, TableOut, one_network, parts
-from .printing import check_table, print_file, print_table
+from .groups import grouped
+from .network import Name, one_network, parts
+from .printing import print_file
 from .progress import progress
+from .tables import TableOutput
 
 if TYPE_CHECKING:
     from ..training.run import Run
@@ -149,14 +151,14 @@ def _epochs(texts: Sequence[str]) -> tuple[int, ...]:
     return epochs
 
 
+@grouped
 def history(
     context: typer.Context,
+    output: TableOutput,
     network: Annotated[
         str | None, typer.Argument(metavar="NETWORK", help="zfnet64, lenet5, or the folder of a run")
     ] = None,
-    net: NetName = None,
-    out: TableOut = None,
-    as_json: AsJson = False,
+    net: Name = None,
 ) -> None:
     """List the snapshots of a network's training: epoch, loss, held-out accuracy.
 
@@ -164,14 +166,14 @@ def history(
     """
     from ..zoo.runs import read_history, shipped, shipping
 
-    check_table(out)
+    output.check()
     name = one_network(context, network, net) or "zfnet64"
     folder = shipped(name) if name in shipping() else Path(name)
     if not folder.is_dir():
         raise OptionError(
             f"there is no history of {name!r}: {', '.join(shipping())} have one, and every folder of convscope train"
         )
-    print_table(_history_table(read_history(folder)), out, as_json)
+    output.print(_history_table(read_history(folder)))
 
 
 def _history_table(history: History) -> Table:

@@ -15,19 +15,25 @@ from PIL import Image
 from ..errors import DataError
 from . import folders, torchvision_sets
 from .class_names import read_class_names
+from .images import open_shown
 from .pictures import SHARD_SUFFIXES, Files, Items, Label, Picture, Pictures, read_pictures
+from .preprocessing import Preprocessing
 
 HELD_OUT = torchvision_sets.HELD_OUT
 
 
 @dataclass(frozen=True)
 class LabelledPictures:
-    """Pictures with a class each: some or all of those of a source, in any order."""
+    """Pictures with a class each: some or all of those of a source, in any order.
+
+    `shown` is how deep ones become 8-bit ones; as `open_picture` does it without.
+    """
 
     source: Pictures
     indices: tuple[int, ...]
     labels: tuple[int, ...]
     classes: tuple[str, ...]
+    shown: Preprocessing | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -37,7 +43,9 @@ class LabelledPictures:
 
     def open(self, index: int) -> Image.Image:
         """Open a picture. Raises PictureError when it cannot be read."""
-        return self[index].open()
+        if self.shown is None:
+            return self[index].open()
+        return open_shown(self[index].content(), self.shown, name=self[index].where)[0]
 
     def name(self, index: int) -> str:
         """Return which picture it is, the same wherever the data are."""
@@ -45,11 +53,8 @@ class LabelledPictures:
 
     def only(self, chosen: Sequence[int]) -> LabelledPictures:
         """Return some of them."""
-        return LabelledPictures(
-            self.source,
-            tuple(self.indices[i] for i in chosen),
-            tuple(self.labels[i] for i in chosen),
-            self.classes,
+        return replace(
+            self, indices=tuple(self.indices[i] for i in chosen), labels=tuple(self.labels[i] for i in chosen)
         )
 
     @property

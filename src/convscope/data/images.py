@@ -115,6 +115,12 @@ def open_whole(source: Any, preprocessing: Preprocessing, *, name: str = "") -> 
     return in_bands(whole, preprocessing.channels), display, remarks
 
 
+def open_shown(source: Any, preprocessing: Preprocessing, *, name: str = "") -> tuple[Image.Image, list[str]]:
+    """Open a picture in colour as figures show it, at its own size; return it and what must be said of it."""
+    whole, display, remarks = _opened(source, preprocessing, name)
+    return _shown_whole(whole, preprocessing, display).convert("RGB"), remarks
+
+
 def in_bands(whole: Whole, channels: int) -> Whole:
     """Return a picture in a network's bands: grey, which one band holds as well, in three."""
     if channels != 3 or len(whole.getbands() if isinstance(whole, Image.Image) else range(whole.bands)) == 3:

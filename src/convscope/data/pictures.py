@@ -66,12 +66,16 @@ class Picture:
 
     def open(self) -> Image.Image:
         """Open it as 8-bit RGB or grey, upright. Raises PictureError when it cannot be read."""
+        return open_picture(self.content(), name=self.where)
+
+    def content(self) -> Any:
+        """Return what `read` does, a tensor as an array (h, w, c)."""
         content = self.read()
-        if _is_tensor(content):
-            values = content.detach().float().cpu().numpy()
-            check_range(float(values.min()), float(values.max()), self.where)
-            content = values.transpose(1, 2, 0)
-        return open_picture(content, name=self.where)
+        if not _is_tensor(content):
+            return content
+        values = content.detach().float().cpu().numpy()
+        check_range(float(values.min()), float(values.max()), self.where)
+        return values.transpose(1, 2, 0)
 
 
 @runtime_checkable

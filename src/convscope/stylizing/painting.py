@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from ..context import listen, say
 from ..data.hashing import content_hash
-from ..data.opening import open_picture
+from ..data.images import open_shown
+from ..data.preprocessing import Preprocessing, checked_window
 from ..drawing.drawings import Picture
 from ..errors import OptionError
 from ..interruptions import orderly
@@ -37,6 +39,7 @@ def stylize(
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
     device: str | torch.device = "cpu",
+    window: Sequence[float] | str | None = None,
 ) -> Picture:
     """Paint a picture, at its own size, in the style of a file that `train_style` wrote.
 
@@ -47,6 +50,7 @@ def stylize(
         strength: weight of the painted picture in the result, 0 to 1; the rest is the original.
         keep_colour: change the luminance alone (Gatys et al. 2016, arXiv:1606.05897).
         device: the device to compute on.
+        window: the values that are painted as black and white, as the picture stores them, or "auto", as `Net` has it.
 
     Returns values (3, h, w) in [0, 1]. Raises WeightsError for a file that is no style file, PictureError, OptionError,
     OutOfMemory. Johnson et al. 2016, arXiv:1603.08155.
@@ -55,8 +59,10 @@ def stylize(
         raise OptionError(f"strength must be in [0, 1], not {strength}")
     style = Path(style)
     net, record = read_style(style)
-    image = open_picture(picture).convert("RGB")
     with listen() as remarks:
+        image, read = open_shown(picture, Preprocessing(None, window=checked_window(window)))
+        for remark in read:
+            say(remark)
         painted = painted_at_own_size(net.to(device), image, tile)
     for remark in remarks:
         say(remark)
@@ -66,13 +72,16 @@ def stylize(
         painted = (original + ((painted - original) * weights).sum(0)).clamp_(0, 1)
     if strength < 1:
         painted = original.lerp_(painted, strength)
+    options: dict[str, Any] = {"tile": tile, "strength": strength, "keep_colour": keep_colour, "training": record}
+    if window is not None:
+        options["window"] = window if isinstance(window, str) else list(window)
     name = Path(picture).name if isinstance(picture, (str, Path)) else "array"
     recipe = Recipe(
         method="stylize",
         network={"name": style.name, "picture": record.get("picture"), "through": record.get("through")},
         weights=content_hash(style)[:16],
         pictures=(picture_record(picture),),
-        options={"tile": tile, "strength": strength, "keep_colour": keep_colour, "training": record},
+        options=options,
         remarks=tuple(remarks),
         versions=versions(),
     )

@@ -18,8 +18,9 @@ from torchvision.transforms import v2
 from ..context import say, track
 from ..data.batches import Batch, Prepared, Share, batches
 from ..data.datasets import LabelledPictures
-from ..data.opening import open_picture
+from ..data.images import open_shown
 from ..data.pictures import SHARD_SUFFIXES, read_pictures
+from ..data.preprocessing import Preprocessing
 from ..drawing.layout import number
 from ..errors import DataError, OptionError, OutputError, PictureError, TrainingError
 from ..interruptions import orderly
@@ -66,7 +67,8 @@ def train_style(
     """Train a network that paints any picture in one style, and write it as a style file; return its path.
 
     Args:
-        net: the network of the perceptual loss: any that reads colour, best VGG.
+        net: the network of the perceptual loss: any that reads colour, best VGG. Its `value_range`
+            and `window` say how deep pictures become 8-bit ones.
         style: the style picture, at least 32 pixels a side.
         data: a folder of training pictures, at any depth; or a .tar, .parquet or .arrow file of them.
         out: the style file (.safetensors). With the .checkpoint beside it the same call resumes, also to more steps.
@@ -89,9 +91,10 @@ def train_style(
     settings, out = Settings(**options), Path(out)
     check_output(out)
     monitor = Monitor("training a style", preview, preview_every)
-    loss = PerceptualLoss.of(net, open_style(style), settings)
-    pictures = find_data(data)
-    shown = (open_picture(preview_of) if preview_of else pictures.open(0)) if preview else None
+    display = replace(net.preprocessing, fit=None)
+    loss = PerceptualLoss.of(net, open_style(style, display), settings)
+    pictures = replace(find_data(data), shown=display if net.window or net.value_range else None)
+    shown = (open_shown(preview_of, display)[0] if preview_of else pictures.open(0)) if preview else None
     with torch.random.fork_rng(devices=[]), lock(out.with_suffix(".lock"), str(out)):
         _Run(loss, settings, pictures, Path(style).name, out, monitor, shown, workers).train()
     return out
@@ -104,9 +107,14 @@ def check_output(out: Path) -> None:
     check_file(out)
 
 
-def open_style(picture: str | Path) -> Image.Image:
-    """Open the style picture in colour. Raises PictureError for one that is too small to have a style."""
-    image = open_picture(picture).convert("RGB")
+def open_style(picture: str | Path, display: Preprocessing | None = None) -> Image.Image:
+    """Open the style picture in colour, as figures show it, and say what must be said of that.
+
+    Raises PictureError for one that is too small to have a style.
+    """
+    image, remarks = open_shown(picture, display or Preprocessing(None))
+    for remark in remarks:
+        say(remark)
     if min(image.size) < _SMALLEST_STYLE:
         raise PictureError(
             f"{picture} has {image.width} × {image.height} pixels: a style picture needs at least "
@@ -174,6 +182,8 @@ class _Run:
         net = self.loss.net
         own |= {"through": net.name, "weights": net.digest, "picture": self.style, "picture_digest": self.loss.style}
         own |= {"network": KIND, "pictures": len(self.pictures), "data": self.pictures.digest}
+        if shown := self.pictures.shown:
+            own |= {"value_range": str(shown.value_range), "window": str(shown.window)}
         return {key: value for key, value in own.items() if key != "steps"}
 
     def weights(self) -> dict[str, Tensor]:
