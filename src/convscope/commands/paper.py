@@ -45,6 +45,8 @@ class Setting:
     @property
     def options(self) -> PaperOptions:
         """What a drawing is set by: nothing where no option says so. Raises OptionError for what is no paper."""
+        if self == type(self)():
+            return {}
         from ..drawing.paper import SCREEN, Paper
 
         asked = cast("PaperOptions", asdict(self))
