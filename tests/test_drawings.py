@@ -27,7 +27,7 @@ from torch import Tensor
 
 from convscope.data.images import InputPicture, prepare
 from convscope.data.preprocessing import Fit, Preprocessing
-from convscope.drawing import colours, layout, painting
+from convscope.drawing import colours, layout, painting, sheet_html, typesetting
 from convscope.drawing.drawings import Curve, Drawing, Gallery, Heatmap, Picture, robust_limit
 from convscope.drawing.files import read_recipe
 from convscope.drawing.films import Film
@@ -753,6 +753,30 @@ def test_long_texts_wrap(text: str, where: str, monkeypatch: pytest.MonkeyPatch)
     assert image.width == 360 + 40
 
 
+@pytest.mark.parametrize(
+    ("word", "lines"),
+    [
+        ("Grad-CAM", ["Grad-", "CAM"]),
+        ("features.10.squeeze", ["features.", "10.", "squeeze"]),
+        ("n0144_tench", ["n0144_", "tench"]),
+        ("Occlusion-2", ["Occlusi", "on-2"]),
+        ("a-b", ["a-b"]),
+    ],
+)
+def test_words_that_are_too_wide_break_behind_a_mark(word: str, lines: list[str]) -> None:
+    width = max(typesetting.length(line, "caption") for line in lines)
+    assert typesetting.wrap(word, "caption", width) == lines
+
+
+@pytest.mark.parametrize(("short", "lines"), [(0, 1), (1, 2)])
+def test_ends_of_a_scale_stand_in_one_line_where_they_fit(short: int, lines: int) -> None:
+    scale = Scale("fire", 0, 0.158)
+    width = math.ceil(sum(typesetting.length(end, "caption") for end in scale.labels)) + layout.GAP - short
+    words = layout.arranged(Sheet("T", ((Tile(Image.new("RGB", (width, 40)), scale=scale),),))).items
+    tops = {item.y for item in words if isinstance(item, typesetting.Words) and item.text in scale.labels}
+    assert len(tops) == lines
+
+
 @pytest.mark.parametrize("width", [24, 60, 120, 400])
 def test_scales_fit_below_their_tiles(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     scales = (Scale("polar", -0.00123, 0.00123, "score", True, True), Scale("fire", 0, 123456, "score per pixel"))
@@ -793,9 +817,10 @@ def test_a_sheet_of_500_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_html_escapes_what_is_written() -> None:
     tile = Tile(Image.new("RGB", (4, 4)), "<b>'\"&", Scale("fire", 0, 1, "<i>"))
-    html = layout.to_html(Sheet("<script>", ((tile, None),), "<u>", "<p>", ("<h>", ""), ("<l>",)))
+    html = sheet_html.to_html(Sheet("<script>", ((tile, None),), "<u>", "<p>", ("<h>", ""), ("<l>",)))
     for text in ("<script>", "<b>", "<i>", "<u>", "<h>", "<l>"):
         assert text not in html
+    assert "--columns:2;--label:7rem" in html, "what tiles need to know to fit the page beside their labels"
     assert "&lt;script&gt;" in html and html.count("<table") == html.count("</table>") == 1
 
 

@@ -13,8 +13,10 @@ from PIL import Image
 
 import convscope as cs
 from convscope.cli import run
-from convscope.drawing import layout
+from convscope.drawing import sheet_html
 from convscope.drawing.drawings import robust_limit
+from convscope.drawing.paper import Paper
+from convscope.drawing.typesetting import Words
 from convscope.errors import OptionError, PictureError
 from networks import pictures, tiny
 
@@ -48,7 +50,7 @@ def test_each_row_is_a_picture_and_each_column_a_method_on_one_scale(net: cs.Net
         assert foot is not None and foot.high == pytest.approx(max(robust_limit(map_.flat) for map_ in maps))
         assert foot.unit == maps[0].unit
         np.testing.assert_array_equal(drawing.numbers()[name], np.stack([map_.values for map_ in maps]))
-    assert layout.to_html(sheet).count("class='bar'") == 2 and "<br>true: " in layout.to_html(sheet)
+    assert sheet_html.to_html(sheet).count("class='bar'") == 2 and "<br>true: " in sheet_html.to_html(sheet)
     one = cs.grid(net, str(folder), methods=["saliency"]).sheet()
     assert one.scale is not None and not one.feet, "one method: one bar"
 
@@ -67,7 +69,7 @@ def test_predictions_and_truth_stand_before_the_rows(net: cs.Net, folder: Path) 
 def test_wrong_ones_alone_the_surest_first_beside_the_true_class(net: cs.Net, folder: Path) -> None:
     drawing = cs.grid(net, str(folder), methods=["grad_cam"], wrong=True, true_class=True)
     sheet = drawing.sheet()
-    assert sheet.columns[1:] == ("Grad-CAM, first choice", "Grad-CAM, true class")
+    assert sheet.columns[1:] == ("Grad-CAM\nfirst choice", "Grad-CAM\ntrue class")
     shares = [float(label.split("\n")[0].split()[-1]) for label in sheet.labels]
     assert len(shares) == 3 and shares == sorted(shares, reverse=True)
     shown = drawing.recipe.settled["shown"]
@@ -75,7 +77,22 @@ def test_wrong_ones_alone_the_surest_first_beside_the_true_class(net: cs.Net, fo
     expected = cs.explain(net, path, "grad_cam", of=path.parent.name)
     np.testing.assert_array_equal(drawing.numbers()["grad_cam.true_class"][0], expected.values)
     few = cs.grid(net, str(folder), methods=["saliency"], wrong=True, rows=2)
-    assert len(few.sheet().rows) == 2 and "2 of 3 pictures shown" in few.recipe.remarks
+    assert len(few.sheet().rows) == 2 and "2 of 3 wrong pictures shown, the surest first" in few.recipe.remarks
+
+
+def test_first_choice_and_true_class_stand_under_one_head_on_one_scale(net: cs.Net, folder: Path) -> None:
+    drawing = cs.grid(net, str(folder), methods=["saliency", "grad_cam"], wrong=True, true_class=True)
+    sheet, numbers = drawing.sheet(), drawing.numbers()
+    assert [(group.head, len(group.columns)) for group in sheet.groups] == [("", 1), ("Saliency", 2), ("Grad-CAM", 2)]
+    for column, name in ((1, "saliency"), (3, "grad_cam")):
+        first, truth = sheet.feet[column : column + 2]
+        maps = [map_ for each in (name, f"{name}.true_class") for map_ in numbers[each]]
+        assert first is not None and first == truth
+        assert first.high == pytest.approx(max(robust_limit(map_) for map_ in maps))
+    words = [item for item in drawing.page(Paper.of(width="3.3in", font=7)).items if isinstance(item, Words)]
+    assert [item.text for item in words].count("Grad-CAM") == 1
+    html = sheet_html.to_html(sheet)
+    assert html.count("colspan='2'>Grad-CAM</th>") == 1 and html.count("class='bar'") == 2
 
 
 def test_methods_that_refuse_and_pictures_that_cannot_be_read(folder: Path) -> None:

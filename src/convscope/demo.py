@@ -11,7 +11,7 @@ from typing import Any
 from . import outputs, registry
 from .context import track
 from .data.samples import photographs
-from .drawing import layout
+from .drawing import sheet_html
 from .drawing.drawings import Drawing, Gallery, Heatmap
 from .drawing.pages import article, bars, contents, page, section
 from .net import Net
@@ -105,7 +105,7 @@ def _predictions(net: Net, pictures: Sequence[Path]) -> str:
         left, top, right, bottom = map(round, seen_by_net.box)
         seen = seen_by_net.original.crop((left, top, right, bottom))
         seen.thumbnail((400, 400))
-        image = layout.data_uri(seen)
+        image = sheet_html.data_uri(seen)
         cards.append(f"<div class='card photo'><img src='{image}' alt='{path.stem}'>{bars(rows)}</div>")
     return f"<div class='cards'>{''.join(cards)}</div>"
 
@@ -230,7 +230,7 @@ def _figure(folder: Path, drawing: Drawing, name: str) -> str:
     drawing.save(folder / f"{name}.png")
     drawing.save_values(folder / f"{name}.npz")
     return article(
-        layout.to_html(drawing.announced()),
+        sheet_html.to_html(drawing.announced()),
         drawing.recipe.to_json(),
         {f"{name}.png": "picture", f"{name}.npz": "numbers"},
     )

@@ -1,4 +1,4 @@
-"""Sheets: tiles in rows under a title, painted as a picture or as HTML.
+"""Sheets: tiles in rows under a title, set as a page.
 
 Every drawing lays itself out as a Sheet, so that pictures, pages and matplotlib figures show the same things in the
 same places: the picture first, then the maps, all tiles of one size, never stretched.
@@ -6,9 +6,6 @@ same places: the picture first, then the maps, all tiles of one size, never stre
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +42,7 @@ _EDGE = 1
 _NARROWEST = 30
 """Pixels that a tile on a paper has at least, about 4 mm."""
 
-_LABELS = 0.25
+_LABELS = 0.27
 """The share of a paper's width that labels before the rows take at most."""
 
 
@@ -96,11 +93,21 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Columns beside each other under one head, which is empty over a column of its own."""
+
+    head: str
+    heads: list[str]
+    columns: range
+
+
+@dataclass(frozen=True)
 class Sheet:
     """Rows of tiles under a title.
 
-    `columns` are heads over the columns, `labels` stand before the rows, `scale` is that of all tiles together, and
-    `feet` are scales that the tiles of a column have in common.
+    `columns` are heads over the columns: the first of two lines, where neighbours have it in common, stands once over
+    all of them. `labels` stand before the rows, `scale` is that of all tiles together, and `feet` are scales that the
+    tiles of a column, or of neighbours under one head, have in common.
     """
 
     title: str
@@ -116,6 +123,19 @@ class Sheet:
     def tiles(self) -> list[Tile]:
         """All tiles in reading order."""
         return [tile for row in self.rows for tile in row if tile is not None]
+
+    @property
+    def groups(self) -> list[Group]:
+        """The columns in groups, those beside each other under one head together."""
+        found = list[Group]()
+        for column in range(max(map(len, self.rows))):
+            head, _, below = "".join(self.columns[column : column + 1]).rpartition("\n")
+            if head and found and found[-1].head == head:
+                found[-1] = replace(found[-1], columns=range(found[-1].columns.start, column + 1))
+                found[-1].heads.append(below)
+            else:
+                found.append(Group(head, [below], range(column, column + 1)))
+        return found
 
 
 def in_rows(tiles: Sequence[Tile], *, most: int = 8) -> tuple[tuple[Tile, ...], ...]:
@@ -281,12 +301,21 @@ class _Layout:
         return [left + sum(self.cells[:i]) + GAP * i for i in range(len(self.cells))]
 
     def _set_heads(self, sheet: Sheet, y: float) -> float:
-        heads = [wrap(text, "caption", cell) for text, cell in zip(sheet.columns, self.cells, strict=False)]
-        if not heads:
+        """Set heads over groups of columns, and below them those of the columns."""
+        if not sheet.columns:
             return y
-        for lines, x in zip(heads, self._lefts, strict=False):
-            self.items += stacked(lines, "caption", x, y)
-        return y + max(map(len, heads)) * line_height("caption") + 2
+        over = [(group.columns, group.head) for group in sheet.groups if group.head]
+        below = [(range(i, i + 1), text.rpartition("\n")[2]) for i, text in enumerate(sheet.columns)]
+        for heads in (over, below):
+            lines = [wrap(text, "caption", self._room(columns)) for columns, text in heads]
+            for (columns, _), each in zip(heads, lines, strict=True):
+                self.items += stacked(each, "caption", self._lefts[columns.start], y)
+            y += max(map(len, lines), default=0) * line_height("caption")
+        return y + 2
+
+    def _room(self, columns: range) -> float:
+        """Return the width of columns beside each other."""
+        return sum(self.cells[i] for i in columns) + GAP * (len(columns) - 1)
 
     def _set_row(self, sheet: Sheet, index: int, y: float) -> float:
         row, step = sheet.rows[index], line_height("caption")
@@ -321,11 +350,11 @@ class _Layout:
 
     def _set_feet(self, sheet: Sheet, y: float) -> float:
         """Set scales below the columns that they are of."""
-        for scale, x, cell in zip(sheet.feet, self._lefts, self.cells, strict=False):
-            if scale:
-                self._set_scale(scale, x, y, cell, cell)
-        ends = zip(sheet.feet, self.cells, strict=False)
-        return y + max(_scale_height(scale, cell) for scale, cell in ends if scale)
+        below = [(group.columns, sheet.feet[group.columns.start]) for group in sheet.groups]
+        feet = [(scale, self._lefts[columns.start], self._room(columns)) for columns, scale in below if scale]
+        for scale, x, room in feet:
+            self._set_scale(scale, x, y, room, room)
+        return y + max(_scale_height(scale, room) for scale, _, room in feet)
 
     def _set_scale(self, scale: Scale, x: float, y: float, width: float, cell: float) -> None:
         """Set a bar of `width` pixels; texts that are wider may take the whole `cell`."""
@@ -349,7 +378,7 @@ def _ends(scale: Scale, width: float) -> list[tuple[str, str, str]]:
     """Break the texts of a scale into lines of (left, middle, right)."""
     low, high = scale.labels
     first, last = length(low, "caption"), length(high, "caption")
-    if first + last + 2 * GAP > width:
+    if first + last + GAP > width:
         return [(low, "", ""), ("", "", high)]
     room = width - 2 * max(first, last)
     return [(low, scale.middle if room > length(scale.middle, "caption") + 2 * GAP else "", high)]
@@ -388,60 +417,3 @@ def _told(sheet: Sheet) -> Sheet:
 def paint(sheet: Sheet, *, width: int = 360) -> Image.Image:
     """Paint a sheet as an RGB image, its content at least `width` pixels wide; nothing overlaps and nothing is cut."""
     return painting.paint(arranged(sheet, width=width))
-
-
-def data_uri(image: Image.Image) -> str:
-    """Return an image as a PNG inside a URL."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def to_html(sheet: Sheet, source: Callable[[Image.Image], str] = data_uri) -> str:
-    """Write a sheet as an HTML fragment; its classes are styled by the page that holds it.
-
-    `source` returns the address of an image: by default the image itself, in the address.
-    """
-    cells = []
-    if sheet.columns:
-        head = "".join(f"<th scope='col'>{html.escape(text)}</th>" for text in sheet.columns)
-        cells.append(f"<tr>{'<td></td>' if sheet.labels else ''}{head}</tr>")
-    for index, row in enumerate(sheet.rows):
-        label = f"<th scope='row'>{_lines_html(sheet.labels[index])}</th>" if sheet.labels else ""
-        tiles = "".join(f"<td>{_tile_html(tile, source)}</td>" for tile in row)
-        cells.append(f"<tr>{label}{tiles}</tr>")
-    if any(sheet.feet):
-        feet = "".join(f"<td>{_scale_html(foot) if foot else ''}</td>" for foot in sheet.feet)
-        cells.append(f"<tr>{'<td></td>' if sheet.labels else ''}{feet}</tr>")
-    # Tiles without heads and labels may go on in another line where the page is narrow.
-    loose = "" if sheet.columns or sheet.labels or len(sheet.rows) > 1 else " loose"
-    scale = f"<div class='shared'>{_scale_html(sheet.scale)}</div>" if sheet.scale else ""
-    note = f"<p class='note'>{html.escape(sheet.note)}</p>" if sheet.note else ""
-    return (
-        f"<h3>{html.escape(sheet.title)}</h3><p class='subtitle'>{html.escape(sheet.subtitle)}</p>"
-        f"<div class='scroll'><table class='sheet{loose}'>{''.join(cells)}</table></div>{scale}{note}"
-    )
-
-
-def _lines_html(text: str) -> str:
-    return "<br>".join(html.escape(line) for line in text.split("\n"))
-
-
-def _scale_html(scale: Scale) -> str:
-    low, middle, high = (html.escape(text) for text in (scale.labels[0], scale.middle, scale.labels[1]))
-    return (
-        f"<div class='bar' style='background-image:url({data_uri(scale.strip(256, 1))})'></div>"
-        f"<div class='ends'><span>{low}</span><span>{middle}</span><span>{high}</span></div>"
-    )
-
-
-def _tile_html(tile: Tile | None, source: Callable[[Image.Image], str]) -> str:
-    if tile is None:
-        return ""
-    width, height = tile.image.width, tile.image.height
-    bar = _scale_html(tile.scale) if tile.scale else ""
-    caption = f"<figcaption>{_lines_html(tile.caption)}</figcaption>" if tile.caption else ""
-    alt = html.escape(tile.caption or "tile", quote=True)
-    size = f"width='{width}' height='{height}'"
-    image = f"<img {size} loading='lazy' alt=\"{alt}\" src='{source(painting.image_of(tile.image))}'>"
-    return f"<figure style='width:{width}px'>{image}{bar}{caption}</figure>"

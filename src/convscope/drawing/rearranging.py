@@ -24,9 +24,9 @@ def rearranged(sheet: Sheet, paper: Paper) -> list[Sheet]:
 
 
 def on_one_scale(sheet: Sheet) -> Sheet:
-    """Put all maps on one scale, shown once; where units differ, those of each column, shown below it.
+    """Put all maps on one scale, shown once; where units differ, those of each group of columns, shown below it.
 
-    Raises OptionError for units that differ within a column, and for maps that cannot be painted again.
+    Raises OptionError for units that differ within a group, and for maps that cannot be painted again.
     """
     scaled = [tile for tile in sheet.tiles if tile.scale is not None]
     if len(scaled) < 2:
@@ -34,10 +34,13 @@ def on_one_scale(sheet: Sheet) -> Sheet:
     if _alike(scaled):
         scale = _shared(scaled)
         return replace(_on(sheet, lambda _: scale), scale=scale)
-    columns = [[tile for tile in column if tile and tile.scale] for column in zip_longest(*sheet.rows)]
-    if not all(map(_alike, columns)):
-        raise _incomparable(scaled)
-    scales = [_shared(tiles) if tiles else None for tiles in columns]
+    columns = list(zip_longest(*sheet.rows))
+    scales = list[Scale | None]()
+    for group in sheet.groups:
+        tiles = [tile for i in group.columns for tile in columns[i] if tile and tile.scale]
+        if not _alike(tiles):
+            raise _incomparable(scaled)
+        scales += [_shared(tiles) if tiles else None] * len(group.columns)
     return replace(_on(sheet, lambda column: scales[column]), feet=tuple(scales))
 
 

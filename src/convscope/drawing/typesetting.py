@@ -7,6 +7,7 @@ which PDFs are made. So all of them show the same things in the same positions.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -107,6 +108,9 @@ class Plot:
         return [part for part in parts if part]
 
 
+_MARKS = re.compile(r"(?<=[-_./:,])(?=\w)")
+"""Where names and numbers of several parts break first."""
+
 Item = Words | Block | Box | Plot
 
 
@@ -190,7 +194,10 @@ def length(text: str, kind: str, *, bold: bool = False) -> float:
 
 
 def wrap(text: str, kind: str, width: float, *, bold: bool = False) -> list[str]:
-    """Break text into lines no wider than `width` pixels, inside words where they are wider than that."""
+    """Break text into lines no wider than `width` pixels.
+
+    Words that are wider than that break behind a hyphen or another mark, or inside where they have none.
+    """
     lines = list[str]()
     for paragraph in text.split("\n") if text else []:
         line = ""
@@ -211,10 +218,12 @@ def _pieces(word: str, kind: str, width: float, bold: bool) -> list[str]:
     if length(word, kind, bold=bold) <= width:
         return [word]
     pieces = [""]
-    for letter in word:
-        if pieces[-1] and length(pieces[-1] + letter, kind, bold=bold) > width:
-            pieces.append("")
-        pieces[-1] += letter
+    for part in _MARKS.split(word):
+        fits = length(part, kind, bold=bold) <= width
+        for letters in [part] if fits else part:
+            if pieces[-1] and length(pieces[-1] + letters, kind, bold=bold) > width:
+                pieces.append("")
+            pieces[-1] += letters
     return pieces
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from .. import outputs
-from ..drawing import layout, pages
+from ..drawing import pages, sheet_html
 from .chapters import Chapter, Contents, Figure, Kept, Said
 
 INLINE = 50
@@ -178,5 +178,5 @@ def _chapter(chapter: Chapter, source: Source) -> str:
 
 def _figure(figure: Figure, source: Source) -> str:
     return pages.figure(
-        layout.to_html(figure.sheet(), source), "\n\n".join(each.to_json() for each in figure.recipes), figure.files
+        sheet_html.to_html(figure.sheet(), source), "\n\n".join(each.to_json() for each in figure.recipes), figure.files
     )

@@ -69,7 +69,7 @@ def grid(
     """Lay the maps of several methods out for several pictures: a row per picture, a column per method.
 
     Before each row stand the first choice with its number and, where labels are known, the true class with its own.
-    Maps of a method share one colour scale over all pictures; where all methods have one unit, all maps do. Raises
+    Maps of a method share one colour scale; where all methods have one unit, all maps do. Raises
     OptionError where `wrong` or `true_class` need labels and there are none, PictureError where no picture is left.
     """
     entries = _entries(methods)
@@ -129,7 +129,7 @@ def _chosen(
         why = f"all {len(said) - len(said.failed)} pictures are right" if wrong else "no picture can be read"
         raise PictureError(f"there is nothing to show: {why}")
     if len(pairs) > rows:
-        say(f"{rows} of {len(pairs)} pictures shown")
+        say(f"{rows} of {len(pairs)} {'wrong pictures shown, the surest first' if wrong else 'pictures shown'}")
     return pairs[:rows], said
 
 
@@ -158,13 +158,12 @@ def _sheet(
     over_picture: bool,
 ) -> Sheet:
     limits = [
-        max((robust_limit(map_.numbers()["map"]) for map_ in column if isinstance(map_, Heatmap)), default=1.0)
-        for column in zip(*(line.maps for line in lines), strict=True)
+        max((robust_limit(map_.numbers()["map"]) for map_ in _of(entry, lines, plan)), default=1.0) for entry, _ in plan
     ]
     both = any(truth for _, truth in plan)
     heads = (
         "",
-        *(entry.title + (f", {'true class' if truth else 'first choice'}" if both else "") for entry, truth in plan),
+        *(entry.title + (f"\n{'true class' if truth else 'first choice'}" if both else "") for entry, truth in plan),
     )
     rows = tuple(_tiles(net, line, limits, over_picture=over_picture) for line in lines)
     count = f"{len(lines)} picture{'s' * (len(lines) != 1)}"
@@ -173,10 +172,16 @@ def _sheet(
     told += ", ✓ right or ✗ wrong, and the true class" if said.labelled else ""
     note = "\n".join(
         f"{entry.title}: grey is 0, white {number(limit)}."
-        for (entry, _), limit in zip(plan, limits, strict=True)
+        for entry, limit in {entry: limit for (entry, _), limit in zip(plan, limits, strict=True)}.items()
         if entry.projects
     )
     return Sheet(title, rows, f"{net.name} · {told}", note, heads, tuple(_label(line, said) for line in lines))
+
+
+def _of(entry: Entry, lines: Sequence[_Row], plan: Sequence[tuple[Entry, bool]]) -> list[Heatmap]:
+    """Return the maps of a method, of the first choice and of the true class."""
+    columns = [i for i, (each, _) in enumerate(plan) if each is entry]
+    return [map_ for line in lines for i in columns if isinstance(map_ := line.maps[i], Heatmap)]
 
 
 def _tiles(net: Net, line: _Row, limits: Sequence[float], *, over_picture: bool) -> tuple[Tile | None, ...]:
