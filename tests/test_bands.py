@@ -26,6 +26,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "dream": {"steps": 2, "octaves": 1},
     "extremal": {"steps": 2},
     "filters_by_ascent": {"layer": "0", "channels": "0-1", "steps": 2, "size": 12},
+    "invariance": {"steps": 3},
     "invert": {"layers": ["2"], "steps": 2},
     "maps": {"layer": "2"},
     "maximize": {"of": "2:1", "steps": 2},
@@ -69,7 +70,7 @@ def test_every_method_and_view_draws_every_number_of_bands(name: str, bands: int
         same = convscope.explain(reader, tensor(bands), name, 1, **options)
         torch.testing.assert_close(drawing.values, same.values)
     else:
-        inputs = {"": [], "picture": [given], "pictures": [[given]]}[entry.takes]
+        inputs = {"": [], "picture": [given], "pictures": [[given] * (1 + (name == "correspondence"))]}[entry.takes]
         drawing = getattr(convscope, name)(reader, *inputs, **options)
     drawing.save(tmp_path / "x.png")
     drawing.save_values(tmp_path / "x.npz")

@@ -79,6 +79,8 @@ DRAWINGS: dict[str, Callable[[], Drawing]] = {
     "hidden": lambda: cs.hidden_gradients(network(), photo(), layers=["0", "3"]),
     "segment": lambda: cs.segment(network(), photo(), method="grad_cam"),
     "occlusion study": lambda: cs.occlusion_study(network(), photo(), patch=8, stride=6),
+    "invariance": lambda: cs.invariance(network(), [photo(), photo().rotate(90)], steps=3),
+    "correspondence": lambda: cs.correspondence(network(), [photo(), photo().rotate(90)], draws=2),
     "class model": lambda: cs.class_model(network(), of=1, steps=2),
     "layers": lambda: layer_table(network()),
     "curves": lambda: checks.curves(network(), [saliency()], steps=3),

@@ -18,14 +18,16 @@ import pytest
 import torch
 from PIL import Image
 
-from convscope import explain, explain_many, predict, report
+from convscope import explain, explain_many, load, predict, project, report, tap
 from convscope.checks import cascade
 from convscope.checks.many import Randomised
 from convscope.cli import run
 from convscope.commands.printing import named
+from convscope.data.samples import digits
 from convscope.errors import DataError, OptionError, OutputError
 from convscope.net import Net
 from convscope.reports import html as pages_module
+from convscope.reports.network_figures import evolution_of
 from networks import tiny
 from test_demo import Page
 
@@ -216,18 +218,38 @@ def test_a_lesson_has_a_chapter_for_each_figure(folder: Path, tmp_path: Path) ->
     from convscope.reports.reporting import PRESETS
 
     assert PRESETS["lesson"] is lesson
-    sources = " ".join(part.source for part in _PARTS)
-    assert all(f"Fig. {number}" in sources for number in (1, 2, 4, 6, 7)) and all(
-        len(part.text) > 250 for part in _PARTS
-    )
+    sources = [part.source for part in _PARTS]
+    for paper, figures in (("Zeiler & Fergus", range(1, 9)), ("Simonyan", range(1, 4))):
+        for number in figures:
+            assert any(source.startswith(paper) and f"Fig. {number}" in source for source in sources)
+    assert all(len(part.text) > 250 for part in _PARTS)
     net = tiny("residual")
     files = sorted((folder / "a").glob("*.png"))[:3]
     done = report(net, files, tmp_path / "lesson.html", preset="lesson")
     text = done.path.read_text()
     assert all(f"<h2>{html.escape(part.title)}</h2>" in text for part in _PARTS)
-    assert text.count("<table class='sheet") >= 12 and Page(text).open == []
+    assert text.count("<table class='sheet") >= 15 and Page(text).open == []
+    assert "with its folder as --weights RUN" in text, "how to get what only a training that was kept can show"
     with pytest.raises(OptionError, match="2 to 20 pictures, and here is 1"):
         report(net, files[0], tmp_path / "lesson.html", preset="lesson")
+
+
+def test_units_are_followed_through_the_training() -> None:
+    net = load("lenet5")
+    sheet = evolution_of(net, digits()[:3], ["conv1", "conv2"]).sheet()
+    epochs = [1, 2, 5, 10, 20, 30]
+    assert [int(head.split(":")[0].removeprefix("epoch ")) for head in sheet.columns] == epochs
+    for label, row in zip(sheet.labels, sheet.rows, strict=True):
+        layer, channel = label.split(":")
+        for epoch, tile in ((1, row[0]), (30, row[-1])):
+            at = load("lenet5", epoch=epoch)
+            maps = [tap(at, at.read(each), [layer])[layer][0, int(channel)] for each in digits()[:3]]
+            best = max(range(3), key=lambda number: float(maps[number].max()))
+            assert tile is not None and tile.caption == f"picture {best + 1}"
+        whole = project(net, digits()[best], layer=layer, top=999).sheet().tiles
+        captions = [each.caption.split(",")[0] for each in whole]
+        shown = whole[captions.index(f"channel {channel}") + 1].image
+        assert np.array_equal(np.asarray(row[-1].image), np.asarray(shown))  # type: ignore[union-attr]
 
 
 def test_wrong_pictures_have_a_map_for_what_they_are(net: Net, tmp_path: Path) -> None:

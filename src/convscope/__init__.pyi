@@ -899,6 +899,16 @@ def compare(
     shared_scale: bool = ...,
     check: bool = ...,
 ) -> Gallery: ...
+def correspondence(
+    net: Net,
+    pictures: Any,
+    parts: list[str] | None = ...,
+    layers: list[str] | None = ...,
+    patch: int | None = ...,
+    draws: int = ...,
+    baseline: str = ...,
+    seed: int = ...,
+) -> Gallery: ...
 def dream(
     net: Net,
     picture: Any,
@@ -949,6 +959,9 @@ def grid(
 ) -> Gallery: ...
 def hidden_gradients(
     net: Net, picture: Any, of: _Objective = ..., layers: list[str] | None = ..., top: int = ...
+) -> Gallery: ...
+def invariance(
+    net: Net, pictures: Any, of: _Objective = ..., layers: list[str] | None = ..., steps: int = ..., baseline: str = ...
 ) -> Gallery: ...
 def invert(
     net: Net,

@@ -242,6 +242,18 @@ def default_convolutions(net: Net, most: int = 5) -> list[Layer]:
     return _evenly(convolutions, most)
 
 
+def before_classes(net: Net) -> Layer:
+    """Return the layer that the last one with parameters reads: the features from which classes are told.
+
+    Raises LayerError where nothing runs before it.
+    """
+    leaves = [layer for layer in picture_layers(net) if layer.leaf and layer.name]
+    last = max((number for number, layer in enumerate(leaves) if layer.parameters), default=0)
+    if not last:
+        raise LayerError(f"no layer of {net.name} runs before its classes: name layers")
+    return leaves[last - 1]
+
+
 def _evenly(layers: Sequence[Layer], most: int) -> list[Layer]:
     count = min(most, len(layers))
     return [layers[round(i * (len(layers) - 1) / max(count - 1, 1))] for i in range(count)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from .provenance import network_record, versions
 from .recipes import NetworkSource, PictureRecord, Recipe
 from .registry import Entry
 from .running import explain, run
-from .zoo import load
 from .zoo.configured import code_file
+from .zoo.loading import load_source
 
 
 def remake(
@@ -125,16 +125,9 @@ def _loaded(recipe: Recipe) -> Net:
             f"file, then give the network, as remake(..., net=load({source.name!r}, weights={source.weights!r}))"
         )
     try:
-        net = load(source.name, weights=source.weights, epoch=source.epoch, **_tuples(source.options))
-        return net.changed(**_tuples(source.changed)) if source.changed else net
+        return load_source(source)
     except (TypeError, AttributeError) as error:
         raise RecipeError(f"the recipe's network cannot be loaded as it says: {told(error)}") from None
-
-
-def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with JSON's lists of two numbers as the pairs that Net reads."""
-    return {name: tuple(value) if name in ("size", "resize") and isinstance(value, list) else value
-            for name, value in options.items()}  # fmt: skip
 
 
 def _pictures(records: Sequence[PictureRecord], pictures: Sequence[Any] | None) -> list[Any]:

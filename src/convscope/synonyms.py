@@ -283,9 +283,8 @@ THINGS = (
     ),
     Wish(
         "curves of invariance",
-        ("occlusion_study",),
-        "invariance tuning_curve tuning_curves stability equivariance rotate translate",
-        missing=True,
+        ("invariance",),
+        "tuning_curve tuning_curves stability equivariance rotate translate",
     ),
     Wish(
         "map of units by likeness",

@@ -41,22 +41,30 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     """Return at most `most` (two at the least) numbers that are read easily, evenly over [low, high]."""
     if not low < high:
         return [low]
-    rough = (high - low) / max(most - 1, 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in _STEPS if power * factor >= rough * (1 - 1e-9))
+    power = 10.0 ** math.floor(math.log10((high - low) / (most + 1)))
+    steps = (power * scale * factor for scale in (1, 10, 100) for factor in _STEPS)
+    return next(places for places in (_multiples(low, high, step) for step in steps) if len(places) <= max(most, 2))
+
+
+def _multiples(low: float, high: float, step: float) -> list[float]:
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(k * step, 12) for k in range(first, last + 1)]
 
 
 def lines(
-    x: Sequence[float], series: Mapping[str, Sequence[float]], labels: tuple[str, str], size: tuple[int, int]
+    x: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    labels: tuple[str, str],
+    size: tuple[int, int],
+    *,
+    legend: bool = True,
 ) -> Inset:
     """Draw lines over one axis, with the names of both axes and a legend where there are several lines."""
     named = [Line(name, x, values, _COLOURS[i % len(_COLOURS)]) for i, (name, values) in enumerate(series.items())]
     across, up = _extent([x]), _extent(series.values())
 
     def draw(room: tuple[float, float]) -> list[Item]:
-        legend, top = _legend(named, room[0]) if len(named) > 1 else ([], 0.0)
+        names, top = _legend(named, room[0]) if legend and len(named) > 1 else ([], 0.0)
         step = line_height("caption")
         top += (step + 2 if labels[1] else 0) + _GAP
         bottom = room[1] - step - 4 - (step if labels[0] else 0)
@@ -65,14 +73,21 @@ def lines(
         right = room[0] - _GAP
         places = ticks(*across, max(2, int((right - left) // 60) + 1))
         plot = Plot(left, top, right - left, bottom - top, across, up, named)
-        items: list[Item] = [*legend, *_grid(plot, places, heights), plot]
+        items: list[Item] = [*names, *_grid(plot, places, heights), plot]
         if labels[1]:
             items += stacked(wrap(labels[1], "caption", room[0])[:1], "caption", 0, top - step - _GAP, FAINT)
         if labels[0]:
-            items.append(Words((left + right) / 2, bottom + step + 4, labels[0], "caption", FAINT, "ma"))
+            fits = wrap(labels[0], "caption", room[0])[0]
+            items.append(Words((left + right) / 2, bottom + step + 4, fits, "caption", FAINT, "ma"))
         return items
 
     return Inset(size, draw)
+
+
+def colour(number: int) -> tuple[int, int, int]:
+    """Return the colour of the nth line of a chart, for a legend beside it."""
+    written = _COLOURS[number % len(_COLOURS)]
+    return int(written[1:3], 16), int(written[3:5], 16), int(written[5:], 16)
 
 
 def bars(names: Sequence[str], panels: Mapping[str, Sequence[Bar]], width: int) -> Inset:

@@ -21,13 +21,16 @@ from ..predictions import answers, first_choices
 from ..running import explain
 from ..synthesis.class_model import class_model
 from ..views.compare import compare
+from ..views.correspondence import correspondence
 from ..views.filters import filters
+from ..views.invariance import invariance
 from ..views.maps import maps
 from ..views.occlusion_study import occlusion_study
 from ..views.project import project
 from ..views.reconstruct import reconstruct
 from ..views.segment import segment
 from .chapters import Chapter, Contents, Figure, Kept, Request, Said
+from .network_figures import evolution_of, layers_of
 from .pictures import name_of, rows_of
 
 _LEAST, _MOST = 2, 20
@@ -52,7 +55,7 @@ class _Part:
     title: str
     source: str
     text: str
-    draw: Callable[[_Class], Iterator[Drawing]]
+    draw: Callable[[_Class], Iterator[Drawing | Figure]]
 
 
 def lesson(request: Request) -> Contents:
@@ -66,7 +69,8 @@ def lesson(request: Request) -> Contents:
     lead = (
         f"In 2013 two papers showed how to look into a convolutional network. Here their figures are drawn again, on "
         f"`{net.name}` and {count} pictures: what single units respond to, what the network has to see in order to "
-        f"name a picture, and what a class looks like to it.\n\n{net.note[:1].upper()}{net.note[1:]}"
+        "name a picture, and what a class looks like to it. Zeiler & Fergus' Fig. 9 and their tables of accuracy are "
+        f"missing: they need other networks to be trained.\n\n{net.note[:1].upper()}{net.note[1:]}"
     )
     return Contents(f"A look into {net.name}: two papers, drawn again", lead.strip(), _chapters(request, net))
 
@@ -86,7 +90,7 @@ def _chapter(part: _Part, subject: _Class) -> Chapter:
     figures, caveat = list[Figure](), ""
     try:
         for drawing in part.draw(subject):
-            figures.append(Figure.of(drawing))
+            figures.append(drawing if isinstance(drawing, Figure) else Figure.of(drawing))
     except ConvscopeError as error:
         caveat = f"Not for this network: {error}"
     return Chapter(part.title, part.text, part.source, caveat, figures=tuple(figures))
@@ -161,12 +165,40 @@ _PARTS = (
     ),
     _Part(
         "One channel, several pictures",
-        f"{_ZEILER}, Fig. 2 and Fig. 4",
+        f"{_ZEILER}, Fig. 2",
         "A channel is one detector, applied everywhere. In each row is one picture, in each column one channel of the"
         " layer, all on one scale. A channel that is bright in the same kind of place in several pictures has learnt "
-        "something of its own; one that is bright everywhere tells little. The paper follows such channels through "
-        "training: low layers settle after a few rounds, high layers only late.",
+        "something of its own; one that is bright everywhere tells little.",
         _alike,
+    ),
+    _Part(
+        "Layer after layer",
+        f"{_ZEILER}, Fig. 3",
+        "A convolutional network is a chain of filters. Each convolution reads what the one before it made, so that "
+        "its units see a larger part of the picture, while positions become fewer and channels more. Below is the "
+        "first picture on its way: for each convolution its number of channels and positions, how many pixels one "
+        "unit sees, and what the channel made of it that responds most. At first one still recognises the picture; in "
+        "the end there is little more than where something was found.",
+        lambda each: iter([layers_of(each.net, each.pictures[0])]),
+    ),
+    _Part(
+        "How units came about",
+        f"{_ZEILER}, Fig. 4",
+        "The same units at several moments of the training, from left to right: each time what excites them most among "
+        "the pictures, projected down. Units of low layers look like what they will be after a few epochs, those of "
+        "high layers change until late. Where a projection suddenly shows something else, another picture has become "
+        "the one that excites the unit most.",
+        lambda each: iter([evolution_of(each.net, each.pictures[:10], each.layers[::2])]),
+    ),
+    _Part(
+        "Shifted, enlarged, rotated",
+        f"{_ZEILER}, Fig. 5",
+        "A thing is the same thing a little further down, larger, or turned. Are the network's features the same, too? "
+        "The curves say how far the features of the changed picture are from those of the picture itself: in the first "
+        "layer, where a few pixels change nearly everything, and in the last before the classes, where the same "
+        "change has a smaller and more gradual effect. The right column is the probability of the class. Networks are "
+        "used to shifts and scales from their training; hardly ever were they shown anything upside down.",
+        lambda each: iter([invariance(each.net, list(each.pictures[:5]))]),
     ),
     _Part(
         "The first filters",
@@ -185,6 +217,17 @@ _PARTS = (
         "This asks the network itself and needs no gradient. The map of first choices shows what it says instead: "
         "often another thing that really is in the picture.",
         lambda each: _few(each, lambda content: occlusion_study(each.net, content), 2),
+    ),
+    _Part(
+        "The same part in several pictures",
+        f"{_ZEILER}, Fig. 8 and Table 1",
+        "Does the network know that one dog's eye corresponds to another's? The authors covered the same part in five "
+        "pictures and compared in which direction every feature changed. The numbers beside the rows are the share of "
+        "features that changed in another direction in another picture: the smaller, the more alike. For eyes and "
+        "noses of dogs who look into the camera it was smaller than for random places. Here nobody has marked a part, "
+        "so the one channel that responds most chooses it; if your pictures show different things, expect no "
+        "difference between the rows. `convscope correspondence` takes parts that you mark, with --parts.",
+        lambda each: iter([correspondence(each.net, list(each.pictures[:5]))]),
     ),
     _Part(
         "What a class looks like",

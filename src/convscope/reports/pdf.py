@@ -97,7 +97,7 @@ class Pdf:
         across, down = (side * 72 for side in self.sheet)
         self.canvas: Any = Canvas(self.buffer, pagesize=(across, down), invariant=1, pageCompression=1)
         self.canvas.setTitle(contents.title)
-        self.y, self.number, self.recipes = 0.0, 1, dict[str, Recipe]()
+        self.y, self.number, self.recipes = 0.0, 1, list[Recipe]()
         _register()
         for piece in (self._words(contents.title, "title", bold=True), *self._paragraphs(contents.lead)):
             self._place(piece)
@@ -119,7 +119,7 @@ class Pdf:
             pieces.append(self._said(chapter.said[first : first + across], photographs=not chapter.key))
         for figure in chapter.figures:
             pieces += self._figure(figure.sheet())
-        self.recipes |= {each.method: each for figure in chapter.figures for each in figure.recipes}
+        self.recipes += [each for figure in chapter.figures for each in figure.recipes]
         return pieces
 
     def add(self, part: list[_Piece]) -> None:
@@ -138,7 +138,7 @@ class Pdf:
 
     def finish(self, remark: str = "") -> Path:
         """Write the file, with what was made how on its last page."""
-        made = _made(self.recipes.values())
+        made = _made(self.recipes)
         self.add(
             [
                 replace(
@@ -330,11 +330,18 @@ def _reader(image: Image.Image | io.BytesIO) -> Any:
 
 
 def _made(recipes: Iterable[Recipe]) -> list[str]:
-    """Say in words how figures were made: each method with its options, the network and its weights."""
-    lines = list[str]()
+    """Say in words how figures were made: each method with its options, the networks with their weights, versions."""
+    methods, others = dict[str, None](), dict[str, None]()
     for recipe in recipes:
-        options = ", ".join(f"{name} {value}" for name, value in recipe.options.items() if value is not None)
-        network = recipe.network.get("name", "")
-        lines.append(f"{recipe.method}: {options or 'no options'}; {network}, weights {recipe.weights[:16]}.")
-    versions = dict.fromkeys(f"{name} {text}" for recipe in recipes for name, text in recipe.versions.items())
-    return [*lines, ", ".join(versions)] if versions else lines
+        options = [f"{name} {_worded(value)}" for name, value in recipe.options.items() if value is not None]
+        methods[f"{recipe.method}: {', '.join(options) or 'no options'}."] = None
+        others[f"{recipe.network.get('name', '')}: weights {recipe.weights[:16]}."] = None
+        others[", ".join(f"{name} {text}" for name, text in recipe.versions.items())] = None
+    return [*methods, *others]
+
+
+def _worded(value: Any) -> str:
+    """Write an option's value as a reader would."""
+    if isinstance(value, (list, tuple)):
+        return " and ".join(map(str, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

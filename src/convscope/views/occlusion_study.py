@@ -25,16 +25,17 @@ from ..data.images import InputPicture
 from ..drawing import colours
 from ..drawing.drawings import Gallery, as_picture
 from ..drawing.layout import Scale, Sheet, Tile, legend, number
-from ..errors import LayerError, NetworkError, ObjectiveError, RuleError
+from ..errors import LayerError, RuleError
 from ..incremental.occlusions import Occluder, Occlusions, report
 from ..layers import last_spatial_layer, spatial_layer
 from ..net import Net
 from ..objectives import Unit, as_objective
-from ..predictions import ObjectiveLike, answers, first_choices
+from ..predictions import ObjectiveLike, answers
 from ..recipes import Recipe
 from ..registry import view
 from ..tapping import tap
 from ..tracing import OUTPUT, Layer
+from .inputs import class_asked
 
 _SIDE = 230
 _NAMED = 8
@@ -86,7 +87,7 @@ def occlusion_study(
     positions, OptionError for a patch that does not fit.
     """
     pixels = net.pixels(picture)
-    target = _target(net, pixels, of)
+    target = class_asked(net, pixels, of)
     squares = squares_over(pixels, patch, stride)
     study = _Study(net, pixels, target, *_unit(net, pixels, unit), squares, baseline)
     maps = _slide(study, memory)
@@ -98,19 +99,6 @@ def occlusion_study(
     )
     settled = {"unit": study.unit, "patch": squares.patch, "stride": squares.stride}
     return Gallery(sheet, maps, Recipe(objective=str(target), settled=settled))
-
-
-def _target(net: Net, pixels: Tensor, of: ObjectiveLike) -> int:
-    if len(net.output.shape) != 1:
-        raise NetworkError(
-            f"{net.name} has outputs of shape {net.output.shape}, not classes: use occlusion with of=..."
-        )
-    if of is None:
-        return first_choices(net, pixels)[0]
-    index = as_objective(net, of).class_index
-    if index is None:
-        raise ObjectiveError(f"of names one class here, not {of!r}; a layer's channel is given as unit=layer:channel")
-    return index
 
 
 def _unit(net: Net, pixels: Tensor, unit: str | None) -> tuple[Layer, int]:

@@ -57,7 +57,7 @@ def project(
     with torch.inference_mode():
         activity = tap(net, pixels, [chosen.name])[chosen.name][0].float()
     units = _strongest(activity, min(top, chosen.shape[0]), chosen)
-    projections, report = project_down(net, pixels, chosen, lambda a: [_isolated(a, unit) for unit in units])
+    projections, report = project_down(net, pixels, chosen, lambda a: [isolated(a, unit) for unit in units])
     inactive = f" (of {top}: the others are not active)" if len(units) < min(top, chosen.shape[0]) else ""
     say(report)
     if chosen.field.shared and not _field(chosen).shared:
@@ -85,7 +85,7 @@ def _strongest(activity: Tensor, count: int, layer: Layer) -> list[Position]:
     return active
 
 
-def _isolated(activity: Tensor, unit: Position) -> Tensor:
+def isolated(activity: Tensor, unit: Position) -> Tensor:
     """Set everything but one activation to zero."""
     alone = torch.zeros_like(activity)
     alone[0][unit] = activity[0][unit]
@@ -103,7 +103,7 @@ def _rows(
     """Lay out, for each unit, the part of the picture in its receptive field and its projection there."""
     tiles: list[Tile] = []
     for (k, y, x), projection in zip(units, projections, strict=True):
-        part, projected = _in_field(picture, projection, layer, (y, x), limit)
+        part, projected = in_field(picture, projection, layer, (y, x), limit)
         tiles += [
             Tile(part, f"channel {k}, row {y}, column {x}"),
             Tile(projected, number(float(activity[k, y, x]))),
@@ -111,7 +111,7 @@ def _rows(
     return tuple(tuple(tiles[i : i + 2 * _PER_ROW]) for i in range(0, len(tiles), 2 * _PER_ROW))
 
 
-def _in_field(
+def in_field(
     picture: InputPicture, projection: np.ndarray, layer: Layer, position: tuple[int, int], limit: float | None
 ) -> tuple[Image.Image, Image.Image]:
     """Cut the receptive field out of the picture and out of a projection, at the size of a tile."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
@@ -71,6 +71,18 @@ def load(
     net = _loaded(name, weights, epoch, reading)
     net.source = _source(name, weights, epoch, reading)
     return net if device is None else net.to(find_device(device))
+
+
+def load_source(source: NetworkSource) -> Net:
+    """Load a network as it was loaded and changed before. Raises what `load` raises, TypeError for other options."""
+    net = load(source.name, weights=source.weights, epoch=source.epoch, **_pairs(source.options))
+    return net.changed(**_pairs(source.changed)) if source.changed else net
+
+
+def _pairs(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with JSON's lists of two numbers as the pairs that Net reads."""
+    return {name: tuple(value) if name in ("size", "resize") and isinstance(value, list) else value
+            for name, value in options.items()}  # fmt: skip
 
 
 def _source(name: str, weights: str | Path | None, epoch: int | None, reading: Reading) -> NetworkSource | None:

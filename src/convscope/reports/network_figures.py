@@ -1,0 +1,124 @@
+"""Figures of a network itself, for a lesson: its layers one after the other, and how its units came about.
+
+After Zeiler and Fergus (arXiv:1311.2901v3, Fig. 3 and Fig. 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..attribution.deconvnet import project_down
+from ..context import track
+from ..data.images import InputPicture
+from ..drawing.layout import Sheet, Tile
+from ..drawing.tiles import fitted, magnitude_scale, painted
+from ..errors import WeightsError
+from ..layers import default_convolutions, layer_at, spatial_layer
+from ..net import Net
+from ..tapping import tap
+from ..tracing import Layer
+from ..views.inputs import input_tile
+from ..views.project import in_field, isolated
+from ..zoo.loading import load_source
+from ..zoo.runs import HISTORY, History, read_history, shipped
+from .chapters import Figure
+
+_SIDE, _MOST, _ACROSS = 150, 11, 6
+_UNITS = 3
+"""Units of a layer whose evolution is shown."""
+
+
+def layers_of(net: Net, content: Any) -> Figure:
+    """Show a picture on its way: of every convolution, eleven at most, the channel that responds most."""
+    picture, layers = net.prepare(content), default_convolutions(net, _MOST)
+    with torch.inference_mode():
+        readings = tap(net, net.pixels(picture), [layer.name for layer in layers])
+    size = "{} × {}".format(*picture.pixels.shape[1:])
+    tiles = [input_tile(picture, _SIDE, f"the picture\n{net.channels} × {size}")]
+    tiles += [_strongest(layer, readings[layer.name][0].float().cpu().numpy()) for layer in layers]
+    across = -(-len(tiles) // -(-len(tiles) // _ACROSS))
+    count = sum(layer.number is not None for layer in net.layers.values())
+    shown = "every convolution" if len(layers) == count else f"{len(layers)} of {count} convolutions"
+    sheet = Sheet(
+        f"The convolutions of {net.name}",
+        tuple(tuple(tiles[start : start + across]) for start in range(0, len(tiles), across)),
+        f"{shown}: the channel that responds most · each on its own scale · "
+        f"{sum(parameter.numel() for parameter in net.body.parameters()):,} parameters",
+    )
+    return Figure(lambda: sheet)
+
+
+def _strongest(layer: Layer, activity: np.ndarray) -> Tile:
+    rectified = activity.clip(min=0)
+    channel = int(rectified.reshape(len(activity), -1).sum(1).argmax())
+    shape = " × ".join(map(str, layer.shape))
+    shown = painted(np.atleast_2d(rectified[channel]), magnitude_scale(rectified[channel]), _SIDE)
+    return Tile(shown, f"{layer.name}\n{shape}, channel {channel}\neach sees {layer.seen}")
+
+
+def evolution_of(net: Net, contents: Sequence[Any], layers: Sequence[str]) -> Figure:
+    """Show how units came about: for every snapshot of the training, what excites them most, projected down.
+
+    Raises WeightsError for a network without snapshots.
+    """
+    history, pictures = _history(net), [net.prepare(content) for content in contents]
+    units = [(name, channel) for name in layers for channel in _chosen(net, pictures, spatial_layer(net, name))]
+    columns = list[list[Tile]]()
+    for epoch in track(history.snapshots, "evolution"):
+        assert net.source is not None
+        at = load_source(replace(net.source, epoch=epoch.epoch)).to(net.device)
+        columns.append([_projected(at, pictures, at.layer(name), channel) for name, channel in units])
+    sheet = Sheet(
+        f"How units of {net.name} came about",
+        tuple(zip(*columns, strict=True)),
+        f"the strongest activation over {len(pictures)} pictures, projected down, inside its receptive field; grey is "
+        "0 · below, in which picture it was",
+        "",
+        tuple(f"epoch {epoch.epoch}: {epoch.accuracy:.0%} right" for epoch in history.snapshots),
+        tuple(f"{name}:{channel}" for name, channel in units),
+    )
+    return Figure(lambda: sheet)
+
+
+def _history(net: Net) -> History:
+    """Return the training of a network. Raises WeightsError where no snapshots of it are at hand."""
+    source = net.source
+    if source is not None and source.weights is not None:
+        folder = shipped(source.name) if source.weights == "default" else Path(source.weights)
+        if (folder / HISTORY).is_file():
+            return read_history(folder)
+    raise WeightsError(
+        f"{net.name} has no snapshots of its training. A run of `convscope train` keeps some, and with its folder as "
+        "--weights RUN they are drawn here; those of zfnet64 ship with the package, as in --net zfnet64"
+    )
+
+
+def _chosen(net: Net, pictures: Sequence[InputPicture], layer: Layer) -> list[int]:
+    """Return the channels of a layer that respond most to any of the pictures."""
+    with torch.inference_mode():
+        strongest = [
+            tap(net, net.pixels(picture), [layer.name])[layer.name][0].flatten(1).amax(1) for picture in pictures
+        ]
+    return torch.stack(strongest).amax(0).topk(min(_UNITS, layer.shape[0])).indices.tolist()
+
+
+def _projected(net: Net, pictures: Sequence[InputPicture], layer: Layer, channel: int) -> Tile:
+    """Project a channel's strongest activation over pictures down."""
+    with torch.inference_mode():
+        maps = [tap(net, net.pixels(picture), [layer.name])[layer.name][0, channel].cpu() for picture in pictures]
+    best = max(range(len(maps)), key=lambda number: float(maps[number].max()))
+    if float(maps[best].max()) <= 0:
+        return Tile(Image.new("RGB", (_SIDE, _SIDE), "#e1e1e1"), "not active")
+    picture, (row, column) = pictures[best], divmod(int(maps[best].argmax()), maps[best].shape[1])
+    pixels = net.pixels(picture)
+    projection, _ = project_down(net, pixels, layer, lambda activity: [isolated(activity, (channel, row, column))])
+    there = layer_at(net, layer, pixels)
+    _, shown = in_field(picture, projection[0].float().cpu().numpy(), there, (row, column), None)
+    return Tile(fitted(shown, _SIDE), f"picture {best + 1}")
