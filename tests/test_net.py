@@ -223,6 +223,14 @@ def test_a_network_that_does_not_run_on_a_picture_alone(body: nn.Module, reason:
         as_objective(net, 0)
 
 
+def test_a_module_that_only_holds_its_network_is_told_which() -> None:
+    holder = nn.Module()
+    holder.loss, holder.network = nn.PReLU(), nn.Conv2d(3, 2, 3)
+    words = r"Module has no forward\(\): define it in Module, .* def build\(\): return Module\(\.\.\.\)\.network$"
+    with pytest.raises(NetworkError, match=words):
+        as_objective(Net(holder, size=9), 0)
+
+
 @pytest.mark.parametrize("extra", [torch.zeros(1, 5), "depth", 5, np.zeros(5)])
 def test_what_a_body_reads_besides_the_picture_is_given_in_a_list(extra: Any) -> None:
     with pytest.raises(

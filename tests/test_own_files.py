@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -85,7 +86,7 @@ def test_a_function_that_returns_a_module(mine: str) -> None:
     pixels = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(net(pixels), net.body(pixels))
     assert load(f"file:{mine}", size=16).name == "my_model", "build is the function that is meant"
-    assert load(f"file:{mine}:Mine").name == "my_model:Mine" and load(f"file:{mine}:kept").output.shape == (5,)
+    assert load(f"file:{mine}:Mine").name == "Mine" and load(f"file:{mine}:kept").output.shape == (5,)
 
 
 def test_what_is_said_of_pixels_and_classes(mine: str) -> None:
@@ -203,12 +204,70 @@ def test_a_function_that_returns_a_net(tmp_path: Path) -> None:
     assert load(example, weights=tmp_path / "trained.safetensors").note == "", "these are not random any more"
 
 
+TRAINED = """
+from pathlib import Path
+
+from torch import nn
+
+class Classifier(nn.Module):
+    def __init__(self, width: int, classes: int = 5, lr: float = 0.1, start: Path | None = None):
+        super().__init__()
+        assert start is None and isinstance(width, int)
+        self.model = nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.model.append(nn.Linear(width, classes))
+
+    def forward(self, pixels):
+        return self.model(pixels)
+
+class InOne(Classifier):
+    def __init__(self, config):
+        super().__init__(config.width, config["head"]["classes"])
+
+class OfAny(Classifier):
+    def __init__(self, **kwargs):
+        super().__init__(kwargs["width"], kwargs["classes"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "whole"),
+    [
+        ("Classifier", {"width": 6, "classes": 3, "lr": 0.1, "other": [1], "start": Path("begun.pt")}, "kwargs"),
+        ("InOne", {"width": 6, "head": {"classes": 3}}, "config"),
+        ("OfAny", {"width": 6, "classes": 3}, "kwargs"),
+    ],
+)
+def test_a_class_is_built_as_its_checkpoint_says(name: str, said: dict[str, Any], whole: str, tmp_path: Path) -> None:
+    path, file = tmp_path / "train.py", tmp_path / "last.ckpt"
+    path.write_text(TRAINED)
+    shapes = {"0.weight": (6, 3, 3, 3), "0.bias": (6,), "3.weight": (3, 6), "3.bias": (3,)}
+    state = {f"model.{key}": torch.rand(shape) for key, shape in shapes.items()}
+    torch.save({"state_dict": state, "hyper_parameters": said, "hparams_name": whole}, file)
+    net = load(f"file:{path}:{name}", weights=file, mean=0.5)
+    assert net.output.shape == (3,) and net.name == name
+    assert torch.equal(net.body.get_parameter("model.3.weight"), state["model.3.weight"])
+    assert "built with " in net.note and "as last.ckpt says" in net.note
+    assert name != "Classifier" or "built with width=6, classes=3, as" in net.note, "what is a default goes unsaid"
+
+
+def test_what_a_checkpoint_does_not_say_is_asked_for(tmp_path: Path) -> None:
+    path, file = tmp_path / "train.py", tmp_path / "last.ckpt"
+    path.write_text(TRAINED)
+    torch.save({"state_dict": {"x": torch.zeros(1)}, "hyper_parameters": {"lr": 0.1, "width": torch.ones(2)}}, file)
+    words = r"Classifier\(.*\) in .* needs arguments, and last.ckpt says nothing of width \(its hyper-parameters: lr\)"
+    with pytest.raises(NetworkError, match=words):
+        load(f"file:{path}:Classifier", weights=file)
+    torch.save({"state_dict": {"x": torch.zeros(1)}, "hyper_parameters": {"width": "six"}}, file)
+    with pytest.raises(NetworkError, match=r"train.py:9 raised AssertionError in Classifier\(width='six'\)"):
+        load(f"file:{path}:Classifier", weights=file)
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [
         ("bild", "there is no function 'bild' in PATH; there are 'file:PATH:build'"),
         ("number", "number in PATH is a value of type int, not a function"),
-        ("wider", "wider(width, times=2) in PATH needs arguments, and is called without"),
+        ("wider", "wider(width, times=2) in PATH needs arguments: name a checkpoint that has them as hyper-parameters"),
         ("the_class", "returns the class Mine: did you mean to call it, Mine()"),
         ("nothing", "nothing in PATH returns nothing; it has to return a torch.nn.Module or a Net"),
         ("logits", "returns a value of type Tensor"),

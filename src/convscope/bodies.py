@@ -251,6 +251,14 @@ def reads_instead(body: nn.Module) -> str:
     return ""
 
 
+def with_forward(body: nn.Module) -> str:
+    """Say what to give instead of a body that only holds another, as a class for training may."""
+    sizes = {name: sum(value.numel() for value in part.parameters()) for name, part in body.named_children()}
+    name, made = max(sizes, key=sizes.__getitem__, default=""), type(body).__name__
+    alone = f", or give the network alone, as in def build(): return {made}(...).{name}" if name else ""
+    return f"define it in {made}, as what becomes of a picture{alone}"
+
+
 def _dimensions(module: nn.Module) -> int:
     """Return over how many dimensions a module convolves, or 0; scripted and quantised ones are known by name."""
     named = kind(module)

@@ -433,6 +433,8 @@ class Net(nn.Module):
         except (ConvscopeError, torch.OutOfMemoryError):
             raise
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+            if 'missing the required "forward"' in str(error):
+                raise NetworkError(f"{self.name} has no forward(): {bodies.with_forward(self.body)}") from error
             raise NetworkError(
                 f"{self.name} does not run on a picture of {height}x{width} pixels ({told(error)}): "
                 f"{self._reads_instead() or _OTHERWISE}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
 import traceback
@@ -20,10 +19,11 @@ from ..assumptions import NOT_NORMALISED, Assumption
 from ..code_files import as_written
 from ..errors import NetworkError, nearest
 from ..net import Net
+from .arguments import arguments_of, beside_defaults, written
 from .drawn_weights import WatchDraws
 from .input_sizes import with_size
 from .sources import Source
-from .weights import fit_weights, read_weights
+from .weights import State, fit_weights, read_weights
 
 SOURCE = Source(
     "file",
@@ -45,22 +45,23 @@ _STATE_WEIGHTS = "state them, as in load(..., weights='FILE.pth') or --weights F
 
 
 def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[str, Any]) -> Net:
-    """Run a Python file, call its function without arguments, and return what it makes as a Net.
+    """Run a Python file, call its function or class, and return what it makes as a Net.
 
-    The function returns a module or a Net, with whatever weights it gives it; a weights file replaces them. Captions
-    say where they are random. Raises NetworkError for a file that cannot be run, and for a function that is not there,
-    fails, or makes something else.
+    Arguments are those that a checkpoint's hyper-parameters name. What is called returns a module or a Net, with
+    whatever weights it gives it; a weights file replaces them. Captions say where they are random. Raises NetworkError
+    for a file that cannot be run, and for a function that is not there, fails, or makes something else.
     """
     path, function = _parts(model)
-    with WatchDraws() as draws:
-        body = _result(path, function)
     state = None if weights is None or weights == "default" else read_weights(Path(weights))
+    with WatchDraws() as draws:
+        body, built = _result(path, function, state)
     if isinstance(body, Net):
         net = body.changed(**reading) if reading else body
     else:
         has_units = "mean" in reading or "std" in reading
-        name = path.stem if function == BUILD else f"{path.stem}:{function}"
-        own: dict[str, Any] = {"name": name, "note": "" if has_units else _AS_THEY_ARE}
+        name = _name(path, function, body)
+        said = [built, "" if has_units else _AS_THEY_ARE]
+        own: dict[str, Any] = {"name": name, "note": "; ".join(filter(None, said))}
         net = Net(body, **own | reading)
         net = net if has_units else net.assuming(NOT_NORMALISED)
         if "size" not in reading:
@@ -77,6 +78,13 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
     if random and weights == "default":
         net = net.assuming(Assumption(f"{random}, since no weights were given: {_STATE_WEIGHTS}", "random weights"))
     return net if note == net.note else net.changed(note=note)
+
+
+def _name(path: Path, function: str, body: nn.Module) -> str:
+    """Return what a network is called: as its file, or as its class where that is named."""
+    if type(body).__name__ == function:
+        return function
+    return path.stem if function == BUILD else f"{path.stem}:{function}"
 
 
 def _of_weights(random: str, weights: str | Path | None, notes: Sequence[str], function: str) -> list[str]:
@@ -99,7 +107,8 @@ def _parts(model: str) -> tuple[Path, str]:
     return path, parts[2] or BUILD
 
 
-def _result(path: Path, name: str) -> nn.Module:
+def _result(path: Path, name: str, state: State | None) -> tuple[nn.Module, str]:
+    """Return what the function of that name makes, and what a checkpoint said of it."""
     code, module = _compiled(path), _module(path)
     with _beside(path.parent.resolve()):
         sys.modules[module.__name__] = module  # dataclasses and pickle look there
@@ -107,13 +116,14 @@ def _result(path: Path, name: str) -> nn.Module:
             exec(code, module.__dict__)
         function = _function(module, path, name)
         if isinstance(function, nn.Module):
-            return function
-        _check_arguments(function, path, name)
-        with _blaming(path, f"in {name}()"):
-            body = function()
+            return function, ""
+        arguments = arguments_of(function, state, f"{name}{{}} in {path}", f"{path}:{BUILD}")
+        with _blaming(path, f"in {name}({written(arguments)})"):
+            body = function(**arguments)
     if not isinstance(body, nn.Module):
         raise NetworkError(f"{name} in {path} returns {_what(body)}; it has to return a torch.nn.Module or a Net")
-    return body
+    told = written(beside_defaults(function, arguments))
+    return body, f"built with {told}, as {state.path.name} says" if state and told else ""
 
 
 def _compiled(path: Path) -> CodeType:
@@ -210,20 +220,6 @@ def _function(module: ModuleType, path: Path, name: str) -> Callable[[], Any]:
         f"there is no function {name!r} in {path}; "
         + (f"there are {near}" if own else f"it defines none: write def {name}(): return ...")
     )
-
-
-def _check_arguments(function: Callable[..., Any], path: Path, name: str) -> None:
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # of a builtin
-        return
-    try:
-        signature.bind()
-    except TypeError:
-        raise NetworkError(
-            f"{name}{signature} in {path} needs arguments, and is called without: give them defaults, or write "
-            f"def {BUILD}(): return {name}(...) and name it, file:{path}:{BUILD}"
-        ) from None
 
 
 def _what(value: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -69,6 +69,8 @@ class State:
     asked: str = ""
     hyper_parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the checkpoint says of its network, plain values only."""
+    takes_all: str = ""
+    """The parameter that takes all hyper-parameters in one, where the checkpoint names it."""
     tensors: dict[str, Tensor] = field(init=False)
     versions: Any = field(init=False)
     note: str = field(init=False, default="")
@@ -212,11 +214,12 @@ def read_weights(path: Path) -> State:
     if not parts:
         _refuse_modules(content, path)
         raise WeightsError(f"{path} holds {type(content).__name__} without tensors, not a state dict")
-    return State(path, parts, asked, _hyper_parameters(content))
+    takes_all = content.get("hparams_name") if isinstance(content, Mapping) else None
+    return State(path, parts, asked, _hyper_parameters(content), takes_all if isinstance(takes_all, str) else "")
 
 
 def _hyper_parameters(content: Any) -> dict[str, Any]:
-    """Return the numbers and texts that training frameworks keep beside weights, lists of them included."""
+    """Return the numbers and texts that training frameworks keep beside weights, lists and dicts of them included."""
     held = [content.get(name) for name in _HYPER_PARAMETERS] if isinstance(content, Mapping) else []
     items = [item for each in held if isinstance(each, Mapping) for item in each.items()]
     return {str(key): value for key, value in items if _plain_value(value)}
@@ -225,7 +228,9 @@ def _hyper_parameters(content: Any) -> dict[str, Any]:
 def _plain_value(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_plain_value, value))
-    return type(value) in (int, float, str, bool)
+    if type(value) is dict:  # and no stand-in
+        return all(isinstance(key, str) and _plain_value(each) for key, each in cast(dict[Any, Any], value).items())
+    return value is None or type(value) in (int, float, str, bool)
 
 
 def _asked(path: Path) -> tuple[Path, str]:
