@@ -350,9 +350,15 @@ class Net(nn.Module):
             return Behaviour()
         if math.prod(pixels.shape[2:]) > _LARGE * math.prod(self.size):
             pixels = pixels.new_zeros(1, self.channels, *self.size)
-        key = (tuple(pixels.shape[1:]), pixels.dtype, pixels.device)
         with _looking:  # one thread looks, and the others wait for what it finds
-            return self._behaviours.of(key, lambda: behaviour_of(self.body, self._pass, pixels, self.seed))
+            look = partial(behaviour_of, self.body, self._pass, pixels, self.seed)
+            return self._behaviours.of(_size_key(pixels), look)
+
+    def behaves_alike(self, pixels: Tensor, known: Tensor) -> None:
+        """Take the network to treat pictures like `pixels` as it treats those like `known`, without looking."""
+        behaviour = self.behaviour(known)
+        with _looking:
+            self._behaviours.of(_size_key(pixels), lambda: behaviour)
 
     @orderly
     def _pass(self, pixels: Tensor, row: int | None = None, seed: int | None = None) -> Tensor:
@@ -568,6 +574,11 @@ def _laid_out(shape: tuple[int, ...], channels: int) -> str:
     if len(shape) == 3 and shape[0] == 1 and channels == 3:
         return f"grey as {channels} channels is pixels.expand(-1, {channels}, -1, -1)"
     return ""
+
+
+def _size_key(pixels: Tensor) -> tuple[Any, ...]:
+    """Return what pictures have in common that a network treats in one way."""
+    return tuple(pixels.shape[1:]), pixels.dtype, pixels.device
 
 
 def _written(value: Any) -> bool:

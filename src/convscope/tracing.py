@@ -92,6 +92,12 @@ class Layer:
         return self.lies or self.field
 
     @property
+    def shown_field(self) -> Field:
+        """The field that figures show: what units see through windows alone, unless that is no interval."""
+        alone = self.lattice
+        return self.field if alone.moved or alone.y.wrap or alone.x.wrap else alone
+
+    @property
     def seen(self) -> str:
         """What each unit sees, in words: by windows alone, and that it reads the whole picture where it does."""
         alone = self.lattice

@@ -261,6 +261,13 @@ def _exchange(step: Step, x: Tensor, out: Tensor) -> Local | None:
     return Local(lambda parts: parts[0].transpose(dims[0] % x.ndim, dims[1] % x.ndim))
 
 
+def _flip(step: Step, x: Tensor, out: Tensor) -> Local | None:
+    """The channels in reverse order, as of networks that read blue first."""
+    dims = step.args[1:] or (step.kwargs.get("dims", ()),)
+    dims = dims[0] if isinstance(dims[0], (tuple, list)) else dims
+    return Local(lambda parts: parts[0].flip(dims)) if all(_between(dim, x) for dim in dims) else None
+
+
 _JOINS = names(Reach.JOIN)
 _ALONG = names(Reach.JOIN, Reach.ALONG, Reach.REDUCTION)
 _POINTWISE = _ALONG | names(Reach.POINTWISE, Reach.NOISE) | {"batch_norm"}
@@ -275,5 +282,6 @@ _WINDOWS: dict[str, Callable[[Step, Tensor, Tensor], Local | None]] = {
     "pad": _pad,
     "getitem": _getitem,
     "transpose": _exchange,
+    "flip": _flip,
     **dict.fromkeys(names(Reach.RESHAPE), _reshape),
 }

@@ -20,7 +20,6 @@ from ..drawing.drawings import Gallery, as_grey_picture, as_picture
 from ..drawing.layout import Sheet, Tile, number
 from ..drawing.tiles import fitted
 from ..errors import LayerError
-from ..geometry import Field
 from ..layers import layer_at, spatial_layer
 from ..net import Net
 from ..options import Range
@@ -60,7 +59,7 @@ def project(
     projections, report = project_down(net, pixels, chosen, lambda a: [isolated(a, unit) for unit in units])
     inactive = f" (of {top}: the others are not active)" if len(units) < min(top, chosen.shape[0]) else ""
     say(report)
-    if chosen.field.shared and not _field(chosen).shared:
+    if chosen.field.shared and not chosen.shown_field.shared:
         say(
             "left is what a unit sees through convolutions alone; by a normalisation or gate it reads the whole picture"
         )
@@ -116,7 +115,7 @@ def in_field(
 ) -> tuple[Image.Image, Image.Image]:
     """Cut the receptive field out of the picture and out of a projection, at the size of a tile."""
     extent = (picture.pixels.shape[1], picture.pixels.shape[2])
-    top, left, bottom, right = _field(layer).box(position, extent)
+    top, left, bottom, right = layer.shown_field.box(position, extent)
     part = picture.image(picture.pixels[:, top:bottom, left:right])
     inside = projection[:, top:bottom, left:right]
     projected = as_picture(inside, picture.display.bands)[0] if limit is None else as_grey_picture(inside, limit)
@@ -126,17 +125,11 @@ def in_field(
     return part, projected
 
 
-def _field(layer: Layer) -> Field:
-    """Return what units see through windows alone, unless it is not one interval of the picture."""
-    alone = layer.lattice
-    return layer.field if alone.moved or alone.y.wrap or alone.x.wrap else alone
-
-
 def _framed(
     image: Image.Image, layer: Layer, position: tuple[int, int], corner: tuple[int, int], extent: tuple[int, int]
 ) -> Image.Image:
     """Give a receptive field its full size at the picture's border too, pale grey beyond the picture."""
-    size, at, field = [], [], _field(layer)
+    size, at, field = [], [], layer.shown_field
     for axis, index, low, cut, whole in zip(
         (field.y, field.x), field.along(position), corner, (image.height, image.width), extent, strict=True
     ):
