@@ -72,6 +72,10 @@ class DataError(ConvscopeError):
     """Pictures to learn from that are missing, of one class, or cannot be read."""
 
 
+class StorageError(DataError):
+    """A storage that does not answer, or lets nobody in: not the fault of a picture, so that no run skips it."""
+
+
 class TrainingError(ConvscopeError):
     """A training run that went wrong: its loss is not finite."""
 

@@ -28,6 +28,12 @@ class Kept(Generic[K, V]):
         with _lock:
             return self._last(key, value)
 
+    def forget(self, which: Callable[[K], bool]) -> None:
+        """Keep nothing any more whose key is one of these."""
+        with _lock:
+            for key in [key for key in self._values if which(key)]:
+                del self._values[key]
+
     def _last(self, key: K, value: V) -> V:
         self._values[key] = value
         while len(self._values) > self._most:

@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import PictureError
-from . import image_files
+from . import addresses, image_files, storage
 from .limits import check_pixels
 
 VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
@@ -51,7 +51,7 @@ _PROBED = 1 << 20
 _decoding = RLock()
 
 
-def is_video(path: Path) -> bool:
+def is_video(path: Path | storage.Remote) -> bool:
     """Whether a file's ending is that of a video."""
     return path.suffix.lower() in VIDEOS
 
@@ -61,13 +61,37 @@ def frames_of(address: str) -> list[str] | None:
 
     Raises PictureError for a part that is empty or of a file that is no film.
     """
+    if addresses.is_remote(address):
+        return _remote_frames(address)
     part = None if os.path.exists(address) else _PART.fullmatch(address)  # noqa: PTH110
     if part is not None and part[3] is None:
         return None  # one frame
     path = Path(address if part is None else part[1])
     if not os.path.isfile(path) or (path.suffix.lower() not in _ANIMATED and not is_video(path)):  # noqa: PTH113  too long a name
         return None
-    count = frame_count(path)
+    return _frames_in(address, str(path), part, frame_count(path))
+
+
+def _remote_frames(address: str) -> list[str] | None:
+    """Do what `frames_of` does in a storage: a .png or .webp is no film unless a part is named, and is not fetched."""
+    part = _PART.fullmatch(address)
+    if part is not None and part[3] is None:
+        return None
+    path = storage.Remote(address if part is None else part[1])
+    endings = _ANIMATED if part else _ANIMATED - {".png", ".webp"}
+    if path.suffix.lower() not in endings and not is_video(path):
+        return None
+    try:
+        copy = storage.local(path)
+    except PictureError:
+        if part is None:
+            return None  # whoever opens it says what is wrong
+        raise
+    with storage.called(copy, str(path)):
+        return _frames_in(address, str(path), part, frame_count(copy))
+
+
+def _frames_in(address: str, path: str, part: re.Match[str] | None, count: int) -> list[str] | None:
     if part is None:
         return [f"{path}[{number}]" for number in range(count)] if count > 1 else None
     start, stop, step = (int(end) if end else None for end in (part[2], part[4], part[5]))
@@ -80,8 +104,10 @@ def frames_of(address: str) -> list[str] | None:
 
 
 def film_of(address: str) -> Path | None:
-    """Return the file of which an address is a frame, None for any other address."""
+    """Return the file of which an address is a frame, a copy where it lies in a storage; None for any other address."""
     match = re.fullmatch(r"(.+)\[\d+\]", address)
+    if match and addresses.is_remote(address):
+        return storage.local(storage.Remote(match[1]))
     return Path(match[1]) if match and not os.path.exists(address) else None  # noqa: PTH110
 
 

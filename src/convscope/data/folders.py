@@ -9,16 +9,33 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from ..errors import DataError, PictureError
+from . import addresses, connections, storage
+from .storage import Remote
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 
+_HOLDING = frozenset({".tar", ".parquet", ".arrow"})
 
-def find_pictures(folder: Path) -> list[Path]:
-    """List the pictures in a folder and below it, by name. Raises PictureError when there are none."""
-    pictures = find_files(folder, SUFFIXES, linked=True)
-    if not pictures:
-        raise PictureError(f"there is no picture in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
-    return pictures
+
+def find_names(folder: Path | Remote, suffixes: Iterable[str], *, linked: bool = False) -> list[tuple[str, int]]:
+    """List what `find_files` does by the names from the folder on, and sizes in bytes, -1 where none is told.
+
+    A storage is asked for all names at once, and they come in the order that they would have as files. Raises
+    DataError, StorageError.
+    """
+    if isinstance(folder, Path):
+        return [(os.path.relpath(path, folder), -1) for path in find_files(folder, suffixes, linked=linked)]
+    wanted = frozenset(suffixes)
+    found = [
+        (name, size)
+        for name, size in storage.below(folder)
+        if os.path.splitext(name)[1].lower() in wanted and not _is_hidden(name)  # noqa: PTH122
+    ]
+    return sorted(found, key=lambda each: each[0].replace("/", "\0"))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or "/." in name
 
 
 def find_files(folder: Path, suffixes: Iterable[str], *, linked: bool = False) -> list[Path]:
@@ -67,6 +84,8 @@ def expand(pattern: str) -> list[str]:
     A path that exists, lies in a file that exists ("shard.tar#[1].jpg"), or holds none of these signs stands for
     itself. Raises PictureError where nothing matches.
     """
+    if addresses.is_remote(pattern):
+        return _expand_remote(pattern)
     if not re.search(r"[*?\[{]", pattern) or os.path.lexists(pattern) or _is_file(pattern.rpartition("#")[0]):
         return [pattern]
     paths: list[str] = []
@@ -74,6 +93,21 @@ def expand(pattern: str) -> list[str]:
         plain = _is_frame(path) or not glob.has_magic(path)
         paths += [path] if plain else sorted(glob.glob(path, recursive=True))  # noqa: PTH207  Path.glob drops a "./"
     if not paths:
+        raise PictureError(f"no file matches {pattern!r}")
+    return paths
+
+
+def _expand_remote(pattern: str) -> list[str]:
+    inside = any(os.path.splitext(file)[1].lower() in _HOLDING for file in pattern.split("#")[:-1])  # noqa: PTH122
+    connections.check(pattern)
+    if inside or not addresses.is_pattern(pattern):
+        return [pattern]
+    paths: list[str] = []
+    for path in _braces(pattern):
+        paths += [path] if _is_frame(path) or not addresses.is_pattern(path) else storage.matching(path)
+    if not paths:
+        if storage.Remote(pattern).is_file():
+            return [pattern]
         raise PictureError(f"no file matches {pattern!r}")
     return paths
 
@@ -103,6 +137,9 @@ def _braces(pattern: str) -> list[str]:
 
 def common_root(paths: Iterable[str]) -> str:
     """Return the folder that all paths have in common, with a slash at its end, or nothing."""
+    paths = list(paths)
+    if any(map(addresses.is_remote, paths)):
+        return addresses.common_folder(paths)
     parents = {os.path.dirname(path) for path in paths}  # noqa: PTH120
     try:
         root = os.path.commonpath(parents) if parents else ""

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from . import addresses
 from .opening import locate
 from .strips import strips
 
 
 def where_of(source: Any) -> str:
     """Name a picture's source: its address as it was written, or what kind of object it is."""
-    return str(source) if isinstance(source, (str, Path)) else type(source).__name__.lower()
+    return addresses.public(source) if isinstance(source, (str, Path)) else type(source).__name__.lower()
 
 
 def content_hash(source: Any) -> str:
@@ -26,7 +27,7 @@ def content_hash(source: Any) -> str:
     """
     whole = hashlib.sha256()
     if isinstance(source, (str, Path)):
-        source, frame = locate(source)
+        source, frame, _ = locate(source)
         whole.update(b"" if frame is None else f"frame {frame} ".encode())
     if isinstance(source, Path):
         with source.open("rb") as file:

@@ -59,6 +59,11 @@ def check_file(size: int, copies: int, name: str) -> None:
         raise PictureError(too_large(as_many, limit))
 
 
+def most_bytes() -> float:
+    """Return how many bytes a file may have that is held in memory once."""
+    return most_pixels() * _USUAL_BYTES
+
+
 def shown_bytes(bands: int) -> int:
     """Return how many bytes a pixel of an 8-bit image takes, grey or in colour."""
     return 1 if bands == 1 else 4

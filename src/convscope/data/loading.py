@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from ..context import in_context
-from ..errors import ConvscopeError, OptionError
+from ..errors import ConvscopeError, OptionError, StorageError
 from .opening import open_picture
 from .pictures import Picture, Pictures
 
@@ -45,8 +45,9 @@ def read_ahead(
         workers: number of threads; 0 computes in this one; by default one per processor, at most 8.
         ahead: how many pictures may be ready or under way at once; by default twice the workers and 2 more.
 
-    A picture that cannot be read comes with its error, and the others follow. Whatever else `prepare` raises, and what
-    the source itself raises between two pictures, is raised in its turn: after everything before it was yielded.
+    A picture that cannot be read comes with its error, and the others follow. A storage that answers no more, whatever
+    else `prepare` raises, and what the source itself raises between two pictures, is raised in its turn: after
+    everything before it was yielded.
     """
     count = min(8, os.cpu_count() or 1) if workers is None else workers
     if count < 0:
@@ -87,6 +88,8 @@ def _loaded(picture: Picture, prepare: Callable[[Any], T]) -> Loaded[T]:
     try:
         content, label = picture.fetch()
         return Loaded(replace(picture, label=label), prepare(content))
+    except StorageError:
+        raise
     except ConvscopeError as error:
         return Loaded(picture, None, error)
 

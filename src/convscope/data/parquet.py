@@ -8,11 +8,13 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import DataError, PictureError
+from ..errors import DataError, PictureError, StorageError
 from ..parsing import Document
+from . import addresses, storage
+from .storage import Remote
 
 SUFFIXES = (".parquet", ".arrow")
 _PICTURES = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", "bytes", "content")
@@ -20,7 +22,7 @@ _LABELS = ("label", "labels", "fine_label", "cls", "class", "target", "category"
 _GROUPS_KEPT = 2
 
 
-def is_table(path: Path) -> bool:
+def is_table(path: Path | Remote) -> bool:
     """Whether a file is a Parquet or Arrow file, by its name."""
     return path.suffix.lower() in SUFFIXES
 
@@ -28,7 +30,7 @@ def is_table(path: Path) -> bool:
 class PictureTable:
     """The rows of a Parquet or Arrow file: bytes of pictures, read a group of rows at a time, and their labels."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | Remote) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._groups: dict[int, Any] = {}
@@ -59,11 +61,11 @@ class PictureTable:
         pyarrow = _pyarrow(self.path)
         with _reading(self.path):
             if self.path.suffix.lower() == ".parquet":
-                self._file = pyarrow.parquet.ParquetFile(self.path, memory_map=True)
+                self._file = _parquet(pyarrow, self.path)
                 self._schema: Any = self._file.schema_arrow
                 sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
             else:
-                self._table = _read_arrow(pyarrow, self.path)
+                self._table = _read_arrow(pyarrow, storage.local(self.path))
                 self._schema, sizes = self._table.schema, [self._table.num_rows]
             self._features = _features(self._schema)
         self._starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
@@ -80,10 +82,14 @@ class PictureTable:
         group = bisect_right(self._starts, row) - 1
         try:
             cell = self._group(group).column(self.column)[row - self._starts[group]].as_py()
+        except StorageError:
+            raise
         except Exception as error:  # pyarrow raises its own and OSError on damaged pages
             raise PictureError(f"{self.path}#{row} cannot be read: {str(error).splitlines()[0][:200]}") from None
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         if content is None and isinstance(cell, dict) and cell.get("path"):
+            if isinstance(self.path, Remote):
+                return _remote_file_beside(self.path, cell["path"], row)
             return _file_beside(self.path, cell["path"], row)
         if not content:
             raise PictureError(f"{self.path}#{row} holds no picture: its column {self.column!r} is empty")
@@ -101,8 +107,15 @@ class PictureTable:
             return self._groups[number]
 
 
+def _parquet(pyarrow: Any, path: Path | Remote) -> Any:
+    """Open a Parquet file: mapped into memory, or by the ranges that are read of it."""
+    if isinstance(path, Path):
+        return pyarrow.parquet.ParquetFile(path, memory_map=True)
+    return pyarrow.parquet.ParquetFile(pyarrow.PythonFile(path.open_exact(), mode="r"))
+
+
 @contextmanager
-def _reading(path: Path) -> Generator[None]:
+def _reading(path: Path | Remote) -> Generator[None]:
     """Say of what pyarrow cannot read which file it is in. Raises DataError."""
     pyarrow = _pyarrow(path)
     try:
@@ -112,7 +125,7 @@ def _reading(path: Path) -> Generator[None]:
         raise DataError(f"{path} cannot be read as {path.suffix.lower()}: {reason}") from None
 
 
-def open_table(path: Path) -> PictureTable:
+def open_table(path: Path | Remote) -> PictureTable:
     """Open a file of pictures; the same one again while it has not changed. Raises DataError."""
     try:
         stat = path.stat()
@@ -122,18 +135,18 @@ def open_table(path: Path) -> PictureTable:
 
 
 @lru_cache(maxsize=16)
-def _opened(path: Path, size: int, changed: int) -> PictureTable:
+def _opened(path: Path | Remote, size: int, changed: int) -> PictureTable:
     return PictureTable(path)
 
 
-def read_row(path: Path, row: str) -> bytes:
+def read_row(path: Path | Remote, row: str) -> bytes:
     """Return the bytes of the picture in a row, numbered from 0. Raises PictureError where there is none."""
     if not row.isdecimal():
         raise PictureError(f"{path} has rows, numbered from 0: {path}#17 is one, not {path}#{row}")
     return open_table(path).read(int(row))
 
 
-def _pyarrow(path: Path) -> Any:
+def _pyarrow(path: Path | Remote) -> Any:
     try:
         pyarrow = import_module("pyarrow")
         import_module("pyarrow.ipc")
@@ -163,7 +176,7 @@ def _features(schema: Any) -> dict[str, Any]:
         return {}
 
 
-def _choose(schema: Any, path: Path) -> str:
+def _choose(schema: Any, path: Path | Remote) -> str:
     """Choose the column of pictures: the one that Hugging Face calls so, or else one of bytes, by its name."""
     noted = [
         name for name, kind in _features(schema).items() if isinstance(kind, dict) and kind.get("_type") == "Image"
@@ -211,3 +224,12 @@ def _file_beside(table: Path, path: str, row: int) -> bytes:
         return file.read_bytes()
     except (OSError, ValueError, RuntimeError) as error:
         raise PictureError(f"{table}#{row} names the file {path}, which cannot be read: {error}") from None
+
+
+def _remote_file_beside(table: Remote, path: str, row: int) -> bytes:
+    parts = PurePosixPath(str(path)).parts
+    if "://" in str(path) or "\\" in str(path) or ".." in parts or str(path).startswith("/"):
+        raise PictureError(f"{table}#{row} is refused: it names a file outside of its folder, {path!r}")
+    link, chain, rest = table.address.partition("::")
+    folder = f"{link.rpartition('/')[0]}/{chain}{rest}"
+    return Remote(addresses.join(folder, "/".join(parts))).read_bytes()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, PictureError
-from . import films, folders, image_files, parquet, samples, shards, torchvision_sets
+from . import addresses, films, folders, image_files, parquet, samples, shards, storage, torchvision_sets
 from .opening import open_picture
 from .rasters import check_range
 from .shards import Label
@@ -37,12 +38,14 @@ class Picture:
         label: its class where the source has one: a number (an index into the source's classes, where those have
             names) or a text.
         name: its address from the folder on that all pictures of the source have in common.
+        size: its bytes, where the list of a storage said so; else -1.
     """
 
     where: str
     label: Label = None
     name: str = ""
     _fetch: Callable[[], Any] | None = None
+    size: int = -1
 
     def read(self) -> Any:
         """Return what `Net.prepare` and `open_picture` take: the address itself, or the image, array or tensor.
@@ -160,7 +163,7 @@ def read_pictures(source: Any) -> Pictures:
             continue
         parts += _from_items(items, len(parts))
         items = []
-        for path in folders.expand(str(each)) if isinstance(each, (str, Path)) else ():
+        for path in folders.expand(addresses.public(each)) if isinstance(each, (str, Path)) else ():
             parts.append(_from_path(path))
             paths.append(path)
         if not isinstance(each, (str, Path)):
@@ -189,13 +192,16 @@ class Files:
     root: str = ""
     labels: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
+    sizes: array[int] | None = None
 
     def __len__(self) -> int:
         return len(self.addresses)
 
     def __getitem__(self, index: int) -> Picture:
         where = self.addresses[index]
-        return Picture(where, self.labels[index] if self.labels else None, where.removeprefix(self.root))
+        label = self.labels[index] if self.labels else None
+        size = self.sizes[index] if self.sizes else -1
+        return Picture(where, label, addresses.name_below(self.root, where), size=size)
 
     def __iter__(self) -> Iterator[Picture]:
         return map(self.__getitem__, range(len(self)))
@@ -226,11 +232,11 @@ class _Members:
 
     @property
     def _shard(self) -> shards.Shard:
-        return shards.open_shard(Path(self.path))
+        return shards.open_shard(storage.at(self.path))
 
     def _picture(self, member: shards.Member) -> Picture:
         where = f"{self.path}#{member.name}"
-        return Picture(where, member.label, where.removeprefix(self.root))
+        return Picture(where, member.label, addresses.name_below(self.root, where), size=member.size)
 
 
 @dataclass(frozen=True)
@@ -245,7 +251,7 @@ class _Rows:
 
     def __getitem__(self, index: int) -> Picture:
         where = f"{self.path}#{index}"
-        return Picture(where, self._table.labels[index], where.removeprefix(self.root))
+        return Picture(where, self._table.labels[index], addresses.name_below(self.root, where))
 
     def __iter__(self) -> Iterator[Picture]:
         return map(self.__getitem__, range(len(self)))
@@ -256,13 +262,13 @@ class _Rows:
 
     @property
     def _table(self) -> parquet.PictureTable:
-        return parquet.open_table(Path(self.path))
+        return parquet.open_table(storage.at(self.path))
 
 
 def _from_path(path: str) -> Iterable[Picture]:
     if path.startswith(torchvision_sets.PREFIX) and "#" not in path:
         return Items(torchvision_sets.open_set(path), path)
-    if path.startswith(samples.PREFIX) or not os.path.isdir(path):  # noqa: PTH112
+    if path.startswith(samples.PREFIX) or not _is_folder(path):
         return _from_file(path)
     try:
         return _folder(path)
@@ -270,11 +276,21 @@ def _from_path(path: str) -> Iterable[Picture]:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
 
 
+def _is_folder(path: str) -> bool:
+    """Whether pictures are looked for below a path; what has a file's ending in a storage is not asked for."""
+    if not addresses.is_remote(path):
+        return os.path.isdir(path)  # noqa: PTH112
+    place = storage.Remote(path)
+    known = place.suffix.lower() in folders.SUFFIXES | SHARD_SUFFIXES | films.VIDEOS | {".npy", ".apng"}
+    return "#" not in path and (path.endswith("/") or not known) and place.is_dir()
+
+
 def _from_file(path: str) -> Iterable[Picture]:
     if "#" not in path or os.path.exists(path):  # noqa: PTH110
-        if shards.is_shard(Path(path)):
+        place = storage.at(path)
+        if shards.is_shard(place):
             return _Members(path)
-        if parquet.is_table(Path(path)):
+        if parquet.is_table(place):
             return _Rows(path)
     frames = films.frames_of(path)
     return Files((path,) if frames is None else tuple(frames))
@@ -282,18 +298,23 @@ def _from_file(path: str) -> Iterable[Picture]:
 
 def _folder(path: str) -> Iterable[Picture]:
     """Read a folder of pictures, or of tar or Parquet files where it holds no picture itself."""
-    root = os.path.join(path, "")  # noqa: PTH118
-    inside = folders.find_files(Path(path), SHARD_SUFFIXES, linked=True)
-    if inside and not folders.find_files(Path(path), folders.SUFFIXES, linked=True):
-        return Pictures([replace(cast(Any, _from_file(str(file))), root=root) for file in inside])
-    paths = [str(file) for file in folders.find_pictures(Path(path))]
-    names = [os.path.relpath(file, path) for file in paths]
-    of = folders.class_folders(names)
+    place = storage.at(path)
+    root = os.path.join(path, "") if isinstance(place, Path) else str(place / "")  # noqa: PTH118
+    found = folders.find_names(place, folders.SUFFIXES | SHARD_SUFFIXES, linked=True)
+    pictures = [each for each in found if os.path.splitext(each[0])[1].lower() in folders.SUFFIXES]  # noqa: PTH122
+    if found and not pictures:
+        return Pictures([replace(cast(Any, _from_file(str(place / name))), root=root) for name, _ in found])
+    if not pictures:
+        looked_for = ", ".join(sorted(folders.SUFFIXES))
+        raise PictureError(f"there is no picture in {path} (looked for {looked_for})")
+    sizes = array("q", (size for _, size in pictures)) if isinstance(place, storage.Remote) else None
+    paths = tuple(str(place / name) for name, _ in pictures)
+    of = folders.class_folders([addresses.readable(path, name) for name, _ in pictures])
     if of is None:
-        return Files(tuple(paths), root)
+        return Files(paths, root, sizes=sizes)
     classes = sorted(set(of))
     numbers = {name: number for number, name in enumerate(classes)}
-    return Files(tuple(paths), root, tuple(numbers[name] for name in of), tuple(classes))
+    return Files(paths, root, tuple(numbers[name] for name in of), tuple(classes), sizes)
 
 
 def _joined(parts: Sequence[Iterable[Picture]]) -> list[Iterable[Picture]]:
@@ -312,8 +333,8 @@ def _joined(parts: Sequence[Iterable[Picture]]) -> list[Iterable[Picture]]:
 
 def _named(parts: Sequence[Iterable[Picture]], paths: Sequence[str]) -> list[Iterable[Picture]]:
     """Let names begin below the folder that all files have in common; a folder that is alone is that folder."""
-    if len(paths) == 1 and os.path.isdir(paths[0]):  # noqa: PTH112
-        return list(parts)
+    if len(paths) == 1 and any(getattr(part, "root", "") for part in parts):
+        return list(parts)  # of a folder
     root = folders.common_root(paths)
     return [replace(part, root=root) if isinstance(part, (Files, _Members, _Rows)) else part for part in parts]
 

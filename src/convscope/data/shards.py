@@ -12,6 +12,8 @@ from typing import Any
 from ..errors import DataError, PictureError
 from ..parsing import Document
 from .folders import SUFFIXES, class_folders
+from .limits import check_file
+from .storage import Remote
 
 _COMPRESSED = frozenset({".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2", ".zst"})
 _LABELS = (".cls", ".json", ".txt")
@@ -35,14 +37,14 @@ class Member:
 class Shard:
     """The pictures of a tar file in its order, and what ended the list where the file is damaged."""
 
-    path: Path
+    path: Path | Remote
     members: tuple[Member, ...]
     by_name: Mapping[str, Member]
     classes: tuple[str, ...] = ()
     error: str = ""
 
 
-def is_shard(path: Path) -> bool:
+def is_shard(path: Path | Remote) -> bool:
     """Whether a file is a tar file, by its name. Raises DataError for a compressed one."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     if suffixes and suffixes[-1] in _COMPRESSED and (suffixes[-1].startswith(".t") or ".tar" in suffixes):
@@ -50,7 +52,7 @@ def is_shard(path: Path) -> bool:
     return suffixes[-1:] == [".tar"]
 
 
-def open_shard(path: Path) -> Shard:
+def open_shard(path: Path | Remote) -> Shard:
     """List the pictures of a tar file; its headers are read once. Raises DataError for what is no tar file."""
     try:
         stat = path.stat()
@@ -59,15 +61,13 @@ def open_shard(path: Path) -> Shard:
     return _listed(path, stat.st_size, stat.st_mtime_ns)
 
 
-def read_member(path: Path, name: str) -> bytes:
+def read_member(path: Path | Remote, name: str) -> bytes:
     """Return the bytes of one picture in a tar file. Raises PictureError when it is not there or cut short."""
     member = open_shard(path).by_name.get(name)
     if member is None:
         raise PictureError(f"there is no picture {name} in {path}")
     try:
-        with path.open("rb") as file:
-            file.seek(member.offset)
-            content = file.read(max(0, min(member.size, path.stat().st_size)))  # a damaged size fits no buffer
+        content = _read(path, member.offset, max(0, min(member.size, path.stat().st_size)))  # or it fits no buffer
     except OSError as error:
         raise PictureError(f"cannot read {path}#{name}: {error.strerror}") from None
     if len(content) != member.size:
@@ -75,13 +75,22 @@ def read_member(path: Path, name: str) -> bytes:
     return content
 
 
+def _read(path: Path | Remote, start: int, size: int) -> bytes:
+    if isinstance(path, Remote):
+        check_file(size, 1, str(path))
+        return path.read_range(start, size)
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
+
+
 @lru_cache(maxsize=256)
-def _listed(path: Path, size: int, changed: int) -> Shard:
+def _listed(path: Path | Remote, size: int, changed: int) -> Shard:
     members: list[tarfile.TarInfo] = []
     labels: dict[str, Label] = {}
     error = ""
     try:
-        with tarfile.open(path, "r:") as tar:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in _files(tar):
                 suffix = PurePosixPath(member.name).suffix.lower()
                 if suffix in SUFFIXES:
@@ -98,7 +107,7 @@ def _listed(path: Path, size: int, changed: int) -> Shard:
     return _shard(path, members, labels, error)
 
 
-def _check_end(path: Path, end: int) -> None:
+def _check_end(path: Path | Remote, end: int) -> None:
     """Refuse a tar file that goes on after its last member with anything but zeros, where tarfile ends silently."""
     with path.open("rb") as file:
         file.seek(end)
@@ -112,7 +121,7 @@ def _files(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             yield member
 
 
-def _shard(path: Path, infos: list[tarfile.TarInfo], labels: dict[str, Label], error: str) -> Shard:
+def _shard(path: Path | Remote, infos: list[tarfile.TarInfo], labels: dict[str, Label], error: str) -> Shard:
     classes: tuple[str, ...] = ()
     if labels:  # WebDataset: what follows the first dot is the kind of file, so key.seg.png is no picture of its own
         infos = [info for info in infos if "." not in PurePosixPath(info.name).stem]
