@@ -110,6 +110,9 @@ def test_paths_and_lists_of_paths(folder: Path) -> None:
         several[2].open()
     with pytest.raises(IndexError):
         several[3]
+    (folder / "link.png").symlink_to("gone.png")
+    with pytest.raises(PictureError, match=r"link\.png is a link to gone\.png, which is not there"):
+        open_picture(folder / "link.png")
 
 
 def test_folders_are_read_with_their_classes(folder: Path) -> None:

@@ -250,6 +250,9 @@ def test_exit_codes_are_kept_apart(sorted_digits: Path, capsys: Capture) -> None
     Path("digits/3/b.png").write_bytes(b"")
     assert run(COMMAND) == 3
     assert run([*COMMAND, "--fail-on", "wrong>0.2"]) == 1
+    told = capsys.readouterr().err.splitlines()[-2:]
+    assert told[0] == "convscope: failed: digits/3/b.png is empty (0 bytes)", "said whatever ends the run"
+    assert told[1] == "convscope: failed by --fail-on: wrong>0.2 (wrong is 0.3333)"
     for wrong_use in (["--fail-on", "in_boxes<1"], ["--fail-on", "check>1"], ["--option", "x=1"]):
         assert run([*COMMAND, *wrong_use]) == 2
     assert "in_boxes<1' needs boxes" in capsys.readouterr().err
@@ -271,6 +274,7 @@ def test_the_page_and_the_table_name_everything(sorted_digits: Path, capsys: Cap
         read = list(csv.DictReader(file))
     assert [row["picture"] for row in read] == [row["picture"] for row in told["pictures"]]
     page = Path("out/index.html").read_text()
+    assert "<h1>Saliency · lenet5</h1>" in page and "passed: not errors&gt;0.9 (errors is 0.25)" in page
     assert "src='1/a%2C%20b.png'" in page and "Wrong: 1" in page and "&lt;b&gt;.png is empty" in page
     assert {path.as_posix() for path in Path("out").rglob("*") if path.is_file()} == {
         *("out/index.html", "out/table.csv", "out/1/a, b.png", "out/3/a.png", "out/5/a.png")

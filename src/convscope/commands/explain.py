@@ -107,10 +107,12 @@ def explain(
 
 def _judge(surveyed: Surveyed, conditions: Sequence[Condition], out: Path) -> None:
     """Raise ConditionFailed where a condition says so, else PicturesFailed where pictures failed."""
+    failures = [named(row.picture, row.error) for row in surveyed.failed]
     failed = [condition.told(surveyed.table) for condition in conditions if condition.holds(surveyed.table)]
     if failed:
-        raise ConditionFailed(f"--fail-on holds: {'; '.join(failed)}")
-    inputs.refuse_failures([named(row.picture, row.error) for row in surveyed.failed], len(surveyed.rows), out)
+        inputs.tell_failures(failures)
+        raise ConditionFailed(f"failed by --fail-on: {'; '.join(failed)}")
+    inputs.refuse_failures(failures, len(surveyed.rows), out)
 
 
 def _run(
@@ -154,7 +156,8 @@ def _write(
     if junit is not None:
         files.append(outputs.write_text(junit, xml.junit(surveyed.table, conditions, f"convscope {surveyed.method}")))
     told = [
-        f"{'failed' if each.holds(surveyed.table) else 'all right'}: {each.told(surveyed.table)}" for each in conditions
+        f"{'failed: ' if each.holds(surveyed.table) else 'passed: not '}{each.told(surveyed.table)}"
+        for each in conditions
     ]
     return [outputs.write_text(out / PAGE, survey_page(surveyed, told, tables)), *files]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..configuration import located
-from ..errors import OptionError, OutputError, PictureError, PicturesFailed
+from ..errors import OptionError, OutputError, PictureError, PicturesFailed, one_line
 from ..outputs import FILM_ENDINGS, PICTURE_ENDINGS
 from .printing import ask, read_addresses
 
@@ -127,17 +127,24 @@ def agree_to_many(count: int, place: Path, *, yes: bool) -> None:
 
 
 def refuse_failures(failures: Sequence[str], count: int, place: Path | str) -> None:
-    """Raise PicturesFailed where some of several pictures failed; a thousand are counted, and the first named.
+    """Raise PicturesFailed where some of several pictures failed, after `tell_failures`.
 
     Raises PictureError where the only one failed: then nothing was done.
     """
     if failures and count == 1:
         raise PictureError(failures[0])
     if failures:
-        more = len(failures) - _NAMED
-        shown = "; ".join(failures[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
-        others = f", the others are in {place}" if str(place) else ""
-        raise PicturesFailed(f"{len(failures)} of {count} pictures failed{others}: {shown}")
+        tell_failures(failures)
+        others = f"; the others are in {place}" if str(place) else ""
+        raise PicturesFailed(f"{len(failures):,} of {count:,} pictures failed{others}")
+
+
+def tell_failures(failures: Sequence[str]) -> None:
+    """Print why pictures failed, a line for each; of many the first are named and the others counted."""
+    for failure in failures[:_NAMED]:
+        print(f"convscope: failed: {one_line(failure)}", file=sys.stderr)
+    if len(failures) > _NAMED:
+        print(f"convscope: and {len(failures) - _NAMED:,} more", file=sys.stderr)
 
 
 def distinct_names(pictures: Sequence[Path]) -> list[str]:

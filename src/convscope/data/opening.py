@@ -124,6 +124,8 @@ def _file_and_frame(text: str) -> tuple[Path, int | None]:
     if path.is_dir():
         raise PictureError(f"{path} is a folder: name a picture in it")
     if not path.exists():
+        if path.is_symlink():
+            raise PictureError(f"{path} is a link to {path.readlink()}, which is not there")
         raise PictureError(f"there is no picture {path}")
     if not path.is_file():
         raise PictureError(f"{path} is a pipe, a socket or a device: name a file")

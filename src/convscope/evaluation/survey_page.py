@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from .. import registry
 from ..drawing.pages import page
 from ..errors import visible
 from .survey_table import Row, Surveyed
@@ -26,7 +27,7 @@ _STYLE = """<style>
 
 def survey_page(surveyed: Surveyed, judged: Sequence[str], files: Sequence[str]) -> str:
     """Return the index page; `judged` says how the conditions went, `files` are the tables beside it."""
-    title = f"{surveyed.method.replace('_', ' ')} · {surveyed.network}"
+    title = f"{registry.find(surveyed.method).title} · {surveyed.network}"
     links = " · ".join(f"<a href='{_link(name)}'>{html.escape(name)}</a>" for name in files)
     lines = "".join(f"<p class='note'>{html.escape(visible(line))}</p>" for line in judged)
     head = f"<h1>{html.escape(title)}</h1><p class='lead'>{html.escape(surveyed.headline)}. {links}</p>{lines}"
