@@ -310,7 +310,7 @@ def test_a_window_says_which_values_are_black_and_white_and_changes_no_number(wi
     np.testing.assert_array_equal(seen.pixels, shown.pixels)
     expected = np.rint(((values.astype(float) - 3500) / 19500).clip(0, 1) * 255)
     assert np.abs(np.asarray(shown.original, float) - expected).max() <= 1
-    assert "shown from 3500 (black) to 2.3e+04 (white)" in shown.remarks
+    assert "shown from 3500 (black) to 23000 (white)" in shown.remarks
     assert convscope.explain(plain, tmp_path / "x.png", "saliency", of=1).recipe.key == (
         convscope.explain(windowed, tmp_path / "x.png", "saliency", of=1).recipe.key
     )

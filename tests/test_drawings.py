@@ -910,3 +910,13 @@ def test_a_long_picture_is_drawn_around_what_was_seen(
     row, column = map_.shape[0] // 2, map_.shape[1] // 2
     assert np.abs(map_[row + 3, column] - map_[row - 4, column]).max() > 50
     assert replace(drawing, overlay_only=True).overlay().size == size
+
+
+def test_a_map_of_a_small_part_keeps_its_gradation() -> None:
+    values = torch.zeros(1, 192, 192)
+    values[0, 40:62, 50:72] = torch.linspace(0.1, 6.5, 22 * 22).view(22, 22)  # 1.3 % of the picture hold all of it
+    values += 0.001 * torch.rand(1, 192, 192, generator=torch.Generator().manual_seed(0))
+    scale = heatmap(values).scale
+    assert scale.high > 4 and float((values > scale.high).float().mean()) < 0.005
+    values[0, 0, 0] = 1e6
+    assert heatmap(values).scale.high < 7, "one pixel of 37,000 is an outlier, however large"

@@ -196,3 +196,14 @@ def test_what_the_output_lacks_is_said_of_the_output() -> None:
             as_objective(NET, of)
     with pytest.raises(ObjectiveError, match="the output has channels 0 to 4"):
         as_objective(tiny("sequential"), ":5")
+
+
+def test_the_map_of_a_position_is_of_a_layer_that_no_skip_connection_leads_past() -> None:
+    """Of 8 x 8 positions of the narrowest layer it reads more than a few, but only a part of the score goes there."""
+    net, pixels = segmenter(size=16), lesions()[..., :16, :16]
+    with listen() as remarks:
+        map_ = convscope.attribute(net, pixels, "hires_cam", of=OF)
+    assert "layer down.1, 16 x 16 positions" in remarks
+    score, without = (float(net(each)[0, 0, 12, 14]) for each in (pixels, torch.zeros_like(pixels)))
+    # With positive weights every rectifier is open: what goes through a layer is the score less the biases above it.
+    assert float(map_.sum()) == pytest.approx(score - without, rel=0.2)

@@ -350,8 +350,8 @@ def _marked(node: Node) -> bool:
     return _MARK in _metadata(node)
 
 
-def graph_below(roots: list[Any]) -> Iterator[Node]:
-    """Walk the autograd graph below some nodes, each node once."""
+def graph_below(roots: list[Any], until: Node | None = None) -> Iterator[Node]:
+    """Walk the autograd graph below some nodes, each node once, and not below the node `until`."""
     visited: set[Node] = set()
     stack = [root for root in roots if root is not None]
     while stack:
@@ -360,7 +360,8 @@ def graph_below(roots: list[Any]) -> Iterator[Node]:
             continue
         visited.add(node)
         yield node
-        stack += [following for following, _ in node.next_functions if following is not None]
+        if node is not until:
+            stack += [following for following, _ in node.next_functions if following is not None]
 
 
 def _rectifies(node: Node) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from ..context import about, say
 from ..cuts import CutError, independent
@@ -18,6 +19,7 @@ from ..errors import LayerError
 from ..layers import check_positions, last_spatial_layers, layers_named, picture_layers
 from ..net import Net
 from ..objectives import Objective
+from ..rules import graph_below
 from ..tapping import tap
 from ..tracing import OUTPUT, Layer
 from .local import local_rows, read_share, refuse_local
@@ -111,7 +113,8 @@ def _last_input(net: Net, pixels: Tensor, objective: Objective, last: Layer) -> 
     """Return activity and gradient at the last layer, or where the objective does not read it, at the last it reads.
 
     Detectors end in branches: of several scales, and of boxes beside scores. Of the last layer of a segmenter, one
-    position of the output reads one position: then it is the last layer of which it reads more than a few.
+    position of the output reads one position: then it is the last layer of which it reads more than a few, and that no
+    skip connection leads past.
     """
     (candidate,) = _inputs_if_read(net, pixels, objective, [last])
     if OUTPUT not in objective.layers:
@@ -120,17 +123,35 @@ def _last_input(net: Net, pixels: Tensor, objective: Objective, last: Layer) -> 
         others = _inputs_if_read(net, pixels, objective, _candidates(net))
         candidate = next((one for one in reversed(others) if one and int(one.read.max()) > 1), candidate)
     elif candidate.few.all() and candidate.local.all():
-        (other,) = _inputs_if_read(net, pixels, objective, [_read_widely(net)])
+        (other,) = _inputs_if_read(net, pixels, objective, [_read_widely(net, pixels, objective)])
         candidate = candidate if other is None or not other.gradient.any() else other
     if candidate is None:
         raise independent(net, pixels, objective, last)
     return candidate
 
 
-def _read_widely(net: Net) -> Layer:
-    """Return the last layer of which one position of the output reads more than a few, else the most."""
-    shares = [(min(read_share(net.output, one), _FEW), one) for one in reversed(_candidates(net))]
+def _read_widely(net: Net, pixels: Tensor, objective: Objective) -> Layer:
+    """Return the last layer of which one position of the output reads more than a few, else the most.
+
+    A layer that a skip connection leads past explains only what goes through it, of a U-Net's narrowest often less than
+    nothing: it stands back behind those that all goes through.
+    """
+    candidates = _candidates(net)
+    layers = _on_every_way(net, pixels[:1], objective, candidates) or candidates
+    shares = [(min(read_share(net.output, one), _FEW), one) for one in reversed(layers)]
     return max(shares, key=lambda pair: pair[0])[1]
+
+
+def _on_every_way(net: Net, pixels: Tensor, objective: Objective, layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers that every way from some layers to the objective leads through."""
+    with torch.inference_mode(False), torch.enable_grad():
+        score, activities, _ = score_and_activities(net, pixels, objective, layers)
+        if not score.requires_grad:
+            return []
+        nodes = [get_gradient_edge(activity).node for activity in activities]
+    ends = {node for node in nodes if not node.next_functions}
+    ways = ((layer, set(graph_below([score.grad_fn], until=node))) for layer, node in zip(layers, nodes, strict=True))
+    return [layer for (layer, below), node in zip(ways, nodes, strict=True) if node in below and not ends & below - {node}]
 
 
 def _candidates(net: Net) -> list[Layer]:

@@ -154,8 +154,10 @@ def _shown_from(display: Display, zero: float, one: float) -> list[str]:
     """Say which values are shown as black and white, where that are not those that are read as 0 and 1."""
     if not display.stretched:
         return []
-    black, white = (zero + end * (one - zero) for end in (display.black, display.white))
-    return [f"shown from {black:.4g} (black) to {white:.4g} (white)"]
+    ends = [zero + end * (one - zero) for end in (display.black, display.white)]
+    # Stored values are often whole and of five digits.
+    black, white = (f"{end:.0f}" if abs(end) >= 1000 else f"{end:.4g}" for end in ends)
+    return [f"shown from {black} (black) to {white} (white)"]
 
 
 def _scaled_and_cut(

@@ -78,9 +78,10 @@ class Raster:
             return self._scaled((0.0, 1.0)), (0.0, 1.0), ""
         top = self._own_top(low, high, name)
         remark = Assumption(
-            f"the picture holds values from {low:g} to {high:g}; no value_range is given, so {top:g} is read as 1: "
-            "state it, as in Net(..., value_range=(0, 4095)) or --value-range 0,4095",
-            f"{top:g} is white",
+            f"the picture holds values from {low:g} to {high:g}; no value_range is given, so {top:.10g} is read as 1: "
+            f"state what the network was trained with, as in Net(..., value_range=(0, {top:.10g})) or --value-range "
+            f"0,{top:.10g}",
+            f"{top:.10g} is white",
         )
         return self._scaled((0.0, top)), (0.0, top), remark
 

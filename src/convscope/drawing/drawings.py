@@ -29,7 +29,8 @@ from .typesetting import Page
 _SIDE = 370
 _CHART = (600, 360)
 _TEXTS = ("title", "subtitle", "note")
-_ROBUST = 0.98
+_ROBUST, _RARE = 0.98, 0.999
+_BEYOND = 0.1
 _SHOWN = 12
 _FINEST = 32
 """How many times the pixels of a map a whole picture is drawn with."""
@@ -41,12 +42,22 @@ _NO_RECIPE = Recipe()
 def robust_limit(values: np.ndarray) -> float:
     """Return the magnitude that colours should reach: the largest, unless a few outliers would hide the rest.
 
-    It is 1 where all values are zero.
+    What lies in few pixels is no outlier where it is most of the map, such as a small lesion: but for one pixel of a
+    thousand, at most a tenth of the sum lies beyond the colours. It is 1 where all values are zero.
     """
     magnitude = np.abs(values)
     top = float(magnitude.max(initial=0.0)) or 1.0
-    usual = float(np.quantile(magnitude, _ROBUST)) if magnitude.size else 0.0
+    usual, rare = np.quantile(magnitude, (_ROBUST, _RARE)).tolist() if magnitude.size else (0.0, 0.0)
+    within = magnitude.clip(max=rare)
+    usual = _level(np.append(within[within > usual], usual), _BEYOND * float(within.sum(dtype=float)))
     return usual if 0 < usual < top / 2 else top
+
+
+def _level(magnitude: np.ndarray, beyond: float) -> float:
+    """Return the smallest of some magnitudes above which at most so much of them lies."""
+    falling = np.sort(magnitude.astype(float))[::-1]
+    above = falling.cumsum() - falling * np.arange(1, len(falling) + 1)
+    return float(falling[above <= beyond].min())
 
 
 def as_picture(values: np.ndarray, bands: Sequence[int] = ()) -> tuple[Image.Image, float]:
