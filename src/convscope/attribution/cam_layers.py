@@ -151,7 +151,9 @@ def _on_every_way(net: Net, pixels: Tensor, objective: Objective, layers: Sequen
         nodes = [get_gradient_edge(activity).node for activity in activities]
     ends = {node for node in nodes if not node.next_functions}
     ways = ((layer, set(graph_below([score.grad_fn], until=node))) for layer, node in zip(layers, nodes, strict=True))
-    return [layer for (layer, below), node in zip(ways, nodes, strict=True) if node in below and not ends & below - {node}]
+    return [
+        layer for (layer, below), node in zip(ways, nodes, strict=True) if node in below and not ends & below - {node}
+    ]
 
 
 def _candidates(net: Net) -> list[Layer]:
