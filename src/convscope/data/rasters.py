@@ -79,7 +79,7 @@ class Raster:
         top = self._own_top(low, high, name)
         remark = Assumption(
             f"the picture holds values from {low:g} to {high:g}; no value_range is given, so {top:.10g} is read as 1: "
-            f"state what the network was trained with, as in Net(..., value_range=(0, {top:.10g})) or --value-range "
+            f"state it, as in Net(..., value_range=(0, {top:.10g})) or --value-range "
             f"0,{top:.10g}",
             f"{top:.10g} is white",
         )
