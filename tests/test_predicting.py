@@ -122,8 +122,9 @@ def test_labels_that_are_no_classes_are_told_beside_the_classes(tree: Path) -> N
     said = cs.predict_many(corner(), tree)
     assert not said.labelled and "'blueish', 'crimson', 'greenish' are none" in said.recipe.remarks[0]
     said = cs.predict_many(corner(classes=()), tree)
-    assert said.labelled and "alphabetical order, 'blueish' for its output 0" in said.recipe.remarks[0]
-    assert said[0].truth == 0
+    assert said.labelled and "alphabetical order, 'blueish' output 0, 'greenish' 2" in said.recipe.remarks[0]
+    assert said[0].truth == 0 and said.classes == ("blueish", "crimson", "greenish")
+    assert cs.predict_many(corner(classes=()), tree, labels="none").classes == ("class 0", "class 1", "class 2")
 
 
 def test_a_table_gives_labels(tree: Path) -> None:

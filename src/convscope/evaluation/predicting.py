@@ -103,7 +103,7 @@ def predict_many(
         versions=versions(),
     )
     recipe = with_remarks(net, recipe, remarks)
-    return Predictions(net.name, run.head, outcomes(net), said, truth.known, recipe)
+    return Predictions(net.name, run.head, truth.classes or outcomes(net), said, truth.known, recipe)
 
 
 class _Run:

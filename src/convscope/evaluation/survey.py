@@ -100,7 +100,7 @@ class Survey:
         entry = registry.find(method)
         self.recipe = provenance.recipe(net, entry, [], of, entry.check_options(self.options), size=size)
         self._asks = len(net.output.shape) <= 1
-        self.classes = outcomes(net) if self._asks else ()
+        self.classes = (self.truth.classes or outcomes(net)) if self._asks else ()
 
     def run(self) -> None:
         """Explain every picture that is not there yet; on ctrl-C what is under way is finished first."""

@@ -43,7 +43,10 @@ def _is_single(net: Net) -> bool:
 
 @dataclass(frozen=True)
 class Truth:
-    """Which class every picture belongs to, by its label; without labels, nothing is known."""
+    """Which class every picture belongs to, by its label; without labels, nothing is known.
+
+    `classes` are what the network may say, by the names that are shown.
+    """
 
     classes: tuple[str, ...] = ()
     indices: Mapping[Label, int] | None = None
@@ -85,7 +88,7 @@ def find_truth(
         names: a table of names that stand for labels (`shown_names`).
 
     Labels are names of classes, as the network or ImageNet writes them, their numbers, or WordNet ids. Where none is a
-    class and the network has no names, as many labels as outputs are taken in alphabetical order, and that is said.
+    class and the network has no names, as many labels as outputs name them in alphabetical order, and that is said.
     Raises DataError for labels of which some or, where a table gives them, all match no class.
     """
     if net.head.kind == "value" and labels not in (None, NO_LABELS):
@@ -99,19 +102,20 @@ def find_truth(
     classes = outcomes(net)
     if labels is not None:
         given = _labels_of(pictures, Path(labels))
-        return Truth(classes, _matched(net, classes, sorted(set(map(str, given.values()))), table), given)
+        matched = _matched(net, classes, sorted(set(map(str, given.values()))), table)
+        return Truth(_shown(net, classes, matched, table), matched, given)
     if not all(isinstance(part, Indexed) for part in pictures.parts):
         return Truth(classes, {})
     own = _own_labels(pictures)
     if own and any(_find(label, classes, table) is not None for label in own.values()):
-        return Truth(classes, _numbered(net, classes, own, table))
+        return _of_source(net, classes, own, table)
     parents = {_parent(picture): "" for picture in pictures}
     if parents and all(name and _find(name, classes, table) is not None for name in parents):
         return Truth(classes, _matched(net, classes, list(parents), table), of_parent=True)
     if not own:
         return Truth()
     if _in_order(net, classes, own.values()):
-        return Truth(classes, _numbered(net, classes, own, table))
+        return _of_source(net, classes, own, table)
     say(f"{_unknown(net, classes, list(own.values()))}, so nothing is said of how right it is")
     return Truth()
 
@@ -125,11 +129,19 @@ def _own_labels(pictures: Pictures) -> dict[Label, str]:
     return {label: str(label) for label in sorted(own, key=str)}
 
 
-def _numbered(
-    net: Net, classes: tuple[str, ...], own: Mapping[Label, str], table: Mapping[str, str]
-) -> dict[Label, int]:
+def _of_source(net: Net, classes: tuple[str, ...], own: Mapping[Label, str], table: Mapping[str, str]) -> Truth:
     matched = _matched(net, classes, list(own.values()), table)
-    return {label: matched[text] for label, text in own.items()}
+    return Truth(_shown(net, classes, matched, table), {label: matched[text] for label, text in own.items()})
+
+
+def _shown(
+    net: Net, classes: tuple[str, ...], matched: Mapping[Label, int], table: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return the names of classes: those of the labels where these were taken in order."""
+    found = any(_find(label, classes, table) is not None for label in matched)
+    if found or not _in_order(net, classes, map(str, matched)):
+        return classes
+    return tuple(str(label) for label in sorted(matched, key=matched.__getitem__))
 
 
 def _matched(net: Net, classes: tuple[str, ...], labels: Sequence[str], table: Mapping[str, str]) -> dict[Label, int]:
@@ -145,9 +157,9 @@ def _matched(net: Net, classes: tuple[str, ...], labels: Sequence[str], table: M
         return {label: 1 - there if index is None else index for label, index in found.items()}
     if len(missing) == len(labels) and _in_order(net, classes, labels):
         say(
-            f"{net.name} has no names of classes: labels are taken in alphabetical order, {labels[0]!r} for its output "
-            f"{'0 to 0.5' if _is_single(net) else '0'}, {labels[-1]!r} for "
-            f"{'0.5 to 1' if _is_single(net) else len(labels) - 1}; --classes FILE names them"
+            f"{net.name} has no names of classes: labels name its outputs in alphabetical order, {labels[0]!r} output "
+            f"{'0 to 0.5' if _is_single(net) else '0'}, {labels[-1]!r} "
+            f"{'0.5 to 1' if _is_single(net) else len(labels) - 1}; --classes FILE names them otherwise"
         )
         return {label: number for number, label in enumerate(labels)}
     raise DataError(f"{_unknown(net, classes, labels, missing)}; {_ways_out(missing)}")

@@ -166,7 +166,7 @@ class _Maker:
 
     def _for_the_truth(self, pictures: Sequence[Picture]) -> dict[str, Shown]:
         """Return maps of what speaks for the true class, by the first method that the network does not refuse."""
-        names = outcomes(self.net)
+        names = self.truth.classes
         entries = [entry for entry in self.methods if entry.name not in self.refused]
         groups: dict[int, list[Picture]] = {}
         for picture in pictures:
@@ -206,9 +206,9 @@ class _Maker:
 
     def _chapter(self, picture: Picture, key: str, shown: Sequence[Shown], said: tuple[Head, Tensor] | None) -> Chapter:
         name, first = name_of(picture), shown[0].heatmap
-        rows = () if said is None else rows_of(self.net, picture.where, *said)
+        rows = () if said is None else rows_of(self.net, picture.where, *said, names=self.truth.classes)
         truth = self.truth.of(picture)
-        note = "" if truth is None else f"is {outcomes(self.net)[truth]}"
+        note = "" if truth is None else f"is {self.truth.classes[truth]}"
         note = "; ".join(filter(None, (note, _scored(shown))))
         refusals = [f"{find(name).title} refused: {error}" for name, error in self.refused.items()]
         sheet = partial(sheet_of, shown, "\n".join(filter(None, (*refusals, self.unchecked))))
@@ -217,9 +217,11 @@ class _Maker:
         return Chapter(name, said=(Said(thumbnail, name, rows, note),), figures=(figure,), key=key)
 
 
-def rows_of(net: Any, where: str, head: Head, numbers: Tensor, top: int = _TOP) -> tuple[Row, ...]:
+def rows_of(
+    net: Any, where: str, head: Head, numbers: Tensor, top: int = _TOP, names: Sequence[str] = ()
+) -> tuple[Row, ...]:
     """Return the first choices as rows, with the probability or value that the head gives."""
-    said, names = prediction(where, head, numbers.cpu(), None, top), outcomes(net)
+    said, names = prediction(where, head, numbers.cpu(), None, top), names or outcomes(net)
     return tuple(
         Row(names[index], 0.0 if head.kind == "value" else value, head.text(value))
         for index, value in zip(said.choices, said.values, strict=True)
