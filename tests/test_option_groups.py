@@ -168,3 +168,23 @@ def test_settings_of_a_figure_are_refused_where_there_is_none(
         Image.new("L", (28, 28)).save(name)
     assert run(words) == 2
     assert told in capsys.readouterr().err
+
+
+def test_grey_shows_a_projection_without_colours_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 255, (24, 24, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((64, 64)).save("p.png")
+    saturation = list[int]()
+    for words in ([], ["--grey"]):
+        assert run(["deconvnet", "p.png", *words, "-o", "d.png"]) == 0
+        sheet = Image.open("d.png").convert("RGB")
+        right = np.asarray(sheet.crop((sheet.width // 2, 90, sheet.width - 24, sheet.height // 2))).astype(int)
+        saturation.append(int(np.ptp(right, axis=2).max()))
+    assert saturation[0] > 30 and saturation[1] == 0
+    assert read_recipe(Path("d.png")).display == {"grey": True}
+    assert run(["grad-cam", "p.png", "--grey"]) == 2
+    assert "--grey is for maps that are pictures" in capsys.readouterr().err
+    assert run(["deconvnet", "p.png", "--grey", "--overlay"]) == 2
+    assert "give one" in capsys.readouterr().err

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 import convscope
-from convscope import Net, load
-from convscope.context import Cancelled, in_context, running
+from convscope import Net, load, registry
+from convscope.context import Cancelled, Part, in_context, running, whole
 from convscope.data.samples import digits
 from networks import tiny
 
@@ -55,6 +55,62 @@ def test_a_run_that_is_cancelled_from_another_thread_keeps_the_best_and_says_so(
     assert "interrupted after" in remarks and "kept the best so far" in remarks
     assert all(np.isfinite(values).all() for values in drawing.numbers().values())
     assert drawing.render().width > 20
+
+
+def interrupting(after: int) -> Callable[[Any, Any], Any]:
+    """Return a tracker with which ctrl-C falls after so many steps of any loop."""
+
+    def tracked(steps: Any, _: object) -> Any:
+        for number, step in enumerate(steps):
+            if number == after:
+                raise KeyboardInterrupt
+            yield step
+
+    return tracked
+
+
+ITERATIVE = MAKERS | {"extremal": lambda net: convscope.explain(net, photo(), "extremal", of=1, step=4)}
+
+
+def test_all_that_climbs_is_in_the_law() -> None:
+    climbing = {entry.name for entry in registry.load_all().values() if {"preview", "game"} & set(entry.options)}
+    assert climbing == set(ITERATIVE) - {"style-map"}
+
+
+def test_a_mask_that_is_interrupted_is_kept_and_says_so() -> None:
+    net = tiny("sequential", dtype=torch.float32)
+    with running(tracker=interrupting(3)):
+        kept = ITERATIVE["extremal"](net)
+    remark = next(each for each in kept.recipe.remarks if isinstance(each, Part))
+    assert "interrupted after 3 of 100 steps; kept the mask so far" in remark
+    assert np.ptp(kept.numbers()["map"]) > 0
+    with running(tracker=interrupting(0)), pytest.raises(KeyboardInterrupt):
+        ITERATIVE["extremal"](net)
+
+
+@pytest.mark.parametrize("name", ITERATIVE)
+def test_nothing_is_kept_where_only_whole_results_count(name: str) -> None:
+    net = tiny("sequential", dtype=torch.float32)
+    with running(tracker=interrupting(2)), whole(), pytest.raises(KeyboardInterrupt):
+        ITERATIVE[name](net)
+
+
+@pytest.mark.parametrize(
+    "several",
+    [
+        lambda net: list(convscope.explain_many(net, [photo(), photo(seed=1)], "extremal", of=1, step=4)),
+        lambda net: convscope.compare(net, photo(), methods=["extremal"], of="1"),
+        lambda net: convscope.attribute(net, net.read(photo()), "extremal", of=1, step=4),
+    ],
+)
+def test_an_interruption_ends_all_of_several_runs(several: Callable[[Net], Any]) -> None:
+    """A part that were kept of one would pass for the whole, and the others would follow."""
+
+    def tracker(steps: Any, label: Any) -> Any:
+        return interrupting(2)(steps, label) if "extremal perturbation" in str(label) else steps
+
+    with running(tracker=tracker), pytest.raises(KeyboardInterrupt):
+        several(tiny("sequential", dtype=torch.float32))
 
 
 def test_a_run_that_is_cancelled_before_its_first_step_is_cancelled() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .context import listen, say
+from .context import listen, say, whole
 from .errors import OptionError
 from .net import Net
 from .objectives import Objective
@@ -30,10 +30,11 @@ def over_seeds(
     if of is None and len(net.output.shape) == 1 and net.output.shape[0] > 1:
         of = int(torch.stack([answers(one, pixels)[1] for one in nets]).mean(0).argmax())
     objective, title = settle(nets[0], pixels, of)
-    maps = [run(nets[0], objective)]
-    for one in nets[1:]:
-        with listen():  # the first has said it all
-            maps.append(run(one, objective))
+    with whole():
+        maps = [run(nets[0], objective)]
+        for one in nets[1:]:
+            with listen():  # the first has said it all
+                maps.append(run(one, objective))
     values = torch.stack(maps)
     mean, spread = values.mean(0), values.std(0)
     peak = mean.abs().amax().clamp(min=torch.finfo(mean.dtype).tiny)

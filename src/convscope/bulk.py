@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import provenance, registry
 from .batching import Halving
-from .context import listen, remarks_about, say, track
+from .context import listen, remarks_about, say, track, whole
 from .data.hashing import content_hash
 from .data.images import InputPicture
 from .data.loading import Counted, Loaded, read_ahead
@@ -210,7 +210,7 @@ class _Run:
         net, pictures = self.net, [each.picture for each in ready if each.picture is not None]
         pixels = net.pixels(*pictures)
         check_repeatable(net, pixels)
-        with listen() as remarks, making(self.recipe):
+        with listen() as remarks, making(self.recipe), whole():
             objectives, titles, answers = settle_each(net, pixels, self.of)
             say(net.behaviour(pixels).remark)
             values: Tensor = self.entry.function(net, pixels, batched(objectives), **self.options)

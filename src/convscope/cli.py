@@ -36,7 +36,7 @@ from .commands.show import show
 from .commands.stylize import stylize, train_style
 from .commands.train import history, train
 from .commands.trust import trust
-from .context import Cancelled
+from .context import Cancelled, whole
 from .errors import ConvscopeError, nearest, networks_own, one_line, told
 from .listing import Listed, listing
 from .registry import GROUPS
@@ -49,7 +49,7 @@ def demo(
     """Run every method on sample pictures and write one self-contained page, DIR/index.html."""
     from .demo import write_demo
 
-    with progress():
+    with progress(), whole():
         page = write_demo(out)
     print_file(page)
 

@@ -36,13 +36,17 @@ class Cancelled(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Context:
-    """Who listens to a computation, each part None where nobody does; `picture` is the row that is talked about."""
+    """Who listens to a computation, each part None where nobody does.
+
+    `picture` is the row that is talked about, `whole` whether only whole results count.
+    """
 
     remarks: list[str] | None = None
     tracker: Tracker | None = None
     viewer: Viewer | None = None
     cancel: threading.Event | None = None
     picture: tuple[int, int] | None = None
+    whole: bool = False
 
 
 _current: ContextVar[Context] = ContextVar("convscope context", default=Context())  # noqa: B039  it is frozen
@@ -71,6 +75,32 @@ def running(
         yield inner
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def whole(when: bool = True) -> Generator[None]:
+    """Let a run inside the block have a whole result or none: an interruption ends it, and nothing is kept.
+
+    For whoever makes several results, all of which the interruption is to end, or draws conclusions from them.
+    """
+    token = _current.set(replace(_current.get(), whole=when or _current.get().whole))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class Part(str):
+    """A remark that a result is only a part of what was asked for."""
+
+    __slots__ = ()
+
+
+def keep_part(interruption: KeyboardInterrupt, remark: str) -> None:
+    """Say that an interrupted run keeps what it has; raise the interruption again where only `whole` results count."""
+    if _current.get().whole:
+        raise interruption
+    say(Part(remark))
 
 
 class PerPicture(str):

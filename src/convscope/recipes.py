@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from .context import whole
 from .errors import RecipeError
 from .parsing import Document
 
@@ -142,9 +143,11 @@ _in_use: ContextVar[Recipe | None] = ContextVar("recipe", default=None)
 @contextmanager
 def making(recipe: Recipe) -> Generator[None]:
     """Let what runs inside the block know the recipe that it follows."""
+    nested = _in_use.get() is not None  # an interruption is to end the outer one
     token = _in_use.set(recipe)
     try:
-        yield
+        with whole(nested):
+            yield
     finally:
         _in_use.reset(token)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import provenance, registry
 from .averaging import over_seeds
-from .context import listen, say
+from .context import listen, say, whole
 from .data.images import InputPicture, PictureSource
 from .data.pictures import read_pictures
 from .data.preprocessing import Size
@@ -118,7 +118,8 @@ def attribute(
         )
     pixels = pixels.to(net.device)
     check_repeatable(net, net.checked(pixels))
-    maps = entry.function(net, pixels, _objectives(net, pixels, of), **options)
+    with whole():  # nobody hears here that it is a part
+        maps = entry.function(net, pixels, _objectives(net, pixels, of), **options)
     check_map(net, maps, entry.name)
     return maps
 

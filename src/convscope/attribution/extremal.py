@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..baselines import HELP, baseline_pixels
-from ..context import say, track
+from ..context import keep_part, say, track
 from ..cuts import no_gradient
 from ..errors import OptionError
 from ..net import Net
@@ -134,18 +134,24 @@ def _climb(reward: Callable[[Tensor], Tensor], grid: Tensor, size: tuple[int, ..
     positions = grid[0].numel()
     ranking = (torch.arange(1, positions + 1) - (1 - area) * positions).clamp(0, 1).to(grid)
     speed, moved = torch.zeros_like(grid), grid.new_ones(len(grid), dtype=torch.bool)
-    for done in track(range(steps), "extremal perturbation"):
-        leaf = grid.requires_grad_()
-        mask = smooth(leaf)
-        misfit = (mask.flatten(1).sort(dim=1, stable=True).values - ranking).square().mean(1)
-        # The first step follows the score alone: it breaks the tie between equal values.
-        weight = _WEIGHT * _GROWTH ** (done / steps) if done else 0
-        gain = reward(_enlarge(mask, size)) - weight * misfit
-        gradient = torch.autograd.grad(gain.sum(), leaf)[0]
-        speed = _MOMENTUM * speed + gradient
-        # Rounded, so that errors of the last digit, which differ with the batch, do not grow from step to step.
-        grid = ((leaf.detach() + _RATE * positions * speed).clamp(0, 1) * _LEVELS).round() / _LEVELS
-        moved = moved if done else (grid != _START).flatten(1).any(1)
+    done = 0
+    try:
+        for step in track(range(steps), "extremal perturbation"):
+            leaf = grid.detach().requires_grad_()
+            mask = smooth(leaf)
+            misfit = (mask.flatten(1).sort(dim=1, stable=True).values - ranking).square().mean(1)
+            # The first step follows the score alone: it breaks the tie between equal values.
+            weight = _WEIGHT * _GROWTH ** (step / steps) if step else 0
+            gain = reward(_enlarge(mask, size)) - weight * misfit
+            speed = _MOMENTUM * speed + torch.autograd.grad(gain.sum(), leaf)[0]
+            # Rounded, so that errors of the last digit, which differ with the batch, do not grow from step to step.
+            grid = ((leaf.detach() + _RATE * positions * speed).clamp(0, 1) * _LEVELS).round() / _LEVELS
+            moved = moved if done else (grid != _START).flatten(1).any(1)
+            done = step + 1
+    except KeyboardInterrupt as end:
+        if not done:
+            raise
+        keep_part(end, f"interrupted after {done} of {steps} steps; kept the mask so far, whose area is not settled")
     still = "the score does not change with the mask: no region can be found"
     say(["" if any_ else still for any_ in moved.tolist()])
     return _enlarge(smooth(grid.detach()), size) * moved.to(grid)[:, None, None, None]

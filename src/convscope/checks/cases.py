@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..context import listen
+from ..context import listen, whole
 from ..drawing.drawings import Heatmap
 from ..errors import NetworkError, ObjectiveError
 from ..net import Net
@@ -61,7 +61,7 @@ class Case:
     def again_for(self, net: Net, pixels: Tensor, objective: Objective) -> Tensor:
         """Compute maps as `again` does, of another objective, which may be one for each picture."""
         # What the method remarks about these maps is not about the one that is shown.
-        with listen():
+        with listen(), whole():
             maps = self.entry.function(net, pixels, objective, **self.options).detach()
         if not torch.isfinite(maps).all():
             raise NetworkError(f"{self.entry.name} gave NaN or infinite values on {net.name} ({net.note})")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..baselines import blurred
 from ..batching import in_batches
-from ..context import listen, say, track
+from ..context import listen, say, track, whole
 from ..data.boxes import Boxed
 from ..data.images import InputPicture
 from ..data.preprocessing import Size
@@ -213,7 +213,7 @@ def _maker(net: Net, entry: Entry, options: Mapping[str, Any]) -> Maker:
 
     def make(pixels: Tensor, index: int) -> Tensor:
         # What a method remarks on one picture among thousands is not about the table.
-        with listen():
+        with listen(), whole():
             maps = entry.function(net, pixels, as_objective(net, index), **options).detach()
         if not torch.isfinite(maps).all():
             raise NetworkError(f"{entry.name} gave NaN or infinite values on {net.name}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..context import whole
 from ..errors import ConvscopeError, DataError, OptionError, OutputError
 from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_file
 from . import inputs
@@ -102,7 +103,7 @@ def check(
     figure.check(out or (None if as_json or boxes else _default(place)))
     chosen = _methods(methods)
     if boxes is None:
-        with progress():
+        with progress(), whole():
             loaded = network.load([place], size=size)
             table, cascades = _check_picture(loaded, place, chosen, of, size, stages, steps)
         _show(table, as_json=as_json)

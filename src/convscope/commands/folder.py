@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..context import in_context, track
+from ..context import in_context, track, whole
 from ..errors import ConvscopeError
 from . import inputs
 from .printing import named
@@ -120,7 +120,9 @@ class Folder:
                 if there is not None and there.key == recipe(net, self.entry, [where], options.get("of"), options).key:
                     self.existing += 1
                 else:
-                    yield where, self.job.draw(self.net, [Path(where)])
+                    with whole():
+                        drawing = self.job.draw(self.net, [Path(where)])
+                    yield where, drawing
             except ConvscopeError as error:
                 self.failures.append(named(where, str(error)))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..context import Part, whole
 from ..drawing.paper import PAPER, Paper
 from ..errors import OptionError, OutputError
 from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_file, check_folder
@@ -138,12 +139,13 @@ class Job:
     def run(self, network: Network) -> None:
         """Draw and write everything, with the network that is named."""
         self.outputs.check()
+        self._check_grey()
         self.figure.refuse(f"{self.place} is a film" if self.joined or self.outputs.moving else "")
         inputs.refuse_overwriting(self._read, self._targets)
         if self.several or self.joined:
             inputs.agree_to_many(len(self.pictures), self.place, yes=self.yes)
         by_band = network.show == ["each"]
-        with progress():
+        with progress(), whole(by_band):
             net = (replace(network, show=None) if by_band else network).load(self.pictures, size=self.size)
             try:
                 for band in range(net.channels) if by_band else ():
@@ -153,6 +155,16 @@ class Job:
             finally:
                 if self.as_json:
                     print(json.dumps([str(path) for path in self.written], ensure_ascii=False))
+
+    def _check_grey(self) -> None:
+        """Refuse --grey for what is shown in colours. Raises OptionError."""
+        if self.shown.grey and not self.signature.projects:
+            raise OptionError(
+                f"--grey is for maps that are pictures, such as deconvnet and guided-backprop: {self.signature.name} "
+                "gives one number per pixel, which --cmap grey paints in grey"
+            )
+        if self.shown.grey and self.shown.overlay:
+            raise OptionError("--grey shows the map as a picture of its own, and --overlay over the other: give one")
 
     def _run(self, net: Net) -> None:
         if self.several:
@@ -179,7 +191,10 @@ class Job:
         drawing = self.draw(net, self.pictures)
         self._save(drawing, self.save_values)
         recipe = drawing.recipe
-        print_remarks(recipe.remarks[: len(recipe.assumed)] if self.signature.attributes else recipe.remarks, net)
+        remarks = recipe.remarks
+        if self.signature.attributes:  # the figure tells the rest
+            remarks = (*remarks[: len(recipe.assumed)], *(each for each in remarks if isinstance(each, Part)))
+        print_remarks(remarks, net)
 
     def _run_film(self, net: Net) -> None:
         """Draw every picture and join the drawings as a film, at the rate of the film that they are from."""
@@ -219,7 +234,7 @@ class Job:
             from ..checks import checked
 
             heatmap = checked(net, heatmap)
-        return replace(heatmap, cmap=self.shown.cmap, overlay_only=self.shown.overlay)
+        return replace(heatmap, cmap=self.shown.cmap, overlay_only=self.shown.overlay, grey=self.shown.grey)
 
     def _run_each(self, net: Net) -> None:
         """Draw every picture into a folder."""
@@ -231,7 +246,8 @@ class Job:
     def shows_as(self, recipe: Recipe) -> bool:
         """Whether a drawing with that recipe is shown as this command shows it."""
         paper = Paper.of(**self.figure.options).options
-        display = {"cmap": self.shown.cmap, "overlay_only": self.shown.overlay or None, PAPER: paper or None}
+        display = {"cmap": self.shown.cmap, "overlay_only": self.shown.overlay or None}
+        display |= {"grey": self.shown.grey or None, PAPER: paper or None}
         shown = {name: value for name, value in display.items() if value is not None}
         return dict(recipe.display) == shown and bool(recipe.settled.get("check")) == self.shown.check
 

@@ -42,6 +42,9 @@ class Shown:
         str | None,
         typer.Option(help=f"colour map: {', '.join(_COLOURS)}", autocompletion=beginning(_COLOURS)),
     ] = None
+    grey: Annotated[
+        bool, typer.Option("--grey", help="a map that is a picture without colours, as calm as the papers' figures")
+    ] = False
     check: inputs.Check = False
 
 
@@ -77,6 +80,7 @@ class Signature:
     caveat: str
     takes: str
     attributes: bool
+    projects: bool
     films: str
     single: bool
     options: Mapping[str, Option]
@@ -98,6 +102,7 @@ def from_source(listed: Listed) -> Signature:
         words.get("caveat", ""),
         "picture" if attributes else next(iter(positional), ""),
         attributes,
+        words.get("projects", False),
         words.get("films", ""),
         _single(ast.unparse(node.returns) if node.returns else "", attributes),
         options_in_source(listed.path, node),
@@ -114,6 +119,7 @@ def from_entry(entry: Entry) -> Signature:
         entry.caveat,
         entry.takes,
         entry.attributes,
+        entry.projects,
         entry.films,
         _single(str(entry.function.__annotations__.get("return", "")), entry.attributes),
         entry.options,

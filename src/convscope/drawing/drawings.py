@@ -83,8 +83,9 @@ class Heatmap(Drawing):
 
     `values` is (c, h, w): c = 1, or the colour channels where the map is itself a picture (`projects`). `picture` is
     the picture and the way back to its original; `limit` fixes the colour scale, for maps that are to be compared;
-    `overlay_only` shows the map over the picture alone, at the original's resolution, with nothing around it. `answer`
-    is what the network says of the picture, where it was asked; it is not saved.
+    `overlay_only` shows the map over the picture alone, at the original's resolution, with nothing around it; `grey`
+    shows a map that is a picture without colours and on one contrast. `answer` is what the network says of the picture,
+    where it was asked; it is not saved.
     """
 
     values: Tensor
@@ -99,12 +100,14 @@ class Heatmap(Drawing):
     limit: float | None = None
     cmap: str | None = None
     overlay_only: bool = False
+    grey: bool = False
     answer: Answer | None = None
 
     view = renamed("view", "picture")
 
     def display(self) -> dict[str, Any]:
         shown = {"limit": self.limit, "cmap": self.cmap, "overlay_only": self.overlay_only or None}
+        shown["grey"] = self.grey or None
         return {name: value for name, value in shown.items() if value is not None}
 
     def words(self) -> dict[str, Any]:
@@ -211,7 +214,7 @@ class Heatmap(Drawing):
 
     def projection(self) -> Image.Image:
         """Show a map with colour channels as a picture, mid-grey being zero."""
-        return as_picture(self.numbers()["map"], self.picture.display.bands)[0]
+        return self._as_picture()[0]
 
     def sheet(self) -> Sheet:
         if self.overlay_only:
@@ -227,14 +230,23 @@ class Heatmap(Drawing):
         extent = f"{unit}from {layout.number(values.min())} to {layout.number(values.max())}{own}"
         map_ = Tile(self.map_image(picture.size), extent, self.scale)
         last = Tile(self.overlay(picture.size), "over the picture")
+        missing = isinstance(self.picture, pictures.MissingPicture)
+        tiles = (map_,) if missing else (map_, last)
         if self.projects:
-            painted, limit = as_picture(self.numbers()["map"], self.picture.display.bands)
+            painted, limit = self._as_picture()
             last = Tile(self.placed(painted, picture.size), f"as a picture: grey is 0, white {layout.number(limit)}")
             map_ = Tile(map_.image, extent + (", colours summed" if len(self.values) > 1 else ""), map_.scale)
-        if isinstance(self.picture, pictures.MissingPicture):
-            return Sheet(self.title, ((map_,) if not self.projects else (last, map_),), self.subtitle, self.note)
-        tiles = (Tile(picture, caption or self._size_caption()), *((last, map_) if self.projects else (map_, last)))
-        return Sheet(self.title, (tiles,), self.subtitle, self.note)
+            tiles = (last,) if self.grey else (last, map_)  # in grey they are the same
+        seen = () if missing else (Tile(picture, caption or self._size_caption()),)
+        return Sheet(self.title, ((*seen, *tiles),), self.subtitle, self.note)
+
+    def _as_picture(self) -> tuple[Image.Image, float]:
+        """Show the map as the picture that it is; also return the value that becomes white."""
+        values = self.numbers()["map"]
+        if not self.grey:
+            return as_picture(values, self.picture.display.bands)
+        limit = (float(np.abs(values).max()) or 1.0) if self.limit is None else self.limit / len(values)
+        return as_grey_picture(values, limit), limit
 
     def _size_caption(self) -> str:
         width, height = self.picture.original.size

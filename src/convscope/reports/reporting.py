@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import outputs
-from ..context import in_context
+from ..context import in_context, whole
 from ..data.pictures import read_pictures
 from ..data.preprocessing import Size
 from ..errors import OptionError, nearest
@@ -95,7 +95,9 @@ def report(
     for name in named:
         find(name)
     contents = chosen(Request(net, pictures, named, of, size, check, labels, names, source, partial(_is_there, out)))
-    return _write(contents, out, Pages(out, contents) if out.suffix.lower() == ".html" else Pdf(out, contents, paper))
+    pages = Pages(out, contents) if out.suffix.lower() == ".html" else Pdf(out, contents, paper)
+    with whole():
+        return _write(contents, out, pages)
 
 
 def _is_there(out: Path, key: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ..context import say, track
+from ..context import keep_part, say, track
 from ..drawing.layout import number
 from ..errors import OptionError, SynthesisError
 from ..interruptions import orderly
@@ -134,11 +134,11 @@ class _Loop:
                 optimizer = Run(self.optimizer, self.parametrization, self._evaluate, self._after, self.net.mean)
                 optimizer.over(iter(ticks))
                 self._look()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as end:
             if not self.step:
                 raise
             interrupted = True
-            say(f"interrupted after {self.step} of {self.optimizer.steps} steps; kept the best so far")
+            keep_part(end, f"interrupted after {self.step} of {self.optimizer.steps} steps; kept the best so far")
         except Stop:
             pass
         finally:

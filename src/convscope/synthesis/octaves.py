@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..context import say
+from ..context import keep_part, say
 from ..data.images import Whole, pixels_of
 from ..errors import OptionError, SynthesisError
 from ..layers import trunk_layer
@@ -74,13 +74,15 @@ class OctaveAscent:
                 result = self._ascend(start, number, frame)
                 del start
                 interrupted, reached = result.interrupted, reached or any(result.reached)
+                if interrupted:
+                    say(f"interrupted in octave {number + 1} of {len(sizes)}; kept what was there")
                 detail = result.pixels.sub_(self._base(image, size))
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as end:
                 if detail is None:
                     raise
                 interrupted = True
+                keep_part(end, f"interrupted before octave {number + 1} of {len(sizes)}; kept what was there")
             if interrupted:
-                say(f"interrupted in octave {number + 1} of {len(sizes)}; kept what was there")
                 break
         if not reached and not interrupted:
             raise SynthesisError(

@@ -17,7 +17,7 @@ from typing import Annotated
 from torch import Tensor
 
 from .. import registry
-from ..context import say
+from ..context import keep_part
 from ..data.images import PictureSource
 from ..drawing.drawings import Gallery, Picture
 from ..net import Net
@@ -125,11 +125,11 @@ def _transferred(problem: StyleProblem) -> tuple[Tensor, AscentResult]:
         first = problem.initial(content, problem.search.init) if result is None else _resized(result.pixels, content)
         try:
             result = problem.minimize(_terms(problem, content), first, f"style transfer at {size}")
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as end:
             # Before its first step a scale has nothing, but the scale before has.
             if result is None:
                 raise
-            say(f"interrupted before {size}: the scale before was enlarged")
+            keep_part(end, f"interrupted before {size}: the scale before was enlarged")
             break
         if result.interrupted:
             break

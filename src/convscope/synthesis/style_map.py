@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..context import say
+from ..context import keep_part
 from ..drawing.layout import Sheet, Tile
 from ..errors import OptionError
 from ..net import Net
@@ -40,10 +40,10 @@ def reconstruct(problem: StyleProblem) -> dict[str, list[Tensor]]:
             )
             try:
                 result = problem.minimize([(1 / len(terms), term) for term in terms], first, f"{row} of {name}")
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as end:
                 if not rows["content"]:
                     raise
-                say(f"interrupted before the {row} of {name}")
+                keep_part(end, f"interrupted before the {row} of {name}")
                 return rows
             pictures.append(result.pixels[0].clamp(0, 1))
             if result.interrupted:
