@@ -101,6 +101,7 @@ def test_help_lists_every_command(capsys: Capture) -> None:
         text = capsys.readouterr().out
         assert all(name.replace("_", "-") in text for name in (*METHODS, *VIEWS, "demo", "layers", "show"))
         assert all(f"{group}:" in text for group in ("Explain a picture", "Make pictures", "Networks", "Check"))
+        assert not re.findall(r"(\S+): \1[: ]", text), "no title is said twice"
 
 
 def test_a_folder_of_pictures_gives_a_folder(tmp_path: Path, capsys: Capture) -> None:

@@ -291,7 +291,7 @@ def _app(word: str | None) -> typer.Typer:
             app.command(name, rich_help_panel=groups[name])(_registered(registered[name]))
         else:
             each = registered[name]
-            app.command(name, help=f"{each.title}: {each.summary}", rich_help_panel=groups[name])(_stub)
+            app.command(name, help=each.headline, rich_help_panel=groups[name])(_stub)
     return app
 
 

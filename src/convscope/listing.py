@@ -34,9 +34,20 @@ class Listed:
         return (ast.get_docstring(self.node) or "").partition("\n\n")[0].replace("\n", " ")
 
     @property
+    def headline(self) -> str:
+        """The first sentence; of a method behind its title, unless that is the name."""
+        named = self.title.lower().replace(" ", "_").replace("-", "_") == self.name
+        return self.summary if named or self.kind != "method" else headed(self.title, self.summary)
+
+    @property
     def options(self) -> list[str]:
         """The names of its options."""
         return [option.arg for option in self.node.args.kwonlyargs]
+
+
+def headed(title: str, text: str) -> str:
+    """Return a text behind its title, which is not said twice."""
+    return text if text.startswith(title) else f"{title}: {text}".rstrip(": ")
 
 
 def listing() -> dict[str, Listed]:

@@ -65,8 +65,8 @@ class Network:
     weights: Annotated[
         str | None,
         _option(
-            "a .safetensors, .pt, .pth or .caffemodel file, a run's folder, 'none' for random ones, or 'default': the "
-            "network's own, as without the option"
+            "a .safetensors, .pt, .pth, .ckpt or .caffemodel file, a run's folder, 'none' for random ones, or "
+            "'default': the network's own, as without the option"
         ),
     ] = None
     epoch: Annotated[

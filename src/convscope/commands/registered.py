@@ -15,7 +15,7 @@ import typer
 
 from ..configuration import located
 from ..errors import OptionError
-from ..listing import Listed
+from ..listing import Listed, headed
 from ..options import Option, joined, separated
 from ..outputs import NUMBER_ENDINGS
 from ..registry import Entry
@@ -228,7 +228,7 @@ def command_of(signature: Signature, run: Callable[..., None]) -> Callable[..., 
 
 def help_text(signature: Signature) -> str:
     """Return what a reader of the command line must know of a function, without what only Python's readers need."""
-    parts = [f"{signature.title}: {_plain(signature.text)}".rstrip(": ")]
+    parts = [headed(signature.title, _plain(signature.text))]
     parts += [signature.paper] if signature.paper else []
     parts += [f"Caution: {signature.caveat}."] if signature.caveat else []
     return "\n\n".join(parts)
