@@ -56,7 +56,7 @@ def test_the_captions_hold_range_concentration_and_correlation(lenet: cs.Net) ->
     captions = [tile.caption.split("\n") for tile in drawing.sheet().tiles[1:]]
     assert captions[0][0] == f"from {layout.number(first.min())} to {layout.number(first.max())}"
     share = np.sort(first.ravel())[-39:].sum() / first.sum()  # 39 of 784 pixels are 5 %
-    assert captions[0][1:] == [f"{100 * share:.0f} % in the top 5 %"]
+    assert captions[0][1:] == [f"{100 * share:.0f}% in the top 5%"]
     rho = spearmanr(first.ravel(), np.abs(second).ravel()).statistic
     assert captions[1][2] == f"ρ = {layout.number(round(rho, 2))}"
 

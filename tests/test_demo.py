@@ -74,7 +74,7 @@ def test_every_method_is_there_with_question_scale_and_recipe(folder: Path) -> N
 
 def test_the_cup_is_espresso_and_the_cat_a_cat(folder: Path) -> None:
     text = (folder / "index.html").read_text()
-    cards = re.findall(r"alt='(\w+)'><div class='chart'>(.*?)</div></div>", text)
+    cards = re.findall(r"alt='(\w+)'><bdi>\w+</bdi><div class='chart'>(.*?)</div></div>", text)
     assert len(cards) == (6 if at_hand("efficientnet-lite0") else 3)
     for coffee, chelsea, rocket in (cards[:3], cards[3:])[: len(cards) // 3]:
         assert [coffee[0], chelsea[0], rocket[0]] == ["coffee", "chelsea", "rocket"]

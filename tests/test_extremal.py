@@ -123,7 +123,7 @@ def test_has_the_area_that_was_asked_for(area: float) -> None:
     assert found.shape == (2, 1, SIZE, SIZE) and found.min() >= 0 and found.max() <= 1
     shares = found.mean((1, 2, 3))
     assert (shares - area).abs().max() < 0.05
-    span = re.search(r"the region is ([\d.]+)(?: to ([\d.]+))? %", remarks[0])
+    span = re.search(r"the region is ([\d.]+)(?: to ([\d.]+))?%", remarks[0])
     assert span and float(span[1]) == pytest.approx(float(shares.min()) * 100, rel=0.01)
 
 

@@ -166,7 +166,7 @@ def test_no_more_passes_than_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_caption_says_how_complete_it_is(baseline: str) -> None:
     net, pixels = tiny("sequential", dtype=torch.float32), pictures(1, dtype=torch.float32)
     drawing = explain(net, pixels, "integrated_gradients", CLASS, baseline=baseline, steps=200)
-    match = re.search(r"adds up to (\S+) of F\(x\) − F\(x'\) = (\S+), off by (\S+), (\S+) %", drawing.note)
+    match = re.search(r"adds up to (\S+) of F\(x\) − F\(x'\) = (\S+), off by (\S+), (\S+)%", drawing.note)
     assert match is not None, drawing.note
     change = float(net(pixels)[0, CLASS] - net(baseline_pixels(net, pixels, baseline).clone())[0, CLASS])
     total = float(drawing.values.sum())

@@ -139,7 +139,7 @@ def test_a_digit_comes_back_from_every_layer(optimizer: Any, most: float) -> Non
     assert drawing.numbers()["errors"][:, 0].max() < most
     tiles = drawing.sheet().tiles
     assert len({tile.image.size for tile in tiles}) == 1 and len(tiles) == 8
-    assert tiles[1].caption.startswith("relu1\nerror ") and tiles[1].caption.endswith(" %")
+    assert tiles[1].caption.startswith("relu1\nerror ") and tiles[1].caption.endswith("%")
 
 
 @pytest.mark.slow

@@ -151,7 +151,7 @@ def test_a_rectified_map_has_ties_at_zero_and_works() -> None:
     with listen() as remarks:
         result = segment_map(truth.astype(float), image)
     assert iou(result.mask, truth) == 1 and np.array_equal(result.seeds == 1, truth)
-    assert "18.2 % of the pixels share the map's highest value: all are foreground seeds" in remarks
+    assert "18.2% of the pixels share the map's highest value: all are foreground seeds" in remarks
 
 
 def test_unknown_pixels_are_no_seeds_but_may_be_the_object() -> None:

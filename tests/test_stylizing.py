@@ -435,7 +435,7 @@ def test_pictures_that_cannot_be_read_are_skipped_and_named(folder: Path, zfnet:
     assert remarks == ["skipped 1 unreadable pictures: broken.png"] and facts(path)["pictures"] == 47
     for number in range(5):
         (folder / "data" / f"broken-{number}.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="more than 5 %"):
+    with pytest.raises(DataError, match="more than 5%"):
         train_style(zfnet, folder / "waves.png", folder / "data", tmp_path / "t.safetensors", steps=60, **QUICK)
 
 

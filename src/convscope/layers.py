@@ -235,11 +235,15 @@ def _early(net: Net, layer: Layer, share: float = 0.2) -> bool:
 
 
 def default_convolutions(net: Net, most: int = 5) -> list[Layer]:
-    """Return convolutions spread evenly over a network. Raises LayerError when it has none."""
+    """Return convolutions spread evenly over a network. Raises LayerError when it has none.
+
+    One with a channel for every class is left out where there are others: it is the output, not a feature.
+    """
     convolutions = [layer for layer in picture_layers(net) if layer.number is not None]
     if not convolutions:
         raise LayerError(f"{net.name} has no convolution: name layers")
-    return _evenly(convolutions, most)
+    hidden = [layer for layer in convolutions if layer.shape[:1] != net.output.shape[:1]]
+    return _evenly(hidden or convolutions, most)
 
 
 def before_classes(net: Net) -> Layer:

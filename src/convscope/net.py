@@ -90,7 +90,7 @@ class Net(nn.Module):
         show: the band that figures show in grey, or the three that they show as red, green and blue, numbered from 0;
             the first three by default, of two bands the first.
         window: the values that figures show as black and white, as pictures store them, as (3500, 23000), or "auto" for
-            those that 99 % of a picture's values lie between; by default so where they would be too dark, or too pale,
+            those that 99% of a picture's values lie between; by default so where they would be too dark, or too pale,
             to see. It changes no number.
         extra: what the body reads besides the picture: a list (by position), a dict (by name), or a function of the
             body's input (n, c, h, w) that returns one of the two. Tensors of one entry are repeated for a batch.

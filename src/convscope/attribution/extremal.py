@@ -172,7 +172,7 @@ def _enlarge(mask: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def _report(game: Game, baseline: str, mask: Tensor, reached: Tensor, whole: Tensor, nothing: Tensor) -> None:
     shares = (mask.mean((1, 2, 3)) * 100).tolist()
-    say([f"the region is {share:.3g} % of the picture, baseline {baseline}" for share in shares])
+    say([f"the region is {share:.3g}% of the picture, baseline {baseline}" for share in shares])
     region = "with this region alone" if game == "preserve" else "without this region"
     scores = zip(reached.tolist(), whole.tolist(), nothing.tolist(), strict=True)
     say([f"score {own:.3g} {region}, {all_:.3g} for the whole picture, {none:.3g} for the baseline"

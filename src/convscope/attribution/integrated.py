@@ -8,7 +8,7 @@ the picture x and attribute to each pixel
 
 By the fundamental theorem of calculus these add up to F(x) - F(x') ("completeness"), whatever the network; the caption
 states the error of the finite sum. The paper finds 20 to 300 steps enough, and advises to check that the sum is within
-5 %. The gradients of ReLU networks jump, so no quadrature rule converges at its textbook rate: midpoints and
+5%. The gradients of ReLU networks jump, so no quadrature rule converges at its textbook rate: midpoints and
 Gauss-Legendre points are the best of those here, one-sided sums the worst.
 """
 
@@ -112,7 +112,7 @@ def _say_completeness(net: Net, pixels: Tensor, start: Tensor, objective: Object
     remarks: list[str] = []
     for change, total in zip(changes, sums, strict=True):
         error = abs(total - change)
-        share = f", {100 * error / abs(change):.2g} %" if change else ""
+        share = f", {100 * error / abs(change):.2g}%" if change else ""
         more = ": use more steps" if error > 0.05 * abs(change) else ""
         remarks.append(f"adds up to {total:.3g} of F(x) − F(x') = {change:.3g}, off by {error:.2g}{share}{more}")
     say(remarks)

@@ -2,11 +2,11 @@
 
 Zhang et al., "Top-down neural attention by excitation backprop" (arXiv:1608.00507, sec. 4.1), the pointing game: a hit
 when the map's maximum lies in a box of the class, or nearer to one than a tolerance (15 pixels there, on pictures of
-about 500; here 3 % of the picture's longer side, strictly). Several maxima count as one at their centroid; a map that
+about 500; here 3% of the picture's longer side, strictly). Several maxima count as one at their centroid; a map that
 is zero everywhere is a miss.
 
 Selvaraju et al. (arXiv:1610.02391, sec. 4.1), box localisation: the box of the largest connected component (corners
-connect) above a fraction of the maximum (15 %); an error unless its intersection over union with a true box is at
+connect) above a fraction of the maximum (15%); an error unless its intersection over union with a true box is at
 least one half. The best fraction differs between methods, so the best of a sweep is given as well (Choe et al. 2020,
 arXiv:2001.07437).
 
@@ -36,7 +36,7 @@ _TOLERANCE = 0.03
 class Criteria:
     """How maps are scored.
 
-    `tolerance` is in pixels of the original picture (None: 3 % of its longer side), `threshold` a fraction of the map's
+    `tolerance` is in pixels of the original picture (None: 3% of its longer side), `threshold` a fraction of the map's
     maximum, `smooth` the standard deviation of the Gaussian blur as a fraction of the input's shorter side; `segment`
     adds the box of Simonyan et al.'s segmentation, which takes a graph cut per map.
     """

@@ -1,7 +1,7 @@
 """Localisation: do the maps of methods lie on the objects in a data set with boxes?
 
 A map is scored by its evidence for the class: the positive part of a signed map, the magnitude of one that is a
-picture, its channels summed; blurred by a Gaussian of 2 % of the side, since a gradient's single largest pixel is
+picture, its channels summed; blurred by a Gaussian of 2% of the side, since a gradient's single largest pixel is
 chance; in the pixels of the original picture. The scores are in `box_scores`; beside the methods stand `REFERENCES`,
 maps without a network.
 """

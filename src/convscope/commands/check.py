@@ -53,7 +53,7 @@ Top1 = Annotated[
 ]
 Tolerance = Annotated[
     float | None,
-    typer.Option(help="with --boxes: tolerance of the pointing game in pixels; 3 % of the longer side by default"),
+    typer.Option(help="with --boxes: tolerance of the pointing game in pixels; 3% of the longer side by default"),
 ]
 Threshold = Annotated[
     float, typer.Option(help="with --boxes: threshold of a map's bounding box, as a fraction of its maximum")

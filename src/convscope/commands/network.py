@@ -50,7 +50,7 @@ Device = Annotated[str, _option("cpu, cuda, cuda:1, mps")]
 Window = Annotated[
     list[str] | None,
     _option(
-        "the values that are shown as black and white: 3500,23000, or auto for those that 99 % of a picture's values "
+        "the values that are shown as black and white: 3500,23000, or auto for those that 99% of a picture's values "
         "lie between; by default so where little would be seen. It changes no number",
         metavar="BLACK,WHITE",
     ),

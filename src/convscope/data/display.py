@@ -57,7 +57,7 @@ class Display:
     ) -> Display:
         """Show bands of a raster whose 0 and 1 stand for the values `ends`.
 
-        `window` are the values of black and white, or "auto" for those that 99 % of the values lie between; without it
+        `window` are the values of black and white, or "auto" for those that 99% of the values lie between; without it
         values are stretched so where they would fill less than half of [0, 1].
         """
         if window is not None and not isinstance(window, str):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .typesetting import Page
 
 _COMPRESSION = 2
-"""zlib's level for PNG: 7 % larger files than the usual 6, in 40 % of the time, of which many drawings need most."""
+"""zlib's level for PNG: 7% larger files than the usual 6, in 40% of the time, of which many drawings need most."""
 
 
 _PRINTED = 300

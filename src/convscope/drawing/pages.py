@@ -18,13 +18,6 @@ def page(title: str, body: str) -> str:
     )
 
 
-def section(title: str, summary: str, body: str, *, source: str = "") -> str:
-    """Return a titled part of a page; `body` is HTML, everything else text."""
-    cited = f"<p class='source'>{html.escape(source)}</p>" if source else ""
-    told = f"<p>{html.escape(summary)}</p>" if summary else ""
-    return f"<section id='{anchor(title)}'><h2>{html.escape(title)}</h2>{told}{cited}{body}</section>"
-
-
 def anchor(title: str) -> str:
     """Return the id of the section of that title."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")

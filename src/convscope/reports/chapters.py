@@ -105,13 +105,14 @@ class Request:
 class Contents:
     """A report before it is written: its title, what stands at its head, and chapters made as they are asked for.
 
-    `pictures` is how many chapters about one picture there will be.
+    `pictures` is how many chapters about one picture there will be; `lossless` says that images are kept as they are.
     """
 
     title: str
     lead: str
     chapters: Iterable[Chapter | Kept]
     pictures: int = 0
+    lossless: bool = False
 
 
 Preset = Callable[[Request], Contents]

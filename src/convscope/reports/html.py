@@ -66,8 +66,8 @@ class _Beside:
 class Pages:
     """The pages of one report. `add` and `finish` are called in order; `fragment` may run in any thread."""
 
-    def __init__(self, path: Path, contents: Contents, source: Source | None = None) -> None:
-        self.path, self.contents, self.source = path, contents, source
+    def __init__(self, path: Path, contents: Contents) -> None:
+        self.path, self.contents = path, contents
         self.many = contents.pictures > INLINE
         self.folder = folder_of(path)
         self.number = 0
@@ -80,7 +80,8 @@ class Pages:
             card, _, body = text.partition(_BETWEEN)
             return "", card, body
         kept = self.many and bool(chapter.key)
-        source = self.source or (_Beside(self.folder, chapter.key) if kept else inline)
+        inside = sheet_html.data_uri if self.contents.lossless else inline
+        source = _Beside(self.folder, chapter.key) if kept else inside
         card, body = _card(chapter, source), _chapter(chapter, source)
         if kept and not chapter.failed:
             outputs.write_text(fragment_path(self.path, chapter.key), f"{card}{_BETWEEN}{body}")

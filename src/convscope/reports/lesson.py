@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+
 from ..context import track
 from ..data.display import to_image
 from ..drawing.base import Drawing
@@ -20,6 +22,7 @@ from ..net import Net
 from ..predictions import answers, first_choices
 from ..running import explain
 from ..synthesis.class_model import class_model
+from ..tapping import tap
 from ..views.compare import compare
 from ..views.correspondence import correspondence
 from ..views.filters import filters
@@ -27,10 +30,9 @@ from ..views.invariance import invariance
 from ..views.maps import maps
 from ..views.occlusion_study import occlusion_study
 from ..views.project import project
-from ..views.reconstruct import reconstruct
 from ..views.segment import segment
 from .chapters import Chapter, Contents, Figure, Kept, Request, Said
-from .network_figures import evolution_of, layers_of
+from .network_figures import evolution_of, layers_of, units_of
 from .pictures import name_of, rows_of
 
 _LEAST, _MOST = 2, 20
@@ -135,6 +137,16 @@ def _alike(subject: _Class) -> Iterator[Drawing]:
         yield maps(subject.net, list(subject.pictures[:5]), layer=layer, top=8)
 
 
+def _projected(subject: _Class, content: Any) -> str | None:
+    """Return an objective whose deconvnet reaches the pixels: the class score, else the highest layer's top unit."""
+    net, layer = subject.net, subject.layers[-1]
+    if explain(net, content, "deconvnet").values.any():
+        return None
+    with torch.inference_mode():
+        activity = tap(net, net.read(content), [layer])[layer][0]
+    return f"{layer}:{int(activity.flatten(1).amax(1).argmax())}@max"
+
+
 def _models(subject: _Class) -> Iterator[Drawing]:
     net = subject.net
     wanted = dict.fromkeys(first_choices(net, net.read(content))[0] for content in subject.pictures)
@@ -151,7 +163,7 @@ _PARTS = (
         "replaced by its transpose. What arrives at the pixels is the pattern to which the unit responded. Each "
         "column below does this for the strongest unit of one layer: the deeper the layer, the larger and the more "
         "selective the pattern.",
-        lambda each: iter([reconstruct(each.net, list(each.pictures[:4]))]),
+        lambda each: iter([units_of(each.net, each.pictures[:4])]),
     ),
     _Part(
         "What single units saw",
@@ -262,11 +274,16 @@ _PARTS = (
         "gradient asks whether the unit was active on the way up, the deconvnet whether the signal is positive on the"
         " way down. Guided backpropagation asks both and draws the clearest lines. Clear is not true, however: the "
         "number below each map says how similar it is to a map of the same network with random weights. Where it is "
-        "near 1, the map shows the picture more than what was learnt.",
+        "near 1, the map shows the picture more than what was learnt. They are of the class score, or, where the "
+        "deconvnet's signal does not reach the pixels, of the strongest unit of the last convolution.",
         lambda each: _few(
             each,
             lambda content: compare(
-                each.net, content, methods=["gradient", "deconvnet", "guided_backprop"], check=True
+                each.net,
+                content,
+                methods=["gradient", "deconvnet", "guided_backprop"],
+                of=_projected(each, content),
+                check=True,
             ),
             2,
         ),

@@ -18,13 +18,13 @@ from ..attribution.deconvnet import project_down
 from ..context import track
 from ..data.images import InputPicture
 from ..drawing.layout import Sheet, Tile
-from ..drawing.tiles import fitted, magnitude_scale, painted
+from ..drawing.tiles import fitted, magnitude_scale, painted, tile_side
 from ..errors import WeightsError
 from ..layers import default_convolutions, layer_at, spatial_layer
 from ..net import Net
 from ..tapping import tap
 from ..tracing import Layer
-from ..views.inputs import input_tile
+from ..views.inputs import input_tile, stem
 from ..views.project import in_field, isolated
 from ..zoo.loading import load_source
 from ..zoo.runs import HISTORY, History, read_history, shipped
@@ -33,6 +33,31 @@ from .chapters import Figure
 _SIDE, _MOST, _ACROSS = 150, 11, 6
 _UNITS = 3
 """Units of a layer whose evolution is shown."""
+
+
+def units_of(net: Net, contents: Sequence[Any]) -> Figure:
+    """Show, for pictures and convolutions, the strongest unit projected down."""
+    layers, pictures = default_convolutions(net), [net.prepare(content) for content in contents]
+    side = tile_side(len(layers) + 1)
+    rows = list[tuple[Tile, ...]]()
+    for picture in track(pictures, "units"):
+        with torch.inference_mode():
+            maps = tap(net, net.pixels(picture), [layer.name for layer in layers])
+        strongest = [int(maps[layer.name][0].flatten(1).amax(1).argmax()) for layer in layers]
+        rows.append((input_tile(picture, side), *(
+            replace(_projected(net, [picture], layer, channel, side), caption=f"channel {channel}")
+            for layer, channel in zip(layers, strongest, strict=True)
+        )))  # fmt: skip
+    sheet = Sheet(
+        f"The strongest unit of each layer of {net.name}, projected down",
+        tuple(rows),
+        "deconvnet projection of one activation, all others set to zero, inside its receptive field · each on its own "
+        "scale, grey is 0",
+        "",
+        ("picture", *(f"{layer.name}, sees {layer.seen}" for layer in layers)),
+        tuple(stem(picture) or str(number) for number, picture in enumerate(pictures, 1)),
+    )
+    return Figure(lambda: sheet)
 
 
 def layers_of(net: Net, content: Any) -> Figure:
@@ -74,7 +99,7 @@ def evolution_of(net: Net, contents: Sequence[Any], layers: Sequence[str]) -> Fi
     for epoch in track(history.snapshots, "evolution"):
         assert net.source is not None
         at = load_source(replace(net.source, epoch=epoch.epoch)).to(net.device)
-        columns.append([_projected(at, pictures, at.layer(name), channel) for name, channel in units])
+        columns.append([_projected(at, pictures, at.layer(name), channel, _SIDE) for name, channel in units])
     sheet = Sheet(
         f"How units of {net.name} came about",
         tuple(zip(*columns, strict=True)),
@@ -109,16 +134,17 @@ def _chosen(net: Net, pictures: Sequence[InputPicture], layer: Layer) -> list[in
     return torch.stack(strongest).amax(0).topk(min(_UNITS, layer.shape[0])).indices.tolist()
 
 
-def _projected(net: Net, pictures: Sequence[InputPicture], layer: Layer, channel: int) -> Tile:
-    """Project a channel's strongest activation over pictures down."""
+def _projected(net: Net, pictures: Sequence[InputPicture], layer: Layer, channel: int, side: int) -> Tile:
+    """Project a channel's strongest activation over pictures down, inside its receptive field."""
     with torch.inference_mode():
         maps = [tap(net, net.pixels(picture), [layer.name])[layer.name][0, channel].cpu() for picture in pictures]
     best = max(range(len(maps)), key=lambda number: float(maps[number].max()))
     if float(maps[best].max()) <= 0:
-        return Tile(Image.new("RGB", (_SIDE, _SIDE), "#e1e1e1"), "not active")
+        return Tile(Image.new("RGB", (side, side), "#e1e1e1"), "not active")
     picture, (row, column) = pictures[best], divmod(int(maps[best].argmax()), maps[best].shape[1])
     pixels = net.pixels(picture)
     projection, _ = project_down(net, pixels, layer, lambda activity: [isolated(activity, (channel, row, column))])
     there = layer_at(net, layer, pixels)
-    _, shown = in_field(picture, projection[0].float().cpu().numpy(), there, (row, column), None)
-    return Tile(fitted(shown, _SIDE), f"picture {best + 1}")
+    values = projection[0].float().cpu().numpy()
+    _, shown = in_field(picture, values, there, (row, column), None)
+    return Tile(fitted(shown, side), f"picture {best + 1}")

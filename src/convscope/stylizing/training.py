@@ -291,13 +291,13 @@ class _Run:
         self.step += 1
 
     def _note(self, indices: tuple[int, ...]) -> None:
-        """Remember pictures that cannot be read. Raises DataError above 5 % of all."""
+        """Remember pictures that cannot be read. Raises DataError above 5% of all."""
         self.unreadable |= dict.fromkeys(self.pictures.name(index) for index in indices)
         count = len(self.unreadable)
         if count > _UNREADABLE * len(self.pictures):
             shown = ", ".join(list(self.unreadable)[:5]) + (", ..." if count > 5 else "")
             raise DataError(
-                f"{count} of {len(self.pictures)} pictures are unreadable, more than 5 %: {shown}; replace or "
+                f"{count} of {len(self.pictures)} pictures are unreadable, more than 5%: {shown}; replace or "
                 "remove them"
             )
 

@@ -244,4 +244,4 @@ def _image(picture: InputPicture, pixels: Tensor, side: int) -> Any:
 
 
 def _percent(share: float) -> str:
-    return f"{layout.number(100 * share)} %"
+    return f"{layout.number(100 * share)}%"

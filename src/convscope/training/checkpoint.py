@@ -120,13 +120,13 @@ class State:
             self.run.tell(line)
 
     def note_unreadable(self, pictures: LabelledPictures, indices: Iterable[int]) -> None:
-        """Remember pictures that cannot be read. Raises DataError above 5 % of all."""
+        """Remember pictures that cannot be read. Raises DataError above 5% of all."""
         where = " (held out)" if pictures is self.run.hold else ""
         self.unreadable |= dict.fromkeys(f"{pictures.name(index)}{where}" for index in indices)
         known, everything = len(self.unreadable), len(self.run.learn) + len(self.run.hold)
         if known > _UNREADABLE * everything:
             shown = ", ".join(list(self.unreadable)[:5])
             raise DataError(
-                f"{known} of {everything} pictures cannot be read, more than 5 %: {shown}"
+                f"{known} of {everything} pictures cannot be read, more than 5%: {shown}"
                 f"{', ...' if known > 5 else ''}; replace or remove them"
             )

@@ -34,7 +34,7 @@ _LOOK_EVERY = 20
 def train(run: Run) -> History:
     """Train a network, or go on where the run in its folder stopped; return the whole history.
 
-    Raises TrainingError when the loss is not finite (the snapshots before it stay), DataError when more than 5 % of the
+    Raises TrainingError when the loss is not finite (the snapshots before it stay), DataError when more than 5% of the
     pictures cannot be read, OptionError when the folder holds a run with other settings, OutputError when a file
     cannot be written (the one before it stays whole), or another process trains in the folder.
     """

@@ -1,7 +1,7 @@
 """Methods side by side: the maps of one picture and objective by several methods, at the same size.
 
 Maps of different methods have different units, so each is shown on its own scale. Two numbers do not depend on the
-unit: the fraction of the map's magnitude in the strongest 5 % of the picture (5 % for a flat map, all for a dot), and
+unit: the fraction of the map's magnitude in the strongest 5% of the picture (5% for a flat map, all for a dot), and
 Spearman's rank correlation of the magnitudes with those of the first map (1 for the same order of pixels, 0 for none).
 Neither says which map is right.
 """
@@ -73,7 +73,7 @@ def compare(
 ) -> Gallery:
     """Lay the maps of several methods, and of several layers, side by side for one picture and one objective.
 
-    Under each tile: its range, the fraction of its magnitude in the strongest 5 % of the picture, and the rank
+    Under each tile: its range, the fraction of its magnitude in the strongest 5% of the picture, and the rank
     correlation of magnitudes with the first map. A method that refuses shows its error; when all do, the first is
     raised.
     """
@@ -171,7 +171,7 @@ def _sheet(
 def _legend(first: str, cells: Sequence[_Cell]) -> str:
     """Say what stands under each tile."""
     legend = (
-        f"under each: range · fraction of the magnitude in the strongest {100 * _TOP:g} % of the pixels · "
+        f"under each: range · fraction of the magnitude in the strongest {100 * _TOP:g}% of the pixels · "
         f"ρ: rank correlation with {first}"
     )
     if any(cell.randomisation is not None for cell in cells):
@@ -224,7 +224,7 @@ def _scores(heatmap: Heatmap, first: Heatmap, randomisation: float | None) -> li
     values, strength = heatmap.numbers()["map"], _strength(heatmap)
     if not strength.any():
         return ["zero everywhere"]
-    top = f"{100 * concentration(strength):.0f} % in the top {100 * _TOP:g} %"
+    top = f"{100 * concentration(strength):.0f}% in the top {100 * _TOP:g}%"
     lines = [f"from {number(values.min())} to {number(values.max())}", top]
     if heatmap is not first:
         correlation = rank_correlation(torch.from_numpy(strength), torch.from_numpy(_strength(first)))

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from PIL import ImageDraw
 from torch import Tensor
 
 from .. import baselines
@@ -175,11 +176,16 @@ def _cover(net: Net, pixels: Tensor, place: tuple[int, int], side: int, baseline
 
 
 def _covered(net: Net, pictures: Sequence[InputPicture], places: Places, side: int, baseline: str) -> list[Tile]:
-    room = tile_side(len(pictures) + 2)
-    return [
-        Tile(fitted(picture.image(_cover(net, net.pixels(picture), place, side, baseline)[0].cpu().numpy()), room))
-        for picture, place in zip(pictures, places, strict=True)
-    ]
+    tiles = list[Tile]()
+    for picture, place in zip(pictures, places, strict=True):
+        pixels = _cover(net, net.pixels(picture), place, side, baseline)[0]
+        image = fitted(picture.image(pixels.cpu().numpy()), tile_side(len(pictures) + 2))
+        top, left = (max(0, at - side // 2) for at in place)
+        scale = image.width / pixels.shape[2]
+        edges = (left * scale, top * scale, (left + side) * scale - 1, (top + side) * scale - 1)
+        ImageDraw.Draw(image).rectangle(edges, outline="#e0007a")  # the baseline's colour may be the picture's
+        tiles.append(Tile(image))
+    return tiles
 
 
 def _features(net: Net, pixels: Tensor, layers: Sequence[Layer]) -> list[Tensor]:

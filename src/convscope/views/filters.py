@@ -45,7 +45,7 @@ def filters(
     sheet = Sheet(
         f"First-layer filters of {net.name}",
         _rows(weights.numpy(), net.show, own_scale=own_scale),
-        f"{len(weights)} filters of {size} in {chosen.name} · channel · RMS · {scale}",
+        f"{len(weights)} filters of {size} in {chosen.name} · below each its channel and root mean square · {scale}",
     )
     return Gallery(sheet, {"filters": weights}, Recipe(settled={"layer": chosen.name}))
 
@@ -75,4 +75,4 @@ def _rows(weights: np.ndarray, bands: Sequence[int], *, own_scale: bool) -> tupl
 
 def _tile(number: int, weight: np.ndarray, limit: float, side: int, bands: Sequence[int]) -> Tile:
     rms = float(np.sqrt(np.square(weight).mean()))
-    return Tile(fitted(to_image(0.5 + weight * 0.5 / (limit or 1), bands), side), f"{number} · {rms:.2g}")
+    return Tile(fitted(to_image(0.5 + weight * 0.5 / (limit or 1), bands), side), f"{number}\n{rms:.2g}")

@@ -1,8 +1,8 @@
 """Segmentation by graph cut: from a map that marks parts of an object to the whole object.
 
 Simonyan, Vedaldi and Zisserman (arXiv:1312.6034, sec. 3.2): a saliency map marks only the most discriminative part of
-an object; continuity of colour propagates it to the rest. The colours of the pixels above the 95 % quantile of the map
-are modelled by a mixture of Gaussians, the foreground's, those below the 30 % quantile by another, the background's;
+an object; continuity of colour propagates it to the rest. The colours of the pixels above the 95% quantile of the map
+are modelled by a mixture of Gaussians, the foreground's, those below the 30% quantile by another, the background's;
 pixels between belong to neither. A graph cut then labels every pixel z_i with a_i so that
 
     E(a) = sum_i -log p(z_i | model of a_i) + sum_{i, j neighbours, a_i != a_j} gamma exp(-beta |z_i - z_j|^2) / |i - j|
@@ -149,7 +149,7 @@ def _above(values: np.ndarray, high: float, count: int) -> np.ndarray:
     above = values > high
     if not above.any():
         above = values >= high
-        say(f"{100 * above.sum() / count:.3g} % of the pixels share the map's highest value: all are foreground seeds")
+        say(f"{100 * above.sum() / count:.3g}% of the pixels share the map's highest value: all are foreground seeds")
     return above
 
 

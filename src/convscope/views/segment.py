@@ -59,12 +59,12 @@ class Segmentation(Drawing):
         segment = self.segment
         picture = layout.enlarged(segment.image, _SIDE)
         top, left, bottom, right = segment.box
-        shares = [f"{100 * float((segment.seeds == kind).mean()):.3g} %" for kind in (1, -1)]
+        shares = [f"{100 * float((segment.seeds == kind).mean()):.3g}%" for kind in (1, -1)]
         seeds = (
             f"seeds of the foreground (orange, {shares[0]} of the picture) and the background (blue, {shares[1]}); "
             "grey: the map"
         )
-        extent = f"{100 * float(segment.mask.mean()):.3g} % of the picture; box: rows {top} to {bottom - 1}, "
+        extent = f"{100 * float(segment.mask.mean()):.3g}% of the picture; box: rows {top} to {bottom - 1}, "
         tiles = (
             Tile(picture, f"{segment.image.width} × {segment.image.height}"),
             Tile(_marked(self.heatmap, segment.seeds, picture.size), seeds),
