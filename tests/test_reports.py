@@ -119,12 +119,13 @@ def test_many_pictures_are_paged_and_resumed(
     assert report(net, folder, out, methods=["saliency"]).existing == 0, "of another question nothing is kept"
 
 
+@pytest.mark.parametrize("inline", [4, 50])
 def test_what_is_ended_is_told_and_goes_on(
-    net: Net, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    net: Net, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: int
 ) -> None:
     from convscope.reports import pictures as module
 
-    monkeypatch.setattr(pages_module, "INLINE", 4)
+    monkeypatch.setattr(pages_module, "INLINE", inline)
     monkeypatch.setattr(module, "_CHUNK", 2)
     usual, asked = module.explain_many, list[Any]()
 
@@ -142,6 +143,10 @@ def test_what_is_ended_is_told_and_goes_on(
     assert "ended before it was complete" in ended
     assert report(net, folder, out, methods=["grad_cam"]).existing == 4
     assert "ended before" not in "".join(path.read_text() for path in tmp_path.glob("page*.html"))
+    if inline == 50:
+        assert [path.name for path in tmp_path.iterdir() if path != folder] == ["page.html"], "nothing beside one page"
+        whole = report(net, folder, tmp_path / "again.html", methods=["grad_cam"]).path
+        assert whole.read_bytes() == out.read_bytes()
 
 
 @pytest.mark.nightly

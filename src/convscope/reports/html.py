@@ -1,7 +1,8 @@
 """Reports as HTML: one file, or for many pictures pages of fifty with their images in a folder beside them.
 
 A page needs nothing from anywhere else. In the folder every chapter lies as a fragment under its key, so that a run
-that was ended goes on where it was, and memory holds no more than the words of one page.
+that was ended goes on where it was, and memory holds no more than the words of one page. A report of one file has such
+a folder until it is whole.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _PIXELWISE = 128 * 128
 
 _BETWEEN = "\n<!-- chapter -->\n"
 _KEY = re.compile(r"[0-9a-f]{16,64}")
+_INSIDE = "-inside"
+"""Ends the names of chapters whose images are inside, so that pages with images beside do not take them."""
 
 Source = Callable[[Image.Image], str]
 
@@ -74,17 +77,16 @@ class Pages:
         self.parts: list[tuple[str, str, str]] = []
 
     def fragment(self, chapter: Chapter | Kept) -> tuple[str, str, str]:
-        """Return a chapter's title, its card in the index, and itself, as HTML; of many, keep the last two."""
+        """Return a chapter's title, its card in the index, and itself, as HTML; of a picture, keep the last two."""
         if isinstance(chapter, Kept):
-            text = fragment_path(self.path, chapter.key).read_text(encoding="utf-8")
+            text = self._fragment(chapter.key).read_text(encoding="utf-8")
             card, _, body = text.partition(_BETWEEN)
             return "", card, body
-        kept = self.many and bool(chapter.key)
         inside = sheet_html.data_uri if self.contents.lossless else inline
-        source = _Beside(self.folder, chapter.key) if kept else inside
+        source = _Beside(self.folder, chapter.key) if self.many and chapter.key else inside
         card, body = _card(chapter, source), _chapter(chapter, source)
-        if kept and not chapter.failed:
-            outputs.write_text(fragment_path(self.path, chapter.key), f"{card}{_BETWEEN}{body}")
+        if chapter.key and not chapter.failed:
+            outputs.write_text(self._fragment(chapter.key), f"{card}{_BETWEEN}{body}")
         return ("" if chapter.key else chapter.title), card, body
 
     def add(self, part: tuple[str, str, str]) -> None:
@@ -97,7 +99,25 @@ class Pages:
         """Write what is left, with a remark at its head."""
         if self.parts or not self.number or remark:
             self._write(remark)
+        if not self.many and not remark and self.folder.is_dir():
+            self._clear()
         return self.path
+
+    def holds(self, key: str) -> bool:
+        """Say whether a chapter lies beside the page already."""
+        return self._fragment(key).is_file()
+
+    def _fragment(self, key: str) -> Path:
+        assert _KEY.fullmatch(key)
+        return self.folder / f"{key}{'' if self.many else _INSIDE}.html"
+
+    def _clear(self) -> None:
+        """Take away the chapters that are on the page, and the folder if nothing else is in it."""
+        for path in self.folder.glob(f"*{_INSIDE}.html"):
+            if _KEY.fullmatch(path.stem.removesuffix(_INSIDE)):
+                path.unlink()
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
     def _write(self, remark: str) -> None:
         contents, number = self.contents, self.number
@@ -128,12 +148,6 @@ class Pages:
 def folder_of(path: Path) -> Path:
     """Return the folder in which the images of a page with many pictures lie."""
     return path.with_name(f"{path.stem}-files")
-
-
-def fragment_path(path: Path, key: str) -> Path:
-    """Return where a chapter lies beside a page."""
-    assert _KEY.fullmatch(key)
-    return folder_of(path) / f"{key}.html"
 
 
 def _card(chapter: Chapter, source: Source) -> str:

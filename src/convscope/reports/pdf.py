@@ -157,6 +157,10 @@ class Pdf:
         self.canvas.save()
         return outputs.write_bytes(self.path, self.buffer.getbuffer())
 
+    def holds(self, key: str) -> bool:
+        """Say that no chapter is kept: a PDF is written whole."""
+        return False
+
     # Typesetting ----------------------------------------------------------------------------------------------------
 
     def _words(self, text: str, kind: str, colour: str = INK, *, bold: bool = False, above: float = 0) -> _Piece:

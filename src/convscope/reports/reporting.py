@@ -21,7 +21,7 @@ from ..net import Net
 from ..registry import find
 from ..running import check_net
 from .chapters import Chapter, Contents, Kept, Preset, Request
-from .html import Pages, fragment_path
+from .html import Pages
 from .lesson import lesson
 from .occasions import medical, wrong
 from .pdf import PAPERS, Pdf
@@ -94,14 +94,16 @@ def report(
     named = tuple(dict.fromkeys(_METHODS[len(pictures) <= _FEW] if methods is None else methods))
     for name in named:
         find(name)
-    contents = chosen(Request(net, pictures, named, of, size, check, labels, names, source, partial(_is_there, out)))
-    pages = Pages(out, contents) if out.suffix.lower() == ".html" else Pdf(out, contents, paper)
+    writers = list[Pages | Pdf]()  # chapters are made, and ask what is kept, when there is one
+    there = partial(_is_kept, writers)
+    contents = chosen(Request(net, pictures, named, of, size, check, labels, names, source, there))
+    writers.append(Pages(out, contents) if out.suffix.lower() == ".html" else Pdf(out, contents, paper))
     with whole():
-        return _write(contents, out, pages)
+        return _write(contents, out, writers[0])
 
 
-def _is_there(out: Path, key: str) -> bool:
-    return out.suffix.lower() == ".html" and fragment_path(out, key).is_file()
+def _is_kept(writers: Sequence[Pages | Pdf], key: str) -> bool:
+    return any(writer.holds(key) for writer in writers)
 
 
 def _preset(name: str) -> Preset:
