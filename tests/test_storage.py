@@ -19,10 +19,16 @@ import pytest
 from PIL import Image
 
 import web_server
+from convscope import explain, load
+from convscope.cli import run
+from convscope.configuration import located
 from convscope.data import connections, open_picture, read_ahead, read_pictures, storage
+from convscope.data.boxes import read_boxes
+from convscope.data.datasets import open_data
 from convscope.data.hashing import content_hash, where_of
 from convscope.data.opening import mode_and_size
-from convscope.errors import ConvscopeError, DataError, OutputError, PictureError, StorageError
+from convscope.drawing.drawings import Drawing
+from convscope.errors import ConfigurationError, ConvscopeError, DataError, OutputError, PictureError, StorageError
 
 MEGABYTE = 1 << 20
 
@@ -413,3 +419,70 @@ def test_nothing_is_written_where_it_cannot_be(s3: Any) -> None:
         storage.write_whole("s3://nobody-has-this/a.bin", b"")
     with pytest.raises(OutputError, match="read only"):
         storage.write_whole("https://host/a.bin", b"")
+
+
+# Everything that takes pictures ---------------------------------------------------------------------------------------
+
+
+def test_commands_draw_from_a_storage_and_go_on(
+    there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["gradient", f"{there}/set/", "--net", "lenet5", "-o", "maps"]) == 0
+    assert {str(path) for path in Path("maps").rglob("*.png")} == {
+        "maps/cat/b/3.png", "maps/cat/b-2.png", "maps/dog/a-1.png", "maps/dog/deep/x[1].png",
+    }  # fmt: skip
+    assert run(["gradient", f"{there}/set/", "--net", "lenet5", "-o", "maps"]) == 0
+    assert "4 were there already" in capsys.readouterr().err
+    assert run(["gradient", f"{there}/set/cat/b-2.png", "--net", "lenet5"]) == 0
+    assert Path("b-2-gradient.png").is_file()
+    assert run(["predict", f"{there}/shards/s-00.tar", "--net", "lenet5", "--json"]) == 0
+    assert f"{there}/shards/s-00.tar#a.png" in capsys.readouterr().out
+
+
+def test_a_folder_of_a_storage_is_divided_as_one_of_this_machine(tmp_path: Path) -> None:
+    files = {f"{part}/{name}/{i}.png": png(i) for part in ("train", "val") for name in ("a", "b") for i in range(3)}
+    files |= {f"flat/{name}/{i}.png": png(i) for name in ("x", "y") for i in range(4)}
+    files |= {
+        f"tars/{part}-0.tar": tar(a_png=png(1), a_cls=b"0", b_png=png(2), b_cls=b"1") for part in ("train", "val")
+    }
+    for name, content in files.items():
+        put(f"learn/{name}", content)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    for folder in ("", "flat", "tars"):
+        far, near = open_data(f"memory://fetched/learn/{folder}"), open_data(str(tmp_path / folder))
+        assert [part.digest for part in far] == [part.digest for part in near]
+    with pytest.raises(DataError, match="there are no pictures in memory://fetched/none"):
+        open_data("memory://fetched/none")
+
+
+def test_boxes_are_of_pictures_in_a_storage(tmp_path: Path) -> None:
+    put("boxed/cat/1.png", png(1))
+    table = tmp_path / "boxes.csv"
+    table.write_text("path,left,top,right,bottom\ncat/1.png,0,0,4,4\n")
+    (boxed,) = read_boxes(table, "memory://fetched/boxed")
+    assert (boxed.path, boxed.label) == ("memory://fetched/boxed/cat/1.png", "cat")
+    table.write_text("path,left,top,right,bottom\ncat/2.png,0,0,4,4\n")
+    with pytest.raises(DataError, match=r"names the picture cat/2.png, which is not in memory://fetched/boxed"):
+        read_boxes(table, "memory://fetched/boxed")
+
+
+def test_a_drawing_that_was_sent_asks_no_storage(tmp_path: Path, fetched: list[tuple[str, int]]) -> None:
+    address = put("drawn.png", png(9, 28))
+    explain(load("lenet5"), address, "gradient").save_values(tmp_path / "map.npz")
+    fetched.clear()
+    assert "lies in a storage" in Drawing.load(tmp_path / "map.npz").sheet().note
+    assert fetched == []
+
+
+def test_a_configuration_asks_a_storage_only_where_it_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trust: Any
+) -> None:
+    address = put("configured/1.png", png(1))
+    (tmp_path / "convscope.toml").write_text(f'[data]\nfar = "{address.removesuffix("/1.png")}"\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="which is asked in your name"):
+        located("far/1.png")
+    trust(tmp_path)
+    assert located("far/1.png") == address

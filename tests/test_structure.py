@@ -21,7 +21,7 @@ SOURCE = Path(convscope.__file__).parent
 ORDER = [
     ["errors", "context", "interruptions", "operations", "calls", "geometry"],
     ["assumptions", "kept", "quiet", "renames", "sharing", "surroundings", "synonyms", "twins"],
-    ["bodies", "calling", "fields", "fingerprints", "heads", "locks", "parsing", "view_writes"],
+    ["addresses", "bodies", "calling", "fields", "fingerprints", "heads", "locks", "parsing", "view_writes"],
     ["outputs", "ranks", "options", "batching", "code_files"],
     ["windows", "trust"],
     ["configuration"],

@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
-from . import trust
+from . import addresses, trust
 from .errors import ConfigurationError
 from .parsing import Document, read_bytes, shown
 from .synonyms import OPTIONS, hint
@@ -78,9 +78,11 @@ class Configuration:
             raise ConfigurationError(f"{where}, {what}. {trust.refusal(self.path, self.sha256)}. {otherwise}")
 
     def leads_out(self, text: str) -> bool:
-        """Whether a path in the file leads to somewhere outside the file's folder."""
+        """Whether a path in the file leads to somewhere outside the file's folder, such as a storage."""
         if self.path is None:
             return False
+        if addresses.is_remote(text):
+            return True
         return not Path(self.placed("path", text)).resolve().is_relative_to(self.path.parent.resolve())
 
     def in_use(self) -> None:
@@ -159,7 +161,11 @@ def located(text: str) -> str:
     if os.path.exists(text):  # noqa: PTH110  False also for a name of more than 255 characters
         raise ConfigurationError(f"{text!r} is here too, and in {where}: write ./{text} for the one here")
     position = settings.data[name] + (slash + rest if rest else "")
-    there = os.path.exists(position)  # noqa: PTH110
+    remote = addresses.is_remote(position)
+    if remote:
+        said = addresses.public(position)
+        settings.require_trust(f"{where} is {said}", "which is asked in your name", f"Or name it yourself: {said}")
+    there = remote or os.path.exists(position)  # noqa: PTH110
     if not position.startswith("torchvision:") and not there:
         raise ConfigurationError(f"{where}: there is no {position}")
     settings.in_use()
@@ -371,6 +377,8 @@ def _path_or_imagenet(folder: Path, text: str) -> str:
 
 
 def _data(folder: Path, text: str) -> str:
+    if addresses.is_remote(text):
+        return text
     parts = text.split(":", 2)  # torchvision:MNIST:FOLDER
     return ":".join([*parts[:2], _path(folder, parts[2])]) if len(parts) == 3 else _path(folder, text)
 

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from .assumptions import assumed_first
+from .data import storage
 from .data.display import default_bands
 from .data.hashing import content_hash, where_of
 from .data.images import InputPicture
@@ -77,12 +78,12 @@ def picture_record(picture: Any) -> PictureRecord:
     return PictureRecord(where_of(picture), content_hash(picture))
 
 
-def pictures_record(paths: Sequence[Path]) -> PictureRecord:
+def pictures_record(paths: Sequence[str | Path]) -> PictureRecord:
     """Say of many pictures together which they are: a data set's are too many to be listed."""
     whole = hashlib.sha256()
     for path in paths:
         whole.update(bytes.fromhex(content_hash(path)))
-    return PictureRecord(f"{len(paths)} pictures, {paths[0].name} the first", whole.hexdigest())
+    return PictureRecord(f"{len(paths)} pictures, {storage.at(paths[0]).name} the first", whole.hexdigest())
 
 
 def _objective(of: Any) -> Any:

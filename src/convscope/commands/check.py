@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .. import addresses
 from ..context import whole
+from ..data import storage
 from ..errors import ConvscopeError, DataError, OptionError, OutputError
 from ..outputs import PICTURE_ENDINGS, TABLE_ENDINGS, check_file
 from . import inputs
@@ -119,20 +121,20 @@ def check(
         _write(result, out, figure, as_json=as_json)
 
 
-def _default(place: Path) -> Path:
-    return Path(f"{place.stem}-check.png")
+def _default(place: str) -> Path:
+    return Path(f"{addresses.stem(place)}-check.png")
 
 
-def _check_request(place: Path, boxes: Path | None, of: str | None, out: Path | None) -> None:
+def _check_request(place: str, boxes: Path | None, of: str | None, out: Path | None) -> None:
     """Refuse what cannot work before a network is loaded."""
     if out is not None:
         _check_output(out, boxes)
         inputs.refuse_overwriting([place], [out])
-    if boxes is None and place.is_dir():
+    if boxes is None and storage.at(place).is_dir():
         raise DataError(
             f"{place} is a folder: name one picture, or give the objects' bounding boxes with --boxes FILE.csv"
         )
-    if boxes is not None and not place.is_dir():
+    if boxes is not None and not storage.at(place).is_dir():
         raise DataError(f"{place} is not a folder: with --boxes, name the folder that holds the pictures")
     if boxes is not None and of is not None:
         raise OptionError("--of is for one picture: with --boxes the labelled class of every picture is explained")
@@ -166,7 +168,7 @@ def _methods(names: Sequence[str] | None) -> list[str]:
 
 
 def _check_picture(
-    net: Net, picture: Path, methods: Sequence[str], of: str | None, size: Size | None, stages: int, steps: int
+    net: Net, picture: str, methods: Sequence[str], of: str | None, size: Size | None, stages: int, steps: int
 ) -> tuple[Table, list[Cascade]]:
     """Check every method on one picture; one that refuses the network is named and left out."""
     from ..context import listen, track
@@ -191,7 +193,7 @@ def _check_picture(
             cascades.append(cascade)
     if not rows and refusal is not None:
         raise refusal
-    return _table(f"{picture.name} · {net.name}", rows, cascades, "; ".join(remarks)), cascades
+    return _table(f"{storage.at(picture).name} · {net.name}", rows, cascades, "; ".join(remarks)), cascades
 
 
 def _table(title: str, rows: Sequence[tuple[str | float, ...]], cascades: Sequence[Cascade], note: str) -> Table:
@@ -229,7 +231,7 @@ def _criteria(tolerance: float | None, threshold: float, segment: bool) -> Crite
 
 def _localise(
     net: Net,
-    folder: Path,
+    folder: str,
     boxes: Path,
     methods: Sequence[str],
     limit: int | None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import outputs
+from .. import addresses, outputs
 from ..errors import ConditionFailed, ObjectiveError, OptionError, OutputError, PictureError, nearest
 from ..options import Option
 from . import inputs
@@ -93,7 +93,7 @@ def explain(
     from ..evaluation.survey import Survey
 
     with progress():
-        loaded = network.load([Path(each.where) for each in chosen], size=size)
+        loaded = network.load([each.where for each in chosen], size=size)
         _check_objective(loaded, of)
         truth = _truth(loaded, found, labels, names, size)
         judging.check_known(conditions, labelled=truth.known, boxed=boxes is not None, checked=check)
@@ -200,7 +200,11 @@ def _pictures(names: Sequence[str], out: Path) -> tuple[Pictures, list[Picture]]
     """Return the pictures that are named, without those that lie in the folder to which is written."""
     found = inputs.read_all(names)
     own = os.path.join(os.path.realpath(out), "")  # noqa: PTH118
-    chosen = [picture for picture in found if not os.path.realpath(picture.where).startswith(own)]
+    chosen = [
+        picture
+        for picture in found
+        if addresses.is_remote(picture.where) or not os.path.realpath(picture.where).startswith(own)
+    ]
     if not chosen:
         raise PictureError(f"all pictures lie in {out}, where this command writes: give -o another folder")
     if len(chosen) < len(found):
@@ -234,16 +238,17 @@ def _truth(net: Any, found: Pictures, labels: str | None, names: Path | None, si
 
 
 def _boxes(source: Path, chosen: Sequence[Picture], names: Sequence[str]) -> dict[str, list[Box]]:
-    """Return boxes by the absolute path of the picture. Raises DataError, also where no picture has one."""
+    """Return boxes by the absolute address of the picture. Raises DataError, also where no picture has one."""
+    from ..data import storage
     from ..data.boxes import read_boxes
     from ..data.folders import common_root
     from ..errors import DataError
 
-    root = names[0] if len(names) == 1 and Path(names[0]).is_dir() else common_root(each.where for each in chosen)
+    root = names[0] if len(names) == 1 and storage.at(names[0]).is_dir() else common_root(each.where for each in chosen)
     boxes: dict[str, list[Box]] = {}
     for boxed in read_boxes(source, root or "."):
-        boxes.setdefault(os.path.abspath(boxed.path), []).extend(boxed.boxes)  # noqa: PTH100
-    if not any(os.path.abspath(each.where) in boxes for each in chosen):  # noqa: PTH100
+        boxes.setdefault(addresses.absolute(boxed.path), []).extend(boxed.boxes)
+    if not any(addresses.absolute(each.where) in boxes for each in chosen):
         raise DataError(
             f"{source} has boxes for none of the pictures: its first is {next(iter(boxes))}, and the first picture "
             f"{chosen[0].where}"

@@ -39,7 +39,7 @@ class Folder:
 
     def __post_init__(self) -> None:
         pictures = self.job.pictures
-        self.names = dict(zip(map(str, pictures), inputs.distinct_names(pictures), strict=True))
+        self.names = dict(zip(pictures, inputs.distinct_names(pictures), strict=True))
 
     def run(self) -> None:
         """Draw every picture; one that fails does not stop the others. Raises PicturesFailed when some failed."""
@@ -121,7 +121,7 @@ class Folder:
                     self.existing += 1
                 else:
                     with whole():
-                        drawing = self.job.draw(self.net, [Path(where)])
+                        drawing = self.job.draw(self.net, [where])
                     yield where, drawing
             except ConvscopeError as error:
                 self.failures.append(named(where, str(error)))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import addresses
 from ..configuration import located
 from ..errors import OptionError, OutputError, PictureError, PicturesFailed, one_line
 from ..outputs import FILM_ENDINGS, PICTURE_ENDINGS
@@ -100,19 +101,19 @@ def read_all(names: Sequence[str]) -> DataPictures:
     return read_pictures(given)
 
 
-def find_one(name: str) -> Path:
+def find_one(name: str) -> str:
     """Return the address of one picture or folder; "-" reads it from standard input. Raises OptionError for several."""
     if name != "-":
-        return Path(located(name))
-    addresses = read_addresses()
-    if len(addresses) != 1:
-        raise OptionError(f"this takes one picture, and standard input names {len(addresses)}")
-    return Path(addresses[0])
+        return located(name)
+    named = read_addresses()
+    if len(named) != 1:
+        raise OptionError(f"this takes one picture, and standard input names {len(named)}")
+    return named[0]
 
 
-def find_all(names: Sequence[str]) -> list[Path]:
+def find_all(names: Sequence[str]) -> list[str]:
     """Return the addresses of all pictures that are named, as `read_all` does."""
-    return [Path(picture.where) for picture in read_all(names)]
+    return [picture.where for picture in read_all(names)]
 
 
 def agree_to_many(count: int, place: Path, *, yes: bool) -> None:
@@ -147,7 +148,7 @@ def tell_failures(failures: Sequence[str]) -> None:
         print(f"convscope: and {len(failures) - _NAMED:,} more", file=sys.stderr)
 
 
-def distinct_names(pictures: Sequence[Path]) -> list[str]:
+def distinct_names(pictures: Sequence[str]) -> list[str]:
     """Name outputs after the pictures, in their folders below the one that all have in common: "a/0001", "b/0001".
 
     A name depends on the common folder, not on what else is there, unless only endings differ ("cat.jpg", "cat.png"):
@@ -156,13 +157,13 @@ def distinct_names(pictures: Sequence[Path]) -> list[str]:
     """
     from ..data.folders import common_root
 
-    addresses = [str(picture) for picture in pictures]
-    last = [re.split(r"[/\\#:]", address)[-1] for address in addresses]
-    root = common_root(addresses)
-    if not root and len(set(last)) == len(set(addresses)):
+    paths = [addresses.as_path(picture) for picture in pictures]
+    last = [re.split(r"[/\\#:]", path)[-1] for path in paths]
+    root = common_root(paths)
+    if not root and len(set(last)) == len(set(paths)):
         plain = [_inside(name) for name in last]
     else:
-        plain = [_inside(address.removeprefix(root)) for address in addresses]
+        plain = [_inside(path.removeprefix(root)) for path in paths]
     files = {name: name.removesuffix(Path(name).suffix) if _is_ending(Path(name).suffix) else name for name in plain}
     shared = {stem for stem, count in Counter(files.values()).items() if count > 1}
     kept = [name if files[name] in shared else files[name] for name in plain]
@@ -188,10 +189,10 @@ def _inside(address: str) -> str:
     return "/".join(filter(None, parts)) or "picture"
 
 
-def refuse_overwriting(pictures: Iterable[Path], targets: Iterable[Path]) -> None:
+def refuse_overwriting(pictures: Iterable[str], targets: Iterable[Path]) -> None:
     """Refuse to write over the pictures that are read. Raises OutputError."""
     there = {_identity(target): target for target in targets if target.is_file()}
-    for picture in pictures if there else ():
+    for picture in map(Path, pictures if there else ()):
         if picture.is_file() and (target := there.get(_identity(picture))):
             raise OutputError(f"{target} is a picture that is read here, and would be written over: give another -o")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import addresses
 from ..context import Part, whole
 from ..drawing.paper import PAPER, Paper
 from ..errors import OptionError, OutputError
@@ -89,7 +90,7 @@ class Job:
     """One command: what to draw, of which pictures, and how it is written."""
 
     signature: Signature
-    pictures: Sequence[Path]
+    pictures: Sequence[str]
     options: Mapping[str, Any]
     of: str | None = None
     size: Size | None = None
@@ -121,11 +122,11 @@ class Job:
         return Outputs(self.out, self.save_values, self.several, films, moving, self.joined, self.signature.single)
 
     @property
-    def _read(self) -> list[Path]:
+    def _read(self) -> list[str]:
         """The pictures that are read, also those that options name."""
         given = (self.options[name] for name, option in self.signature.options.items() if option.is_picture)
         each = (part for value in given for part in (value if isinstance(value, list) else [value]))
-        return [*self.pictures, *(Path(part) for part in each if isinstance(part, (str, Path)))]
+        return [*self.pictures, *(str(part) for part in each if isinstance(part, (str, Path)))]
 
     @property
     def _targets(self) -> list[Path]:
@@ -184,7 +185,7 @@ class Job:
         """The file or folder to which drawings are written."""
         if self.several:
             return self.out or Path(f"convscope-{self.signature.name}")
-        stem = f"{self.pictures[0].stem}-" if len(self.pictures) == 1 else ""
+        stem = f"{addresses.stem(self.pictures[0])}-" if len(self.pictures) == 1 else ""
         return self.out or Path(f"{stem}{self.signature.name}.png")
 
     def _run_one(self, net: Net) -> None:
@@ -203,7 +204,7 @@ class Job:
         from ..drawing.films import Film
         from .folder import Folder
 
-        source = film_of(str(self.pictures[0]))
+        source = film_of(self.pictures[0])
         each = Folder(self, net, registry.load_all()[self.signature.name], self.place.parent)
         drawings = [drawing for _, drawing in each.drawings(resume=False)]
         if drawings:
@@ -211,7 +212,7 @@ class Job:
             self._save(film, None)
         each.refuse_failures()
 
-    def draw(self, net: Net, pictures: Sequence[Path]) -> Drawing:
+    def draw(self, net: Net, pictures: Sequence[str]) -> Drawing:
         """Return what the command draws of one picture, or of all that a view takes together."""
         from .. import registry
 

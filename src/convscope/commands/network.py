@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -126,7 +125,7 @@ class Network:
         int | None, _option("seed of a network that draws random numbers in eval mode: every pass draws the same")
     ] = None
 
-    def load(self, pictures: Sequence[Path] = (), *, size: Any = None) -> Net:
+    def load(self, pictures: Sequence[str] = (), *, size: Any = None) -> Net:
         """Load the network that a command or the configuration names, or say on stderr which was taken instead.
 
         What was assumed of it is said there too. `size` is what the command reads its pictures at, None where it was

@@ -72,7 +72,7 @@ def predict(
     from ..evaluation.predicting import predict_many
 
     with progress():
-        loaded = network.load([Path(each.where) for each in found], size=size)
+        loaded = network.load([each.where for each in found], size=size)
         said = predict_many(loaded, found, top=top, labels=labels, names=names, size=size)
     print_remarks(said.recipe.remarks, loaded)
     if wrong and not said.labelled:

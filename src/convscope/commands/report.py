@@ -93,7 +93,7 @@ def report(
     if methods is not None:
         asked["methods"] = [name.replace("-", "_") for text in methods for name in separated(text)]
     with progress(), _telling_the_end(out):
-        done = _write(network.load([Path(each.where) for each in found], size=size), found, out, asked)
+        done = _write(network.load([each.where for each in found], size=size), found, out, asked)
     print_file(done.path)
     if done.existing:
         print(f"convscope: {done.existing} of {done.pictures} pictures were there already", file=sys.stderr)

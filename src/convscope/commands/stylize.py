@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .. import addresses
 from ..configuration import located
 from ..errors import ConvscopeError, OutputError
 from ..outputs import PICTURE_ENDINGS, check_file, check_folder
@@ -51,7 +52,7 @@ def train_style(
     from ..stylizing.training import train_style as train
 
     check_output(out)
-    taught, folder = inputs.find_one(style), Path(located(data))
+    taught, folder = inputs.find_one(style), located(data)
     open_style(taught)
     find_data(folder)
     with progress(), listen() as remarks:
@@ -109,17 +110,17 @@ def stylize(
                 except OutputError:
                     raise
                 except ConvscopeError as error:
-                    failures.append(named(str(picture), str(error)) if len(found) > 1 else str(error))
+                    failures.append(named(picture, str(error)) if len(found) > 1 else str(error))
             for remark in remarks:
-                print(f"convscope: {named(str(picture), remark)}", file=sys.stderr)
+                print(f"convscope: {named(picture, remark)}", file=sys.stderr)
     inputs.refuse_failures(failures, len(found), targets[0].parent)
 
 
-def _targets(pictures: Sequence[Path], style: Path, out: Path | None) -> list[Path]:
+def _targets(pictures: Sequence[str], style: Path, out: Path | None) -> list[Path]:
     """Say where every picture goes: a file for one, a folder for several, none over another. Raises OutputError."""
     folder = len(pictures) > 1 or (out is not None and not out.suffix)
     if not folder:
-        target = out or Path(f"{pictures[0].stem}-{style.stem}.png")
+        target = out or Path(f"{addresses.stem(pictures[0])}-{style.stem}.png")
         if target.suffix.lower() not in PICTURE_ENDINGS:
             raise OutputError(f"cannot write {target}: endings are {', '.join(PICTURE_ENDINGS)}")
         check_file(target)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import cast
 
 from ..errors import DataError, OptionError
 from ..parsing import Document, shown
+from . import storage
 from .class_names import shown_names
 from .folders import find_files
 
@@ -24,9 +25,12 @@ _EDGES = (("left", "top", "right", "bottom"), ("x0", "y0", "x1", "y1"), ("xmin",
 
 @dataclass(frozen=True)
 class Boxed:
-    """A picture with the boxes (left, top, right, bottom) of one class in it, in pixels; edges lie between pixels."""
+    """A picture with the boxes (left, top, right, bottom) of one class in it, in pixels; edges lie between pixels.
 
-    path: Path
+    `path` is its address, a text where it lies in a storage.
+    """
+
+    path: Path | str
     boxes: tuple[Box, ...]
     label: str = ""
 
@@ -39,7 +43,7 @@ def read_boxes(source: str | Path, folder: str | Path | None = None) -> list[Box
     that are missing and for boxes whose right edge is left of the left one.
     """
     source = Path(source)
-    root = Path(folder) if folder is not None else source if source.is_dir() else source.parent
+    root = storage.at(folder) if folder is not None else source if source.is_dir() else source.parent
     if not source.exists():
         raise DataError(f"there is no {source}; boxes are {FORMATS}")
     boxes: dict[tuple[str, str], list[Box]] = {}
@@ -51,10 +55,16 @@ def read_boxes(source: str | Path, folder: str | Path | None = None) -> list[Box
         boxes.setdefault((path, label), []).append((left, top, max(right, left + 1), max(bottom, top + 1)))
     if not boxes:
         raise DataError(f"there are no boxes in {source}; boxes are {FORMATS}")
-    return [
-        Boxed(where := _find(path, (root, source.parent), source), tuple(edges), label or where.parent.name)
-        for (path, label), edges in boxes.items()
-    ]
+    names = {name for name, _ in storage.below(root)} if isinstance(root, storage.Remote) else set[str]()
+    found: list[Boxed] = []
+    for (path, label), edges in boxes.items():
+        if isinstance(root, storage.Remote):
+            where, parent = _find_remote(path, root, names, source)
+        else:
+            where = _find(path, (root, source.parent), source)
+            parent = where.parent.name
+        found.append(Boxed(where, tuple(edges), label or parent))
+    return found
 
 
 def _rows(source: Path) -> Iterator[tuple[str, str, Box]]:
@@ -73,6 +83,15 @@ def _find(path: str, roots: tuple[Path, ...], source: Path) -> Path:
             if candidate.is_file() or _is_inside(candidate):
                 return candidate
     raise DataError(f"{source} names the picture {path}, which is not in {roots[0]}")
+
+
+def _find_remote(path: str, root: storage.Remote, names: set[str], source: Path) -> tuple[str, str]:
+    """Return the address of a picture in a folder of a storage, and the name of the folder that it is in."""
+    for candidate in (path, path.removeprefix(f"{root.name}/")):
+        file, mark, _ = candidate.rpartition("#")
+        if candidate in names or (mark and file in names):
+            return str(root / candidate), PurePosixPath(candidate).parent.name or root.name
+    raise DataError(f"{source} names the picture {path}, which is not in {root}")
 
 
 def _is_inside(address: Path) -> bool:

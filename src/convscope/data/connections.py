@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from .. import addresses
 from ..errors import DataError, PictureError, StorageError, nearest
-from . import addresses
 from .limits import most_bytes
 
 _CONNECT, _READ, _CALL = 5.0, 20.0, 60.0

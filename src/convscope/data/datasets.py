@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
 from PIL import Image
 
 from ..errors import DataError
-from . import folders, torchvision_sets
+from . import folders, storage, torchvision_sets
 from .class_names import read_class_names
 from .images import open_shown
 from .pictures import SHARD_SUFFIXES, Files, Items, Label, Picture, Pictures, read_pictures
@@ -101,7 +101,8 @@ def _parts(data: str) -> Parts:
         return _torchvision(data)
     if _names_files(data):
         return _labelled(read_pictures(data), data), None
-    return _tree(Path(data))
+    place = storage.at(data)
+    return _tree(place) if isinstance(place, Path) else _remote(place)
 
 
 def _names_files(data: str) -> bool:
@@ -180,26 +181,47 @@ def _refuse_empty(empty: list[str], count: int, folder: Path) -> None:
         )
 
 
+def _remote(root: storage.Remote) -> Parts:
+    """Read a folder of a storage as `_tree` and `_shards` do those of this machine."""
+    names = [name for name, _ in folders.find_names(root, folders.SUFFIXES | SHARD_SUFFIXES)]
+    if not names:
+        raise DataError(f"there are no pictures in {root}")
+    if not any(os.path.splitext(name)[1].lower() in folders.SUFFIXES for name in names):  # noqa: PTH122
+        return _divided([str(root / name) for name in names], names, str(root))
+    top = {name.partition("/")[0] for name in names if "/" in name}
+    if not any(name.startswith("train/") and name.count("/") > 1 for name in names):
+        return _labelled(read_pictures(str(root)), str(root)), None
+    learn = _labelled(read_pictures(str(root / "train")), str(root / "train"))
+    other = next((str(root / name) for name in HELD_OUT if name in top), None)
+    if other is None:
+        return learn, None
+    return _same_classes(learn, _labelled(read_pictures(other), other), str(root / "train"), other)
+
+
 # Files of pictures --------------------------------------------------------------------------------------------------
 
 
 def _shards(root: Path) -> Parts:
     """Read a folder of .tar, .parquet or .arrow files: those to learn from, and those held out, by their names."""
-    files = folders.find_files(root, SHARD_SUFFIXES)
-    parts = [[file for file in files if _begins(file, root, word)] for word in HELD_OUT]
+    names = [name for name, _ in folders.find_names(root, SHARD_SUFFIXES)]
+    return _divided([str(root / name) for name in names], names, str(root))
+
+
+def _divided(files: list[str], names: list[str], root: str) -> Parts:
+    """Divide files by their names, from the folder on."""
+    of = dict(zip(files, names, strict=True))
+    parts = [[file for file in files if _begins(of[file], word)] for word in HELD_OUT]
     held = next((part for part in parts if part), [])
-    learn = [file for file in files if _begins(file, root, "train")] or [
-        f for f in files if not any(map(f.__eq__, held))
-    ]
-    pictures = _labelled(read_pictures(learn), str(root))
+    learn = [file for file in files if _begins(of[file], "train")] or [file for file in files if file not in held]
+    pictures = _labelled(read_pictures(learn), root)
     if not held:
         return pictures, None
-    return _same_classes(pictures, _labelled(read_pictures(held), str(root)), learn[0], held[0])
+    return _same_classes(pictures, _labelled(read_pictures(held), root), learn[0], held[0])
 
 
-def _begins(file: Path, root: Path, word: str) -> bool:
+def _begins(name: str, word: str) -> bool:
     """Whether a file's name, or that of a folder on the way to it, begins with a word."""
-    return any(part.lower().startswith(word) for part in file.relative_to(root).parts)
+    return any(part.lower().startswith(word) for part in PurePath(name).parts)
 
 
 def _labelled(pictures: Pictures, data: str) -> LabelledPictures:

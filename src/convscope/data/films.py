@@ -18,8 +18,9 @@ from typing import Any
 
 from PIL import Image
 
+from .. import addresses
 from ..errors import PictureError
-from . import addresses, image_files, storage
+from . import image_files, storage
 from .limits import check_pixels
 
 VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})

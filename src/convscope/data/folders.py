@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
+from .. import addresses
 from ..errors import DataError, PictureError
-from . import addresses, connections, storage
+from . import connections, storage
 from .storage import Remote
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})

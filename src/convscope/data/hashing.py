@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from . import addresses
+from .. import addresses
 from .opening import locate
 from .strips import strips
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..renames import renamed
+from . import storage
 from .display import Display
 from .hashing import content_hash, where_of
 from .opening import open_content
@@ -102,7 +103,7 @@ def prepare(source: Any, preprocessing: Preprocessing, *, name: str = "") -> Inp
         seen = _padded(seen, fit.size, (-top, -left), preprocessing.padding)
         remarks.append(_padding_remark(left, preprocessing))
     if not name and isinstance(source, (str, Path)):
-        name = Path(source).name
+        name = storage.at(source).name
     return InputPicture(original, seen, box, name, source, tuple(remarks), display)
 
 

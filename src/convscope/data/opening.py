@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from .. import addresses
 from ..errors import DataError, PictureError, StorageError
-from . import addresses, films, folders, image_files, parquet, samples, shards, storage, torchvision_sets
+from . import films, folders, image_files, parquet, samples, shards, storage, torchvision_sets
 from .decoding import Content, decode_array, decode_file, decode_image
 from .display import in_8_bits
 from .rasters import Raster

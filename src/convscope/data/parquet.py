@@ -11,9 +11,10 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .. import addresses
 from ..errors import DataError, PictureError, StorageError
 from ..parsing import Document
-from . import addresses, storage
+from . import storage
 from .storage import Remote
 
 SUFFIXES = (".parquet", ".arrow")

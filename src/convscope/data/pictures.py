@@ -20,8 +20,9 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 from PIL import Image
 
+from .. import addresses
 from ..errors import DataError, PictureError
-from . import addresses, films, folders, image_files, parquet, samples, shards, storage, torchvision_sets
+from . import films, folders, image_files, parquet, samples, shards, storage, torchvision_sets
 from .opening import open_picture
 from .rasters import check_range
 from .shards import Label

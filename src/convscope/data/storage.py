@@ -21,9 +21,9 @@ from pathlib import Path, PurePosixPath
 from time import monotonic, sleep
 from typing import Any, BinaryIO, cast
 
+from .. import addresses
 from ..errors import DataError, OutputError, PictureError, StorageError
 from ..kept import Kept
-from . import addresses
 from .blocks import BLOCK, Blocks
 from .connections import connect, in_words
 from .limits import check_file

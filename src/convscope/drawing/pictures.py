@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..addresses import is_remote
 from ..data.display import Display, Window
 from ..data.hashing import content_hash
 from ..data.images import InputPicture, prepare
 from ..data.limits import check_pixels
 from ..data.preprocessing import Fit, Preprocessing, checked_window
-from ..errors import ConvscopeError
+from ..errors import ConvscopeError, PictureError
 from ..recipes import Recipe
 
 _PALE = (225, 225, 225)
@@ -37,7 +38,11 @@ def words_of(picture: InputPicture) -> dict[str, Any]:
 def find_again(words: Mapping[str, Any], recipe: Recipe) -> tuple[InputPicture, str]:
     """Return the picture where it was, if it is the same one; else what stands for it, and a remark that says so."""
     where = recipe.pictures[0].where if recipe.pictures else ""
+    # A drawing that was sent must not make this machine ask a storage.
+    remote = is_remote(where)
     try:
+        if remote:
+            raise PictureError("not fetched")
         picture = prepare(where, _preprocessing(recipe, words), name=words["name"])
         same = content_hash(where) == recipe.pictures[0].sha256
     except (ConvscopeError, KeyError, TypeError, IndexError):
@@ -45,6 +50,7 @@ def find_again(words: Mapping[str, Any], recipe: Recipe) -> tuple[InputPicture, 
     if picture is not None and same and list(picture.pixels.shape) == list(words["shape"]):
         return picture, ""
     left = "is another one now" if picture is not None and not same else "is not there"
+    left = "lies in a storage, which is not asked for a drawing of a file" if remote else left
     bands, height, width = words["shape"]
     check_pixels(words["size"][0], words["size"][1], "the picture of the drawing")
     check_pixels(width, height, "the picture of the drawing", each=4 * bands)

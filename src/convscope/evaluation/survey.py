@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from .. import provenance, registry
+from .. import addresses, provenance, registry
 from ..bulk import explain_many
 from ..context import in_context
 from ..data.boxes import Box
@@ -138,7 +138,7 @@ class Survey:
         return Document("the recipe", "", RecipeError).shaped(content, Measured)
 
     def _boxes(self, number: int) -> list[list[float]]:
-        given = () if self.boxes is None else self.boxes.get(os.path.abspath(self.pictures[number].where), ())  # noqa: PTH100
+        given = () if self.boxes is None else self.boxes.get(addresses.absolute(self.pictures[number].where), ())
         return [list(map(float, box)) for box in given]
 
     # Making what is not --------------------------------------------------------------------------------------------

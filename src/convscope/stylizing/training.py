@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from ..context import say, track
+from ..data import storage
 from ..data.batches import Batch, Prepared, Share, batches
 from ..data.datasets import LabelledPictures
 from ..data.images import open_shown
@@ -128,11 +129,11 @@ def find_data(data: str | Path) -> LabelledPictures:
 
     Raises DataError when there are none.
     """
-    path = Path(data)
-    if not path.is_dir() and path.suffix.lower() not in SHARD_SUFFIXES:
+    path = storage.at(data)
+    if path.suffix.lower() not in SHARD_SUFFIXES and not path.is_dir():
         raise DataError(f"there is no folder {path}" + (" (it is a file)" if path.exists() else ""))
     try:
-        pictures = read_pictures(path)
+        pictures = read_pictures(str(path))
     except PictureError as error:
         raise DataError(str(error)) from None
     return LabelledPictures(pictures, tuple(range(len(pictures))), (0,) * len(pictures), ("any",))

@@ -13,12 +13,12 @@ DEFAULT = "zfnet64"
 _DIGITS, _SMALL = "lenet5", 32
 
 
-def default_for(pictures: Sequence[Path]) -> str:
+def default_for(pictures: Sequence[str | Path]) -> str:
     """Choose a network when none is named: lenet5 for grey pictures of at most 32 pixels, else zfnet64."""
     return _DIGITS if pictures and all(_digit_like(path) for path in pictures) else DEFAULT
 
 
-def _digit_like(path: Path) -> bool:
+def _digit_like(path: str | Path) -> bool:
     try:
         mode, size = mode_and_size(path)
     except Exception:  # a picture that cannot be read is reported when it is read

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import configuration, plugins
+from .. import addresses, configuration, plugins
 from ..configuration import Configuration, Network
 from ..errors import ConfigurationError, nearest
 from .blueprints import BLUEPRINTS
@@ -45,8 +45,9 @@ def configured_by(path: Path) -> Configuration:
 
 
 def code(settings: Configuration) -> list[Code]:
-    """List what of a configuration runs code: plugins, and networks of sources that do, wherever it names them."""
+    """List what of a configuration needs trust: plugins, networks that run code, and what leads out of its folder."""
     found = [Code(f"plugins of {settings.path}", name, plugins.source(name)) for name in settings.plugins]
+    found += [Code(f"[data] {name} of {settings.path}", text, None) for name, text in _remote_data(settings)]
     named = [(network.where, network.load) for network in settings.networks.values()]
     named += [(f"net in {settings.path}", settings.net)] if settings.net else []
     for where, text in _defaults(settings):
@@ -58,6 +59,10 @@ def code(settings: Configuration) -> list[Code]:
         if file is not None:
             found.append(Code(where, name, file))
     return found
+
+
+def _remote_data(settings: Configuration) -> list[tuple[str, str]]:
+    return [(name, addresses.public(text)) for name, text in settings.data.items() if addresses.is_remote(text)]
 
 
 def code_file(name: str) -> Path | None:

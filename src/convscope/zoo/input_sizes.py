@@ -45,7 +45,7 @@ def with_size(net: Net, hyper_parameters: Mapping[str, Any], file: str = "") -> 
     return net if side is None else net.changed(size=side).assuming(of_size((side, side), why))
 
 
-def at_size_of(net: Net, pictures: Sequence[Path]) -> Net:
+def at_size_of(net: Net, pictures: Sequence[str | Path]) -> Net:
     """Return a network of an assumed size at that of its pictures, where they have one and it reads fine detail.
 
     A first convolution that moves by single pixels is that of networks for small pictures, or for every pixel.
@@ -80,7 +80,7 @@ def _of_stem(body: nn.Module) -> str:
     return ", and a first convolution with stride 1 is also that of networks for small pictures"
 
 
-def _picture_size(path: Path) -> tuple[int, int] | None:
+def _picture_size(path: str | Path) -> tuple[int, int] | None:
     try:
         width, height = mode_and_size(path)[1]
     except Exception:  # a picture that cannot be read is reported when it is read

@@ -11,7 +11,7 @@ import os
 import re
 from hashlib import sha256
 from itertools import takewhile
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from urllib.parse import unquote
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+(://|::.*://)")
@@ -187,3 +187,19 @@ def name_below(folder: str, where: str) -> str:
     """Return what is left of an address below a folder; all of it where it lies elsewhere."""
     link, chain, rest = folder.partition("::") if is_remote(folder) else (folder, "", "")
     return where.removeprefix(link).removesuffix(chain + rest)
+
+
+def stem(where: str) -> str:
+    """Return the last part of an address or a path without its ending, after which a file can be named."""
+    return path_of(where).stem if is_remote(where) else PurePath(where).stem
+
+
+def as_path(where: str) -> str:
+    """Return an address in the order of a path: the file that holds others first, "pets.zip#cats/0.jpg"."""
+    link, chain, rest = where.partition("::")
+    return f"{rest}#{link.partition('://')[2]}" if chain and is_remote(where) else where
+
+
+def absolute(where: str | PurePath) -> str:
+    """Return an address that is the same from every folder."""
+    return str(where) if is_remote(str(where)) else os.path.abspath(where)  # noqa: PTH100
