@@ -1,0 +1,114 @@
+"""The figure of what excites units: the right pixels in the right tiles, beside their projections."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from convscope import Gallery, Net, attribute, tap
+from convscope.atlas.patches import patches, units_named
+from convscope.errors import OptionError
+from networks import pictures, tiny
+
+Example = namedtuple("Example", "picture value y x")
+
+
+class Found:
+    """What a scan of a few pictures would find: every map of every picture, sorted."""
+
+    def __init__(self, net: Net, images: Tensor, layer: str) -> None:
+        self.net, self.images, self.reads = net, images, 0
+        self.columns = net.layers[layer].grid[1]
+        with torch.no_grad():
+            self.values, self.places = tap(net, images, [layer])[layer].flatten(2).max(2)
+
+    def top(self, layer: str, unit: int, k: int | None = None, *, band: str = "strongest") -> Sequence[Any]:
+        order = self.values[:, unit].argsort(descending=band == "strongest").tolist()[:k]
+        places = [divmod(int(self.places[at, unit]), self.columns) for at in order]
+        return [Example(at, float(self.values[at, unit]), *place) for at, place in zip(order, places, strict=True)]
+
+    def read(self, picture: int) -> Tensor:
+        self.reads += 1
+        return self.images[picture : picture + 1]
+
+
+@pytest.fixture
+def found() -> Found:
+    return Found(tiny("sequential").sized(40), pictures(5, side=40), "3")
+
+
+def test_every_patch_is_what_its_unit_sees_and_stands_beside_its_projection(found: Found) -> None:
+    """Fields of 17 pixels, five times as large, without blur; pale grey beyond the picture."""
+    drawing = patches(found, "3", "0,5", k=4)
+    layer = found.net.layers["3"]
+    size = round(layer.field.size[0])
+    factor = round(80 / size)
+    side = size * factor
+    for tile, unit in zip(drawing.content.tiles, (0, 5), strict=True):
+        examples = found.top("3", unit, 4)
+        assert tile.caption == f"unit {unit} · {examples[0].value:.3g} to {examples[3].value:.3g}".replace("-", "−")
+        image = np.asarray(tile.image)
+        assert image.shape[0] == 2 * side + 2
+        limit = None
+        for rank, one in enumerate(examples):
+            top, left = (at * (side + 2) for at in divmod(rank, 2))
+            shown = image[top : top + side, left : left + side][factor // 2 :: factor, factor // 2 :: factor]
+            beside = image[top : top + side, left + 2 * side + 2 + 6 :][:, :side]
+            beside = beside[factor // 2 :: factor, factor // 2 :: factor].astype(float)
+            full = attribute(found.net, found.images[one.picture][None], "deconvnet", of=f"3:{unit}@{one.y},{one.x}")
+            y0, x0, y1, x1 = layer.field.box((one.y, one.x), (40, 40))
+            dy, dx = (y0 - round(layer.field.y.start + one.y * layer.field.y.step),
+                      x0 - round(layer.field.x.start + one.x * layer.field.x.step))  # fmt: skip
+            inside = np.zeros(shown.shape[:2], bool)
+            inside[dy : dy + y1 - y0, dx : dx + x1 - x0] = True
+            expected = np.rint(found.images[one.picture, :, y0:y1, x0:x1].numpy() * 255)
+            np.testing.assert_allclose(shown[inside].reshape(y1 - y0, x1 - x0, 3).transpose(2, 0, 1), expected, atol=1)
+            assert (shown[~inside] == 225).all()
+            assert (beside[~inside] == 225).all()
+            # Grey is zero, and all projections of a unit are on one contrast.
+            values = full[0, :, y0:y1, x0:x1].numpy()
+            painted = beside[inside].reshape(y1 - y0, x1 - x0, 3).transpose(2, 0, 1) / 255 - 0.5
+            clear = (np.abs(painted) < 0.45) & (np.abs(painted) > 0.05)
+            if clear.any():
+                ratio = np.median(values[clear] / painted[clear])
+                limit = limit or ratio
+                assert ratio == pytest.approx(limit, rel=0.05)
+            assert np.abs(painted[values == 0]).max(initial=0) < 0.01
+
+
+def test_pictures_are_read_once_and_the_drawing_knows_how_it_was_made(found: Found, tmp_path: Path) -> None:
+    drawing = patches(found, "3", [2, 1, 2], method="guided", band="weakest", k=3)
+    assert found.reads <= len(found.images)
+    assert drawing.numbers()["units"].tolist() == [2, 1]
+    assert drawing.numbers()["pictures"].shape == (2, 3)
+    assert drawing.recipe.options == {"layer": "3", "units": [2, 1], "band": "weakest", "k": 3, "method": "guided"}
+    assert "weakest pictures" in drawing.content.subtitle
+    drawing.save(tmp_path / "units.png")
+    drawing.save_values(tmp_path / "units.npz")
+    again = Gallery.load(tmp_path / "units.png")
+    assert again.recipe.key == drawing.recipe.key
+    with Image.open(tmp_path / "units.png") as image:
+        assert image.width < 1000
+
+
+def test_what_units_are_drawn(found: Found) -> None:
+    layer = found.net.layers["3"]
+    assert units_named(layer, None) == list(range(8))
+    assert units_named(layer, "random:3") == units_named(layer, "random:3") != units_named(layer, "random:2")
+    assert units_named(layer, "7, 0") == [7, 0]
+    for wrong, why in (
+        ("0,8", "no unit 8"),
+        ("best", "units are numbers"),
+        ([], "none named"),
+        ("random:0", "units are"),
+    ):
+        with pytest.raises(OptionError, match=why):
+            units_named(layer, wrong)
