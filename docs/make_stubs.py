@@ -60,12 +60,13 @@ def text() -> str:
     load_all()
     views = set(VIEWS)
     functions = views | set(OVERLOADS)
+    homes = {"Explanations": "bulk", **convscope._HOMES}
     imports = [
         f"from .{home} import {name} as {name}"
-        for name, home in sorted(convscope._HOMES.items(), key=lambda pair: (pair[1], pair[0]))
+        for name, home in sorted(homes.items(), key=lambda pair: (pair[1], pair[0]))
         if name not in functions and home
     ]
-    parts = [HEAD + "\n".join(["from .bulk import Explanations", *imports]) + "\n" + ALIASES]
+    parts = [HEAD + "\n".join(imports).replace(" as Explanations", "") + "\n" + ALIASES]
     parts += [_overloads(name, *shape) for name, shape in OVERLOADS.items()]
     parts += [_view(VIEWS[name]) for name in sorted(views) if name in convscope._HOMES]
     return "\n".join(parts)

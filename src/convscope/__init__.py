@@ -14,6 +14,7 @@ from .interruptions import orderly
 
 # Loaded on first use: importing torch takes seconds, and `convscope --help` needs none of this.
 _HOMES = {
+    "Atlas": "atlas.atlas",
     "Column": "drawing.tables",
     "ConvscopeError": "errors",
     "Curve": "drawing.drawings",
@@ -64,6 +65,7 @@ _HOMES = {
     "relu_rule": "rules",
     "remake": "remaking",
     "report": "reports.reporting",
+    "scan": "atlas.scanning",
     "segment": "views.segment",
     "style": "synthesis.style",
     "stylize": "stylizing.painting",

@@ -32,6 +32,7 @@ from .commands.printing import print_file
 from .commands.progress import progress
 from .commands.registered import COMMON, ONLY_METHODS, Signature, command_of, from_source
 from .commands.report import report
+from .commands.scan import scan
 from .commands.show import show
 from .commands.stylize import stylize, train_style
 from .commands.train import history, train
@@ -60,6 +61,7 @@ _OWN: dict[str, tuple[str, Callable[..., None]]] = {
     "explain": (GROUPS["explain"], explain),
     "predict": (GROUPS["explain"], predict),
     "report": (GROUPS["explain"], report),
+    "scan": (GROUPS["scan"], scan),
     "stylize": (GROUPS["make"], stylize),
     "nets": ("Networks", nets),
     "layers": ("Networks", layers),

@@ -100,6 +100,10 @@ class OutputError(ConvscopeError):
     """An output that cannot be written."""
 
 
+class AtlasError(ConvscopeError):
+    """An atlas is none, is of something else, or a picture that it names is not the one that was scanned."""
+
+
 class PicturesFailed(ConvscopeError):  # noqa: N818  reads as what happened
     """Some of several pictures could not be read or explained; the others are done."""
 

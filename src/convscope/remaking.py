@@ -52,7 +52,7 @@ def remake(
         )
     if entry.attributes and len(recipe.pictures) != 1:
         raise RecipeError(f"a map by {recipe.method} is of one picture, and the recipe names {len(recipe.pictures)}")
-    net = _network(recipe, net)
+    net = network_of(recipe, net)
     inputs = _pictures(recipe.pictures, pictures)
     _warn_of_versions(recipe)
     written = {name for name, option in entry.options.items() if not option.recorded}
@@ -87,7 +87,8 @@ def _made(
     return run(entry, net, *([inputs] if several else inputs[:1] if entry.takes else []), **options)
 
 
-def _network(recipe: Recipe, net: Net | None) -> Net:
+def network_of(recipe: Recipe, net: Net | None = None) -> Net:
+    """Return the network of a recipe, loaded unless it is given. Raises RecipeError where it is another one."""
     if net is None:
         net = _loaded(recipe)
     if net.digest != recipe.weights:

@@ -267,12 +267,10 @@ THINGS = (
         missing=True,
     ),
     Wish(
-        "search for a channel's strongest pictures in a data set",
-        ("project", "maximize"),
-        "top_images top_patches find_max_acts "
-        "crop_max_patches do_maxes max_activating_images dataset_examples strongest_pictures retrieve neighbours "
-        "nearest_neighbors feature_visualization_dataset similar",
-        missing=True,
+        "a channel's strongest pictures in a data set",
+        ("scan", "project", "maximize"),
+        "top_images top_patches find_max_acts crop_max_patches do_maxes max_activating_images dataset_examples "
+        "strongest_pictures retrieve neighbours nearest_neighbors feature_visualization_dataset similar",
     ),
     Wish(
         "diagnosis of dead, twin or coarse filters",

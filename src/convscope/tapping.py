@@ -14,6 +14,8 @@ from .net import Net
 from .sharing import hooked
 from .tracing import OUTPUT, PIXELS
 
+Reduce = Callable[[str, Tensor], Tensor]
+
 
 class _Enough(BaseException):
     """Leaves the forward pass once every layer has been read; not an Exception, so that no model swallows it."""
@@ -21,7 +23,12 @@ class _Enough(BaseException):
 
 @orderly
 def tap(
-    net: Net, pixels: Tensor, layers: Iterable[str | int], *, leaf: str | int | Sequence[str | int] | None = None
+    net: Net,
+    pixels: Tensor,
+    layers: Iterable[str | int],
+    *,
+    leaf: str | int | Sequence[str | int] | None = None,
+    reduce: Reduce | None = None,
 ) -> dict[str, Tensor]:
     """Read layers during one forward pass that stops after the last of them.
 
@@ -31,6 +38,8 @@ def tap(
         layers: names as in `net.layers`, numbers of convolutions, "" for the output, PIXELS for the pixels themselves.
         leaf: a layer to begin the autograd graph at: it is detached and requires grad, so that a backward pass to it
             costs nothing below it. Of several, one that depends on another stays connected to it.
+        reduce: a function of a layer's name and its output (n, ...), called while the pass is there, whose result
+            (n, ...) is kept instead of a copy.
 
     Returns the layers by the names asked for. What is kept is safe from in-place operations that follow.
     Raises LayerError when a layer does not exist, runs several times or is not reached.
@@ -38,7 +47,7 @@ def tap(
     leaves = () if leaf is None else (leaf,) if isinstance(leaf, (str, int)) else tuple(leaf)
     wanted = {str(name): name if name in (OUTPUT, PIXELS) else net.layer(name).name for name in (*layers, *leaves)}
     inside = set(wanted.values()) - {OUTPUT, PIXELS}
-    reader = _Reader(inside, {wanted[str(name)] for name in leaves}, whole=OUTPUT in wanted.values())
+    reader = _Reader(inside, {wanted[str(name)] for name in leaves}, OUTPUT in wanted.values(), reduce)
     if inside or reader.whole:
         with net.blaming_the_size(pixels):
             reader.read(net, pixels)
@@ -52,8 +61,8 @@ def tap(
 class _Reader:
     """Reads layers during one pass, or during as many as there are pictures where each is computed alone."""
 
-    def __init__(self, names: set[str], leaves: set[str], *, whole: bool) -> None:
-        self.names, self.leaves, self.whole = names, leaves, whole
+    def __init__(self, names: set[str], leaves: set[str], whole: bool, reduce: Reduce | None) -> None:
+        self.names, self.leaves, self.whole, self.reduce = names, leaves, whole, reduce
         self.kept: dict[str, Tensor] = {}
         self.calls: dict[str, int] = {}
         self.passes, self.done = 1, 0
@@ -79,7 +88,7 @@ class _Reader:
         except _Enough:
             return
         if self.whole:
-            self.kept[OUTPUT] = output
+            self.kept[OUTPUT] = output if self.reduce is None else self.reduce(OUTPUT, output)
 
     def _hook(self, module: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> Any:
@@ -103,6 +112,8 @@ class _Reader:
             # Also where the body computes this layer without gradients: those above it begin here.
             with torch.inference_mode(False), torch.enable_grad():
                 onward = self._begin(name, output)
+        elif self.reduce is not None:
+            self.kept[name], onward = self.reduce(name, output), None
         else:
             # The copy is kept and the original goes on: whatever works in place later cannot reach what was read.
             self.kept[name] = output if last else output.clone()

@@ -1,0 +1,165 @@
+"""Computing shards: pictures read ahead in threads, passed through the network in batches of one size, and reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..context import check_cancelled
+from ..data.loading import Loaded, read_ahead
+from ..data.pictures import Pictures
+from ..errors import OutOfMemory
+from ..net import Net
+from ..tracing import Layer
+from .manifest import Manifest, computed_with, sampled
+from .reading import Read, Roots, named, reader
+from .reduction import Kept, Reduction
+from .shards import ScannedPicture, Shard
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What is told of a shard that was written: its number, pictures that could not be read, and its file's bytes."""
+
+    shard: int
+    pictures: int
+    failed: int
+    bytes: int
+
+
+@dataclass
+class Scan:
+    """A scan that is ready to be computed: network, layers, pictures, and where its shards go."""
+
+    net: Net
+    layers: Sequence[Layer]
+    pictures: Pictures
+    manifest: Manifest
+    folder: Path
+
+    def compute(self, numbers: Iterable[int], *, workers: int | None = None) -> Iterator[Receipt]:
+        """Compute shards and write each when it is whole; yield a receipt for each.
+
+        `workers` threads read pictures ahead, across shards.
+        """
+        numbers = list(numbers)
+        roots = Roots.of(self.pictures)
+        samples = sampled(self.manifest)
+        wanted = (self.pictures[index] for number in numbers for index in self.manifest.range(number))
+        loaded = read_ahead(wanted, reader(self.net), workers=workers)
+        try:
+            with self.net.held():
+                for number in numbers:
+                    shard = _Computing(self, number, roots, samples).whole(loaded)
+                    path = shard.save(self.folder, self.manifest)
+                    failed = sum(bool(picture.error) for picture in shard.pictures)
+                    yield Receipt(number, len(shard.pictures), failed, path.stat().st_size)
+        finally:
+            loaded.close()
+
+
+class _Computing:
+    """One shard while it is computed."""
+
+    def __init__(self, scan: Scan, number: int, roots: Roots, samples: tuple[Tensor, Tensor]) -> None:
+        self.net, self.manifest = scan.net, scan.manifest
+        self.range, self.roots = scan.manifest.range(number), roots
+        self.in_sample, self.is_example = samples
+        settings = scan.manifest.settings
+        self.reduction = Reduction.empty(scan.net, scan.layers, Kept(settings.k, settings.statistics == "full"))
+        self.pictures: list[ScannedPicture] = []
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.sample: list[int] = []
+        self.maxima: list[Tensor] = []
+        self.examples: list[int] = []
+        self.places: list[Tensor] = []
+
+    def whole(self, loaded: Iterator[Loaded[Read]]) -> Shard:
+        """Take the shard's pictures from those that are read, and return what they gave."""
+        waiting: list[tuple[int, np.ndarray]] = []
+        for index in self.range:
+            check_cancelled()
+            item = next(loaded)
+            name = self.roots.name(item.picture)
+            if item.value is None:
+                self.pictures.append(named(ScannedPicture("", "", error=str(item.error)), name))
+                continue
+            self.pictures.append(named(item.value.identity, name))
+            waiting.append((index, item.value.pixels))
+            if len(waiting) == self.manifest.settings.batch:
+                self._take(waiting)
+                waiting = []
+        if waiting:
+            self._take(waiting)
+        return self._shard()
+
+    def _take(self, waiting: list[tuple[int, np.ndarray]]) -> None:
+        """Run one batch, filled up to the size of all others: a short one could be computed by other kernels."""
+        pixels = np.stack([pixels for _, pixels in waiting])
+        short = self.manifest.settings.batch - len(waiting)
+        batch = torch.from_numpy(np.concatenate([pixels, np.repeat(pixels[-1:], short, 0)]))
+        batch = batch.to(self.net.device, memory_format=torch.channels_last)
+        pictures = torch.tensor([index for index, _ in waiting])
+        examples = self.is_example[pictures]
+        try:
+            found = self.reduction.take(batch, pictures.to(self.net.device), examples.to(self.net.device))
+        except torch.OutOfMemoryError:
+            raise OutOfMemory(
+                f"{len(batch)} pictures in a batch take more memory than there is: give fewer, as --batch "
+                f"{max(2, len(batch) // 2)}"
+            ) from None
+        maxima, places = (part.cpu() for part in found)
+        for row, index in enumerate(pictures.tolist()):
+            self._keep(index, maxima[row], places[row])
+
+    def _keep(self, index: int, maxima: Tensor, places: Tensor) -> None:
+        """Keep what one picture gave to its class, and to the sample."""
+        label = self.pictures[index - self.range.start].label
+        if label is not None:
+            finite = maxima.double().nan_to_num(0, 0, 0)
+            key = str(label)
+            self.sums[key] = self.sums[key] + finite if key in self.sums else finite
+            self.counts[key] = self.counts.get(key, 0) + 1
+        if self.in_sample[index]:
+            self.sample.append(index)
+            self.maxima.append(maxima)
+        if self.is_example[index]:
+            self.examples.append(index)
+            self.places.append(places)
+
+    def _shard(self) -> Shard:
+        reduction, units = self.reduction, self.reduction.units
+        selections = {"strongest": reduction.strongest}
+        if reduction.weakest is not None:
+            selections["weakest"] = reduction.weakest
+        labels = sorted(self.sums)
+        return Shard(
+            start=self.range.start,
+            pictures=self.pictures,
+            computed=computed_with(self.net),
+            selections=selections,
+            statistics=reduction.statistics,
+            labels=labels,
+            class_sums=torch.stack([self.sums[label] for label in labels])
+            if labels
+            else torch.zeros(0, units).double(),
+            class_counts=torch.tensor([self.counts[label] for label in labels], dtype=torch.int64),
+            sample=torch.tensor(self.sample, dtype=torch.int64),
+            maxima=torch.stack(self.maxima) if self.maxima else torch.zeros(0, units),
+            examples=torch.tensor(self.examples, dtype=torch.int64),
+            places=torch.stack(self.places) if self.places else torch.zeros(0, units, dtype=torch.int32),
+        )
+
+
+def maxima_of(net: Net, layers: Sequence[Layer], pixels: Tensor) -> dict[str, np.ndarray]:
+    """Return the maximum of each unit of some layers (units,) in one picture (1, c, h, w), as a scan finds it."""
+    reduction = Reduction.empty(net, layers, Kept(1))
+    pair = pixels.repeat(2, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+    maxima, _ = reduction.take(pair, torch.tensor([0], device=net.device), torch.tensor([False], device=net.device))
+    return {name: maxima[0, units].cpu().numpy() for name, (_, units) in reduction.layers.items()}

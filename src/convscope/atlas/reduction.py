@@ -1,0 +1,158 @@
+"""Reduction: what a scan keeps of a batch, computed while the forward pass runs; no map is stored.
+
+Inside the pass each layer's output becomes a few numbers per picture and unit. Where an extreme lies is looked for only
+where it may be among the best so far, since then the map is still there. What is left is done for all layers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..net import Net
+from ..tapping import tap
+from ..tracing import Layer
+from .selection import Selection
+from .statistics import SIDE, Histograms, Statistics
+from .units import Activity, count_units
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a scan keeps of every unit: the `k` best pictures, and with `full` the weakest and the histograms."""
+
+    k: int = 9
+    full: bool = False
+
+
+class _Batch:
+    """What the units of all layers gave for the pictures (n,) of a batch, (n, units), as it comes in."""
+
+    def __init__(self, pictures: Tensor, examples: Tensor, reduction: Reduction) -> None:
+        self.pictures, self.examples, self.reduction = pictures, examples[:, None], reduction
+        shape, device = (len(pictures), reduction.units), pictures.device
+        self.largest, self.sums = torch.empty(shape, device=device), torch.empty(shape, device=device)
+        self.places = torch.full(shape, -1, dtype=torch.int32, device=device)
+        self.smallest, self.low_places = torch.empty_like(self.largest), torch.full_like(self.places, -1)
+        self.squares = torch.empty_like(self.largest)
+        self.beaten = reduction.strongest.last
+        self.undercut = reduction.weakest.last if reduction.weakest is not None else self.beaten
+        self.rows = dict.fromkeys(reduction.layers, 0)
+
+    def take(self, name: str, output: Tensor) -> Tensor:
+        """Take in a layer's output (n, ...) of the next pictures, and return its maxima.
+
+        Rows beyond the last picture, with which a batch was filled up, count for nothing.
+        """
+        layer, units = self.reduction.layers[name]
+        first = self.rows[name]
+        self.rows[name] = first + len(output)
+        here = slice(first, min(self.rows[name], len(self.pictures)))
+        activity = Activity(layer, output.detach()[: here.stop - here.start])
+        extreme = activity.extreme("largest")
+        largest = self.largest[here, units] = extreme.values
+        sample = activity.sample()
+        self.sums[here, units] = sample.sum(1)
+        if layer.positions:
+            # Pictures come in order: of equal values the first one stays.
+            asked = (largest > self.beaten[units]).logical_or_(self.examples[here])
+            extreme.find(asked, self.places[here, units])
+        if self.reduction.weakest is not None:
+            self._take_more(name, activity, sample.clone(memory_format=torch.contiguous_format), here)
+        return largest
+
+    def _take_more(self, name: str, activity: Activity, sample: Tensor, here: slice) -> None:
+        layer, units = self.reduction.layers[name]
+        extreme = activity.extreme("smallest")
+        smallest = self.smallest[here, units] = extreme.values
+        if layer.positions:
+            asked = smallest < self.undercut[units]
+            ties = smallest == self.undercut[units]
+            if ties.any():
+                weakest = self.reduction.weakest.of(units)  # type: ignore[union-attr]
+                asked |= ties & weakest.better(weakest.keys_of(smallest, self.pictures[here]))
+            extreme.find(asked, self.low_places[here, units])
+        finite = self.sums[here, units].isfinite() & self.largest[here, units].isfinite()
+        self.reduction.count(name, sample, finite)
+        self.squares[here, units] = sample.square_().sum(1)
+
+
+@dataclass
+class Reduction:
+    """What is kept of the units of all layers, over all pictures so far; `layers` says which units are whose."""
+
+    net: Net
+    layers: dict[str, tuple[Layer, slice]]
+    strongest: Selection
+    weakest: Selection | None
+    histograms: dict[str, Histograms]
+    sums: Statistics
+
+    @classmethod
+    def empty(cls, net: Net, layers: Sequence[Layer], kept: Kept) -> Reduction:
+        """Return a reduction of no picture."""
+        named: dict[str, tuple[Layer, slice]] = {}
+        units = 0
+        for layer in layers:
+            named[layer.name] = (layer, slice(units, units + count_units(layer)))
+            units += count_units(layer)
+        strongest, weakest = (Selection.empty(order, units, kept.k, net.device) for order in ("largest", "smallest"))
+        histograms = {layer.name: Histograms(count_units(layer), net.device) for layer in layers if kept.full}
+        sums = Statistics.empty(units, net.device)
+        return cls(net, named, strongest, weakest if kept.full else None, histograms, sums)
+
+    @property
+    def units(self) -> int:
+        """How many units all layers have."""
+        return len(self.strongest.keys)
+
+    @property
+    def statistics(self) -> Statistics:
+        """Sums and histograms of all pictures so far."""
+        if not self.histograms:
+            return self.sums
+        return replace(self.sums, counts=torch.cat([each.whole() for each in self.histograms.values()]))
+
+    def count(self, name: str, sample: Tensor, finite: Tensor) -> None:
+        """Count a layer's values (n, positions, units) in its histograms, where all of a picture's (n, units) are."""
+        histograms = self.histograms[name]
+        if finite.all():
+            histograms.add(sample.flatten(0, 1))
+            return
+        histograms.add(torch.where(finite[:, None], sample, 0).flatten(0, 1))
+        histograms.counts[:, SIDE] -= (~finite).sum(0) * sample.shape[1]
+
+    def take(self, pixels: Tensor, pictures: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the network on pixels (n, c, h, w) of pictures (m,), of which those beyond m fill up the batch.
+
+        Pictures are numbers that rise from call to call. Returns the maximum of each unit in each picture (m, units),
+        and its place, which is known of `examples` (m,) only.
+        """
+        batch = _Batch(pictures, examples, self)
+        with torch.inference_mode():
+            tap(self.net, pixels, list(self.layers), reduce=batch.take)
+            self._add(batch)
+        return batch.largest, batch.places
+
+    def _add(self, batch: _Batch) -> None:
+        sums = self.sums
+        finite = batch.largest.isfinite() & batch.sums.isfinite()
+        whole = finite.all()
+        sums.pictures += finite.sum(0)
+        sums.broken += (~finite).sum(0)
+        largest = batch.largest if whole else batch.largest.masked_fill(~finite, torch.nan)
+        self.strongest.offer(largest, batch.pictures, batch.places)
+        _add_each(sums.sums, batch.sums, finite)
+        if self.weakest is not None:
+            smallest = batch.smallest if whole else batch.smallest.masked_fill(~finite, torch.nan)
+            self.weakest.offer(smallest, batch.pictures, batch.low_places)
+            _add_each(sums.squares, batch.squares, finite)
+
+
+def _add_each(sums: Tensor, rows: Tensor, finite: Tensor) -> None:
+    """Add rows one by one, so that the sum does not depend on what was computed together."""
+    for row in torch.where(finite, rows.double(), 0):
+        sums += row

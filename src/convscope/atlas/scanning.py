@@ -1,0 +1,126 @@
+"""`scan`: every unit's pictures over a whole data set, in one pass, shard by shard; and an atlas of what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..context import say, track
+from ..data.pictures import read_pictures
+from ..errors import AtlasError
+from ..interruptions import orderly
+from ..locks import lock
+from ..net import Net
+from ..outputs import check_folder
+from .computing import Receipt, Scan
+from .manifest import SAMPLE, Detail, Manifest, Settings, describe, read_manifest
+from .merging import Merging
+from .reading import Roots
+from .shards import is_whole, left_over
+from .tables import UNITS, Writing, check_pyarrow
+from .units import choose_layers
+
+_LOCK = ".lock"
+
+Engine = Callable[[Scan, Sequence[int]], Iterator[Receipt]]
+"""Computes shards, in any order and by whatever means, and yields a receipt for each that was written."""
+
+
+@orderly
+def scan(
+    net: Net,
+    data: Any,
+    atlas: str | Path,
+    *,
+    layers: Sequence[str] = (),
+    k: int = 9,
+    statistics: Detail = "full",
+    batch_size: int = 0,
+    shard: int = 0,
+    sample: int | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+) -> Path:
+    """Scan a data set for what every unit responds to, and write an atlas of it.
+
+    Args:
+        net: the network.
+        data: whatever `convscope.data.read_pictures` reads and can count.
+        atlas: the folder to write; a scan that was ended before goes on there.
+        layers: names, numbers of convolutions or patterns ("features.*"); by default every convolution and linear
+            layer, or the normalisation after it, and the output.
+        k: how many pictures of each kind to keep of a unit.
+        statistics: "basic" keeps the strongest pictures and means; "full" also the weakest, bands between them, random
+            ones, variance, the share of active positions, histograms and, where there are labels, AUC.
+        batch_size: pictures in one pass; 8 on a CPU and 64 elsewhere by default.
+        shard: pictures in one file; about 1,000 by default.
+        sample: how many pictures, drawn at random, quantiles and AUC are computed from; 10,000 by default.
+        seed: of what is drawn at random.
+        engine: what computes the shards: by default this process.
+
+    Returns the atlas's folder. A picture that cannot be read is left out, and listed with the reason. Raises AtlasError
+    where the folder holds an atlas of something else, DataError for pictures that nobody can count.
+    """
+    atlas = Path(atlas)
+    check_pyarrow()
+    check_folder(atlas)
+    pictures = read_pictures(data)
+    chosen = choose_layers(net, layers)
+    drawn = SAMPLE if sample is None else sample
+    settings = Settings(k, statistics, sample=drawn, batch=batch_size, shard=shard, seed=seed)
+    manifest = describe(net, chosen, pictures, settings)
+    job = Scan(net, chosen, pictures, manifest, atlas)
+    with lock(atlas / _LOCK, f"the atlas {atlas}"):
+        _begin(atlas, manifest)
+        Roots.of(pictures).write(atlas)
+        _compute(job, engine or Scan.compute)
+        Writing(atlas, manifest, net.layers, Merging(atlas, manifest)).all()
+    return atlas
+
+
+def _begin(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, or compare it with the one that is there. Raises AtlasError where they differ."""
+    before = read_manifest(folder)
+    if before is not None and before.key != manifest.key:
+        raise AtlasError(
+            f"{folder} holds an atlas of something else: {before.difference(manifest)}. Give another folder with -o, "
+            "or scan as before to go on"
+        )
+    if before is None:
+        manifest.write(folder)
+    for path in left_over(folder, manifest):
+        path.unlink(missing_ok=True)
+
+
+def _compute(job: Scan, engine: Engine) -> None:
+    """Compute the shards that are not there yet."""
+    manifest = job.manifest
+    missing = [number for number in range(manifest.shards) if not is_whole(job.folder, manifest, number)]
+    if not missing:
+        return
+    (job.folder / UNITS).unlink(missing_ok=True)
+    if len(missing) < manifest.shards:
+        say(f"{manifest.shards - len(missing)} of {manifest.shards} shards were there already")
+    receipts = _Receipts(engine(job, missing), len(missing))
+    failed = 0
+    for receipt in track(receipts, lambda: f"scan, {receipts.pictures:,} of {manifest.pictures:,} pictures"):
+        failed += receipt.failed
+    if failed:
+        said = "1 picture" if failed == 1 else f"{failed:,} pictures"
+        say(f"{said} could not be read, and left out: column error of pictures.parquet says why")
+
+
+class _Receipts:
+    """Receipts as they come, and how many there will be."""
+
+    def __init__(self, receipts: Iterator[Receipt], count: int) -> None:
+        self.receipts, self.count, self.pictures = receipts, count, 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Receipt]:
+        for receipt in self.receipts:
+            self.pictures += receipt.pictures
+            yield receipt

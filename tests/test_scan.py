@@ -1,0 +1,311 @@
+"""The scan of a data set: against an oracle that stores every map and sorts, and whatever computes it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import convscope
+from convscope.atlas.atlas import Atlas
+from convscope.atlas.scanning import scan
+from convscope.atlas.shards import FOLDER
+from convscope.atlas.statistics import BINS, SIDE, Histograms, edges
+from convscope.atlas.units import choose_layers
+from convscope.context import listen
+from convscope.data import read_pictures
+from convscope.errors import AtlasError, DataError, LayerError
+from convscope.layers import find_layer
+from convscope.tapping import tap
+
+K = 4
+
+
+class Small(nn.Module):
+    """Convolutions of few and of odd numbers of channels, a rectified layer, and a linear one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3, stride=2, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.wide = nn.Conv2d(5, 64, 3)
+        self.fc = nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.wide(self.relu(self.conv(x))).relu().mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def net() -> convscope.Net:
+    torch.manual_seed(0)
+    return convscope.Net(Small(), size=20, classes=["a", "b", "c"])
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """37 pictures in class folders, some there several times, so that there are ties."""
+    folder = tmp_path_factory.mktemp("pictures")
+    numbers = np.random.default_rng(0)
+    for index in range(37):
+        made = folder / "abc"[index % 3] / f"{index:02d}.png"
+        made.parent.mkdir(exist_ok=True)
+        if index % 5 == 4:
+            shutil.copy(sorted(folder.rglob("*.png"))[0], made)
+        else:
+            blurred = numbers.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+            Image.fromarray(blurred).resize((24, 30), Image.Resampling.BICUBIC).save(made)
+    return folder
+
+
+LAYERS = ("conv", "relu", "wide", "fc")
+
+
+def stored_maps(net: convscope.Net, folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Every map of every picture, (n, units, positions), in batches of the scan's own size."""
+    pictures = read_pictures(folder)
+    pixels = torch.cat([net.read(picture.read()) for picture in pictures])
+    found: dict[str, list[Tensor]] = {name: [] for name in LAYERS}
+    for batch in pixels.split(8):
+        kept = tap(net, batch.contiguous(memory_format=torch.channels_last), LAYERS)
+        for name in LAYERS:
+            found[name].append(kept[name].flatten(2) if kept[name].ndim == 4 else kept[name][..., None])
+    names = [picture.name for picture in pictures]
+    return {name: torch.cat(maps).numpy() for name, maps in found.items()}, names
+
+
+def test_the_strongest_are_those_of_an_oracle_that_stores_every_map(net, pictures, tmp_path):
+    atlas = Atlas(scan(net, pictures, tmp_path / "atlas", layers=LAYERS, k=K, shard=10), net=net)
+    maps, names = stored_maps(net, pictures)
+    for name in LAYERS:
+        maxima, columns = maps[name].max(2), atlas.layers[name].columns
+        for unit in range(maxima.shape[1]):
+            order = np.lexsort((np.arange(len(maxima)), -maxima[:, unit]))[:K]
+            found = atlas.top(name, unit, repeated=True)
+            assert [names.index(example.path) for example in found] == order.tolist()
+            for example, picture in zip(found, order, strict=True):
+                assert example.value == pytest.approx(maxima[picture, unit], rel=1e-5, abs=1e-6)
+                if columns:
+                    place = example.y * columns + example.x
+                    assert maps[name][picture, unit, place] == pytest.approx(maxima[picture, unit], rel=1e-5)
+
+
+def test_the_weakest_are_those_of_the_oracle_where_there_are_no_ties(net, pictures, tmp_path):
+    atlas = Atlas(scan(net, pictures, tmp_path / "atlas", layers=["conv", "wide"], k=K), net=net)
+    maps, _ = stored_maps(net, pictures)
+    for name in ("conv", "wide"):
+        minima = maps[name].min(2)
+        for unit in range(minima.shape[1]):
+            found = [example.value for example in atlas.top(name, unit, band="weakest", repeated=True)]
+            assert found == pytest.approx(np.sort(minima[:, unit])[:K].tolist(), rel=1e-5, abs=1e-6)
+
+
+def test_ties_of_a_rectified_layer_are_not_all_of_the_first_class(net, pictures, tmp_path):
+    atlas = Atlas(scan(net, pictures, tmp_path / "atlas", layers=["relu"], k=9), net=net)
+    found = [example for unit in range(5) for example in atlas.top("relu", unit, band="weakest")]
+    tied = [example for example in found if example.value == 0]
+    assert len({example.path[0] for example in tied}) > 1  # there are 13 of the first
+
+
+def test_sums_are_those_of_the_lattice(net, pictures, tmp_path):
+    folder = scan(net, pictures, tmp_path / "atlas", layers=LAYERS, k=K)
+    maps, _ = stored_maps(net, pictures)
+    table = pq.read_table(folder / "statistics.parquet").to_pylist()
+    for row in table:
+        values = maps[row["layer"]][:, row["unit"]]
+        step = max(1, min(16, values.shape[1] // 64))
+        sample = values[:, step // 2 :: step].astype(np.float64)
+        assert row["mean"] == pytest.approx(sample.mean(), rel=1e-5, abs=1e-6)
+        assert row["variance"] == pytest.approx(sample.var(), rel=1e-3, abs=1e-6)
+        assert row["active"] == pytest.approx((sample > 2.0**-24).mean())
+        assert row["maximum"] == pytest.approx(values.max(), rel=1e-5)
+        assert sum(row["counts"]) == sample.size
+        assert row["maximum_q50"] == pytest.approx(np.quantile(values.max(1), 0.5, method="inverted_cdf"), rel=1e-5)
+
+
+def test_means_and_auc_of_classes(net, pictures, tmp_path):
+    folder = scan(net, pictures, tmp_path / "atlas", layers=["wide"], k=K)
+    maps, names = stored_maps(net, pictures)
+    maxima = maps["wide"].max(2)
+    labels = np.array([name[0] for name in names])
+    for row in pq.read_table(folder / "classes.parquet").to_pylist():
+        inside, outside = (maxima[chosen, row["unit"]] for chosen in (labels == row["class"], labels != row["class"]))
+        pairs = (inside[:, None] > outside) + 0.5 * (inside[:, None] == outside)
+        assert row["mean"] == pytest.approx(inside.mean(), rel=1e-5)
+        assert row["auc"] == pytest.approx(pairs.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("batch", [2, 3, 8, 16, 33])
+def test_the_batch_and_the_shards_decide_nothing(net, pictures, tmp_path, batch):
+    tables = [
+        pq.read_table(
+            scan(net, pictures, tmp_path / f"{size}-{shard}", k=K, batch_size=size, shard=shard) / "units.parquet"
+        )
+        for size, shard in ((8, 37), (batch, 7))
+    ]
+    same, other = (table.to_pydict() for table in tables)
+    for column in ("layer", "unit", "band", "rank", "picture", "y", "x", "top", "left", "bottom", "right"):
+        assert same[column] == other[column]
+    assert same["value"] == pytest.approx(other["value"], rel=1e-5, abs=1e-6)
+
+
+def test_bands_go_down_from_the_strongest_and_random_ones_differ_between_units(net, pictures, tmp_path):
+    atlas = Atlas(scan(net, pictures, tmp_path / "atlas", layers=["wide"], k=3), net=net)
+    for unit in range(4):
+        values = [[one.value for one in atlas.top("wide", unit, band=band)] for band in ("strong", "middle", "weak")]
+        assert all(ranked == sorted(ranked, reverse=True) for ranked in values)
+        assert values[0][-1] >= values[1][0] >= values[1][-1] >= values[2][0]
+    drawn = {tuple(one.picture for one in atlas.top("wide", unit, band="random")) for unit in range(8)}
+    assert len(drawn) > 4
+
+
+def test_the_box_holds_what_the_unit_sees(net, pictures, tmp_path):
+    atlas = Atlas(scan(net, pictures, tmp_path / "atlas", layers=["wide"], k=2), net=net)
+    example = atlas.top("wide", 7)[0]
+    picture = net.prepare(atlas.content(example.picture))
+    field = find_layer(net, "wide").field
+    top, left, bottom, right = field.box((example.y, example.x), net.size)
+    x0, y0, x1, _ = picture.box
+    scale = (x1 - x0) / net.size[1]
+    expected = (y0 + top * scale, x0 + left * scale, y0 + bottom * scale, x0 + right * scale)
+    assert example.box == tuple(int(np.floor(v)) for v in expected[:2]) + tuple(int(np.ceil(v)) for v in expected[2:])
+
+
+class Broken(Small):
+    """NaN at one place of one unit, in pictures that are dark in a corner."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.conv(x)
+        maps[:, 2, 1, 1] = torch.where(x[:, 0, 0, 0] < 0.4, torch.nan, maps[:, 2, 1, 1])
+        return self.fc(self.wide(self.relu(maps)).relu().mean((2, 3)))
+
+
+def test_activity_that_is_no_number_wins_nowhere_and_is_counted(pictures, tmp_path):
+    torch.manual_seed(0)
+    net = convscope.Net(Broken(), size=20)
+    atlas = Atlas(scan(net, pictures, tmp_path / "atlas", layers=["relu"], k=K), net=net)
+    maps, _ = stored_maps(net, pictures)
+    broken = np.isnan(maps["relu"]).any(2).sum(0)
+    rows = pq.read_table(atlas.path / "statistics.parquet").to_pylist()
+    assert [row["broken"] for row in rows] == broken.tolist()
+    assert 0 < broken[2] < 37
+    assert all(np.isfinite(one.value) for unit in range(5) for one in atlas.top("relu", unit))
+    assert rows[2]["pictures"] + rows[2]["broken"] == 37
+    assert sum(rows[2]["counts"]) == rows[2]["pictures"] * 100
+
+
+def test_a_scan_that_was_ended_goes_on_and_gives_the_same_bytes(net, pictures, tmp_path):
+    whole = scan(net, pictures, tmp_path / "whole", k=K, shard=8)
+    again = scan(net, pictures, tmp_path / "again", k=K, shard=8)
+    shards = sorted((again / FOLDER).iterdir())
+    shards[1].unlink()
+    shards[3].write_bytes(shards[3].read_bytes()[:-100])  # a machine that crashed while it was written
+    (again / "units.parquet").unlink()
+    scan(net, pictures, again, k=K, shard=8)
+    for file in (
+        *(f"{FOLDER}/{shard.name}" for shard in shards),
+        "units.parquet",
+        "statistics.parquet",
+        "classes.parquet",
+    ):
+        assert (whole / file).read_bytes() == (again / file).read_bytes()
+
+
+def test_another_scan_into_the_same_atlas_is_refused_with_the_difference(net, pictures, tmp_path):
+    atlas = scan(net, pictures, tmp_path / "atlas", k=K)
+    before = {path.name: path.read_bytes() for path in atlas.glob("*.parquet")}
+    with pytest.raises(AtlasError, match=r"settings\.k was 4 and is 5"):
+        scan(net, pictures, atlas, k=5)
+    torch.manual_seed(1)
+    with pytest.raises(AtlasError, match="weights was"):
+        scan(convscope.Net(Small(), size=20, classes=["a", "b", "c"]), pictures, atlas, k=K)
+    assert {path.name: path.read_bytes() for path in atlas.glob("*.parquet")} == before
+
+
+def test_a_picture_that_changed_is_refused_and_a_folder_that_moved_is_found(net, pictures, tmp_path):
+    data = shutil.copytree(pictures, tmp_path / "data")
+    path = scan(net, data, tmp_path / "atlas", layers=["wide"], k=2)
+    moved = data.rename(tmp_path / "elsewhere")
+    example = Atlas(path, net=net).top("wide", 0)[0]
+    with pytest.raises(AtlasError, match="--root data=FOLDER"):
+        Atlas(path, net=net).read(example.picture)
+    atlas = Atlas(path, net=net, roots={"data": moved})
+    assert atlas.read(example.picture).shape == (1, 3, 20, 20)
+    Image.new("RGB", (24, 30)).save(moved / example.path)
+    with pytest.raises(AtlasError, match="not the one that was scanned"):
+        atlas.read(example.picture)
+    with pytest.raises(AtlasError, match="no root 'pets'"):
+        Atlas(path, net=net, roots={"pets": moved})
+
+
+@pytest.mark.parametrize("outside", ["../secret.png", "/etc/passwd", "a/../../secret.png"])
+def test_a_strangers_atlas_opens_nothing_outside_its_roots(net, pictures, tmp_path, outside):
+    path = scan(net, pictures, tmp_path / "atlas", layers=["fc"], k=2)
+    table = pq.read_table(path / "pictures.parquet")
+    names = [outside, *table["path"].to_pylist()[1:]]
+    pq.write_table(table.set_column(table.column_names.index("path"), "path", [names]), path / "pictures.parquet")
+    with pytest.raises(AtlasError, match="outside its root"):
+        Atlas(path, net=net, roots={"data": pictures}).read(0)
+
+
+def test_broken_pictures_are_left_out_and_listed(net, pictures, tmp_path):
+    data = shutil.copytree(pictures, tmp_path / "data")
+    (data / "a" / "00.png").write_bytes(b"no picture")
+    with listen() as remarks:
+        atlas = Atlas(scan(net, data, tmp_path / "atlas", layers=["wide"], k=2), net=net)
+    rows = pq.read_table(atlas.path / "pictures.parquet").to_pylist()
+    assert [row["path"] for row in rows if row["error"]] == ["a/00.png"]
+    assert any("1 picture could not be read" in remark for remark in remarks)
+    assert pq.read_table(atlas.path / "statistics.parquet")["pictures"][0].as_py() == 36
+
+
+def test_bad_input_is_refused_before_any_work(net, pictures, tmp_path):
+    with pytest.raises(LayerError, match="no layer"):
+        scan(net, pictures, tmp_path / "atlas", layers=["nothing"])
+    with pytest.raises(DataError, match="stream"):
+        scan(net, iter([torch.rand(3, 20, 20)]), tmp_path / "atlas")
+    assert not (tmp_path / "atlas").exists()
+
+
+def test_what_a_picture_excites_and_which_units_are_alike(net, pictures, tmp_path):
+    atlas = Atlas(scan(net, pictures, tmp_path / "atlas", layers=["wide"], k=2), net=net)
+    maps, _ = stored_maps(net, pictures)
+    maxima = maps["wide"].max(2)
+    shares = (maxima < maxima[11]).mean(0)
+    found = atlas.units_of(11, 5)
+    assert [one.share for one in found] == pytest.approx(np.sort(shares)[::-1][:5].tolist(), abs=0.03)
+    correlations = np.corrcoef(maxima.T)[7]
+    best = np.argsort(-np.delete(correlations, 7))[0]
+    kin = atlas.similar("wide", 7, 1)[0]
+    assert kin.unit == best + (best >= 7)
+    assert kin.correlation == pytest.approx(correlations[kin.unit], abs=1e-3)
+
+
+def test_layers_by_default_are_those_before_rectifiers(net):
+    assert [layer.name for layer in choose_layers(net)] == ["conv", "wide", "fc"]
+    normed = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    normed(torch.rand(2, 3, 8, 8))
+    assert [layer.name for layer in choose_layers(convscope.Net(normed, size=8))] == ["1", "4"]
+    with pytest.raises(LayerError, match="no layer"):
+        choose_layers(net, ["features.*"])
+
+
+def test_bins_are_exact():
+    values = torch.randn(5000, 3) * torch.tensor([1e-7, 1.0, 1e5])
+    values[:6, 0] = torch.tensor([0.0, -0.0, 2.0**-24, -(2.0**-24), torch.inf, -torch.inf])
+    histograms = Histograms(3)
+    for part in values.split(700):
+        histograms.add(part.contiguous())
+    counts, ends = histograms.whole(), edges()
+    assert counts.shape == (3, BINS)
+    for unit, column in enumerate(values.double().numpy().T):
+        beyond = np.searchsorted(ends, np.abs(column), side="right") - 1
+        where = np.where(np.abs(column) < 2.0**-24, SIDE, np.where(column > 0, beyond, 2 * SIDE - beyond)).clip(
+            0, BINS - 1
+        )
+        assert (np.bincount(where, minlength=BINS) == counts[unit].numpy()).all()
