@@ -79,6 +79,13 @@ def test_every_kind_of_file(name: str, tmp_path: Path) -> None:
         assert class_names(str(path)) == NAMES
 
 
+def test_names_in_one_text_have_commas_between() -> None:
+    assert Net(body(), size=8, classes="cat, dog,owl").classes == NAMES
+    assert class_names('"goldfish, Carassius auratus",cat') == ("goldfish, Carassius auratus", "cat")
+    assert class_names("lesion,") == ("lesion",)
+    assert len(class_names(",".join(f"class {number}" for number in range(1000)))) == 1000
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

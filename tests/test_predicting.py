@@ -20,7 +20,8 @@ import convscope as cs
 from convscope import Net
 from convscope.cli import run
 from convscope.data.samples import digits
-from convscope.errors import DataError
+from convscope.errors import DataError, NetworkError
+from convscope.evaluation import predicting
 from convscope.evaluation.predicted import Predictions
 from convscope.evaluation.prediction import Prediction
 from convscope.evaluation.quality import Quality
@@ -302,3 +303,45 @@ def test_what_cannot_be_read_is_exit_code_3(sorted_digits: Path, capsys: Capture
     Path("empty").mkdir()
     assert run(["predict", "empty", "--net", "lenet5"]) == 2
     assert run(["predict", "data", "--net", "lenet5", "--csv", "data"]) == 2
+
+
+def test_what_was_said_before_an_interruption_is_kept(
+    sorted_digits: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = predicting.answers
+
+    def interrupt(net: Net, pixels: Tensor) -> Any:
+        if Path("begun").exists():
+            raise KeyboardInterrupt
+        Path("begun").touch()
+        return asked(net, pixels)
+
+    monkeypatch.setattr(predicting, "answers", interrupt)
+    monkeypatch.setattr(predicting, "_BATCH", {"cpu": 2})
+    assert run(["predict", "data", "--net", "lenet5", "--csv", "kept.csv"]) == 130
+    assert "interrupted; 2 of 3 pictures are in kept.csv" in capsys.readouterr().err
+    kept = Path("kept.csv").read_text().splitlines()
+    monkeypatch.setattr(predicting, "answers", asked)
+    assert run(["predict", "data", "--net", "lenet5", "--csv", "whole.csv"]) == 0
+    assert Path("whole.csv").read_text().startswith("\n".join(kept)), "rows of the whole table, in its order"
+
+
+def test_what_is_assumed_of_pictures_and_outputs_is_said_once(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(np.full((4, 4), 9000 + number, np.uint16)).save(tmp_path / f"{number}.png")
+    said = cs.predict_many(corner(["lesion"], 1, head=None), tmp_path)
+    assert said.recipe.assumed == ("65535 is white", "a score")
+    deep, score = said.recipe.remarks[:2]
+    assert deep == (
+        "the picture holds values from 9000 to 9000; no value_range is given, so 65535 is read as 1: state it, as in "
+        "Net(..., value_range=(0, 65535)) or --value-range 0,65535"
+    )
+    assert "--head sigmoid" in score
+    stated = cs.predict_many(corner(["lesion"], 1, head="value", value_range=(0, 65535)), tmp_path)
+    assert not stated.recipe.assumed
+
+
+def test_an_output_for_each_pixel_is_refused_with_what_can_be_asked(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", COLOURS["red"])
+    with pytest.raises(NetworkError, match=r"grad-cam PICTURE --of :0@2,2; or let Net"):
+        cs.predict_many(Net(nn.Conv2d(3, 2, 1), mean=0.0, std=1.0, size=4), tmp_path)

@@ -85,7 +85,10 @@ class Network:
     ] = None
     classes: Annotated[
         str | None,
-        _option("file with the classes' names: .txt, one per line, .csv or .json; or imagenet", metavar="FILE"),
+        _option(
+            "the classes' names with commas between, a file of them (.txt, one per line, .csv or .json), or imagenet",
+            metavar="NAMES",
+        ),
     ] = None
     head: Annotated[
         str | None,

@@ -71,9 +71,17 @@ def predict(
     found = inputs.read_all(pictures)
     from ..evaluation.predicting import predict_many
 
+    files = {file: ending for file, ending in ((csv, ".csv"), (parquet, ".parquet")) if file is not None}
+
+    def keep(said: Predictions) -> None:
+        """Write the tables of what is finished."""
+        for file, ending in files.items():
+            at = said.table(said.wrong if wrong else None).save(file, ending)
+            print(f"convscope: interrupted; {len(said):,} of {len(found):,} pictures are in {at}", file=sys.stderr)
+
     with progress():
         loaded = network.load([each.where for each in found], size=size)
-        said = predict_many(loaded, found, top=top, labels=labels, names=names, size=size)
+        said = predict_many(loaded, found, top=top, labels=labels, names=names, size=size, interrupted=keep)
     print_remarks(said.recipe.remarks, loaded)
     if wrong and not said.labelled:
         raise DataError(
@@ -81,9 +89,8 @@ def predict(
             f"are, or --labels FILE.csv (path, label); {said.network} knows {_some(said.classes)}"
         )
     _print(said, wrong, as_json=as_json)
-    for file, ending in ((csv, ".csv"), (parquet, ".parquet")):
-        if file is not None:
-            print_file(said.table(said.wrong if wrong else None).save(file, ending), beside=as_json or wrong)
+    for file, ending in files.items():
+        print_file(said.table(said.wrong if wrong else None).save(file, ending), beside=as_json or wrong)
     inputs.refuse_failures([named(each.where, each.error) for each in said.failed], len(said), "")
 
 
@@ -111,8 +118,8 @@ def _print_words(said: Predictions, chosen: Sequence[Prediction]) -> None:
         table.print()
     print(quality.headline)
     if said.wrong and chosen is said.all:
-        print(f"\nwrong: {len(said.wrong):,} pictures{f', {_SHOWN} of them here' * (len(said.wrong) > _SHOWN)}")
-        for each in said.wrong[:_SHOWN]:
+        print(f"\nwrong: {len(said.wrong):,} pictures{f', the {_SHOWN} most certain:' * (len(said.wrong) > _SHOWN)}")
+        for each in sorted(said.wrong, key=lambda each: -each.values[0])[:_SHOWN]:
             print(f"  {_one_line(said, each)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, OptionError
+from ..options import separated
 from ..parsing import Document, shown
 
 ClassNames = Iterable[str] | Mapping[int, str] | Mapping[str, str] | Mapping[str, int] | str | Path
@@ -56,10 +58,13 @@ def _of_text(given: str | Path) -> tuple[str, ...]:
 
         return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
     path = Path(given)
+    # Unlike Path's, this `exists` is false for a text that is too long for a name.
+    if isinstance(given, str) and "," in given and not os.path.exists(given):  # noqa: PTH110
+        return tuple(separated(given))
     if isinstance(given, str) and not path.suffix and not path.exists():
         raise OptionError(
             f"classes are {FORMS}, or 'imagenet'; there is no file {given!r}: to name one output write "
-            f"classes=[{given!r}]"
+            f"classes=[{given!r}], or '{given},' with a comma"
         )
     return read_names(path)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..assumptions import Assumption
 from ..batching import Halving
-from ..context import listen, track
+from ..context import listen, say, track
 from ..data.images import InputPicture
 from ..data.loading import Counted, Loaded, read_ahead
 from ..data.pictures import Picture, Pictures, read_pictures
@@ -28,6 +29,12 @@ from .predicted import Predictions
 from .prediction import Prediction
 from .truth import Truth, find_truth, outcomes
 
+_SCORE = Assumption(
+    "one number per picture is taken for a score: where it is a logit, state it, as in Net(..., head='sigmoid') or "
+    "--head sigmoid, and it is read as a probability",
+    "a score",
+    ("head",),
+)
 _BATCH = {"cpu": 8}
 _BATCH_ELSEWHERE = 64
 
@@ -58,6 +65,7 @@ def predict_many(
     size: Size | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    interrupted: Callable[[Predictions], None] | None = None,
 ) -> Predictions:
     """Return what a network says of many pictures and, where they have labels, how right it is.
 
@@ -72,6 +80,7 @@ def predict_many(
         size: another input side than the network's own, in pixels, or (height, width).
         batch_size: how many pictures at once; 8 on a CPU and 64 elsewhere by default, fewer where memory runs out.
         workers: threads that read and prepare pictures; by default one per processor, at most 8.
+        interrupted: called with what is said so far where ctrl-C ends the run, before KeyboardInterrupt goes on.
 
     A picture that cannot be read has an `error` instead of classes. Raises DataError for labels of which some, or in a
     table all, are no classes; NetworkError where the output is not (n, k).
@@ -87,23 +96,27 @@ def predict_many(
     if len(net.output.shape) > 1:
         raise NetworkError(
             f"{net.name} gives outputs of shape {('n', *net.output.shape)}, not (n, classes): it says nothing of a "
-            "picture as a whole"
+            f"picture as a whole. Name a part of it to explain: explain(net, picture, 'grad_cam', of={_part(net)!r}), "
+            f"convscope grad-cam PICTURE --of {_part(net)}; or let Net(..., output=...) make numbers per picture of it"
         )
     with listen() as remarks:
         truth = find_truth(net, pictures, labels, names)
         run = _Run(net, truth, top, size, batch_size or _BATCH.get(net.device.type, _BATCH_ELSEWHERE))
-        said = tuple(run.all(pictures, workers))
+        try:
+            run.over(pictures, workers)
+        except KeyboardInterrupt:
+            if interrupted is not None and run.said:
+                interrupted(run.predictions(remarks))
+            raise
         say_likelier_normalisation(net, pictures, truth, size)
-    recipe = Recipe(
-        method="predict",
-        network=network_record(net),
-        weights=net.digest,
-        size=size,
-        options={"top": top},
-        versions=versions(),
-    )
-    recipe = with_remarks(net, recipe, remarks)
-    return Predictions(net.name, run.head, truth.classes or outcomes(net), said, truth.known, recipe)
+        if run.head == Head("value", certain=False):
+            say(_SCORE)
+    return run.predictions(remarks)
+
+
+def _part(net: Net) -> str:
+    """Return an objective about the middle of an output that is no list of classes."""
+    return f":0@{','.join(str(side // 2) for side in net.output.shape[1:])}" if len(net.output.shape) == 3 else ":0"
 
 
 class _Run:
@@ -111,17 +124,34 @@ class _Run:
         self.net, self.truth, self.top, self.size, self.batch = net, truth, top, size, batch
         self.head = net.head
         self.halving = Halving("predict")
+        self.said: list[Prediction] = []
+        self.assumed: set[str] = set()
 
-    def all(self, pictures: Pictures, workers: int | None) -> Iterator[Prediction]:
-        """Yield the prediction of every picture, in order."""
+    def predictions(self, remarks: Sequence[str]) -> Predictions:
+        """Return what was said so far."""
+        net = self.net
+        recipe = Recipe(
+            method="predict",
+            network=network_record(net),
+            weights=net.digest,
+            size=self.size,
+            options={"top": self.top},
+            versions=versions(),
+        )
+        recipe = with_remarks(net, recipe, remarks)
+        classes = self.truth.classes or outcomes(net)
+        return Predictions(net.name, self.head, classes, tuple(self.said), self.truth.known, recipe)
+
+    def over(self, pictures: Pictures, workers: int | None) -> None:
+        """Ask about every picture, in order."""
         loaded = read_ahead(pictures, lambda content: self.net.prepare(content, size=self.size), workers=workers)
         waiting: list[Loaded[InputPicture]] = []
         for item in track(Counted(loaded, pictures), "predict"):
             waiting.append(item)
             if len(waiting) == self.batch:
-                yield from self._said(waiting)
+                self.said += self._said(waiting)
                 waiting = []
-        yield from self._said(waiting)
+        self.said += self._said(waiting)
 
     def _said(self, items: Sequence[Loaded[InputPicture]]) -> list[Prediction]:
         said: dict[int, Prediction] = {}
@@ -130,11 +160,19 @@ class _Run:
             if item.value is None:
                 said[row] = self._failed(item.picture, str(item.error))
             else:
+                self._say_assumed(item.value.remarks)
                 shapes.setdefault(item.value.pixels.shape, []).append(row)
         for rows in shapes.values():
             for piece in self.halving.over(lambda part, rows=rows: self._piece(items, rows[part]), slice(0, len(rows))):
                 said |= piece
         return [said[row] for row in range(len(items))]
+
+    def _say_assumed(self, remarks: Sequence[str]) -> None:
+        """Say what was assumed of pictures, of all alike once."""
+        for each in remarks:
+            if isinstance(each, Assumption) and each.short not in self.assumed:
+                self.assumed.add(each.short)
+                say(each)
 
     def _piece(self, items: Sequence[Loaded[InputPicture]], rows: list[int]) -> dict[int, Prediction]:
         """Ask of some pictures in one batch; where that fails, one by one, so that a bad one spoils no other."""

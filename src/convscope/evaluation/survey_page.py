@@ -31,7 +31,8 @@ def survey_page(surveyed: Surveyed, judged: Sequence[str], files: Sequence[str])
     links = " · ".join(f"<a href='{_link(name)}'>{html.escape(name)}</a>" for name in files)
     lines = "".join(f"<p class='note'>{html.escape(visible(line))}</p>" for line in judged)
     head = f"<h1>{html.escape(title)}</h1><p class='lead'>{html.escape(surveyed.headline)}. {links}</p>{lines}"
-    wrong = [row for row in surveyed.rows if row.wrong]
+    # The most certain first: of these there is most to learn.
+    wrong = sorted((row for row in surveyed.rows if row.wrong), key=lambda row: -row.values[0])
     others = [row for row in surveyed.rows if not row.wrong and not row.error]
     parts = [
         _section("Wrong", wrong, surveyed),
