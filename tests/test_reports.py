@@ -289,8 +289,12 @@ def test_the_position_under_question_is_marked(tmp_path: Path) -> None:
     drawn = np.asarray(marked(grey, shown, (40, 40), (0, 0, 40, 40))).astype(int)
     rows, columns = np.nonzero(np.abs(drawn - 128).sum(2))
     assert (rows.mean(), columns.mean()) == pytest.approx((21, 61), abs=1)
-    done = report(net, path, tmp_path / "scan.html", preset="medical", methods=["saliency"], of=":0@10,30")
-    assert "No diagnosis" in done.path.read_text() and not done.failures
+    asked: dict[str, Any] = {"preset": "medical", "methods": ["saliency", "gradient"], "of": ":0@10,30"}
+    done = report(net.changed(window=(2_000, 9_000)), path, tmp_path / "scan.html", **asked)
+    text = done.path.read_text()
+    assert "No diagnosis" in text and not done.failures
+    note = text[text.index("<p class='note'>") :].partition("</p>")[0]
+    assert note.count("from 2000 (black) to 9000 (white)") == 1, "what two maps say is said once"
 
 
 def test_a_failed_picture_is_named_once() -> None:

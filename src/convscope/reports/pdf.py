@@ -117,8 +117,10 @@ class Pdf:
         across = 1 if chapter.key else _ACROSS
         for first in range(0, len(chapter.said), across):
             pieces.append(self._said(chapter.said[first : first + across], photographs=not chapter.key))
+        # Tiles of a screen's size are small enough for print at three quarters; a picture alone may have more room.
+        enlarged = 1.5 if chapter.key else 0.75
         for figure in chapter.figures:
-            pieces += self._figure(figure.sheet())
+            pieces += self._figure(figure.sheet(), enlarged)
         self.recipes += [each for figure in chapter.figures for each in figure.recipes]
         return pieces
 
@@ -201,23 +203,22 @@ class Pdf:
             height = max(height, y)
         return _Piece(tuple(map(_encoded, items)), height + _GAP, heads=not photographs)
 
-    def _figure(self, sheet: Sheet) -> list[_Piece]:
+    def _figure(self, sheet: Sheet, enlarged: float) -> list[_Piece]:
         """Set a sheet as wide as its images ask for and the paper has room; part it where it is too high."""
-        page, scale, margin = self._arranged(sheet)
+        page, scale, margin = self._arranged(sheet, enlarged)
         if page.height * scale > self.room and len(sheet.rows) > 1:
             half = (len(sheet.rows) + 1) // 2
             first = replace(sheet, rows=sheet.rows[:half], labels=sheet.labels[:half], note="", scale=None)
             second = replace(sheet, rows=sheet.rows[half:], labels=sheet.labels[half:], title="", subtitle="")
-            return [*self._figure(first), *self._figure(second)]
+            return [*self._figure(first, enlarged), *self._figure(second, enlarged)]
         scale = min(scale, self.room / page.height)
         items = tuple(_encoded(moved(item, -margin * scale, _GAP - margin * scale, scale)) for item in page.items)
         return [_Piece(items, (page.height - 2 * margin) * scale + _GAP)]
 
-    def _arranged(self, sheet: Sheet) -> tuple[Page, float, float]:
+    def _arranged(self, sheet: Sheet, enlarged: float) -> tuple[Page, float, float]:
         """Return a sheet as a page, the scale at which the paper has room for it, and its margin."""
         natural = layout.arranged(sheet)
-        # Tiles of a screen's size are small enough for print at three quarters.
-        width = min(self.width, max((natural.width - 2 * MARGIN) * 0.75, 0.6 * self.width))
+        width = min(self.width, max((natural.width - 2 * MARGIN) * enlarged, 0.6 * self.width))
         paper = Paper(width=width / _PER_INCH, font=_FONT)
         try:
             return layout.arranged(*rearranged(sheet, paper), paper=paper), 1.0, 0.0
@@ -338,6 +339,7 @@ def _made(recipes: Iterable[Recipe]) -> list[str]:
     methods, others = dict[str, None](), dict[str, None]()
     for recipe in recipes:
         options = [f"{name} {_worded(value)}" for name, value in recipe.options.items() if value is not None]
+        options += [f"of {recipe.of}"] if isinstance(recipe.of, (str, int)) else []
         methods[f"{recipe.method}: {', '.join(options) or 'no options'}."] = None
         others[f"{recipe.network.get('name', '')}: weights {recipe.weights[:16]}."] = None
         others[", ".join(f"{name} {text}" for name, text in recipe.versions.items())] = None

@@ -38,7 +38,7 @@ _CHUNK = 8
 """Pictures that are in memory together."""
 
 _POSITION = re.compile(r":\d+@(\d+),(\d+)")
-_SIDE, _THUMBNAIL = 220, 190
+_SIDE, _THUMBNAIL = 256, 190
 _TOP = 3
 
 
@@ -266,10 +266,21 @@ def sheet_of(shown: Sequence[Shown], note: str = "") -> Sheet:
     tiles = [Tile(picture, "{} × {}".format(*first.picture.original.size))]
     for each in shown:
         tiles += _tiles(replace(each.heatmap, picture=near), picture.size, each)
-    remarks = dict.fromkeys(line for each in shown for line in each.heatmap.note.split("\n") if line)
-    return Sheet(
-        announced(first.title, first.recipe.assumed), (tuple(tiles),), "", "\n".join((*remarks, *filter(None, [note])))
-    )
+    remarks = [*_remarks([each.heatmap for each in shown]), *filter(None, [note])]
+    return Sheet(announced(first.title, first.recipe.assumed), (tuple(tiles),), "", "\n".join(remarks))
+
+
+def _remarks(heatmaps: Sequence[Heatmap]) -> Iterator[str]:
+    """Yield the lines of notes below maps of one picture, and what several say once."""
+    lines, said = set[str](), set[str]()
+    for heatmap in heatmaps:
+        own = heatmap.recipe.remarks[len(heatmap.recipe.assumed) :]
+        new = "; ".join(remark for remark in own if remark not in said)
+        for line in heatmap.note.replace("; ".join(own), new).split("\n") if own else heatmap.note.split("\n"):
+            if line and line not in lines:
+                yield line
+            lines.add(line)
+        said |= set(own)
 
 
 def marked(
