@@ -9,7 +9,7 @@ import pytest
 
 from convscope.commands import progress as module
 from convscope.commands.progress import PAUSE, progress
-from convscope.context import track
+from convscope.context import Parts, track
 
 Capture = pytest.CaptureFixture[str]
 Pass = Callable[[float], None]
@@ -66,3 +66,15 @@ def test_an_error_ends_the_loops_that_it_leaves(passes: Pass, capsys: Capture) -
         for _ in track(range(2), "second"):
             passes(20)
     assert capsys.readouterr().err.splitlines() == ["convscope: second: 1 of 2; 20 s left"]
+
+
+def test_the_time_left_is_that_of_all_parts_however_unequal(passes: Pass, capsys: Capture) -> None:
+    with progress():
+        for seconds in track(Parts([1, 3, 12], [1, 3, 12]), "octaves"):
+            for _ in track(range(10), "dreaming"):
+                passes(seconds)
+    lines = capsys.readouterr().err.splitlines()
+    told = [re.search(r"octaves: (\d) of 3.* (\d+) (s|min) left", line) for line in lines]
+    assert told[0] and told[0].groups() == ("1", "2", "min"), "10 s of 160 are done"
+    assert lines[1] == "convscope: octaves: 1 of 3, dreaming: 4 of 10; 2 min left"
+    assert lines[-1] == "convscope: octaves: 2 of 3, dreaming: 9 of 10; 12 s left"

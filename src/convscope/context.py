@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, replace
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,6 +23,20 @@ class Sized(Protocol[T_co]):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[T_co]: ...
+
+
+@dataclass(frozen=True)
+class Parts(Generic[T_co]):
+    """Steps each of which is a loop of its own, and how much work each is: so that the time left is that of all."""
+
+    steps: Sequence[T_co]
+    work: Sequence[float]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[T_co]:
+        return iter(self.steps)
 
 
 Label = str | Callable[[], str]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..context import Label, Sized, running
+from ..context import Label, Parts, Sized, running
 from ..errors import visible
 from .streams import Visible
 
@@ -42,7 +42,14 @@ class _Task:
     label: str
     total: int
     start: float
+    work: Sequence[float] = ()
     done: int = 0
+
+    def share(self, within: float) -> float:
+        """Return which share of the work is done, `within` being that of the step that runs, where it is a loop."""
+        if not any(self.work):
+            return self.done / self.total if self.total else 0.0
+        return (sum(self.work[: self.done]) + within * sum(self.work[self.done : self.done + 1])) / sum(self.work)
 
     def __str__(self) -> str:
         return f"{self.label}: {self.done:,} of {self.total:,}" if self.total else self.label
@@ -55,7 +62,8 @@ class _Shown:
         self.display: _Bars | _Lines | None = None
 
     def track(self, items: Sized[Any], label: Label) -> Iterable[Any]:
-        task = _Task("", len(items), time.monotonic())
+        work = items.work if isinstance(items, Parts) else ()
+        task = _Task("", len(items), time.monotonic(), work)
         self.tasks.append(task)
         try:
             for task.done, item in enumerate(items):
@@ -87,32 +95,38 @@ class _Lines:
         now = time.monotonic()
         if now - self.told >= PAUSE:
             self.told = now
-            print(f"convscope: {', '.join(map(str, tasks))}{_left(tasks[0], now)}", file=sys.stderr)
+            print(
+                f"convscope: {', '.join(map(str, tasks))}{f'; {left} left' if (left := _left(tasks, now)) else ''}",
+                file=sys.stderr,
+            )
 
     def remove(self, task: _Task) -> None: ...
 
     def stop(self) -> None: ...
 
 
-def _left(task: _Task, now: float) -> str:
-    """Say how long a loop will go on at the pace so far."""
-    if not task.done or not task.total:
+def _left(tasks: Sequence[_Task], now: float) -> str:
+    """Say how long the first of some loops, each within the one before, will go on at the pace so far."""
+    share = 0.0
+    for task in reversed(tasks):
+        share = task.share(share)
+    if not share:
         return ""
-    seconds = (now - task.start) / task.done * (task.total - task.done)
+    seconds = (now - tasks[0].start) / share * (1 - share)
     hours, minutes = divmod(round(seconds / 60), 60)
-    return f"; {f'{hours} h {minutes} min' if hours else f'{minutes} min' if minutes else f'{seconds:.0f} s'} left"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 class _Bars:
     def __init__(self, console: Console) -> None:
         from rich.file_proxy import FileProxy
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
         )
         # What is printed goes to stdout: above the bar only where both are one terminal.
         own = sys.stdout.isatty()
@@ -126,8 +140,10 @@ class _Bars:
 
     def update(self, task: _Task, tasks: Sequence[_Task]) -> None:
         if task not in self.ids:
-            self.ids[task] = self.bars.add_task(task.label, total=task.total or None)
+            self.ids[task] = self.bars.add_task(task.label, total=task.total or None, left="")
         self.bars.update(self.ids[task], completed=task.done, description=task.label)
+        if tasks[0] in self.ids:
+            self.bars.update(self.ids[tasks[0]], left=_left(tasks, time.monotonic()))
 
     def remove(self, task: _Task) -> None:
         if task in self.ids:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..context import keep_part, say
+from ..context import Parts, keep_part, say, track
 from ..data.images import Whole, pixels_of
 from ..errors import OptionError, SynthesisError
 from ..layers import trunk_layer
@@ -21,6 +21,9 @@ from .monitor import Monitor
 from .optimizers import Optimizer
 from .parametrizations import Pixels
 from .transforms import Transform
+
+_SMALL = 10_000
+"""The pixels that take as long as what a step costs at any size."""
 
 
 def octave_sizes(height: int, width: int, count: int, scale: float) -> list[tuple[int, int]]:
@@ -65,7 +68,7 @@ class OctaveAscent:
         sizes = octave_sizes(image.size[1], image.size[0], self.octaves, self.octave_scale)
         detail: Tensor | None = None
         interrupted, reached = False, False
-        for number, size in enumerate(sizes):
+        for number, size in enumerate(track(Parts(sizes, [_work(size) for size in sizes]), "octaves")):
             try:
                 # The scaled picture is not kept: one copy more of a large picture is much memory.
                 base = self._base(image, size)
@@ -99,7 +102,6 @@ class OctaveAscent:
         tiled = self.tile < max(start.free.shape[-2:])
         # Borders of tiles move by half a tile, so that none shows.
         roll = max(self.jitter, self.tile // 2) if self.jitter and tiled else self.jitter
-        label = f"{self.monitor.label}, octave {octave + 1} of {self.octaves}"
         return ascend(
             self.net,
             [self.objective],
@@ -110,8 +112,13 @@ class OctaveAscent:
             tile=self.tile,
             # A photograph excites something from the start: the gradient is the true one.
             redirect=False,
-            monitor=replace(self.monitor, label=label),
+            monitor=self.monitor,
         )
+
+
+def _work(size: tuple[int, int]) -> float:
+    """Return what a step costs, in pixels: of a small octave more than its own."""
+    return size[0] * size[1] + _SMALL
 
 
 def _enlarged(detail: Tensor, size: tuple[int, int]) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Annotated
 from torch import Tensor
 
 from .. import registry
-from ..context import keep_part
+from ..context import Parts, keep_part, track
 from ..data.images import PictureSource
 from ..drawing.drawings import Gallery, Picture
 from ..net import Net
@@ -119,7 +119,8 @@ def _transferred(problem: StyleProblem) -> tuple[Tensor, AscentResult]:
     """Optimize the picture at each scale, starting from the one before; return it and the last scale's result."""
     result: AscentResult | None = None
     pixels = problem.pixels(problem.size)
-    for scale in reversed(range(problem.search.scales)):
+    scales = range(problem.search.scales)[::-1]
+    for scale in track(Parts(scales, [0.25**scale for scale in scales]), "scales") if len(scales) > 1 else scales:
         content = problem.pixels(max(1, round(problem.size / 2**scale)))
         size = f"{content.shape[3]} × {content.shape[2]}"
         first = problem.initial(content, problem.search.init) if result is None else _resized(result.pixels, content)

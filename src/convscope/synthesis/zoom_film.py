@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import outputs, registry
-from ..context import listen, say, track
+from ..context import Parts, listen, say, track
 from ..data.opening import open_picture
 from ..drawing.drawings import Picture
 from ..drawing.files import read_recipe
@@ -68,7 +68,8 @@ def make_frames(dreamer: OctaveAscent, first: Image.Image, zoom: Zoom, draw: Fra
     Raises OutputError when an existing file belongs to another film.
     """
     paths = list[Path]()
-    for number in track(range(1, (zoom.count or 0) + 1), "frames"):
+    numbers = range(1, (zoom.count or 0) + 1)
+    for number in track(Parts(numbers, [not zoom.path(each).exists() for each in numbers]), "frames"):
         path = zoom.path(number)
         own = _recipe_of(number, str(dreamer.objective))
         if path.exists():
