@@ -9,31 +9,25 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 
 from ..context import listen
-from ..data.display import to_image
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile, number
 from ..errors import OptionError
 from ..layers import output_or_layer
-from ..net import Net
 from ..options import separated
 from ..provenance import footnote, network_record, versions, with_remarks
 from ..recipes import Recipe
 from ..registry import Entry
 from ..tracing import Layer
-from .cropping import Box
-from .crops import Method, Spot, projections
+from .crops import Method
+from .tiles import Example, Examples, Shown, contrast, grey_zero, projected, shown_as
 
 Band = Literal["strongest", "effect", "strong", "middle", "weak", "weakest", "random"]
 
@@ -50,35 +44,8 @@ _WORDS: dict[Band, str] = {
 _ACROSS = 3
 """Units beside each other."""
 
-_SIDE = 80
-"""Pixels of a figure along a patch, about: small patches are enlarged by a whole factor."""
-
 _GAP, _BETWEEN, _AFTER = 2, 6, 14
-_OUTSIDE = 225
-_CLIPPED = 0.99
 _UNITS = 16
-
-
-class Example(Protocol):
-    """A picture of a unit: its number, the unit's value there, and the row and column, if the layer has any."""
-
-    @property
-    def picture(self) -> int: ...
-    @property
-    def value(self) -> float: ...
-    @property
-    def y(self) -> int | None: ...
-    @property
-    def x(self) -> int | None: ...
-
-
-class Examples(Protocol):
-    """What knows the pictures of units, such as an Atlas."""
-
-    @property
-    def net(self) -> Net: ...
-    def top(self, layer: str, unit: int, k: int | None = None, *, band: str = "strongest") -> Sequence[Example]: ...
-    def read(self, picture: int) -> Tensor: ...
 
 
 def patches(
@@ -108,7 +75,7 @@ def patches(
     numbers = units_named(chosen, units)
     examples = {unit: atlas.top(chosen.name, unit, k, band=band) for unit in numbers}
     with listen() as remarks:
-        shown, said = _projected(atlas, chosen, examples, method)
+        shown, said = projected(atlas, chosen, examples, method)
     tiles = [_tile(unit, examples[unit], shown[unit], net.show) for unit in numbers]
     sheet = Sheet(
         f"What excites {len(numbers)} of {_count(chosen)} units of {chosen.name or 'the output'}",
@@ -162,105 +129,19 @@ def _padded(values: Sequence[float], count: int) -> list[float]:
     return [*values, *[math.nan] * (count - len(values))]
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """A patch and its projection at the size of a tile, (c, h, w), NaN beyond the picture."""
-
-    patch: np.ndarray
-    projection: np.ndarray
-
-
-def _projected(
-    atlas: Examples, layer: Layer, examples: Mapping[int, Sequence[Example]], method: Method
-) -> tuple[dict[int, list[_Shown]], list[str]]:
-    """Project all units, and return what is shown of each, and what must be said of it."""
-    listed = [(unit, one) for unit, each in examples.items() for one in each]
-    extents: dict[int, tuple[int, int]] = {}
-
-    def read(picture: int) -> Tensor:
-        pixels = atlas.read(picture)
-        extents[picture] = (pixels.shape[2], pixels.shape[3])
-        return pixels
-
-    spots = [Spot(one.picture, unit, one.y, one.x) for unit, one in listed]
-    shown: dict[int, _Shown] = {}
-    said: Counter[str] = Counter()
-    for at, found in projections(atlas.net, layer.name, spots, read, method):
-        one = listed[at][1]
-        frame = _Frame.of(layer, (one.y or 0, one.x or 0), found.box, extents[one.picture])
-        # Only this much is kept: whole pictures of many units would fill the memory.
-        shown[at] = _Shown(frame.around(found.pixels), frame.around(found.projection))
-        said.update(found.remarks)
-    by_unit: dict[int, list[_Shown]] = {unit: [] for unit in examples}
-    for at, (unit, _) in enumerate(listed):
-        by_unit[unit].append(shown[at])
-    remarks = [text if times == len(spots) else f"{text} ({times} of {len(spots)})" for text, times in said.items()]
-    return by_unit, remarks
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """Where a patch lies in the whole receptive field, or in the picture where units see more than that, in pixels."""
-
-    size: tuple[int, int]
-    corner: tuple[int, int]
-
-    @classmethod
-    def of(cls, layer: Layer, position: tuple[int, int], box: Box, picture: tuple[int, int]) -> _Frame:
-        """Frame the patch `box` of the unit at a row and column, in a picture of (height, width)."""
-        field = layer.shown_field
-        sides = list[tuple[int, int]]()
-        for axis, index, low, extent in zip((field.y, field.x), field.along(position), box[:2], picture, strict=True):
-            limited = not axis.shared and axis.size <= extent
-            sides.append((round(axis.size), low - round(axis.start + index * axis.step)) if limited else (extent, low))
-        return cls((sides[0][0], sides[1][0]), (sides[0][1], sides[1][1]))
-
-    def around(self, values: Tensor) -> np.ndarray:
-        """Bring a patch (c, h, w) to the size of a tile, NaN around it: small ones without blur, large ones down."""
-        longest = max(self.size)
-        factor = max(1, round(_SIDE / longest)) if longest < 1.25 * _SIDE else _SIDE / longest
-
-        def scaled(*pixels: int) -> list[int]:
-            return [max(1, round(extent * factor)) for extent in pixels]
-
-        tile = np.full((len(values), *scaled(*self.size)), np.nan, np.float32)
-        mode = "nearest" if factor >= 1 else "bilinear"
-        size = scaled(*values.shape[1:])
-        batch = values.detach().float().cpu()[None]
-        small = F.interpolate(batch, size=size, mode=mode, antialias=factor < 1)[0].numpy()
-        top, left = (round(at * factor) for at in self.corner)
-        room = tile[:, top : top + small.shape[1], left : left + small.shape[2]]
-        room[:] = small[:, : room.shape[1], : room.shape[2]]
-        return tile
-
-
-def _tile(unit: int, examples: Sequence[Example], shown: Sequence[_Shown], show: Sequence[int]) -> Tile | None:
+def _tile(unit: int, examples: Sequence[Example], shown: Sequence[Shown], show: Sequence[int]) -> Tile | None:
     """Return a unit's block of patches with the block of its projections to the right."""
     if not shown:
         return None
-    limit = _contrast(np.concatenate([one.projection[np.isfinite(one.projection)] for one in shown]))
-    seen = _block([_image(one.patch, show) for one in shown])
-    projected = _block([_image(0.5 + one.projection * (0.5 / limit), show) for one in shown])
+    limit = contrast(np.concatenate([one.projection[np.isfinite(one.projection)] for one in shown]))
+    seen = _block([shown_as(one.patch, show) for one in shown])
+    projected = _block([grey_zero(one.projection, limit, show) for one in shown])
     # Room to the right, so that what belongs together lies together.
     both = Image.new("RGB", (2 * seen.width + _BETWEEN + _AFTER, seen.height), "white")
     both.paste(seen, (0, 0))
     both.paste(projected, (seen.width + _BETWEEN, 0))
     ends = dict.fromkeys(number(examples[at].value) for at in (0, -1))
     return Tile(both, f"unit {unit} · {' to '.join(ends)}")
-
-
-def _contrast(values: np.ndarray) -> float:
-    """Return the magnitude that becomes white: of what a projection is, leaving aside the much that is zero."""
-    magnitude = np.abs(values[values != 0])
-    return float(np.quantile(magnitude, _CLIPPED)) if magnitude.size else 1.0
-
-
-def _image(values: np.ndarray, show: Sequence[int]) -> Image.Image:
-    """Show pixels (c, h, w) in [0, 1], pale grey where there are none."""
-    beyond = np.isnan(values[0])
-    image = to_image(np.where(beyond, 0.5, values), show).convert("RGB")
-    image.paste((_OUTSIDE,) * 3, mask=Image.fromarray(beyond))
-    return image
 
 
 def _block(images: Sequence[Image.Image]) -> Image.Image:
