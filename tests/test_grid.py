@@ -59,9 +59,11 @@ def test_predictions_and_truth_stand_before_the_rows(net: cs.Net, folder: Path) 
     paths = sorted(folder.rglob("*.png"))
     labels = cs.grid(net, paths, methods=["saliency"]).sheet().labels
     for path, label, each in zip(paths, labels, cs.predict_many(net, paths, top=1), strict=True):
-        first = f"{net.classes[each.choices[0]]} {each.values[0]:.2f}"
+        first = f"{net.classes[each.choices[0]]} {net.head.text(each.values[0])}"
         right = path.parent.name == net.classes[each.choices[0]]
-        assert label == (f"✓ {first}" if right else f"✗ {first}\ntrue: {path.parent.name} {each.truth_value:.2f}")
+        assert label == (
+            f"✓ {first}" if right else f"✗ {first}\ntrue: {path.parent.name} {net.head.text(each.truth_value or 0)}"
+        )
     unlabelled = cs.grid(net, paths, methods=["saliency"], labels="none").sheet().labels
     assert unlabelled[0] == labels[0].split("\n")[0][2:]
 
@@ -99,11 +101,29 @@ def test_methods_that_refuse_and_pictures_that_cannot_be_read(folder: Path) -> N
     swish = tiny("sequential", dtype=torch.float32)
     swish.body[1] = torch.nn.SiLU()
     (folder / "broken.png").write_bytes(b"nothing")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "link.png").symlink_to("gone.png")
     drawing = cs.grid(cs.Net(swish.body, size=20), str(folder), methods=["guided_backprop", "saliency"])
     assert len(drawing.sheet().rows) == 6
-    assert any("broken.png" in remark for remark in drawing.recipe.remarks)
+    for name in ("broken.png", "empty.png", "link.png"):
+        assert sum(name in remark for remark in drawing.recipe.remarks) == 1
     assert any("guided_backprop refused" in remark for remark in drawing.recipe.remarks)
     drawing.render()
+
+
+def test_a_grid_of_which_pictures_cannot_be_read_ends_in_exit_code_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.effect_noise((28, 28), 90).save("noise.png")
+    Path("empty.png").write_bytes(b"")
+    assert run(["grid", ".", "--net", "lenet5", "--methods", "saliency", "-o", "g.png"]) == 3
+    said = capsys.readouterr()
+    assert said.out == "g.png\n" and said.err.splitlines()[-2:] == [
+        "convscope: failed: empty.png is empty (0 bytes)",
+        "convscope: 1 of 2 pictures failed",
+    ]
+    assert said.err.count("empty.png") == 1
 
 
 @pytest.mark.parametrize(
@@ -139,3 +159,12 @@ def test_a_figure_of_wrong_predictions_for_a_column(tmp_path: Path) -> None:
     assert page.get_width() / 72 == pytest.approx(3.3)
     text = page.get_textpage().get_text_range()
     assert "true: tabby" in text.replace("\r\n", " ") and "Grad-CAM" in text and "wrong" not in text
+
+
+def test_a_grid_beside_an_unreadable_picture_is_remade(folder: Path) -> None:
+    net = cs.load("lenet5")
+    (folder / "empty.png").write_bytes(b"")
+    drawing = cs.grid(net, str(folder), methods=["saliency"], labels="none")
+    again = cs.remake(drawing.recipe, net=net)
+    np.testing.assert_array_equal(again.numbers()["saliency"], drawing.numbers()["saliency"])
+    assert again.recipe == drawing.recipe

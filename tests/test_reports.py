@@ -22,9 +22,8 @@ from convscope import explain, explain_many, load, predict, project, report, tap
 from convscope.checks import cascade
 from convscope.checks.many import Randomised
 from convscope.cli import run
-from convscope.commands.printing import named
 from convscope.data.samples import digits
-from convscope.errors import DataError, OptionError, OutputError
+from convscope.errors import DataError, OptionError, OutputError, named
 from convscope.net import Net
 from convscope.reports import html as pages_module
 from convscope.reports.network_figures import evolution_of

@@ -143,6 +143,12 @@ def visible(text: str, keep: str = "") -> str:
     return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else as_json(found[0]), text)
 
 
+def named(picture: str, reason: str) -> str:
+    """Return why a picture failed, with its name in front where the reason does not begin with it, or a path to it."""
+    told = reason.startswith(picture) or reason.partition(": ")[0].partition(" is ")[0].endswith(f"/{picture}")
+    return reason if told else f"{picture}: {reason}"
+
+
 def as_json(characters: str) -> str:
     """Return characters as the escapes of a JSON string."""
     return "".join(f"\\u{unit:04x}" for unit in memoryview(characters.encode("utf-16", "surrogatepass")).cast("H")[1:])

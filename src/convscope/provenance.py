@@ -18,6 +18,7 @@ from .data.display import default_bands
 from .data.hashing import content_hash, where_of
 from .data.images import InputPicture
 from .data.preprocessing import Size, sides
+from .errors import PictureError
 from .net import Net
 from .objectives import Objective
 from .options import Option
@@ -40,7 +41,7 @@ def recipe(
         method=entry.name,
         network=network_record(net),
         weights=net.digest,
-        pictures=tuple(map(picture_record, pictures)),
+        pictures=tuple(map(_record_of_any, pictures)),
         of=_objective(of),
         size=size if size is None or isinstance(size, int) else sides(size),
         seeds=seeds,
@@ -76,6 +77,14 @@ def picture_record(picture: Any) -> PictureRecord:
     if isinstance(picture, InputPicture):
         return PictureRecord(picture.where, picture.sha256)
     return PictureRecord(where_of(picture), content_hash(picture))
+
+
+def _record_of_any(picture: Any) -> PictureRecord:
+    """Say which picture it is, also of one that cannot be read: the view that was given it says why."""
+    try:
+        return picture_record(picture)
+    except PictureError:
+        return PictureRecord(where_of(picture), "")
 
 
 def pictures_record(paths: Sequence[str | Path]) -> PictureRecord:

@@ -36,9 +36,13 @@ class NetworkSource:
     changed: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+FAILED = "failed"
+"""Under which `settled` has why some of several pictures could not be read."""
+
+
 @dataclass(frozen=True)
 class PictureRecord:
-    """Where a picture was, as it was named, and the SHA-256 of its content."""
+    """Where a picture was, as it was named, and the SHA-256 of its content, "" where nothing could be read."""
 
     where: str
     sha256: str

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import addresses, outputs
-from ..errors import ConditionFailed, ObjectiveError, OptionError, OutputError, PictureError, nearest
+from ..errors import ConditionFailed, ObjectiveError, OptionError, OutputError, PictureError, named, nearest
 from ..options import Option
 from . import inputs
 from .groups import grouped
 from .network import Network
 from .predict import Labels, Names
-from .printing import AsJson, named, print_file
+from .printing import AsJson, print_file
 from .progress import progress
 
 if TYPE_CHECKING:

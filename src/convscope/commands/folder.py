@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..context import in_context, track, whole
-from ..errors import ConvscopeError
+from ..errors import ConvscopeError, named
 from . import inputs
-from .printing import named
 
 if TYPE_CHECKING:
     from ..drawing.drawings import Drawing, Heatmap

@@ -14,6 +14,7 @@ from ..context import Part, whole
 from ..drawing.paper import PAPER, Paper
 from ..errors import OptionError, OutputError
 from ..outputs import FILM_ENDINGS, NUMBER_ENDINGS, PICTURE_ENDINGS, check_ffmpeg, check_file, check_folder
+from ..recipes import FAILED
 from . import inputs
 from .network import Network, print_remarks
 from .paper import Figure
@@ -192,10 +193,12 @@ class Job:
         drawing = self.draw(net, self.pictures)
         self._save(drawing, self.save_values)
         recipe = drawing.recipe
-        remarks = recipe.remarks
+        failures: list[str] = recipe.settled.get(FAILED, [])
+        remarks = tuple(each for each in recipe.remarks if each not in failures)
         if self.signature.attributes:  # the figure tells the rest
             remarks = (*remarks[: len(recipe.assumed)], *(each for each in remarks if isinstance(each, Part)))
         print_remarks(remarks, net)
+        inputs.refuse_failures(failures, len(recipe.pictures), "")
 
     def _run_film(self, net: Net) -> None:
         """Draw every picture and join the drawings as a film, at the rate of the film that they are from."""

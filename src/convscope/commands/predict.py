@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import DataError, visible
+from ..errors import DataError, named, visible
 from ..outputs import check_file, check_pyarrow
 from . import inputs
 from .groups import grouped
 from .network import Network, print_remarks
-from .printing import AsJson, named, print_addresses, print_file
+from .printing import AsJson, print_addresses, print_file
 from .progress import progress
 
 if TYPE_CHECKING:

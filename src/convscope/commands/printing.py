@@ -17,12 +17,6 @@ from ..parsing import Document
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 
 
-def named(picture: str, reason: str) -> str:
-    """Return why a picture failed, with its name in front where the reason does not begin with it, or a path to it."""
-    told = reason.startswith(picture) or reason.partition(": ")[0].partition(" is ")[0].endswith(f"/{picture}")
-    return reason if told else f"{picture}: {reason}"
-
-
 def ask(question: str, unanswered: str) -> None:
     """Ask on a terminal, and end the command unless the answer is yes.
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import named
 from ..options import separated
 from . import inputs
 from .groups import beginning, grouped
 from .network import Network
 from .predict import Labels, Names
-from .printing import named, print_file
+from .printing import print_file
 from .progress import progress
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ import typer
 
 from .. import addresses
 from ..configuration import located
-from ..errors import ConvscopeError, OutputError
+from ..errors import ConvscopeError, OutputError, named
 from ..outputs import PICTURE_ENDINGS, check_file, check_folder
 from ..stylizing.settings import KeepColour, Settings, Strength, Tile
 from . import inputs
 from .groups import grouped
 from .network import Device, Network, Window, numbers
-from .printing import named, print_file
+from .printing import print_file
 from .progress import progress
 
 

@@ -23,11 +23,11 @@ from ..drawing.drawings import Gallery, Heatmap, robust_limit
 from ..drawing.layout import Scale, Sheet, Tile, number
 from ..drawing.rearranging import on_one_scale
 from ..drawing.tiles import fitted
-from ..errors import ConvscopeError, OptionError, OutOfMemory, PictureError
+from ..errors import ConvscopeError, OptionError, OutOfMemory, PictureError, named
 from ..net import Net
 from ..options import Range
 from ..predictions import ObjectiveLike
-from ..recipes import Recipe
+from ..recipes import FAILED, Recipe
 from ..registry import Entry, view
 from ..running import explain
 
@@ -101,7 +101,9 @@ def grid(
         for i, (entry, truth) in enumerate(plan)
         if any(isinstance(line.maps[i], Heatmap) for line in lines)
     }
-    return Gallery(sheet, values, Recipe(settled={"shown": [_file_name(source) for source, _ in chosen]}))
+    settled: dict[str, Any] = {"shown": [_file_name(source) for source, _ in chosen]}
+    settled |= {FAILED: [named(each.where, each.error) for each in said.failed]} if said.failed else {}
+    return Gallery(sheet, values, Recipe(settled=settled))
 
 
 def _entries(methods: Sequence[str] | None) -> list[Entry]:
@@ -121,7 +123,7 @@ def _chosen(
     said = predict_many(net, list(pictures), top=1, labels=labels, names=names)
     pairs = [(source, each) for source, each in zip(pictures, said, strict=True) if not each.error]
     for each in said.failed:
-        say(f"{each.where}: {each.error}")
+        say(named(each.where, each.error))
     if wrong and said.labelled:
         pairs = [pair for pair in pairs if pair[1].wrong]
         pairs.sort(key=lambda pair: -pair[1].values[0])
@@ -218,12 +220,12 @@ def _label(line: _Row, said: Predictions) -> str:
     each = line.said
     if each is None or not each.choices:
         return _file_name(line.source)
-    first = f"{said.name(each.choices[0])} {each.values[0]:.2f}"
+    first = f"{said.name(each.choices[0])} {said.head.text(each.values[0])}"
     if each.truth is None:
         return first
     if not each.wrong:
         return f"✓ {first}"
-    return f"✗ {first}\ntrue: {said.name(each.truth)} {each.truth_value:.2f}"
+    return f"✗ {first}\ntrue: {said.name(each.truth)} {said.head.text(each.truth_value or 0.0)}"
 
 
 def _named(entry: Entry, truth: bool) -> str:
