@@ -15,6 +15,7 @@ import convscope
 from convscope import Net, load
 from convscope.assumptions import NOT_NORMALISED, Assumption, announced, assumed_first
 from convscope.cli import run
+from convscope.errors import OptionError
 from convscope.evaluation import normalisations
 from convscope.recipes import Recipe
 
@@ -144,12 +145,41 @@ def test_a_size_that_is_given_for_a_run_is_no_assumption(home: Path) -> None:
 
 def test_where_white_is_assumed_the_figure_says_so_first() -> None:
     deep = np.arange(64 * 64, dtype="uint16").reshape(64, 64)
-    net = Net(torch.nn.Conv2d(1, 2, 3), size=64)
+    net = Net(torch.nn.Conv2d(1, 2, 3), size=64, mean=0.0)
     drawing = convscope.explain(net, deep, "gradient", ":0")
     assert drawing.announced().title.startswith("Assumed: 65535 is white · Class 0")
     assert drawing.note.startswith("Assumed: the picture holds values from 0 to 4095; no value_range is given")
     stated = convscope.explain(net.changed(value_range=(0, 4095)), deep, "gradient", ":0")
     assert not stated.recipe.assumed and stated.announced() == stated.sheet()
+
+
+def test_a_module_that_is_wrapped_without_more_says_what_was_assumed() -> None:
+    body = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = Net(body)
+    assert assumed(net) == [SIZE, PIXELS]
+    drawing = convscope.explain(net, np.zeros((300, 300, 3), np.uint8), "gradient", of=1)
+    assert drawing.announced().title.startswith(f"Assumed: {SIZE}, {PIXELS} · ")
+    assert drawing.recipe.remarks[0].startswith("read at 224x224 pixels, since no size was given: state it, as in Net")
+    assert not net.changed(size=224, mean=0.0).assumptions and assumed(net.sized(64)) == [PIXELS]
+    assert assumed(Net(body, std=1.0)) == [SIZE] and assumed(Net(body, size=64)) == [PIXELS]
+    assert net.size == (224, 224) and net.mean == (0, 0, 0) and net.std == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"labels": ["cat"]}, "Net has no option 'labels'; for the names of the classes, use classes="),
+        ({"input_size": 32}, "Net has no option 'input_size'; for the side of the input, use size="),
+        ({"means": 0.5}, "Net has no option 'means'"),
+        ({"classes": 5}, "classes are "),
+        ({"classes": "missing.txt"}, "missing.txt"),
+        ({"classes": ["cat", 3]}, "class names are text, and that of output 1 is 3"),
+    ],
+)
+def test_a_net_answers_options_that_are_wrong(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(OptionError) as raised:
+        Net(nn.Sequential(nn.Conv2d(3, 4, 3)), **options)
+    assert told in str(raised.value)
 
 
 def test_in_the_terminal_it_is_said_once_with_the_option_that_states_it(
@@ -232,6 +262,6 @@ def test_normalisations_are_not_tried_where_they_were_given_or_labels_are_few(
     assert convscope.predict_many(reddish().assuming(NOT_NORMALISED), tmp_path).recipe.assumed == (PIXELS,)
     lights(tmp_path / "more", 8)
     monkeypatch.setattr(normalisations, "_right", None)
-    assert convscope.predict_many(reddish(), tmp_path / "more").recipe.assumed == ()
+    assert convscope.predict_many(reddish().changed(mean=0.0), tmp_path / "more").recipe.assumed == ()
     unlabelled = convscope.predict_many(reddish().assuming(NOT_NORMALISED), tmp_path / "more", labels="none")
     assert unlabelled.recipe.assumed == (PIXELS,)

@@ -278,7 +278,7 @@ def test_a_tensor_has_no_entries_to_choose() -> None:
     [
         ({"mean": (104, 117, 123)}, "mean is of pixels in [0, 1], not 123: divide mean and std by 255"),
         ({"std": "imagenet"}, "std is a number, or one per channel, not 'imagenet'"),
-        ({"mean": None}, "mean is a number, or one per channel, not None"),
+        ({"mean": "red"}, "mean is a number, or one per channel, not 'red'"),
         ({"size": (1, 2, 3)}, "size and resize are a number of pixels or (height, width), not (1, 2, 3)"),
         ({"size": "64"}, "not '64'"),
         ({"size": 6.5}, "not 6.5"),

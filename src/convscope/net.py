@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from inspect import signature
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import bodies, dry_run, fingerprints
-from .assumptions import Assumption
+from .assumptions import NOT_NORMALISED, Assumption, of_size
 from .behaviour import Behaviour, behaviour_of, drawing, unread_layers
 from .calling import Call, Calling, Extra, Output
 from .context import say
@@ -28,13 +29,14 @@ from .data.class_names import ClassNames, class_names
 from .data.display import Display, Window, to_image
 from .data.preprocessing import Preprocessing, Size, checked_bands, checked_range, checked_window, fit_of, per_channel
 from .data.rasters import Raster, check_range
-from .errors import ConvscopeError, LayerError, NetworkError, PictureError, nearest, told
+from .errors import ConvscopeError, LayerError, NetworkError, OptionError, PictureError, nearest, told
 from .heads import Head, HeadKind, check_kind, settled_head
 from .interruptions import orderly
 from .kept import Kept
 from .recipes import NetworkSource
 from .renames import renamed
 from .sharing import frozen, own_modes
+from .synonyms import OPTIONS, hint
 from .tracing import OUTPUT, Layer, traced_layers
 
 ORDERS = ("RGB", "BGR")
@@ -44,6 +46,9 @@ _OTHERWISE = (
     "first dimension of 1, as in Net(..., extra=[torch.zeros(1, 5)]); if it takes a dict or a list, Net(..., "
     "call=lambda body, pixels: body({'image': pixels})). A function of a file: network may return such a Net"
 )
+
+_SIDE = 224
+"""The side of the input where nobody gives one."""
 
 _ANOTHER = 32
 """So many pixels more make another size for any network that takes more than one."""
@@ -65,8 +70,9 @@ class Net(nn.Module):
 
     Args:
         body: the model; pixels (n, c, h, w) in, one tensor out, or what `output` makes one of.
-        mean, std: per channel, in units of pixels in [0, 1]; the body sees (pixels - mean) / std.
-        size: the input's side, or (height, width), in pixels.
+        mean, std: per channel, in units of pixels in [0, 1]; the body sees (pixels - mean) / std, without them pixels
+            as they are. What is not given of these and of the size is assumed, and figures say so first.
+        size: the input's side, or (height, width), in pixels; 224 when not given.
         resize: what the picture's shorter side is scaled to before the centre is cut, `size` when not given; or
             (height, width) to scale to, whatever its proportions.
         classes: the names of the outputs: in order, a dict by index (`id2label`) or by name (`class_to_idx`), or the
@@ -100,16 +106,26 @@ class Net(nn.Module):
         call: how to call a body that takes something else than a tensor (n, c, h, w): a function of the body and that
             tensor, as in `lambda body, pixels: body({"image": pixels})` or `body(list(pixels))`.
 
-    Raises NetworkError when the body is not a module, WeightsError when a parameter is NaN or infinite.
+    Raises NetworkError when the body is not a module, OptionError for an option that there is not, WeightsError when a
+    parameter is NaN or infinite.
     """
+
+    def __new__(cls, *_: Any, **options: Any) -> Self:
+        """Refuse unknown options. Raises OptionError with the one that was meant."""
+        known = signature(cls.__init__).parameters
+        for name in options:
+            if name not in known:
+                near = hint(name, OPTIONS, {each: f"{each}=" for each in known if each not in ("self", "body")})
+                raise OptionError(f"Net has no option {name!r}; {near}")
+        return super().__new__(cls)
 
     def __init__(
         self,
         body: nn.Module,
         *,
-        mean: float | Sequence[float] = 0.0,
-        std: float | Sequence[float] = 1.0,
-        size: int | tuple[int, int] = 224,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        size: int | tuple[int, int] | None = None,
         resize: int | tuple[int, int] | None = None,
         classes: ClassNames = (),
         name: str = "",
@@ -147,18 +163,23 @@ class Net(nn.Module):
         self.source: NetworkSource | None = None
         self._layers: dict[str, Layer] | None = None
         self._digest: tuple[Any, str] = (None, "")
-        self._assumed: tuple[Assumption, ...] = ()
+        units = (0.0 if mean is None else mean, 1.0 if std is None else std)
+        self._assumed: tuple[Assumption, ...] = (NOT_NORMALISED,) if mean is std is None else ()
         self._behaviours: Kept[Any, Behaviour] = Kept(_SIZES)
         self.channels = channels or bodies.first_channels(body)
-        self.mean, self.std = (per_channel(v, self.channels, n) for v, n in ((mean, "mean"), (std, "std")))
+        self.mean, self.std = (
+            per_channel(value, self.channels, name) for value, name in zip(units, ("mean", "std"), strict=True)
+        )
         if order not in ORDERS or (order == "BGR" and self.channels != 3):
             raise NetworkError(f"order is RGB or BGR, the latter for 3 channels; not {order!r} for {self.channels}")
         self.order = order
-        self.fit = fit_of(size, resize, interpolation, fit)
+        self.fit = fit_of(_SIDE if size is None else size, resize, interpolation, fit)
         self.value_range = checked_range(value_range)
         self.show = checked_bands(show, self.channels)
         self.window: Window | None = checked_window(window)
         fingerprints.check_finite(body, self.name)
+        if size is None:
+            self._assumed = (of_size(self.fit.size), *self._assumed)
 
     def __getattr__(self, name: str) -> Any:
         # A property that raises an AttributeError ends here, where a module would say that it has no such attribute.
@@ -202,7 +223,11 @@ class Net(nn.Module):
     def assuming(self, *assumptions: Assumption) -> Net:
         """Return the same network, whose figures say first what was assumed of it, the latest first."""
         net = copy(self)
-        net._assumed = tuple(dict.fromkeys((*assumptions, *self._assumed)))
+        # What is known better now takes the place of what was assumed of the same.
+        settled = {each.options for each in assumptions if each.options}
+        net._assumed = tuple(
+            dict.fromkeys((*assumptions, *(each for each in self._assumed if each.options not in settled)))
+        )
         return net
 
     @property

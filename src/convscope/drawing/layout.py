@@ -254,11 +254,12 @@ class _Layout:
         if any(image * scale < room for image, room in zip(images, needed, strict=True) if image):
             fits = max(room / image for image, room in zip(images, needed, strict=True) if image)
             share = 1 - _LABELS if self.label else 1.0
-            wide = (fits * sum(images) + gaps) / share + 2 * self.margin
+            rounded = 1 if self.label else 0  # as labels are
+            wide = (fits * sum(images) + gaps + rounded) / share + 2 * self.margin
             count = len(images)
             fewer = f", or fewer columns than {count}" if count > 1 else ""
             raise OptionError(
-                f"a figure {self.paper.length(self.width + 2 * self.margin)} wide is too narrow for {count} "
+                f"a figure {self.paper.width:.2f}in wide is too narrow for {count} "
                 f"tile{'s' * (count != 1)} in a row in this size of letters: {self.paper.length(wide)} would do{fewer}"
             )
         return scale

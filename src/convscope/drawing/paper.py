@@ -77,8 +77,8 @@ class Paper:
         return None if self.width is None else round(self.width * self._fine)
 
     def length(self, pixels: float) -> str:
-        """Write a length on the page in inches, rounded up: what is that wide has room."""
-        return f"{math.ceil(pixels / self.per_inch * 100) / 100:.2f}in"
+        """Write a length in inches, rounded up: a paper of that width has as many pixels or more."""
+        return f"{math.ceil(math.ceil(pixels) / self._fine * 100) / 100:.2f}in"
 
 
 SCREEN = Paper()

@@ -89,7 +89,7 @@ def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], paper: Pa
         over -= step
     if over > 0 and paper.pixels is not None:
         raise OptionError(
-            f"a figure {paper.length(paper.pixels)} wide is too narrow for this table's {len(columns)} columns in this "
+            f"a figure {paper.width:.2f}in wide is too narrow for this table's {len(columns)} columns in this "
             f"size of letters: {paper.length(paper.pixels + over)} would do"
         )
     return widths

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..assumptions import NOT_NORMALISED, Assumption, of_size
+from ..assumptions import Assumption, of_size
 from ..errors import NetworkError, OptionError, nearest
 from ..net import Net
 from .graph_batches import fit_to_batches
@@ -32,7 +32,6 @@ def as_net(
         notes = [*notes, f"read at {_SIDE}x{_SIDE} pixels, since the file leaves the size open"]
     if "mean" not in reading and "std" not in reading:
         notes = [*notes, "reads pixels in [0, 1] as they are, since no mean and std were given"]
-        assumed.append(NOT_NORMALISED)
     height, width = (size, size) if isinstance(size, int) else size
     fit_to_batches(body.eval(), (channels, height, width), name=path.name, single=single)
     own: dict[str, Any] = {"name": path.stem, "note": "; ".join(notes), "channels": channels}

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from ..assumptions import NOT_NORMALISED, Assumption
+from ..assumptions import Assumption
 from ..code_files import as_written
 from ..errors import NetworkError, nearest
 from ..net import Net
@@ -63,7 +63,6 @@ def build(model: str, weights: str | Path | None, *, seed: int, reading: dict[st
         said = [built, "" if has_units else _AS_THEY_ARE]
         own: dict[str, Any] = {"name": name, "note": "; ".join(filter(None, said))}
         net = Net(body, **own | reading)
-        net = net if has_units else net.assuming(NOT_NORMALISED)
         if "size" not in reading:
             net = with_size(net, state.hyper_parameters if state else {}, state.path.name if state else "")
     notes = net.note.split("; ") if net.note else []
