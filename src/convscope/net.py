@@ -163,13 +163,11 @@ class Net(nn.Module):
         self.source: NetworkSource | None = None
         self._layers: dict[str, Layer] | None = None
         self._digest: tuple[Any, str] = (None, "")
-        units = (0.0 if mean is None else mean, 1.0 if std is None else std)
         self._assumed: tuple[Assumption, ...] = (NOT_NORMALISED,) if mean is std is None else ()
         self._behaviours: Kept[Any, Behaviour] = Kept(_SIZES)
         self.channels = channels or bodies.first_channels(body)
-        self.mean, self.std = (
-            per_channel(value, self.channels, name) for value, name in zip(units, ("mean", "std"), strict=True)
-        )
+        self.mean = per_channel(0.0 if mean is None else mean, self.channels, "mean")
+        self.std = per_channel(1.0 if std is None else std, self.channels, "std")
         if order not in ORDERS or (order == "BGR" and self.channels != 3):
             raise NetworkError(f"order is RGB or BGR, the latter for 3 channels; not {order!r} for {self.channels}")
         self.order = order
