@@ -78,3 +78,15 @@ def test_the_time_left_is_that_of_all_parts_however_unequal(passes: Pass, capsys
     assert told[0] and told[0].groups() == ("1", "2", "min"), "10 s of 160 are done"
     assert lines[1] == "convscope: octaves: 1 of 3, dreaming: 4 of 10; 2 min left"
     assert lines[-1] == "convscope: octaves: 2 of 3, dreaming: 9 of 10; 12 s left"
+
+
+def test_loops_without_a_name_are_not_told_of(passes: Pass, capsys: Capture) -> None:
+    with progress():
+        for _ in track(range(2), ""):
+            passes(20)
+            for _ in track(range(2), "occlusion"):
+                passes(20)
+    assert {line.split(";")[0] for line in capsys.readouterr().err.splitlines()} == {
+        "convscope: occlusion: 0 of 2",
+        "convscope: occlusion: 1 of 2",
+    }

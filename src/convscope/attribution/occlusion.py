@@ -44,7 +44,7 @@ _REFINED = 0.25
 _TRIED = 16
 
 
-@method("Occlusion", paper="Zeiler & Fergus 2013, arXiv:1311.2901v3, sec. 4.2", signed=True)
+@method("Occlusion", paper="Zeiler & Fergus 2013, arXiv:1311.2901v3, sec. 4.2", signed=True, unit="drop of score")
 def occlusion(
     net: Net,
     pixels: Tensor,

@@ -93,10 +93,11 @@ class _Lines:
 
     def update(self, task: _Task, tasks: Sequence[_Task]) -> None:
         now = time.monotonic()
-        if now - self.told >= PAUSE:
+        named = [str(task) for task in tasks if task.label]
+        if named and now - self.told >= PAUSE:
             self.told = now
             print(
-                f"convscope: {', '.join(map(str, tasks))}{f'; {left} left' if (left := _left(tasks, now)) else ''}",
+                f"convscope: {', '.join(named)}{f'; {left} left' if (left := _left(tasks, now)) else ''}",
                 file=sys.stderr,
             )
 
