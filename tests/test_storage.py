@@ -95,6 +95,8 @@ FILES = {
     "shards/s-01.tar": tar(c_png=png(8), c_cls=b"1"),
     "rows.parquet": parquet(2, 2, png),
     "rows.arrow": arrow(),
+    "odd/s.tar#c.png": png(10),
+    "odd/ä é.png": png(11),
     "film.gif": gif(10, 90, 200),
     "half.npy": npy(),
 }
@@ -148,7 +150,7 @@ def seen(source: str) -> list[Any]:
     [
         "set", "set/", "set/*/*.png", "set/d*/**/*.jpg", "set/{dog,cat}/*.png", "shards", "shards/s-{00..01}.tar",
         "shards/s-00.tar#b.png", "rows.parquet", "rows.parquet#3", "rows.arrow", "film.gif", "film.gif[1:]",
-        "film.gif[2]", "half.npy", "set/dog/a#1.png", "set/dog/deep/x[1].jpg", "shards/s-0[01].tar",
+        "film.gif[2]", "half.npy", "odd", "odd/s.tar#c.png", "set/dog/a#1.png", "set/dog/deep/x[1].jpg", "shards/s-0[01].tar",
     ],
 )  # fmt: skip
 def test_a_storage_gives_what_files_give(here: Path, there: str, source: str) -> None:
@@ -171,6 +173,11 @@ def test_a_zip_file_is_a_folder_wherever_it_lies(here: Path, there: str) -> None
     for place in (here, there):
         assert seen(f"zip://::{place}/pets.zip") == [("cat", "dog"), [("cat/1.png", 0), ("dog/2.png", 1)], [20, 21]]
         assert open_picture(f"zip://dog/2.png::{place}/pets.zip").getpixel((0, 0)) == (21, 21, 21)
+
+
+def test_two_colons_are_letters_of_a_key(s3: Any, on_s3: str) -> None:
+    s3.pipe_file("pets/colons/a::b.png", png(9))
+    assert seen("s3://pets/colons") == [(), [("a::b.png", None)], [9]]
 
 
 def test_a_file_address_is_a_path(here: Path) -> None:
@@ -290,7 +297,7 @@ def test_a_folder_of_the_web_has_the_classes_of_its_folders(web: str) -> None:
         ("none.png", PictureError, "there is nothing at"),
         ("403/x.png", PictureError, "no access to .*give an address with a signature"),
         ("503/x.png", StorageError, "the server says 503"),
-        ("set", PictureError, r"a folder's address ends with a slash: http.*/set/"),
+        ("set", PictureError, r"a folder's address ends with a slash, http.*/set/"),
         ("folders/", DataError, "folders without an end"),
         ("set/**", PictureError, "could go on without an end"),
         ("bytes/x.png", PictureError, "gives more than"),
@@ -353,6 +360,9 @@ def test_signatures_of_s3_open_and_keys_in_an_address_are_taken_off(s3: Any) -> 
         ("s3://pets/data/set/dog/notes.txt", PictureError, "not a picture that can be read"),
         ("s3://pets/data/empty.png", PictureError, "is empty"),
         ("s3://", DataError, "names no bucket: s3://BUCKET/FOLDER"),
+        ("https:///a.png", DataError, "names no host"),
+        ("http://[::1]:1/a.png", StorageError, r"nobody answers at http://\[::1\]:1/a.png"),
+        ("S3://pets/data/none.png", PictureError, "there is nothing at s3://pets/data/none.png"),
         ("s4://pets/a.png", DataError, "there is no storage s4://.*nearest: 's3'"),
         ("gs://pets/a.png", ConvscopeError, "pip install gcsfs"),
         ("reference://a.png::s3://pets/index.json", DataError, "is refused: reference does more than read"),

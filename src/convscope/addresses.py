@@ -14,9 +14,14 @@ from itertools import takewhile
 from pathlib import PurePath, PurePosixPath
 from urllib.parse import unquote
 
-_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+(://|::.*://)")
+_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)(://|::.*://)")
+_CHAINED = re.compile(r"(?:[a-z0-9]+|(?:zip|tar|libarchive|reference|dir|generic|\w*cache|cached)://.*?)(?=::)")
+"""The first link of a chain; elsewhere :: are letters, of a key, or of an address such as http://[::1]."""
 _COLLAPSED = re.compile(r"(s3a?|gc?s|hf|az|abfss?|https?|s?ftp|memory|zip):/(?=[^/])")
 """What is left of an address that went through `Path`, which takes two slashes for one."""
+
+BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oss", "oci")
+"""Storages whose addresses begin with the name of a bucket, or of something like one."""
 
 _WEB = ("http", "https")
 _KEYS = re.compile(r"(?!arn:)([^/@:]+:[^@]+)@")
@@ -57,14 +62,23 @@ def public(source: object) -> str:
         text = f"{collapsed[1]}://{text[collapsed.end() :]}".replace("::s3:/", "::s3://").replace(":///", "://")
     if not is_remote(text):
         return text
-    if text.startswith(("file://", "local://")) and "::" not in text:
+    if text.lower().startswith(("file://", "local://")):
         return _path(text.partition("://")[2])
-    return "::".join(map(_public_link, text.split("::")))
+    link, chain, rest = parts(text)
+    return _public_link(link) + chain + (public(rest) if chain else "")
 
 
 def private(address: str) -> str:
     """Return an address with what was taken off it, for the storage alone."""
-    return "::".join(map(_private_link, address.split("::")))
+    link, chain, rest = parts(address)
+    return _private_link(link) + chain + (private(rest) if chain else "")
+
+
+def parts(address: str) -> tuple[str, str, str]:
+    """Return the first link of an address, "::" where there is a chain, and the rest of it."""
+    if (first := _CHAINED.match(address)) is None:
+        return address, "", ""
+    return first[0], "::", address[first.end() + 2 :]
 
 
 def shown(text: str) -> str:
@@ -80,8 +94,9 @@ def _path(rest: str) -> str:
 
 def _public_link(link: str) -> str:
     scheme, mark, rest = link.partition("://")
+    scheme = scheme.lower()
     if not mark:
-        return link
+        return f"{scheme}://"  # "zip::s3://bucket/pets.zip"
     user = _user(scheme, rest)
     if user:
         rest = rest[len(user) + 1 :]
@@ -146,22 +161,27 @@ def scheme_of(address: str) -> str:
 
 def path_of(address: str) -> PurePosixPath:
     """Return the path inside a storage, of which name and ending are asked."""
-    link = address.partition("::")[0]
+    link = parts(address)[0]
     rest = link.partition("://")[2]
     if scheme_of(link) in _WEB:
         rest = unquote(re.split(r"[?#]", rest, maxsplit=1)[0])
     return PurePosixPath(rest)
 
 
+def is_bucket(address: str) -> bool:
+    """Whether an address is that of a whole bucket."""
+    return scheme_of(address) in BUCKETS and len(path_of(address).parts) == 1
+
+
 def join(folder: str, name: str) -> str:
     """Return the address of what has a name below a folder."""
-    link, chain, rest = folder.partition("::")
+    link, chain, rest = parts(folder)
     return f"{link.rstrip('/')}/{name}{chain}{rest}" if not link.endswith("://") else f"{link}{name}{chain}{rest}"
 
 
 def is_pattern(address: str) -> bool:
     """Whether an address is a pattern; ? and [ ] are letters of an address of the web, before the path."""
-    link = address.partition("::")[0]
+    link = parts(address)[0]
     path = link.partition("://")[2].partition("/")[2]
     if scheme_of(link) in _WEB:
         path = path.partition("?")[0]
@@ -170,7 +190,7 @@ def is_pattern(address: str) -> bool:
 
 def common_folder(texts: list[str]) -> str:
     """Return the folder that all addresses have in common, with a slash at its end, or nothing."""
-    if any("::" in text for text in texts):
+    if any(parts(text)[1] for text in texts):
         return ""
     parents = [text.split("/")[:-1] for text in dict.fromkeys(texts)]
     same = takewhile(lambda each: len(set(each)) == 1, zip(*parents, strict=False))
@@ -185,7 +205,7 @@ def readable(folder: str, name: str) -> str:
 
 def name_below(folder: str, where: str) -> str:
     """Return what is left of an address below a folder; all of it where it lies elsewhere."""
-    link, chain, rest = folder.partition("::") if is_remote(folder) else (folder, "", "")
+    link, chain, rest = parts(folder) if is_remote(folder) else (folder, "", "")
     return where.removeprefix(link).removesuffix(chain + rest)
 
 
@@ -196,8 +216,8 @@ def stem(where: str) -> str:
 
 def as_path(where: str) -> str:
     """Return an address in the order of a path: the file that holds others first, "pets.zip#cats/0.jpg"."""
-    link, chain, rest = where.partition("::")
-    return f"{rest}#{link.partition('://')[2]}" if chain and is_remote(where) else where
+    link, chain, rest = parts(where)
+    return f"{rest}#{link.partition('://')[2]}" if chain else where
 
 
 def absolute(where: str | PurePath) -> str:

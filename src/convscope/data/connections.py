@@ -29,7 +29,6 @@ _PACKAGES = {
 }
 """What must be installed for each kind of storage, as pip takes it."""
 
-_OBJECTS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "oss")
 _PLAIN = ("memory", "ftp", *_PACKAGES)
 _CHAINS = ("zip",)
 _NEVER = (
@@ -89,11 +88,9 @@ def connect(address: str) -> tuple[Connection, str]:
     Raises DataError for a storage that is unknown, not allowed or not installed, StorageError where none can stand.
     """
     check(address)
-    link, chain, rest = address.partition("::")
+    link, chain, rest = addresses.parts(address)
     scheme = addresses.scheme_of(address)
     host = link.partition("://")[2].partition("/")[0]
-    if not host and scheme in _OBJECTS:
-        raise DataError(f"{address} names no bucket: {scheme}://BUCKET/FOLDER")
     user = addresses.user_of(link)
     # After a fork nothing of a connection may be used again.
     root = f"{scheme}://::{rest}" if chain else f"{scheme}://{host}"
@@ -105,18 +102,23 @@ def connect(address: str) -> tuple[Connection, str]:
 
 def check(address: str) -> None:
     """Refuse what is no storage, or one that would do more than give files; nobody is asked. Raises DataError."""
-    _, chain, rest = address.partition("::")
+    link, chain, rest = addresses.parts(address)
     scheme = addresses.scheme_of(address)
     if scheme in _NEVER:
         instead = addresses.shown(rest) if chain else "the file or folder itself"
         more = f", as in {rest}#cat.jpg" if scheme == "tar" and chain else ""
         raise DataError(f"{address} is refused: {scheme} does more than read files; name {instead}{more}")
-    if chain and (scheme not in _CHAINS or "::" in rest):
+    if chain and (scheme not in _CHAINS or addresses.parts(rest)[1]):
         raise DataError(f"{address} is refused: the only chain is zip://cats/0.jpg::s3://bucket/pets.zip")
     if scheme in _CHAINS and not chain:
         raise DataError(f"{address} does not say in which file: zip://cats/0.jpg::s3://bucket/pets.zip")
     if chain and addresses.is_remote(rest):
         check(rest)
+    nowhere = link.partition("://")[2][:1] in ("", "/")
+    if nowhere and scheme in addresses.BUCKETS:
+        raise DataError(f"{address} names no bucket: {scheme}://BUCKET/FOLDER")
+    if nowhere and scheme in ("http", "https", "ftp", "sftp", "ssh"):
+        raise DataError(f"{address} names no host: {scheme}://HOST/FOLDER/")
     if scheme in (*_PLAIN, *_CHAINS):
         return
     from fsspec import available_protocols
@@ -129,16 +131,17 @@ def check(address: str) -> None:
 @lru_cache(maxsize=64)
 def _connected(process: int, root: str, user: str) -> Connection:
     try:
-        from fsspec.core import url_to_fs
+        from fsspec import get_filesystem_class
     except ImportError:
         raise DataError(f"{root} needs fsspec: pip install 'convscope[cloud]'") from None
     scheme, options = addresses.scheme_of(root), _options(addresses.scheme_of(root)) | {"skip_instance_cache": True}
     if scheme in _CHAINS:
-        return Connection(_archive(root.partition("::")[2]), threading.RLock())
+        return Connection(_archive(addresses.parts(root)[2]), threading.RLock())
     s3 = scheme in ("s3", "s3a")
     if s3 and user:
         options["key"], _, options["secret"] = user.partition(":")
-    filesystem, _ = url_to_fs(f"{root if s3 else addresses.private(root)}/", **options)
+    kind: Any = get_filesystem_class(scheme)
+    filesystem = kind(**kind._get_kwargs_from_urls(root if s3 else addresses.private(root)) | options)
     if s3:
         filesystem.retries = _TRIES
     one_by_one = not getattr(filesystem, "async_impl", False) and scheme not in ("memory", "hf")
@@ -167,7 +170,7 @@ def _options(scheme: str) -> dict[str, Any]:
         return {"client_kwargs": {"timeout": timeout, "response_class": _bounded()}}
     if scheme in ("sftp", "ssh", "ftp"):
         return {"timeout": int(_READ)}
-    return {"use_listings_cache": False} if scheme in _OBJECTS else {}
+    return {"use_listings_cache": False} if scheme in addresses.BUCKETS else {}
 
 
 @lru_cache(maxsize=1)
@@ -209,7 +212,7 @@ def in_words(address: str) -> Generator[None]:
 
 
 def _translated(error: Exception, address: str) -> Exception:
-    scheme = addresses.scheme_of(address.rpartition("::")[2])
+    scheme = addresses.scheme_of(addresses.parts(address)[2] or address)
     if isinstance(error, ImportError):
         package = _PACKAGES.get(scheme, "the package that fsspec names for it")
         return DataError(f"{address} needs another package: pip install {package}")
@@ -227,11 +230,11 @@ def _translated(error: Exception, address: str) -> Exception:
         bucket = _said(causes, "bucket does not exist", "NoSuchBucket")
         what = f"no bucket {address.partition('://')[2].partition('/')[0]}" if bucket else "nothing"
         return (DataError if bucket else PictureError)(f"there is {what} at {address}: check its letters")
-    host = address.partition("::")[2] or address
+    host = addresses.parts(address)[2] or address
     if names & set(_NOBODY) or status == 429 or status >= 500 or _said(causes, "SlowDown"):
         what = f"the server says {status} to" if status else "nobody answers at"
         return StorageError(f"{what} {host}: check the address and your connection, then try again")
-    reason = addresses.shown((str(error).splitlines() or [""])[0])[:200] or type(error).__name__
+    reason = addresses.shown(" ".join(str(error).split()))[:300] or type(error).__name__
     return PictureError(f"{address} cannot be read: {reason}")
 
 

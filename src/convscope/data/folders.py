@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from .. import addresses
@@ -149,7 +150,12 @@ def common_root(paths: Iterable[str]) -> str:
     return os.path.join(root, "") if root else ""  # noqa: PTH118
 
 
-def class_folders(names: Sequence[str]) -> list[str] | None:
+def class_folders(names: Iterable[str]) -> list[str] | None:
     """Return the class of every picture, the first folder of its name; None where a picture lies in no folder."""
-    parts = [PurePath(name).parts for name in names]
-    return [part[0] for part in parts] if parts and all(len(part) > 1 for part in parts) else None
+    classes: list[str] = []
+    for name in names:
+        first, *rest = PurePath(name).parts
+        if not rest:
+            return None
+        classes.append(sys.intern(first))  # of a million pictures, as many texts as there are classes
+    return classes or None

@@ -142,7 +142,7 @@ def _remote(text: str) -> Located:
     try:
         for mark in reversed(marks):
             file = storage.Remote(text[:mark])
-            if shards.is_shard(file) or parquet.is_table(file):
+            if (shards.is_shard(file) or parquet.is_table(file)) and file.is_file():
                 return Located(_inside(file, text[mark + 1 :]), None, text)
         match = re.fullmatch(r"(.+)\[(\d+)\]", text)
         film = storage.Remote(match[1]) if match else None
@@ -162,7 +162,8 @@ def _remote(text: str) -> Located:
     if not content:
         raise PictureError(f"{text} is empty (0 bytes)")
     if re.match(rb"\s*<(!doctype html|html)", content[:200], re.IGNORECASE):
-        raise PictureError(f"{text} is a page of the web, no picture; a folder's address ends with a slash: {text}/")
+        hint = "perhaps one to log in" if place.suffix else f"a folder's address ends with a slash, {text}/"
+        raise PictureError(f"{text} is a page of the web, no picture: {hint}")
     return Located(content, None, text)
 
 

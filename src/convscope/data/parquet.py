@@ -231,6 +231,6 @@ def _remote_file_beside(table: Remote, path: str, row: int) -> bytes:
     parts = PurePosixPath(str(path)).parts
     if "://" in str(path) or "\\" in str(path) or ".." in parts or str(path).startswith("/"):
         raise PictureError(f"{table}#{row} is refused: it names a file outside of its folder, {path!r}")
-    link, chain, rest = table.address.partition("::")
+    link, chain, rest = addresses.parts(table.address)
     folder = f"{link.rpartition('/')[0]}/{chain}{rest}"
     return Remote(addresses.join(folder, "/".join(parts))).read_bytes()

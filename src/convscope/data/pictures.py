@@ -310,7 +310,7 @@ def _folder(path: str) -> Iterable[Picture]:
         raise PictureError(f"there is no picture in {path} (looked for {looked_for})")
     sizes = array("q", (size for _, size in pictures)) if isinstance(place, storage.Remote) else None
     paths = tuple(str(place / name) for name, _ in pictures)
-    of = folders.class_folders([addresses.readable(path, name) for name, _ in pictures])
+    of = folders.class_folders(addresses.readable(path, name) for name, _ in pictures)
     if of is None:
         return Files(paths, root, sizes=sizes)
     classes = sorted(set(of))

@@ -47,6 +47,7 @@ class Status:
 
     st_size: int
     st_mtime_ns: int
+    is_file: bool = True
 
 
 _known: Kept[tuple[str, int], Status] = Kept(10_000)
@@ -96,6 +97,8 @@ class Remote:
         connection, name = connect(self.address)
         with in_words(self.address):
             info: dict[str, Any] = connection.ask("info", name)
+        if info.get("type") == "directory":
+            return Status(0, 0, is_file=False)
         if info.get("size") is None:
             raise StorageError(f"{self.address} does not say how large it is: download it")
         told = [str(info.get(key)) for key in ("ETag", "etag", "LastModified", "mtime", "updated", "Last-Modified")]
@@ -107,16 +110,14 @@ class Remote:
 
     def is_file(self) -> bool:
         """Whether there is a file."""
-        connection, name = connect(self.address)
         try:
-            with in_words(self.address):
-                return bool(connection.ask("info", name)["type"] == "file")
+            return self.stat().is_file
         except PictureError:
             return False
 
     def is_dir(self) -> bool:
         """Whether it is a folder; of the web, whether the address ends with a slash."""
-        if self.address.partition("::")[0].endswith("/"):
+        if addresses.parts(self.address)[0].endswith("/") or addresses.is_bucket(self.address):
             return True
         if addresses.scheme_of(self.address) in ("http", "https"):
             return False
@@ -295,7 +296,7 @@ def matching(pattern: str) -> list[str]:
 
     Raises StorageError, and PictureError for ** on the web.
     """
-    link, chain, rest = pattern.partition("::")
+    link, chain, rest = addresses.parts(pattern)
     before = re.split(r"[*?\[]" if addresses.scheme_of(link) not in ("http", "https") else r"[*\[]", link)[0]
     folder = Remote(before[: before.rfind("/") + 1] + chain + rest)
     if addresses.scheme_of(link) in ("http", "https") and "**" in link:
@@ -360,7 +361,7 @@ def _remove(folder: str, process: int) -> None:
 
 # Writing --------------------------------------------------------------------------------------------------------------
 
-_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oss", "oci", "memory")
+_WHOLE = (*addresses.BUCKETS, "memory")
 """Storages whose objects appear whole or not at all."""
 
 
