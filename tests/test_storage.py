@@ -150,7 +150,8 @@ def seen(source: str) -> list[Any]:
     [
         "set", "set/", "set/*/*.png", "set/d*/**/*.jpg", "set/{dog,cat}/*.png", "shards", "shards/s-{00..01}.tar",
         "shards/s-00.tar#b.png", "rows.parquet", "rows.parquet#3", "rows.arrow", "film.gif", "film.gif[1:]",
-        "film.gif[2]", "half.npy", "odd", "odd/s.tar#c.png", "set/dog/a#1.png", "set/dog/deep/x[1].jpg", "shards/s-0[01].tar",
+        "film.gif[2]", "half.npy", "odd",
+        "odd/s.tar#c.png", "set/dog/a#1.png", "set/dog/deep/x[1].jpg", "shards/s-0[01].tar",
     ],
 )  # fmt: skip
 def test_a_storage_gives_what_files_give(here: Path, there: str, source: str) -> None:
