@@ -20,7 +20,7 @@ from convscope.atlas.statistics import BINS, SIDE, Histograms, edges
 from convscope.atlas.units import choose_layers
 from convscope.context import listen
 from convscope.data import read_pictures
-from convscope.errors import AtlasError, DataError, LayerError
+from convscope.errors import AtlasError, DataError, LayerError, NetworkError
 from convscope.layers import find_layer
 from convscope.tapping import tap
 
@@ -309,3 +309,53 @@ def test_bins_are_exact():
             0, BINS - 1
         )
         assert (np.bincount(where, minlength=BINS) == counts[unit].numpy()).all()
+
+
+class Gated(nn.Module):
+    """Layers that the body writes over in place: rectified, and by another activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, stride=2)
+        self.relu = nn.ReLU(inplace=True)
+        self.gated = nn.Conv2d(6, 4, 3)
+        self.silu = nn.SiLU(inplace=True)
+        self.beside = nn.Conv2d(3, 4, 7)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.silu(self.gated(self.relu(self.conv(x))))
+        return self.fc(torch.cat([maps.mean((2, 3)), self.beside(x).relu().amax((2, 3))], 1))
+
+
+def test_effects_are_activity_times_gradient_of_the_largest_score(pictures, tmp_path):
+    torch.manual_seed(0)
+    net = convscope.Net(Gated(), size=20)
+    layers = ["conv", "gated", "beside", "fc"]
+    scanned = [*layers, "output"]
+    atlas = Atlas(
+        scan(net, pictures, tmp_path / "atlas", layers=scanned, k=K, effect=True, statistics="basic"), net=net
+    )
+    read = read_pictures(pictures)
+    expected: dict[str, list[Tensor]] = {name: [] for name in layers}
+    for picture in read:
+        kept = tap(net, net.read(picture.read()), [*layers, ""], leaf=layers)
+        grads = torch.autograd.grad(kept[""].amax(), [kept[name] for name in layers], allow_unused=True)
+        for name, grad in zip(layers, grads, strict=True):
+            expected[name].append((kept[name] * grad).flatten(2).sum(2) if grad.ndim == 4 else kept[name] * grad)
+    names = [picture.name for picture in read]
+    for name in layers:
+        effects = torch.cat(expected[name]).detach().numpy()
+        for unit in range(effects.shape[1]):
+            found = atlas.top(name, unit, band="effect", repeated=True)
+            ranked = np.sort(effects[:, unit])[::-1][:K]
+            assert [one.value for one in found] == pytest.approx(ranked.tolist(), rel=1e-4, abs=1e-6)
+            assert names.index(found[0].path) in np.flatnonzero(np.isclose(effects[:, unit], ranked[0], rtol=1e-5))
+    table = pq.read_table(atlas.path / "statistics.parquet").to_pylist()
+    means = np.concatenate([torch.cat(expected[name]).detach().numpy().mean(0) for name in (*layers, "fc")])
+    assert [row["effect"] for row in table] == pytest.approx(means.tolist(), rel=1e-4, abs=1e-6)
+
+
+def test_a_network_that_predicts_no_class_has_no_effects(pictures, tmp_path):
+    with pytest.raises(NetworkError, match="scan without --effect"):
+        scan(convscope.Net(nn.Conv2d(3, 2, 3), size=20), pictures, tmp_path / "atlas", effect=True)

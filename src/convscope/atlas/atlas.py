@@ -112,7 +112,7 @@ class Atlas:
         Args:
             layer, unit: which unit, as the scan names it.
             k: how many; as many as were kept when not given.
-            band: "strongest", "weakest", "strong", "middle", "weak" or "random".
+            band: "strongest", "weakest", "strong", "middle", "weak", "random", or "effect" of a scan with effects.
             repeated: whether to keep pictures of the same content as one before.
 
         Raises LayerError for a layer or unit that was not scanned, OptionError for a band that was not kept.
@@ -123,8 +123,9 @@ class Atlas:
         conditions = [("layer", "==", layer), ("unit", "==", unit), ("band", "==", band)]
         rows: list[dict[str, Any]] = self._table(UNITS, conditions).sort_by("rank").to_pylist()
         kept = self.manifest.settings
-        if not rows and kept.statistics == "basic" and band != "strongest":
-            raise OptionError(f"the scan kept no {band!r} pictures: scan with statistics='full'")
+        if not rows and band != "strongest" and (kept.statistics == "basic" or band == "effect"):
+            asked = "effect=True" if band == "effect" else "statistics='full'"
+            raise OptionError(f"the scan kept no {band!r} pictures: scan with {asked}")
         found: list[Example] = []
         seen: set[str] = set()
         for row in rows:

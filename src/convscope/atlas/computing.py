@@ -71,7 +71,9 @@ class _Computing:
         self.range, self.roots = scan.manifest.range(number), roots
         self.in_sample, self.is_example = samples
         settings = scan.manifest.settings
-        self.reduction = Reduction.empty(scan.net, scan.layers, Kept(settings.k, settings.statistics == "full"))
+        self.reduction = Reduction.empty(
+            scan.net, scan.layers, Kept(settings.k, settings.statistics == "full", settings.effect)
+        )
         self.pictures: list[ScannedPicture] = []
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
@@ -138,6 +140,8 @@ class _Computing:
         selections = {"strongest": reduction.strongest}
         if reduction.weakest is not None:
             selections["weakest"] = reduction.weakest
+        if reduction.mattered is not None:
+            selections["effect"] = reduction.mattered
         labels = sorted(self.sums)
         return Shard(
             start=self.range.start,

@@ -15,17 +15,22 @@ from torch import Tensor
 from ..net import Net
 from ..tapping import tap
 from ..tracing import Layer
+from .effects import Effects
 from .selection import Selection
 from .statistics import SIDE, Histograms, Statistics
-from .units import Activity, count_units
+from .units import Activity, Extreme, count_units
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a scan keeps of every unit: the `k` best pictures, and with `full` the weakest and the histograms."""
+    """What a scan keeps of every unit: the `k` best pictures, with `full` the weakest and the histograms, too.
+
+    With `effect` also the `k` pictures where the unit mattered most.
+    """
 
     k: int = 9
     full: bool = False
+    effect: bool = False
 
 
 class _Batch:
@@ -40,6 +45,8 @@ class _Batch:
         self.squares = torch.empty_like(self.largest)
         self.beaten = reduction.strongest.last
         self.undercut = reduction.weakest.last if reduction.weakest is not None else self.beaten
+        self.effects, self.effect_places = torch.zeros_like(self.largest), torch.full_like(self.places, -1)
+        self.outdone = reduction.mattered.last if reduction.mattered is not None else self.beaten
         self.rows = dict.fromkeys(reduction.layers, 0)
 
     def take(self, name: str, output: Tensor) -> Tensor:
@@ -79,6 +86,16 @@ class _Batch:
         self.reduction.count(name, sample, finite)
         self.squares[here, units] = sample.square_().sum(1)
 
+    def take_effect(self, name: str, effects: Tensor, rows: slice) -> None:
+        """Take in a layer's activity times gradient (n, rows, columns, units) of some rows of the batch."""
+        layer, units = self.reduction.layers[name]
+        here = slice(rows.start, min(rows.stop, len(self.pictures)))
+        effects = effects[: here.stop - here.start]
+        sums = self.effects[here, units] = effects.sum((1, 2))
+        if layer.positions:
+            extreme = Extreme(effects, effects.amax(2), "largest")
+            extreme.find(sums > self.outdone[units], self.effect_places[here, units])
+
 
 @dataclass
 class Reduction:
@@ -90,6 +107,8 @@ class Reduction:
     weakest: Selection | None
     histograms: dict[str, Histograms]
     sums: Statistics
+    mattered: Selection | None = None
+    effects: Effects | None = None
 
     @classmethod
     def empty(cls, net: Net, layers: Sequence[Layer], kept: Kept) -> Reduction:
@@ -102,7 +121,11 @@ class Reduction:
         strongest, weakest = (Selection.empty(order, units, kept.k, net.device) for order in ("largest", "smallest"))
         histograms = {layer.name: Histograms(count_units(layer), net.device) for layer in layers if kept.full}
         sums = Statistics.empty(units, net.device)
-        return cls(net, named, strongest, weakest if kept.full else None, histograms, sums)
+        reduction = cls(net, named, strongest, weakest if kept.full else None, histograms, sums)
+        if kept.effect:
+            reduction.mattered = Selection.empty("largest", units, kept.k, net.device)
+            reduction.effects = Effects(net, {layer.name: layer for layer in layers})
+        return reduction
 
     @property
     def units(self) -> int:
@@ -132,8 +155,12 @@ class Reduction:
         and its place, which is known of `examples` (m,) only.
         """
         batch = _Batch(pictures, examples, self)
-        with torch.inference_mode():
-            tap(self.net, pixels, list(self.layers), reduce=batch.take)
+        if self.effects is not None:
+            self.effects.run(pixels, batch.take, batch.take_effect)
+        else:
+            with torch.inference_mode():
+                tap(self.net, pixels, list(self.layers), reduce=batch.take)
+        with torch.no_grad():
             self._add(batch)
         return batch.largest, batch.places
 
@@ -150,6 +177,10 @@ class Reduction:
             smallest = batch.smallest if whole else batch.smallest.masked_fill(~finite, torch.nan)
             self.weakest.offer(smallest, batch.pictures, batch.low_places)
             _add_each(sums.squares, batch.squares, finite)
+        if self.mattered is not None:
+            finite = batch.effects.isfinite()
+            self.mattered.offer(batch.effects.masked_fill(~finite, torch.nan), batch.pictures, batch.effect_places)
+            _add_each(sums.effects, batch.effects, finite)
 
 
 def _add_each(sums: Tensor, rows: Tensor, finite: Tensor) -> None:

@@ -14,6 +14,7 @@ from ..locks import lock
 from ..net import Net
 from ..outputs import check_folder
 from .computing import Receipt, Scan
+from .effects import check_output
 from .manifest import SAMPLE, Detail, Manifest, Settings, describe, read_manifest
 from .merging import Merging
 from .reading import Roots
@@ -36,6 +37,7 @@ def scan(
     layers: Sequence[str] = (),
     k: int = 9,
     statistics: Detail = "full",
+    effect: bool = False,
     batch_size: int = 0,
     shard: int = 0,
     sample: int | None = None,
@@ -53,6 +55,8 @@ def scan(
         k: how many pictures of each kind to keep of a unit.
         statistics: "basic" keeps the strongest pictures and means; "full" also the weakest, bands between them, random
             ones, variance, the share of active positions, histograms and, where there are labels, AUC.
+        effect: keep the pictures, too, where each unit mattered most: its activity times the gradient of the predicted
+            class's score. It takes a backward pass.
         batch_size: pictures in one pass; 8 on a CPU and 64 elsewhere by default.
         shard: pictures in one file; about 1,000 by default.
         sample: how many pictures, drawn at random, quantiles and AUC are computed from; 10,000 by default.
@@ -67,8 +71,10 @@ def scan(
     check_folder(atlas)
     pictures = read_pictures(data)
     chosen = choose_layers(net, layers)
+    if effect:
+        check_output(net)
     drawn = SAMPLE if sample is None else sample
-    settings = Settings(k, statistics, sample=drawn, batch=batch_size, shard=shard, seed=seed)
+    settings = Settings(k, statistics, effect, sample=drawn, batch=batch_size, shard=shard, seed=seed)
     manifest = describe(net, chosen, pictures, settings)
     job = Scan(net, chosen, pictures, manifest, atlas)
     with lock(atlas / _LOCK, f"the atlas {atlas}"):

@@ -120,7 +120,9 @@ class StoredShard:
 
     def statistics(self) -> Statistics:
         """Read the sums."""
-        sums = {name: self.tensor(f"statistics.{name}") for name in ("pictures", "broken", "sums", "squares")}
+        sums = {
+            name: self.tensor(f"statistics.{name}") for name in ("pictures", "broken", "sums", "squares", "effects")
+        }
         counts = torch.zeros(len(sums["pictures"]), BINS, dtype=torch.int64)
         counts.view(-1)[self.tensor("counted")] = self.tensor("counts")
         return Statistics(**sums, counts=counts)

@@ -92,14 +92,15 @@ class Statistics:
     """Sums over pictures, and over the lattice's positions, for each of some units.
 
     `pictures` counts those with finite activity, `broken` those with NaN or infinite activity, which no sum and no
-    histogram holds. `sums` and `squares` add up the activity and its square over the lattice's positions, and `counts`
-    (units, BINS) counts it there.
+    histogram holds. `effects` adds up activity times gradient, where a scan asks for it. `sums` and `squares` add up
+    the activity and its square over the lattice's positions, and `counts` (units, BINS) counts it there.
     """
 
     pictures: Tensor
     broken: Tensor
     sums: Tensor
     squares: Tensor
+    effects: Tensor
     counts: Tensor
 
     @classmethod
@@ -107,7 +108,14 @@ class Statistics:
         """Return statistics of no picture."""
         whole = torch.zeros(units, dtype=torch.int64, device=device)
         sums = torch.zeros(units, dtype=torch.float64, device=device)
-        return cls(whole, whole.clone(), sums, sums.clone(), torch.zeros(units, BINS, dtype=torch.int64, device=device))
+        return cls(
+            whole,
+            whole.clone(),
+            sums,
+            sums.clone(),
+            sums.clone(),
+            torch.zeros(units, BINS, dtype=torch.int64, device=device),
+        )
 
     def merged(self, other: Statistics) -> Statistics:
         """Return the statistics of both; of sums, those of `other` are added last."""

@@ -147,6 +147,8 @@ class Writing:
             "mean": pa.array(mean),
             "maximum": pa.array(self.merged.selections["strongest"].of(units).values[:, 0].numpy()),
         }
+        if self.manifest.settings.effect:
+            table["effect"] = pa.array(sums.effects[units].numpy() / np.maximum(pictures, 1))
         if self.manifest.settings.statistics == "basic":
             return pa.table(table)
         table["variance"] = pa.array(np.maximum(sums.squares[units].numpy() / seen - mean**2, 0))

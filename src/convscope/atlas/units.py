@@ -62,7 +62,7 @@ def _default(net: Net) -> list[Layer]:
     """Return what is rectified afterwards, where it is not yet: there the weakest pictures can be told too."""
     leaves = [layer for layer in picture_layers(net) if layer.leaf and layer.name]
     chosen: list[Layer] = []
-    for layer, after in zip(leaves, [*leaves[1:], None], strict=True):
+    for layer, after in zip(leaves, [*leaves[1:], None], strict=False):
         weighted = layer.number is not None or layer.kind == "Linear"
         if weighted and after is not None and "Norm" in after.kind and after.shape == layer.shape:
             chosen.append(after)

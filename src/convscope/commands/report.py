@@ -75,8 +75,8 @@ def report(
 ) -> None:
     """Write a page about a network and pictures, to hand on: what it says of each, why, and how it was made.
 
-    The page needs nothing from anywhere else. A page that was ended goes on with the same command. Exit code 3 where
-    some pictures could not be read: they stand on the page with the reason.
+    The page needs nothing from anywhere else. A run of more than 50 pictures that was ended goes on with the same
+    command. Exit code 3 where some pictures could not be read: they stand on the page with the reason.
     """
     from ..outputs import check_report
 

@@ -46,6 +46,9 @@ def scan(
             autocompletion=beginning(_DETAILS),
         ),
     ] = "full",
+    effect: Annotated[
+        bool, typer.Option("--effect", help="keep the pictures, too, where each unit mattered for the predicted class")
+    ] = False,
     batch: Annotated[int, typer.Option(help="pictures in one pass; 8 on a CPU and 64 elsewhere by default")] = 0,
     shard: Annotated[int, typer.Option(help="pictures in one file of the atlas; about 1,000 by default")] = 0,
     sample: Annotated[
@@ -66,7 +69,7 @@ def scan(
     from ..context import listen
 
     with progress(), listen() as remarks:
-        loaded = network.load([Path(each.where) for each in islice(found, _LOOKED_AT)], size=size)
+        loaded = network.load([each.where for each in islice(found, _LOOKED_AT)], size=size)
         loaded = loaded if size is None else loaded.sized(size)
         scan_data(
             loaded,
@@ -75,6 +78,7 @@ def scan(
             layers=parts(layers or []),
             k=k,
             statistics=statistics,  # type: ignore[arg-type]
+            effect=effect,
             batch_size=batch,
             shard=shard,
             sample=sample,

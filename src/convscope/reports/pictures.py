@@ -34,8 +34,8 @@ from ..recipes import PictureRecord
 from ..registry import Entry, find
 from .chapters import Chapter, Contents, Figure, Kept, Request, Row, Said
 
-_CHUNK, FEW = 8, 20
-"""Pictures that are explained together, and up to how many each is alone: its methods may take their time."""
+_CHUNK = 8
+"""Pictures that are in memory together."""
 
 _POSITION = re.compile(r":\d+@(\d+),(\d+)")
 _SIDE, _THUMBNAIL = 256, 190
@@ -85,16 +85,11 @@ def chapters(request: Request, truth: Truth | None = None) -> Iterator[Chapter |
     """Yield a chapter for each picture, in order; one that cannot be read or explained has the reason."""
     maker = _Maker(request, truth or Truth())
     pictures = list({picture.where: picture for picture in request.pictures}.values())
-    if len(pictures) <= FEW:
-        for picture in track(pictures, "report, pictures"):
-            yield from maker.of([picture])
-        return
-    made: Iterator[Chapter | Kept] = iter(())
-    for number, _ in enumerate(track(pictures, "report, pictures")):
-        if number % _CHUNK == 0:
-            with running(tracker=lambda steps, label: steps):
-                made = iter(list(maker.of(pictures[number : number + _CHUNK])))
-        yield next(made)
+    chunks = [pictures[start : start + _CHUNK] for start in range(0, len(pictures), _CHUNK)]
+    for chunk in track(chunks, "report"):
+        with running(tracker=lambda steps, label: steps):
+            made = list(maker.of(chunk))
+        yield from made
 
 
 class _Maker:

@@ -25,10 +25,13 @@ from .html import Pages
 from .lesson import lesson
 from .occasions import medical, wrong
 from .pdf import PAPERS, Pdf
-from .pictures import FEW, why
+from .pictures import why
 
 PresetName = Literal["why", "lesson", "wrong", "medical"]
 PRESETS: dict[str, Preset] = {"why": why, "lesson": lesson, "wrong": wrong, "medical": medical}
+
+_FEW = 20
+"""Pictures up to which a method may take its time."""
 
 _METHODS = {True: ("grad_cam", "occlusion"), False: ("grad_cam",)}
 """What is taken when nothing is said, for few pictures and for many: of two kinds, and calm to look at."""
@@ -88,7 +91,7 @@ def report(
     chosen = preset if callable(preset) else _preset(preset)
     source = read_pictures(data)
     pictures = list(source)
-    named = tuple(dict.fromkeys(_METHODS[len(pictures) <= FEW] if methods is None else methods))
+    named = tuple(dict.fromkeys(_METHODS[len(pictures) <= _FEW] if methods is None else methods))
     for name in named:
         find(name)
     writers = list[Pages | Pdf]()  # chapters are made, and ask what is kept, when there is one
