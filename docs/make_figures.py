@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pypdfium2
 from PIL import Image
 from skimage import data
 from torch import Tensor, nn
@@ -123,6 +124,19 @@ def anyones(_: Net) -> None:
     convscope.explain(mirrored, data.chelsea(), "grad_cam").save(IMAGES / "chelsea-mirrored.png")
 
 
+def handed_on(_: Net) -> None:
+    """A grid, Zeiler & Fergus' Fig. 5, and pages of reports as they are printed."""
+    net, samples = convscope.load("zfnet64"), ["sample:coffee", "sample:chelsea", "sample:rocket"]
+    convscope.grid(net.sized(128), samples, methods=["grad_cam", "occlusion", "saliency"]).save(IMAGES / "grid.png")
+    convscope.invariance(net, samples).save(IMAGES / "invariance.png")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, preset, page in (("report", "why", 0), ("lesson", "lesson", 0)):
+            options: dict[str, Any] = {"size": 128} if preset == "why" else {}
+            done = convscope.report(net, samples, Path(folder) / f"{name}.pdf", preset=preset, **options)
+            image = pypdfium2.PdfDocument(done.path)[page].render(scale=1.25).to_pil().convert("RGB")
+            image.quantize(128).save(IMAGES / f"{name}-page.png", optimize=True)
+
+
 def _blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (IMAGES.parent / "networks.md").read_text(), re.DOTALL)
 
@@ -148,6 +162,7 @@ PARTS: dict[str, Any] = {
     "styled": styled,
     "answers": answers,
     "anyones": anyones,
+    "handed_on": handed_on,
 }
 
 
