@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 
 from adversary.watching import HANG, ended_when_it_hangs
 from convscope.cli import _main, run  # pyright: ignore[reportPrivateUsage]
-from convscope.commands.inputs import distinct_names
+from convscope.data.naming import distinct_names
 from convscope.data.samples import digits
 from convscope.registry import METHODS, VIEWS, load_all
 
@@ -131,13 +131,14 @@ def test_pictures_of_the_same_name_do_not_overwrite_each_other(digit: str) -> No
         (["p/Cat.png", "p/cat.png"], ["Cat", "cat-2"]),
         (["a/../../x.png", "/etc/x.png"], ["a/x", "etc/x"]),
         (["/data/cat.jpg"], ["cat"]),
+        (["p/x.jpg", "p/x.png/y.jpg"], ["x-2", "x.png/y"]),  # a folder of that name is in the way
         (["/data/cat.jpg", "here/cat.jpg"], ["data/cat", "here/cat"]),
         (["s/a-0.tar#000123.jpg", "s/b.parquet#17"], ["a-0.tar-000123", "b.parquet-17"]),
         (["sample:digits/3", "sample:chelsea"], ["3", "chelsea"]),
     ],
 )
 def test_outputs_are_named_from_the_common_folder(paths: list[str], names: list[str]) -> None:
-    assert distinct_names([Path(path) for path in paths]) == names
+    assert distinct_names(paths) == names
 
 
 def test_samples_and_tar_files_are_pictures_of_commands(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from convscope.cli import run
 from convscope.commands import inputs
+from convscope.data import folders
 from convscope.data.folders import find_files
 from convscope.data.pictures import read_pictures
 from convscope.errors import DataError
@@ -83,3 +85,16 @@ def test_very_many_pictures_are_asked_for_on_a_terminal(
     assert Path("convscope-saliency").exists() == (code == 0)
     said = capsys.readouterr()
     assert "Draw them all? [y/N]" in said.err and "Draw" not in said.out
+
+
+def test_a_folder_holds_every_format_that_is_read_by_its_name(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.zeros((4, 4, 3), np.uint8))
+    for ending in folders.SUFFIXES - {".npy", ".apng"}:
+        picture.convert("1" if ending == ".pbm" else "RGB").save(
+            tmp_path / f"p{ending}", {".pbm": "PPM", ".pgm": "PPM", ".pnm": "PPM"}.get(ending)
+        )
+    picture.save(tmp_path / "p.apng", "PNG")
+    np.save(tmp_path / "p.npy", np.zeros((4, 4), np.uint16))
+    found = read_pictures(tmp_path)
+    assert sorted(Path(each.where).suffix for each in found) == sorted(folders.SUFFIXES)
+    assert all(each.open().size == (4, 4) for each in found)

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 import convscope as cs
 from convscope import Net
 from convscope.cli import run
+from convscope.data.naming import files_of
 from convscope.data.pictures import Picture, read_pictures
 from convscope.drawing.files import read_recipe
 from convscope.drawing.tables import Table
 from convscope.errors import OptionError
 from convscope.evaluation import conditions, measures
 from convscope.evaluation.junit import junit
-from convscope.evaluation.naming import files_of
 from convscope.evaluation.survey import Survey
 from convscope.evaluation.survey_table import COLUMNS
 from convscope.evaluation.truth import find_truth
@@ -154,6 +154,8 @@ def test_regions_are_the_strongest_first_and_shares_cut_pixels() -> None:
         (["d/a/0.jpg", "d/b/0.jpg"], ["a/0.png", "b/0.png"]),
         (["d/a.jpg", "d/a.png", "d/b.jpg"], ["a.jpg.png", "a.png.png", "b.png"]),
         (["d/a.jpg", "d/a.jpg"], ["a.jpg.png", "a.jpg-2.png"]),
+        (["d/x.jpg", "d/X.png/y.jpg"], ["x-2.png", "X.png/y.png"]),
+        (["d/Cat.jpg", "d/cat.jpg"], ["Cat.png", "cat-2.png"]),
         (["x.tar#a/0.jpg", "x.tar#b/0.jpg"], ["x.tar/a/0.png", "x.tar/b/0.png"]),
         (["../up/0.jpg", "sample:chelsea"], ["up/0.png", "sample/chelsea.png"]),
         (["d/index.html/0.jpg", "d/table.csv/0.jpg"], ["index.html-/0.png", "table.csv-/0.png"]),

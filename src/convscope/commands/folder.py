@@ -37,8 +37,10 @@ class Folder:
     existing: int = 0
 
     def __post_init__(self) -> None:
+        from ..data.naming import distinct_names
+
         pictures = self.job.pictures
-        self.names = dict(zip(pictures, inputs.distinct_names(pictures), strict=True))
+        self.names = dict(zip(pictures, distinct_names(pictures), strict=True))
 
     def run(self) -> None:
         """Draw every picture; one that fails does not stop the others. Raises PicturesFailed when some failed."""

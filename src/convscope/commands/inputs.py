@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import addresses
 from ..configuration import located
 from ..errors import OptionError, OutputError, PictureError, PicturesFailed, one_line
 from ..outputs import FILM_ENDINGS, PICTURE_ENDINGS
@@ -148,47 +146,6 @@ def tell_failures(failures: Sequence[str]) -> None:
         print(f"convscope: and {len(failures) - _NAMED:,} more", file=sys.stderr)
 
 
-def distinct_names(pictures: Sequence[str]) -> list[str]:
-    """Name outputs after the pictures, in their folders below the one that all have in common: "a/0001", "b/0001".
-
-    A name depends on the common folder, not on what else is there, unless only endings differ ("cat.jpg", "cat.png"):
-    then these stay. Without a common folder the last part is the name where that tells all apart. Names that are the
-    same, also to file systems that do not tell capitals apart, are numbered. No name leads out of a folder.
-    """
-    from ..data.folders import common_root
-
-    paths = [addresses.as_path(picture) for picture in pictures]
-    last = [re.split(r"[/\\#:]", path)[-1] for path in paths]
-    root = common_root(paths)
-    if not root and len(set(last)) == len(set(paths)):
-        plain = [_inside(name) for name in last]
-    else:
-        plain = [_inside(path.removeprefix(root)) for path in paths]
-    files = {name: name.removesuffix(Path(name).suffix) if _is_ending(Path(name).suffix) else name for name in plain}
-    shared = {stem for stem, count in Counter(files.values()).items() if count > 1}
-    kept = [name if files[name] in shared else files[name] for name in plain]
-    return _numbered(kept)
-
-
-def _numbered(names: Sequence[str]) -> list[str]:
-    """Number names that come again, by numbers that no other name has."""
-    there, used, last, distinct = {name.casefold() for name in names}, set[str](), Counter[str](), list[str]()
-    for name in names:
-        own, chosen = name.casefold(), name
-        while (low := chosen.casefold()) in used or (low != own and low in there):
-            last[own] += 1
-            chosen = f"{name}-{last[own] + 1}"
-        used.add(low)
-        distinct.append(chosen)
-    return distinct
-
-
-def _inside(address: str) -> str:
-    """Return an address as a relative path without dots that lead elsewhere."""
-    parts = (re.sub(r"[\\#:]+", "-", part).strip("-.") for part in address.split("/"))
-    return "/".join(filter(None, parts)) or "picture"
-
-
 def refuse_overwriting(pictures: Iterable[str], targets: Iterable[Path]) -> None:
     """Refuse to write over the pictures that are read. Raises OutputError."""
     there = {_identity(target): target for target in targets if target.is_file()}
@@ -200,10 +157,3 @@ def refuse_overwriting(pictures: Iterable[str], targets: Iterable[Path]) -> None
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def _is_ending(suffix: str) -> bool:
-    """Whether a name ends as a picture's file does: "17" after "b.parquet-" is a row."""
-    from ..data.folders import SUFFIXES
-
-    return suffix.lower() in SUFFIXES

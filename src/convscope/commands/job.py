@@ -134,7 +134,9 @@ class Job:
         """The files that will be written."""
         if not self.several:
             return [path for path in (self.place, self.save_values) if path is not None]
-        names = inputs.distinct_names(self.pictures)
+        from ..data.naming import distinct_names
+
+        names = distinct_names(self.pictures)
         values = (self.outputs.values_of(self.place, name) for name in names)
         return [*(self.place / f"{name}.png" for name in names), *filter(None, values)]
 

@@ -127,6 +127,8 @@ def _targets(pictures: Sequence[str], style: Path, out: Path | None) -> list[Pat
         return [target]
     if out is not None and (out.suffix or out.is_file()):
         raise OutputError(f"several pictures are written to a folder: give -o FOLDER, not {out}")
+    from ..data.naming import distinct_names
+
     position = out or Path(f"convscope-{style.stem}")
     check_folder(position)
-    return [position / f"{name}.png" for name in inputs.distinct_names(pictures)]
+    return [position / f"{name}.png" for name in distinct_names(pictures)]

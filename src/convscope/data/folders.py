@@ -14,7 +14,8 @@ from ..errors import DataError, PictureError
 from . import connections, storage
 from .storage import Remote
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(".apng .bmp .gif .jpeg .jpg .npy .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
+"""Endings of files that are read as pictures, in folders as by their names."""
 
 _HOLDING = frozenset({".tar", ".parquet", ".arrow"})
 

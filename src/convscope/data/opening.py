@@ -23,8 +23,6 @@ from .decoding import Content, decode_array, decode_file, decode_image
 from .display import in_8_bits
 from .rasters import Raster
 
-_WITH_FRAMES = folders.SUFFIXES | {".apng"}
-
 
 def open_picture(source: Any, *, name: str = "") -> Image.Image:
     """Open a picture as 8-bit RGB or grey, upright, without alpha.
@@ -146,7 +144,7 @@ def _remote(text: str) -> Located:
                 return Located(_inside(file, text[mark + 1 :]), None, text)
         match = re.fullmatch(r"(.+)\[(\d+)\]", text)
         film = storage.Remote(match[1]) if match else None
-        if match and film and (films.is_video(film) or film.suffix.lower() in _WITH_FRAMES):
+        if match and film and (films.is_video(film) or film.suffix.lower() in folders.SUFFIXES):
             return Located(storage.local(film), int(match[2]), str(film))
         if films.is_video(place):
             return Located(storage.local(place), None, text)

@@ -282,7 +282,7 @@ def _is_folder(path: str) -> bool:
     if not addresses.is_remote(path):
         return os.path.isdir(path)  # noqa: PTH112
     place = storage.Remote(path)
-    known = place.suffix.lower() in folders.SUFFIXES | SHARD_SUFFIXES | films.VIDEOS | {".npy", ".apng"}
+    known = place.suffix.lower() in folders.SUFFIXES | SHARD_SUFFIXES | films.VIDEOS
     return "#" not in path and (path.endswith("/") or not known) and place.is_dir()
 
 

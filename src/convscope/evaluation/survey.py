@@ -22,6 +22,7 @@ from ..bulk import explain_many
 from ..context import in_context
 from ..data.boxes import Box
 from ..data.hashing import content_hash
+from ..data.naming import check_inside, files_of
 from ..data.pictures import Picture
 from ..data.preprocessing import Size
 from ..drawing.drawings import Heatmap
@@ -32,7 +33,6 @@ from ..parsing import Document
 from ..predictions import ObjectiveLike, answers
 from ..recipes import Recipe
 from . import measures
-from .naming import check_inside, files_of
 from .predicting import prediction
 from .prediction import Prediction
 from .survey_table import PAGE, TABLES, Row, Surveyed
