@@ -125,6 +125,9 @@ def test_labels_that_are_no_classes_are_told_beside_the_classes(tree: Path) -> N
     said = cs.predict_many(corner(classes=()), tree)
     assert said.labelled and "alphabetical order, 'blueish' output 0, 'greenish' 2" in said.recipe.remarks[0]
     assert said[0].truth == 0 and said.classes == ("blueish", "crimson", "greenish")
+    paths = cs.predict_many(corner(classes=()), sorted(tree.rglob("*.png")))
+    assert paths.classes == said.classes and [each.truth for each in paths] == [each.truth for each in said]
+    assert not cs.predict_many(corner(classes=()), sorted(tree.rglob("*.png"))[:1]).labelled
     assert cs.predict_many(corner(classes=()), tree, labels="none").classes == ("class 0", "class 1", "class 2")
 
 

@@ -113,7 +113,11 @@ def find_truth(
     if parents and all(name and _find(name, classes, table) is not None for name in parents):
         return Truth(classes, _matched(net, classes, list(parents), table), of_parent=True)
     if not own:
-        return Truth()
+        siblings = len({PurePath(picture.where).parent.parent for picture in pictures}) == 1 < len(parents)
+        if not (siblings and _in_order(net, classes, parents)):
+            return Truth()
+        matched = _matched(net, classes, sorted(parents), table)
+        return Truth(_shown(net, classes, matched, table), matched, of_parent=True)
     if _in_order(net, classes, own.values()):
         return _of_source(net, classes, own, table)
     say(f"{_unknown(net, classes, list(own.values()))}, so nothing is said of how right it is")
