@@ -20,6 +20,8 @@ from PIL import Image
 
 import web_server
 from convscope import explain, load
+from convscope.atlas.atlas import Atlas
+from convscope.atlas.scanning import scan
 from convscope.cli import run
 from convscope.configuration import located
 from convscope.data import connections, open_picture, read_ahead, read_pictures, storage
@@ -466,6 +468,17 @@ def test_a_folder_of_a_storage_is_divided_as_one_of_this_machine(tmp_path: Path)
         assert [part.digest for part in far] == [part.digest for part in near]
     with pytest.raises(DataError, match="there are no pictures in memory://fetched/none"):
         open_data("memory://fetched/none")
+
+
+def test_an_atlas_finds_the_pictures_of_a_storage_again(tmp_path: Path) -> None:
+    net, there = load("lenet5"), filled(fsspec.filesystem("memory"), "memory")
+    for number, source in enumerate((f"{there}/set/", f"zip://::{there}/pets.zip")):
+        atlas = Atlas(scan(net, source, tmp_path / str(number), layers=["relu1"], k=1), net=net)
+        addresses = [picture.where for picture in read_pictures(source)]
+        for picture, address in enumerate(addresses):
+            assert np.array_equal(atlas.read(picture).numpy(), net.read(address).numpy())
+    moved = Atlas(tmp_path / "0", net=net, roots={"data": f"{there}/set"})
+    assert np.array_equal(moved.read(0).numpy(), net.read(f"{there}/set/cat/b/3.png").numpy())
 
 
 def test_boxes_are_of_pictures_in_a_storage(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def private(address: str) -> str:
 
 def parts(address: str) -> tuple[str, str, str]:
     """Return the first link of an address, "::" where there is a chain, and the rest of it."""
-    if (first := _CHAINED.match(address)) is None:
+    if not is_remote(address) or (first := _CHAINED.match(address)) is None:
         return address, "", ""
     return first[0], "::", address[first.end() + 2 :]
 
@@ -166,6 +166,12 @@ def path_of(address: str) -> PurePosixPath:
     if scheme_of(link) in _WEB:
         rest = unquote(re.split(r"[?#]", rest, maxsplit=1)[0])
     return PurePosixPath(rest)
+
+
+def put_behind(place: str, name: str) -> str:
+    """Return the address of a name behind a place, which ends with its slash or mark."""
+    link, chain, rest = parts(place)
+    return link + name + chain + rest
 
 
 def is_bucket(address: str) -> bool:

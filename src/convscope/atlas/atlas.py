@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .. import trust
+from .. import addresses, trust
 from ..data.hashing import content_hash
 from ..errors import AtlasError, LayerError, OptionError, nearest
 from ..net import Net
@@ -279,7 +279,10 @@ class Atlas:
 
 def _folder(place: str) -> str:
     """Return a place as paths are put behind it."""
-    return place if place.endswith(("/", "#")) or not Path(place).is_dir() else f"{place}/"
+    link = addresses.parts(place)[0]
+    if link.endswith(("/", "#")) or not (addresses.is_remote(place) or Path(place).is_dir()):
+        return place
+    return addresses.put_behind(place, "/")
 
 
 def _standardised(maxima: np.ndarray) -> np.ndarray:

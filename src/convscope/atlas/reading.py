@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import addresses
 from ..data.hashing import content_hash
 from ..data.opening import locate
 from ..data.pictures import Picture, Pictures
@@ -93,7 +94,7 @@ class Roots:
 def content_of(place: str, path: str) -> Any:
     """Return the picture at a path below a place, as `net.prepare` takes it; None where there is none."""
     try:
-        return _held(f"{place}{path}")[0]
+        return _held(addresses.put_behind(place, path))[0]
     except PictureError:
         return None
 
@@ -110,8 +111,9 @@ def _absolute(place: str) -> str:
 def place_of(picture: Picture) -> tuple[str, str]:
     """Part a picture's address into a place and a path below it."""
     where = picture.where
-    if picture.name and where.endswith(picture.name) and where != picture.name:
-        return where.removesuffix(picture.name), picture.name
+    link, chain, rest = addresses.parts(where)
+    if picture.name and link.endswith(picture.name) and where != picture.name:
+        return link.removesuffix(picture.name) + chain + rest, picture.name
     if "#" in where and not os.path.exists(where):  # noqa: PTH110  an item of a data set
         place, mark, item = where.rpartition("#")
         return place, mark + item
