@@ -57,6 +57,7 @@ _HOMES = {
     "maximize": "synthesis.maximize",
     "method": "registry",
     "occlusion_study": "views.occlusion_study",
+    "patches": "atlas.patches",
     "predict": "predictions",
     "predict_many": "evaluation.predicting",
     "project": "views.project",

@@ -27,6 +27,7 @@ from .commands.explain import explain
 from .commands.layers import layers
 from .commands.nets import nets
 from .commands.network import Network
+from .commands.patches import patches
 from .commands.predict import predict
 from .commands.printing import print_file
 from .commands.progress import progress
@@ -62,6 +63,7 @@ _OWN: dict[str, tuple[str, Callable[..., None]]] = {
     "predict": (GROUPS["explain"], predict),
     "report": (GROUPS["explain"], report),
     "scan": (GROUPS["scan"], scan),
+    "patches": (GROUPS["scan"], patches),
     "stylize": (GROUPS["make"], stylize),
     "nets": ("Networks", nets),
     "layers": ("Networks", layers),

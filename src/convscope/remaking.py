@@ -46,6 +46,10 @@ def remake(
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     entry = registry.load_all().get(recipe.method)
+    if recipe.method == "patches":
+        raise RecipeError(
+            "a figure of patches is drawn again from its atlas: convscope patches ATLAS, or patches(atlas)"
+        )
     if entry is None:
         raise RecipeError(
             f"a recipe of {recipe.method!r} cannot be remade: it is no registered method or view; is a plugin missing?"

@@ -268,7 +268,7 @@ THINGS = (
     ),
     Wish(
         "a channel's strongest pictures in a data set",
-        ("scan", "project", "maximize"),
+        ("scan", "patches", "project", "maximize"),
         "top_images top_patches find_max_acts crop_max_patches do_maxes max_activating_images dataset_examples "
         "strongest_pictures retrieve neighbours nearest_neighbors feature_visualization_dataset similar",
     ),

@@ -202,6 +202,23 @@ class Atlas:
             found += [Excited(name, at, float(maxima[at]), float(share)) for at, share in enumerate(shares)]
         return sorted(found, key=lambda one: (-one.share, names.index(one.layer), one.unit))[:k]
 
+    def detectors(self, layer: str, k: int = 9) -> list[tuple[int, str, float]]:
+        """Return the units that tell a class best from all others: number, class and AUC, the best first.
+
+        Each unit stands once, with its best class. Raises OptionError where the scan knew no labels.
+        """
+        self._check_layer(layer)
+        if not (self.path / CLASSES).exists() or self.manifest.settings.statistics == "basic":
+            raise OptionError(
+                "the atlas has no AUC: scan pictures with labels, as in folders of classes, with statistics='full'"
+            )
+        table = self._table(CLASSES, [("layer", "==", layer)], ["unit", "class", "auc"]).to_pydict()
+        best: dict[int, tuple[int, str, float]] = {}
+        for unit, name, auc in zip(table["unit"], table["class"], table["auc"], strict=True):
+            if auc is not None and auc > best.get(unit, (unit, "", 0.0))[2]:
+                best[unit] = (unit, name, auc)
+        return sorted(best.values(), key=lambda one: -one[2])[:k]
+
     def where(self, sql: str) -> pa.Table:
         """Answer a question in SQL over the tables units, statistics, classes, layers and pictures.
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..context import listen
+from ..context import listen, say
+from ..data.class_names import wordnet_names
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile, number
 from ..errors import OptionError
@@ -48,8 +49,14 @@ _GAP, _BETWEEN, _AFTER = 2, 6, 14
 _UNITS = 16
 
 
+class Atlas(Examples, Protocol):
+    """What also knows which units tell classes, such as a convscope.Atlas."""
+
+    def detectors(self, layer: str, k: int) -> Sequence[tuple[int, str, float]]: ...
+
+
 def patches(
-    atlas: Examples,
+    atlas: Atlas,
     layer: str | int,
     units: Sequence[int] | str | None = None,
     *,
@@ -62,7 +69,8 @@ def patches(
     Args:
         atlas: what `scan` found, an Atlas.
         layer: the layer's name or number.
-        units: their numbers, also as a text with commas, or "random:16" for so many at random, which is the default.
+        units: their numbers, also as a text with commas; "random:16" for so many at random, which is the default; or
+            "top:AUC:16" for those that tell a class best from all others, where the scan knew labels.
         band: which pictures of a unit: "strongest", "weakest", "strong", "middle", "weak", "random", or "effect", those
             in which the unit mattered most.
         k: pictures of each unit.
@@ -72,11 +80,16 @@ def patches(
     projections of a unit share one contrast. Raises OptionError for units that do not exist, and what `atlas` raises.
     """
     net, chosen = atlas.net, output_or_layer(atlas.net, layer)
-    numbers = units_named(chosen, units)
+    detectors = _detectors(atlas, chosen, units)
+    numbers = list(detectors) or units_named(chosen, units)
     examples = {unit: atlas.top(chosen.name, unit, k, band=band) for unit in numbers}
+    if not any(examples.values()):
+        raise OptionError(f"no {band!r} pictures of {chosen.title} were kept: scan again with what keeps them")
     with listen() as remarks:
+        most = max(map(len, examples.values()))
+        say(f"{most} pictures of each unit were kept, not {k}" if most < k else "")
         shown, said = projected(atlas, chosen, examples, method)
-    tiles = [_tile(unit, examples[unit], shown[unit], net.show) for unit in numbers]
+    tiles = [_tile(f"unit {u}{detectors.get(u, '')}", examples[u], shown[u], net.show) for u in numbers]
     sheet = Sheet(
         f"What excites {len(numbers)} of {_count(chosen)} units of {chosen.name or 'the output'}",
         tuple(tuple(tiles[start : start + _ACROSS]) for start in range(0, len(tiles), _ACROSS)),
@@ -97,6 +110,15 @@ def patches(
         "pictures": torch.tensor([_padded([one.picture for one in examples[unit]], k) for unit in numbers]),
     }
     return Gallery(sheet, values).with_recipe(made, footnote(net, _ENTRY, made))
+
+
+def _detectors(atlas: Atlas, layer: Layer, units: Sequence[int] | str | None) -> dict[int, str]:
+    """Return the units that are best at telling a class, with what they tell, where an option asks for them."""
+    asked = re.fullmatch(r"top:AUC(?::(\d+))?", units.strip(), re.IGNORECASE) if isinstance(units, str) else None
+    if asked is None:
+        return {}
+    found = atlas.detectors(layer.name, int(asked[1] or _UNITS))
+    return {unit: f" · {wordnet_names().get(name, name)}, AUC {auc:.3f}" for unit, name, auc in found}
 
 
 def units_named(layer: Layer, units: Sequence[int] | str | None) -> list[int]:
@@ -121,7 +143,10 @@ def _named(layer: Layer, text: str, count: int) -> list[int]:
         return sorted(random.Random(0).sample(range(count), min(int(drawn[1]), count)))
     parts = [part.strip() for part in separated(text)]
     if not all(re.fullmatch(r"\d+", part) for part in parts):
-        raise OptionError(f"units are numbers, as 0,5,12, or so many at random, as random:{_UNITS}; not {text!r}")
+        raise OptionError(
+            f"units are numbers, as 0,5,12, so many at random, as random:{_UNITS}, or so many that tell a class best, "
+            f"as top:AUC:{_UNITS}; not {text!r}"
+        )
     return units_named(layer, [int(part) for part in parts])
 
 
@@ -129,7 +154,7 @@ def _padded(values: Sequence[float], count: int) -> list[float]:
     return [*values, *[math.nan] * (count - len(values))]
 
 
-def _tile(unit: int, examples: Sequence[Example], shown: Sequence[Shown], show: Sequence[int]) -> Tile | None:
+def _tile(name: str, examples: Sequence[Example], shown: Sequence[Shown], show: Sequence[int]) -> Tile | None:
     """Return a unit's block of patches with the block of its projections to the right."""
     if not shown:
         return None
@@ -141,7 +166,7 @@ def _tile(unit: int, examples: Sequence[Example], shown: Sequence[Shown], show: 
     both.paste(seen, (0, 0))
     both.paste(projected, (seen.width + _BETWEEN, 0))
     ends = dict.fromkeys(number(examples[at].value) for at in (0, -1))
-    return Tile(both, f"unit {unit} · {' to '.join(ends)}")
+    return Tile(both, f"{name} · {' to '.join(ends)}")
 
 
 def _block(images: Sequence[Image.Image]) -> Image.Image:
