@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,12 +12,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convscope import Gallery, Net, attribute, tap
+from convscope import Atlas, Gallery, Net, attribute, load, read_recipe, remake, scan, tap
 from convscope.atlas.patches import patches, units_named
-from convscope.errors import OptionError
+from convscope.cli import run
+from convscope.errors import OptionError, RecipeError
 from networks import pictures, tiny
 
-Example = namedtuple("Example", "picture value y x")
+
+class Example(NamedTuple):
+    picture: int
+    value: float
+    y: int
+    x: int
 
 
 class Found:
@@ -34,6 +39,9 @@ class Found:
         order = self.values[:, unit].argsort(descending=band == "strongest").tolist()[:k]
         places = [divmod(int(self.places[at, unit]), self.columns) for at in order]
         return [Example(at, float(self.values[at, unit]), *place) for at, place in zip(order, places, strict=True)]
+
+    def detectors(self, layer: str, k: int) -> Sequence[tuple[int, str, float]]:
+        return [(3, "n01443537", 0.93), (1, "dog", 0.875)][:k]
 
     def read(self, picture: int) -> Tensor:
         self.reads += 1
@@ -97,6 +105,65 @@ def test_pictures_are_read_once_and_the_drawing_knows_how_it_was_made(found: Fou
     assert again.recipe.key == drawing.recipe.key
     with Image.open(tmp_path / "units.png") as image:
         assert image.width < 1000
+
+
+def test_units_that_tell_a_class(found: Found) -> None:
+    captions = [tile.caption for tile in patches(found, "3", "top:AUC:2").content.tiles]
+    assert [caption.rpartition(" · ")[0] for caption in captions] == [
+        "unit 3 · goldfish, AUC 0.930",
+        "unit 1 · dog, AUC 0.875",
+    ]
+
+
+def test_what_the_scan_did_not_keep(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "5 pictures of each unit were kept, not 9" in patches(found, "3", "1").recipe.remarks
+
+    def none(*_: Any, **__: Any) -> list[Example]:
+        return []
+
+    monkeypatch.setattr(found, "top", none)
+    with pytest.raises(OptionError, match="no 'effect' pictures of layer '3' were kept"):
+        patches(found, "3", "1", band="effect")
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An atlas of ten digits, two layers of lenet5."""
+    folder = tmp_path_factory.mktemp("atlas")
+    for index in range(10):
+        drawn = load("lenet5").image(torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(index)))
+        drawn.save(folder / f"{index}.png")
+    scan(load("lenet5"), folder, folder / "found", layers=["1", "2"], k=4)
+    return folder / "found"
+
+
+def test_the_command_draws_from_an_atlas(
+    atlas: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The network is the atlas's own; a wrong word is refused before it is opened."""
+    monkeypatch.chdir(atlas.parent)
+    layers = list(Atlas(atlas).layers)
+    assert run(["patches", "found", "--layer", layers[1], "--units", "0,5", "-k", "4", "-o", "units.png"]) == 0
+    assert capsys.readouterr().out == "units.png\n"
+    assert read_recipe("units.png").options["units"] == [0, 5]
+    assert run(["patches", "found", "--layer", "1", "--units", "0", "--width", "84mm", "-o", "units.pdf"]) == 0
+    (atlas.parent / "away").mkdir()
+    for picture in atlas.parent.glob("?.png"):
+        picture.rename(atlas.parent / "away" / picture.name)
+    assert run(["patches", "found", "--layer", "1", "--units", "0", "--root", "data=away", "-o", "moved.png"]) == 0
+    for arguments, why in (
+        (["found"], "2 layers were scanned"),
+        (["found", "--layer", "1", "--band", "stong"], "--band is strongest"),
+        (["found", "--layer", "1", "--root", "away"], "--root is NAME=FOLDER"),
+        (["found", "--layer", "1", "-o", "units.txt"], "endings are"),
+        (["found", "--layer", "1"], "--root data=FOLDER"),
+        (["nothing", "--layer", "1"], "holds no atlas"),
+        (["found", "--layer", "1", "--units", "top:AUC"], "the atlas has no AUC"),
+    ):
+        assert run(["patches", *arguments]) == 2
+        assert why in capsys.readouterr().err
+    with pytest.raises(RecipeError, match="drawn again from its atlas"):
+        remake("units.png")
 
 
 def test_what_units_are_drawn(found: Found) -> None:
