@@ -25,7 +25,7 @@ def wrong(request: Request) -> Contents:
     if not mistaken:
         raise DataError(f"none of the {len(said)} pictures is named wrongly: there is nothing to report")
     pictures = [picture for picture in request.pictures if picture.where in mistaken]
-    quality = "" if said.quality is None else f" {said.quality.headline}"
+    quality = "" if said.quality is None else f" {said.quality.headline}."
     lead = (
         f"`{net.name}` names {len(pictures):,} of {len(said):,} pictures wrongly.{quality} For each of them: what it "
         "said, what made it say so, and what in the picture speaks for the class that it is."
@@ -45,4 +45,6 @@ def medical(request: Request) -> Contents:
         "or a device as well as a finding. Pictures of more than 8 bits are read with all their values; from which to "
         "which value they are shown stands under each."
     )
-    return replace(whole, title=f"{request.net.name} on {len(request.pictures)} pictures, for review", lead=lead)
+    count = len(request.pictures)
+    title = f"{request.net.name} on {count} picture{'s' * (count != 1)}, for review"
+    return replace(whole, title=title, lead=lead)
