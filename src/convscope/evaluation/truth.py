@@ -192,7 +192,7 @@ def _unknown(net: Net, classes: Sequence[str], labels: Sequence[str], missing: S
 
 
 def _examples(classes: Sequence[str], label: Label = "") -> str:
-    return f"its {len(classes)} classes are called {nearest(str(label), classes)}"
+    return f"it has {len(classes)} classes, such as {nearest(str(label), classes)}"
 
 
 def _ways_out(missing: Sequence[str]) -> str:
