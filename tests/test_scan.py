@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 from torch import Tensor, nn
 
 import convscope
 from convscope.atlas.atlas import Atlas
 from convscope.atlas.scanning import scan
+from convscope.atlas.selection import Selection
 from convscope.atlas.shards import FOLDER
 from convscope.atlas.statistics import BINS, SIDE, Histograms, edges
 from convscope.atlas.units import choose_layers
@@ -359,3 +365,68 @@ def test_effects_are_activity_times_gradient_of_the_largest_score(pictures, tmp_
 def test_a_network_that_predicts_no_class_has_no_effects(pictures, tmp_path):
     with pytest.raises(NetworkError, match="scan without --effect"):
         scan(convscope.Net(nn.Conv2d(3, 2, 3), size=20), pictures, tmp_path / "atlas", effect=True)
+
+
+@given(
+    values=arrays(np.float32, (12, 3), elements=st.sampled_from([0.0, -0.0, 1.0, -2.0, 3.5, np.inf])),
+    order=st.permutations(range(12)),
+    cuts=st.lists(st.integers(0, 12), max_size=3),
+    largest=st.booleans(),
+)
+def test_selections_merge_in_any_order_and_twice(values, order, cuts, largest):
+    kind = "largest" if largest else "smallest"
+    pictures = torch.arange(12)
+
+    def of(rows: list[int]) -> Selection:
+        selection = Selection.empty(kind, 3, 4)
+        chosen = torch.tensor(sorted(rows), dtype=torch.int64)
+        if rows:
+            selection.offer(torch.from_numpy(values)[chosen], pictures[chosen], chosen[:, None].int().expand(-1, 3))
+        return selection
+
+    whole = of([*range(12)])
+    ends = sorted({0, 12, *cuts})
+    parts = [of(list(order[start:stop])) for start, stop in pairwise(ends)]
+    merged = parts[-1]
+    for part in [*parts, parts[0]]:
+        merged = merged.merged(part)
+    for name in ("keys", "pictures", "places"):
+        assert torch.equal(getattr(merged, name), getattr(whole, name))
+    for unit in range(3):
+        column = values[:, unit] + 0.0
+        ranked = np.lexsort((np.arange(12), -column)) if largest else None
+        expected = column[ranked][:4] if largest else np.sort(column)[:4]
+        assert whole.values[unit].tolist() == expected.tolist()
+        if largest:
+            assert whole.pictures[unit].tolist() == ranked[:4].tolist()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["zfnet64", "lenet5", "squeezenet"])
+def test_real_networks_on_500_pictures_against_the_oracle(name, data, request, tmp_path):
+    net = request.getfixturevalue("squeezenet").sized(96) if name == "squeezenet" else convscope.load(name)
+    with tarfile.open(data("tiny100-val.tar.xz")) as file:
+        members = [member for member in file if member.name.endswith(".JPEG")][:490]
+        file.extractall(tmp_path / "data", members, filter="data")
+    pictures = sorted((tmp_path / "data").rglob("*.JPEG"))
+    for number, picture in enumerate(pictures[:10]):  # the same again
+        shutil.copy(picture, picture.with_name(f"z{number}.JPEG"))
+    pictures = [str(path) for path in sorted((tmp_path / "data").rglob("*.JPEG"))]
+    names = [layer.name for layer in choose_layers(net)]
+    atlas = Atlas(scan(net, pictures, tmp_path / "atlas", k=9, shard=100), net=net)
+    maxima: dict[str, list[Tensor]] = {layer: [] for layer in names}
+    for batch in (pictures[start : start + 8] for start in range(0, 500, 8)):
+        pixels = torch.cat([net.read(path) for path in batch])
+        pixels = torch.cat([pixels, pixels[-1:].repeat(8 - len(pixels), 1, 1, 1)])
+        kept = tap(net, pixels.contiguous(memory_format=torch.channels_last), names)
+        for layer in names:
+            maxima[layer].append(kept[layer].flatten(2).amax(2) if kept[layer].ndim == 4 else kept[layer])
+    rows = pq.read_table(atlas.path / "units.parquet", filters=[("band", "==", "strongest")]).to_pydict()
+    found = {
+        key: rows["picture"][at] for at, key in enumerate(zip(rows["layer"], rows["unit"], rows["rank"], strict=True))
+    }
+    for layer in names:
+        every = torch.cat(maxima[layer])[:500].numpy()
+        for unit in range(every.shape[1]):
+            ranked = np.lexsort((np.arange(500), -every[:, unit]))[:9]
+            assert [found[layer, unit, rank] for rank in range(9)] == ranked.tolist()
