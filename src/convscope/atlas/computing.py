@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ..context import check_cancelled
 from ..data.loading import Loaded, read_ahead
-from ..data.pictures import Pictures
+from ..data.pictures import Picture, Pictures
 from ..errors import OutOfMemory
 from ..net import Net
 from ..tracing import Layer
-from .manifest import Manifest, computed_with, sampled
+from .manifest import Manifest, computed_with
 from .reading import Read, Roots, named, reader
 from .reduction import Kept, Reduction
 from .shards import ScannedPicture, Shard
@@ -34,28 +34,32 @@ class Receipt:
 
 @dataclass
 class Scan:
-    """A scan that is ready to be computed: network, layers, pictures, and where its shards go."""
+    """A scan that is ready to be computed: network, layers, pictures, and where its shards go.
+
+    `pictures` are by number, all of them or those of some shards; `roots` names the places below which all lie, and
+    `samples` says which are in the sample, and which are examples, as `sampled` does.
+    """
 
     net: Net
     layers: Sequence[Layer]
-    pictures: Pictures
+    pictures: Pictures | Mapping[int, Picture]
     manifest: Manifest
     folder: Path
+    roots: Roots
+    samples: tuple[Tensor, Tensor]
 
-    def compute(self, numbers: Iterable[int], *, workers: int | None = None) -> Iterator[Receipt]:
+    def compute(self, numbers: Iterable[int], *, workers: int | None = None) -> Generator[Receipt]:
         """Compute shards and write each when it is whole; yield a receipt for each.
 
         `workers` threads read pictures ahead, across shards.
         """
         numbers = list(numbers)
-        roots = Roots.of(self.pictures)
-        samples = sampled(self.manifest)
         wanted = (self.pictures[index] for number in numbers for index in self.manifest.range(number))
         loaded = read_ahead(wanted, reader(self.net), workers=workers)
         try:
             with self.net.held():
                 for number in numbers:
-                    shard = _Computing(self, number, roots, samples).whole(loaded)
+                    shard = _Computing(self, number).whole(loaded)
                     path = shard.save(self.folder, self.manifest)
                     failed = sum(bool(picture.error) for picture in shard.pictures)
                     yield Receipt(number, len(shard.pictures), failed, path.stat().st_size)
@@ -66,10 +70,10 @@ class Scan:
 class _Computing:
     """One shard while it is computed."""
 
-    def __init__(self, scan: Scan, number: int, roots: Roots, samples: tuple[Tensor, Tensor]) -> None:
-        self.net, self.manifest = scan.net, scan.manifest
-        self.range, self.roots = scan.manifest.range(number), roots
-        self.in_sample, self.is_example = samples
+    def __init__(self, scan: Scan, number: int) -> None:
+        self.net, self.manifest, self.roots = scan.net, scan.manifest, scan.roots
+        self.range = scan.manifest.range(number)
+        self.in_sample, self.is_example = scan.samples
         settings = scan.manifest.settings
         self.reduction = Reduction.empty(
             scan.net, scan.layers, Kept(settings.k, settings.statistics == "full", settings.effect)

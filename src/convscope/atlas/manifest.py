@@ -165,15 +165,24 @@ def describe(net: Net, layers: Sequence[Layer], pictures: Pictures, settings: Se
     for picture in pictures:
         whole.update(f"{picture.name}\0{picture.label}\n".encode("utf-8", "surrogatepass"))
     return Manifest(
-        network_record(net),
-        net.digest,
-        net.size,
-        tuple(map(ScannedLayer.of, layers)),
+        *_network(net, layers),
         count,
         whole.hexdigest(),
         pictures.classes,
         settings.settled(net.device.type),
     )
+
+
+def describe_network(manifest: Manifest, net: Net, layers: Sequence[Layer]) -> Manifest:
+    """Write the manifest of the same scan by a network: it has the same key where the network is the same."""
+    record, weights, size, scanned = _network(net, layers)
+    return replace(manifest, network=record, weights=weights, size=size, layers=scanned)
+
+
+def _network(
+    net: Net, layers: Sequence[Layer]
+) -> tuple[dict[str, Any], str, tuple[int, int], tuple[ScannedLayer, ...]]:
+    return network_record(net), net.digest, net.size, tuple(map(ScannedLayer.of, layers))
 
 
 def computed_with(net: Net) -> dict[str, Any]:

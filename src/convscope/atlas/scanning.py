@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..net import Net
 from ..outputs import check_folder
 from .computing import Receipt, Scan
 from .effects import check_output
-from .manifest import SAMPLE, Detail, Manifest, Settings, describe, read_manifest
+from .manifest import SAMPLE, Detail, Manifest, Settings, describe, read_manifest, sampled
 from .merging import Merging
 from .reading import Roots
 from .shards import is_whole, left_over
@@ -24,7 +25,7 @@ from .units import choose_layers
 
 _LOCK = ".lock"
 
-Engine = Callable[[Scan, Sequence[int]], Iterator[Receipt]]
+Engine = Callable[[Scan, Sequence[int]], Generator[Receipt]]
 """Computes shards, in any order and by whatever means, and yields a receipt for each that was written."""
 
 
@@ -76,10 +77,10 @@ def scan(
     drawn = SAMPLE if sample is None else sample
     settings = Settings(k, statistics, effect, sample=drawn, batch=batch_size, shard=shard, seed=seed)
     manifest = describe(net, chosen, pictures, settings)
-    job = Scan(net, chosen, pictures, manifest, atlas)
+    job = Scan(net, chosen, pictures, manifest, atlas, Roots.of(pictures), sampled(manifest))
     with lock(atlas / _LOCK, f"the atlas {atlas}"):
         _begin(atlas, manifest)
-        Roots.of(pictures).write(atlas)
+        job.roots.write(atlas)
         _compute(job, engine or Scan.compute)
         Writing(atlas, manifest, net.layers, Merging(atlas, manifest)).all()
     return atlas
@@ -108,10 +109,11 @@ def _compute(job: Scan, engine: Engine) -> None:
     (job.folder / UNITS).unlink(missing_ok=True)
     if len(missing) < manifest.shards:
         say(f"{manifest.shards - len(missing)} of {manifest.shards} shards were there already")
-    receipts = _Receipts(engine(job, missing), len(missing))
     failed = 0
-    for receipt in track(receipts, lambda: f"scan, {receipts.pictures:,} of {manifest.pictures:,} pictures"):
-        failed += receipt.failed
+    with closing(engine(job, missing)) as computed:  # where it ends early, at once
+        receipts = _Receipts(computed, len(missing), manifest)
+        for receipt in track(receipts, receipts.told):
+            failed += receipt.failed
     if failed:
         said = "1 picture" if failed == 1 else f"{failed:,} pictures"
         say(f"{said} could not be read, and left out: column error of pictures.parquet says why")
@@ -120,8 +122,9 @@ def _compute(job: Scan, engine: Engine) -> None:
 class _Receipts:
     """Receipts as they come, and how many there will be."""
 
-    def __init__(self, receipts: Iterator[Receipt], count: int) -> None:
-        self.receipts, self.count, self.pictures = receipts, count, 0
+    def __init__(self, receipts: Iterator[Receipt], count: int, manifest: Manifest) -> None:
+        self.receipts, self.count, self.manifest = receipts, count, manifest
+        self.pictures = self.bytes = 0
 
     def __len__(self) -> int:
         return self.count
@@ -129,4 +132,20 @@ class _Receipts:
     def __iter__(self) -> Iterator[Receipt]:
         for receipt in self.receipts:
             self.pictures += receipt.pictures
+            self.bytes += receipt.bytes
             yield receipt
+
+    def told(self) -> str:
+        """Say how far the scan is, and from the first shard on how large the atlas will be."""
+        text = f"scan, {self.pictures:,} of {self.manifest.pictures:,} pictures"
+        if not self.pictures:
+            return text
+        return f"{text}, about {_in_bytes(self.bytes / self.pictures * self.manifest.pictures)} in all"
+
+
+def _in_bytes(count: float) -> str:
+    """Write a number of bytes for people: "1.2 GB"."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} bytes"
