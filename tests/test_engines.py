@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -12,14 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 import convscope
-from convscope.atlas import cluster, engines
+from convscope.atlas import engines
 from convscope.atlas.jobs import Job, compute, parts
 from convscope.atlas.scanning import scan
-from convscope.context import running
-from convscope.errors import AtlasError, OptionError
+from convscope.errors import AtlasError
 
 SHARD = 4
 
