@@ -111,7 +111,7 @@ def test_the_page_of_networks_is_true(newcomer: Path) -> None:
 
 def test_the_page_of_data_is_true(newcomer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (newcomer / "pets" / "cats" / "broken.jpg").write_bytes(b"no picture")
-    (block,) = blocks("docs/data.md", "python")
+    block, _ = blocks("docs/data.md", "python")  # the other one is about storages: test_storage.py
     exec(compile(block, "docs/data.md", "exec"), {})
     printed = capsys.readouterr().out
     assert printed.startswith("22 pets/cats/0.jpg") and "sample:chelsea (451, 300)" in printed

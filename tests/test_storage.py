@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 import tarfile
 import zipfile
@@ -19,7 +20,8 @@ import pytest
 from PIL import Image
 
 import web_server
-from convscope import explain, load
+from conftest import ROOT
+from convscope import explain, load, remake
 from convscope.atlas.atlas import Atlas
 from convscope.atlas.scanning import scan
 from convscope.cli import run
@@ -30,7 +32,15 @@ from convscope.data.datasets import open_data
 from convscope.data.hashing import content_hash, where_of
 from convscope.data.opening import mode_and_size
 from convscope.drawing.drawings import Drawing
-from convscope.errors import ConfigurationError, ConvscopeError, DataError, OutputError, PictureError, StorageError
+from convscope.errors import (
+    ConfigurationError,
+    ConvscopeError,
+    DataError,
+    OutputError,
+    PictureError,
+    RecipeError,
+    StorageError,
+)
 
 MEGABYTE = 1 << 20
 
@@ -492,12 +502,27 @@ def test_boxes_are_of_pictures_in_a_storage(tmp_path: Path) -> None:
         read_boxes(table, "memory://fetched/boxed")
 
 
+def test_the_page_about_storages_is_true(s3: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    _, block = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
+    s3.makedirs("bucket", exist_ok=True)
+    files = {"train/cats/0.jpg": png(1), "train/dogs/1.jpg": png(2), "train.parquet": parquet(9, 2, png)}
+    for name, content in {**files, "shard-000.tar": tar(**{"000123_jpg": png(3)})}.items():
+        s3.pipe_file(f"bucket/{name}", content)
+    held: dict[str, Any] = {}
+    exec(compile(block, "docs/data.md", "exec"), held)
+    assert capsys.readouterr().out == f"2 ('cats', 'dogs') s3://bucket/train/cats/0.jpg {len(png(1))}\n"
+    assert [held[name].getpixel((0, 0))[0] for name in ("one", "row")] == [3, 17]
+
+
 def test_a_drawing_that_was_sent_asks_no_storage(tmp_path: Path, fetched: list[tuple[str, int]]) -> None:
     address = put("drawn.png", png(9, 28))
     explain(load("lenet5"), address, "gradient").save_values(tmp_path / "map.npz")
     fetched.clear()
+    with pytest.raises(RecipeError, match=r"lies in a storage.*name it, as remake\(..., pictures="):
+        remake(tmp_path / "map.npz")
     assert "lies in a storage" in Drawing.load(tmp_path / "map.npz").sheet().note
     assert fetched == []
+    assert remake(tmp_path / "map.npz", pictures=[address]).recipe.pictures[0].where == address
 
 
 def test_a_configuration_asks_a_storage_only_where_it_is_trusted(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import registry
+from . import addresses, registry
 from .checks import checked
 from .data.hashing import content_hash
 from .drawing.base import Drawing
@@ -38,7 +38,7 @@ def remake(
     Args:
         recipe: a Recipe, or the path of a .png, .pdf, .svg, .npz or .safetensors file that convscope wrote.
         net: the network, where it was not loaded by name.
-        pictures: the pictures, in the recipe's order, where they are no longer where they were.
+        pictures: the pictures, in the recipe's order, where they are no longer where they were, or lie in a storage.
         of: the objective, where it was a function.
 
     Returns the same drawing; on the same machine it is written as the same bytes. Raises RecipeError for what differs:
@@ -140,12 +140,17 @@ def _pictures(records: Sequence[PictureRecord], pictures: Sequence[Any] | None) 
         raise RecipeError(f"the drawing shows {len(records)} pictures, and {len(pictures)} are given")
     sources = [record.where for record in records] if pictures is None else list(pictures)
     for record, source in zip(records, sources, strict=True):
-        _check_picture(record, source)
+        _check_picture(record, source, given=pictures is not None)
     return sources
 
 
-def _check_picture(record: PictureRecord, source: Any) -> None:
-    """Raise RecipeError when a picture is not there, or is another one."""
+def _check_picture(record: PictureRecord, source: Any, *, given: bool = False) -> None:
+    """Raise RecipeError when a picture is not there, or is another one; a storage must be named by the user."""
+    if not given and addresses.is_remote(record.where):
+        raise RecipeError(
+            f"the picture {record.where} lies in a storage, which is asked in your name, and a recipe may have come "
+            f"from anybody: name it, as remake(..., pictures=[{record.where!r}])"
+        )
     try:
         there = content_hash(source)
     except PictureError as error:
