@@ -8,6 +8,7 @@ FOLDER holds cat.jpg, of which one figure is made; without it that one is left o
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import runpy
 import tempfile
@@ -137,6 +138,24 @@ def handed_on(_: Net) -> None:
             image.quantize(128).save(IMAGES / f"{name}-page.png", optimize=True)
 
 
+def scanned(_: Net) -> None:
+    """Figure 2, over pieces of photographs in the public domain that scikit-image comes with."""
+    photos = [
+        getattr(data, name)()
+        for name in ("astronaut", "camera", "chelsea", "coffee", "coins", "moon", "rocket", "text")
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for number, photo in enumerate(photos):
+            image = Image.fromarray(photo).convert("RGB")
+            for side in (64, 100, 160):
+                for x, y in itertools.product(
+                    range(0, image.width - side + 1, side), range(0, image.height - side + 1, side)
+                ):
+                    image.crop((x, y, x + side, y + side)).save(Path(folder) / f"{number}-{side}-{x}-{y}.png")
+        found = convscope.scan(convscope.load("zfnet64"), folder, Path(folder) / "atlas", layers=["relu2", "relu3"])
+        convscope.patches(convscope.Atlas(found), "relu3", "random:12").save(IMAGES / "zfnet64-patches.png")
+
+
 def _blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (IMAGES.parent / "networks.md").read_text(), re.DOTALL)
 
@@ -163,6 +182,7 @@ PARTS: dict[str, Any] = {
     "answers": answers,
     "anyones": anyones,
     "handed_on": handed_on,
+    "scanned": scanned,
 }
 
 

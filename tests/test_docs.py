@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from safetensors.torch import load_file
 from torchvision.models import resnet18
 
@@ -84,6 +85,22 @@ def test_the_page_of_reports_is_true(newcomer: Path) -> None:
     for block in blocks("docs/report.md", "python"):
         exec(compile(block, "docs/report.md", "exec"), names)
     assert Path("cat.pdf").stat().st_size > 10_000 and "First filters" in Path("filters.html").read_text()
+
+
+def test_the_page_of_the_atlas_is_true(newcomer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in [line for block in blocks("docs/atlas.md", "bash") for line in block.splitlines()]:
+        assert run(shlex.split(command)[1:]) == 0, command
+    for block in blocks("docs/atlas.md", "python"):
+        exec(compile(block, "docs/atlas.md", "exec"), {})
+    assert all(Path(name).stat().st_size > 2000 for name in ("units.png", "detectors.png", "column.pdf"))
+    tables = {Path(name).stem: parquet.read_schema(name).names for name in Path("pets-atlas").glob("*.parquet")}
+    page = (ROOT / "docs/atlas.md").read_text()
+    assert all(f"| `{table}` |" in page for table in tables)
+    told = set(re.findall(r"\w+", page))
+    usual = re.compile(
+        r"maximum_q\d+|seen_\w+|field_\w+|step_\w|height|width|number|rows|columns|kind|units|whole_picture"
+    )
+    assert {name for names in tables.values() for name in names if not usual.fullmatch(name)} <= told
 
 
 def test_the_page_of_networks_is_true(newcomer: Path) -> None:
@@ -236,7 +253,7 @@ def test_the_tables_of_the_readme_are_complete() -> None:
     "document",
     [
         *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checks.md", "docs/gallery.md"),
-        *("docs/networks.md", "docs/data.md", "docs/figures.md"),
+        *("docs/networks.md", "docs/data.md", "docs/figures.md", "docs/atlas.md"),
         *("benchmarks/README.md", "training/README.md"),
     ],
 )
