@@ -31,7 +31,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 import convscope as cs
-from convscope.data.folders import find_pictures
+from convscope.data.folders import SUFFIXES, find_files
 from convscope.data.pictures import read_pictures
 from convscope.evaluation.survey import Survey
 from convscope.evaluation.survey_page import survey_page
@@ -46,7 +46,7 @@ def noise(folder: Path, count: int) -> list[Path]:
         Image.fromarray(values).resize((480, 360), Image.Resampling.BICUBIC).save(
             folder / f"{number:04}.jpg", quality=90
         )
-    return find_pictures(folder)
+    return find_files(folder, SUFFIXES)
 
 
 def bare(net: cs.Net, paths: list[Path]) -> None:
@@ -127,7 +127,7 @@ def main() -> None:
     net = cs.load("torchvision:squeezenet1_0", weights=None)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        paths = find_pictures(chosen.pictures) if chosen.pictures else noise(place, min(chosen.count, 200))
+        paths = find_files(chosen.pictures, SUFFIXES) if chosen.pictures else noise(place, min(chosen.count, 200))
         many = [paths[number % len(paths)] for number in range(chosen.count)]
         contenders: dict[str, Callable[[], None]] = {
             "bare loop": lambda: bare(net, many),
@@ -146,7 +146,7 @@ def main() -> None:
         if chosen.base:
             contenders["folder, before"] = lambda: command(folder, place / "before", chosen.base)
         else:
-            contenders["one by one"] = lambda: one_by_one(find_pictures(folder), place / "single")
+            contenders["one by one"] = lambda: one_by_one(find_files(folder, SUFFIXES), place / "single")
         times = quickest(chosen.rounds, contenders)
         print(f"a folder of {chosen.folder} pictures on the command line, start-up included")
         for label, seconds in times.items():

@@ -26,7 +26,7 @@ from torchvision.models import squeezenet1_0
 
 import convscope
 from convscope.atlas.scanning import scan
-from convscope.data.folders import find_pictures
+from convscope.data.folders import SUFFIXES, find_files
 from convscope.data.loading import read_ahead
 from convscope.data.pictures import read_pictures
 
@@ -108,7 +108,9 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = chosen.pictures or Path(made)
-        paths = [str(path) for path in (find_pictures(folder) if chosen.pictures else noise(folder, chosen.count))]
+        paths = [
+            str(path) for path in (find_files(folder, SUFFIXES) if chosen.pictures else noise(folder, chosen.count))
+        ]
         paths = paths[: chosen.count]
         if chosen.once:
             scanned(networks()["zfnet64"], paths * chosen.once, "full")

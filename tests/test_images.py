@@ -23,7 +23,7 @@ from torchvision import models
 from adversary.edits import edits, mutated
 from convscope import Net
 from convscope.data.display import to_image
-from convscope.data.folders import find_pictures
+from convscope.data.folders import SUFFIXES, find_files
 from convscope.data.images import prepare
 from convscope.data.opening import open_picture
 from convscope.data.preprocessing import Fit, Preprocessing
@@ -475,11 +475,15 @@ def test_the_name_and_the_digest_of_what_was_seen(tmp_path: Path) -> None:
 
 def test_folders_of_pictures(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"no picture in .*\.png"):
-        find_pictures(tmp_path)
+        find_files(tmp_path, SUFFIXES)
     (tmp_path / "deep").mkdir()
     for name in ("b.PNG", "a.jpg", "deep/c.webp", "notes.txt"):
         (tmp_path / name).touch()
-    assert [str(path.relative_to(tmp_path)) for path in find_pictures(tmp_path)] == ["a.jpg", "b.PNG", "deep/c.webp"]
+    assert [str(path.relative_to(tmp_path)) for path in find_files(tmp_path, SUFFIXES)] == [
+        "a.jpg",
+        "b.PNG",
+        "deep/c.webp",
+    ]
 
 
 def test_numbers_become_a_picture_and_back() -> None:
