@@ -65,10 +65,12 @@ class Settings:
     def settled(self, device: str) -> Settings:
         """Return settings whose batches and shards are numbers. Raises OptionError for impossible ones."""
         batch = self.batch or _BATCH.get(device, _BATCH_ELSEWHERE)
-        for name, value, least in (("k", self.k, 1), ("batch", batch, 2), ("shard", self.shard or batch, 1)):
+        numbers = {"k": (self.k, 1), "batch": (batch, 2), "shard": (self.shard or batch, 1), "sample": (self.sample, 1)}
+        for name, (value, least) in numbers.items():
             if value < least:
                 raise OptionError(f"{name} is a whole number, at least {least}, not {value}")
-        return replace(self, batch=batch, shard=self.shard or _SHARD // batch * batch or batch)
+        whole = self.shard or _SHARD // batch * batch or batch
+        return replace(self, batch=batch, shard=whole, examples=min(self.examples, self.sample))
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Kept:
     batch: Annotated[int, typer.Option(help="pictures in one pass; 8 on a CPU and 64 elsewhere by default")] = 0
     shard: Annotated[int, typer.Option(help="pictures in one file of the atlas; about 1,000 by default")] = 0
     sample: Annotated[
-        int | None, typer.Option(help="pictures that quantiles and AUC are computed from; 10,000 by default", min=0)
+        int | None, typer.Option(help="pictures that quantiles and AUC are computed from; 10,000 by default", min=1)
     ] = None
     seed: Annotated[int, typer.Option(help="of what is drawn at random")] = 0
 
