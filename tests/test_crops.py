@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures import MORE_MOVES, architectures
-from convscope import Net, attribute
+from convscope import Net, attribute, load
 from convscope.atlas.cropping import Cropping
 from convscope.atlas.crops import Method, Projected, Spot, project_spots
 from convscope.errors import ConvscopeError, LayerError, NetworkError, OptionError
@@ -259,3 +261,38 @@ def test_refusals() -> None:
     assert "noisy" in RANDOM
     with pytest.raises(NetworkError, match="random"):
         project("stem", Spot(0, 0, 0, 0))
+
+
+NETWORKS = (
+    "zfnet64",
+    "efficientnet-lite0",
+    "torchvision:squeezenet1_0",
+    "torchvision:resnet18",
+    "torchvision:googlenet",
+)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", NETWORKS)
+def test_two_hundred_units_of_five_networks(
+    name: str, chelsea: Any, data: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At all depths and borders: the same to 1e-9 in float64; in float32 to 1e-5, but where values tie for rounding."""
+    weights = str(data("weights/squeezenet1_0.safetensors")) if "squeezenet" in name else "default"
+    net = load(name, weights="none" if name in NETWORKS[3:] else weights)
+    images = torch.cat([net.read(chelsea[y : y + 150, x : x + 150]) for y in (0, 140) for x in (0, 150, 300)])
+    layers = [layer for layer in net.layers.values() if layer.number is not None]
+    chosen = [layers[round(at * (len(layers) - 1) / 9)] for at in range(10)]
+    exact = Net(copy.deepcopy(net.body).double(), mean=net.mean, std=net.std, size=net.size)
+    method: Method = "gradient" if name == "efficientnet-lite0" else "deconvnet"
+    beyond = 0
+    for number, layer in enumerate(chosen):
+        check(exact, exact.layers[layer.name], images.double(), 20, method, number)
+        spots = drawn_spots(layer, 20, len(images), random.Random(number))
+        found = project_spots(net, layer.name, spots, lambda at: images[at : at + 1], method)
+        beyond += sum(
+            distance(net, layer, spot, images, method, one) > 1e-5 for spot, one in zip(spots, found, strict=True)
+        )
+    with capsys.disabled():
+        print(f"\n{name}: {beyond} of 200 beyond 1e-5 in float32")
+    assert beyond <= 10

@@ -122,7 +122,7 @@ def projections(
         key = spot.picture if isinstance(spot.picture, Hashable) else id(spot.picture)
         pictures.setdefault(key, []).append(number)
     for numbers in track(list(pictures.values()), f"projecting {projector.layer.title}"):
-        pixels = net.checked(read(spots[numbers[0]].picture)).detach()
+        pixels = net.checked(read(spots[numbers[0]].picture)).detach().to(net.device)
         for number in numbers:
             yield from projector.add(number, spots[number], pixels)
     yield from projector.finish()
@@ -256,7 +256,9 @@ class _Projector:
         (top, left), (height, width) = crop.corner, part.shape[1:]
         around = torch.zeros_like(expected)
         around[:, top : top + height, left : left + width] = part
-        tolerance = _ROUNDING * torch.finfo(part.dtype).eps * float(expected.abs().amax())
+        # A GPU may round products to ten bits.
+        unit = max(torch.finfo(part.dtype).eps, 2.0**-17 if part.is_cuda else 0.0)
+        tolerance = _ROUNDING * unit * float(expected.abs().amax())
         return float((around - expected).abs().amax()) <= tolerance
 
     def _project(self, pictures: _Pictures, batch: dict[int, _Part]) -> Iterator[tuple[int, Projected]]:
