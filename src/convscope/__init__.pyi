@@ -7,7 +7,9 @@ from typing import Any, Literal, overload
 from torch import Tensor
 
 from .atlas.atlas import Atlas as Atlas
+from .atlas.evolution import evolution as evolution
 from .atlas.patches import patches as patches
+from .atlas.recorder import EvolutionRecorder as EvolutionRecorder
 from .atlas.scanning import scan as scan
 from .bulk import Explanations
 from .drawing.drawings import Curve as Curve

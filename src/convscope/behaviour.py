@@ -116,7 +116,7 @@ def _look(body: nn.Module, run: Run, pixels: Tensor, seed: int | None) -> Behavi
     def sampled(*pictures: Tensor, seed: int | None = None) -> _Samples:
         return _sampled(body, partial(run, seed=seed), torch.cat(pictures))
 
-    with torch.no_grad(), quiet(), _restored_numbers(pixels.device):
+    with torch.no_grad(), quiet(), restored_numbers(pixels.device):
         a, b = _two_pictures(pixels)
         first = _unless_it_fails(lambda: sampled(a))
         if first is None:
@@ -274,7 +274,7 @@ class _Fingerprint:
 
 def _fingerprints(body: nn.Module, run: Run, pixels: Tensor) -> list[dict[tuple[str, int], _Fingerprint]] | None:
     """Return what every layer holds for each of two pictures, None where the network does not run."""
-    with torch.no_grad(), quiet(), _restored_numbers(pixels.device):
+    with torch.no_grad(), quiet(), restored_numbers(pixels.device):
         try:
             return [_fingerprints_of(body, run, picture) for picture in _two_pictures(pixels)]
         except Exception:  # whatever a network raises: it does so again where it is used
@@ -351,7 +351,7 @@ def _restore(states: dict[str, Any], device: torch.device) -> None:
 
 
 @contextmanager
-def _restored_numbers(device: torch.device) -> Generator[None]:
+def restored_numbers(device: torch.device) -> Generator[None]:
     """Leave every generator of random numbers as it was; one that nobody drew from is not touched."""
     before = _states(device)
     try:
@@ -370,7 +370,7 @@ def drawing(seed: int | None, device: torch.device) -> Generator[None]:
     if seed is None:
         yield
         return
-    with _numbers, _restored_numbers(device):
+    with _numbers, restored_numbers(device):
         torch.default_generator.manual_seed(seed)
         if device.type in ("cuda", "mps"):
             getattr(torch, device.type).manual_seed(seed)

@@ -23,6 +23,7 @@ from . import configuration, plugins
 from .commands import inputs, streams
 from .commands.arguments import check_repeated, command_word, dashed, one_name, spelled, unknown_option
 from .commands.check import check
+from .commands.evolution import evolution
 from .commands.explain import explain
 from .commands.layers import layers
 from .commands.nets import nets
@@ -64,6 +65,7 @@ _OWN: dict[str, tuple[str, Callable[..., None]]] = {
     "report": (GROUPS["explain"], report),
     "scan": (GROUPS["scan"], scan),
     "patches": (GROUPS["scan"], patches),
+    "evolution": (GROUPS["scan"], evolution),
     "stylize": (GROUPS["make"], stylize),
     "nets": ("Networks", nets),
     "layers": ("Networks", layers),

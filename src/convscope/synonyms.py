@@ -196,7 +196,7 @@ THINGS = (
         "verify",
     ),
     Wish("training", ("train", "train-style"), "fit learn finetune fine_tune training trainer"),
-    Wish("how a network learnt", ("history",), "epochs checkpoints evolution snapshots log progress learning_curve"),
+    Wish("how a network learnt", ("history",), "epochs checkpoints snapshots log progress learning_curve"),
     Wish(
         "how a drawing was made",
         ("show", "remake", "read_recipe"),

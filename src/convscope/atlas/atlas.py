@@ -99,9 +99,13 @@ class Atlas:
         """The layers that were scanned, by name, in execution order."""
         return {layer.name: layer for layer in self.manifest.layers}
 
-    @cached_property
+    @property
     def net(self) -> Net:
         """The network that was scanned. Raises RecipeError where it must be given, or is another one."""
+        return self._scanned
+
+    @cached_property
+    def _scanned(self) -> Net:
         return network_of(self.manifest.recipe(), self._net)
 
     def top(

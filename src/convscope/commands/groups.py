@@ -11,6 +11,8 @@ from dataclasses import fields, is_dataclass
 from functools import cache, wraps
 from typing import Any, TypeGuard, get_type_hints
 
+from ..options import other_number
+
 Parameter = tuple[Any, Any]
 """An annotation for typer, and a default."""
 
@@ -45,12 +47,17 @@ def _fields(group: type) -> list[tuple[str, Any, Any]]:
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command for typer: in the place of each parameter that is a group, it has that group's options."""
+    """Return a command for typer: in the place of each parameter that is a group, it has that group's options.
+
+    An option of its own takes the place of a group's, also where one is the plural of the other.
+    """
     own = inspect.signature(command, eval_str=True).parameters
     groups = {name: each.annotation for name, each in own.items() if _is_group(each.annotation)}
     parameters: dict[str, Parameter] = {}
     for name, each in own.items():
         parameters |= parameters_of(groups[name]) if name in groups else {name: (each.annotation, each.default)}
+    for name in own:  # one option has one name, in the singular or the plural
+        parameters.pop(other_number(name), None)
 
     @wraps(command)
     def run(**values: Any) -> None:
