@@ -147,7 +147,10 @@ def test_no_module_outside_methods_names_a_method() -> None:
     """A new method touches one file; demonstration, reports and the atlas choose, and synonyms are of names."""
     names = set(registry.load_all())
     for path in modules():
-        if family(path) in (*listing.ROOMS, "atlas", "demo", "reports", "synonyms") or path.stem in ("patches", "evolution"):
+        if family(path) in (*listing.ROOMS, "atlas", "demo", "reports", "synonyms") or path.stem in (
+            "patches",
+            "evolution",
+        ):
             continue
         tree = ast.parse(path.read_text())
         words = {
