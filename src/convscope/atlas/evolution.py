@@ -88,8 +88,8 @@ def _kept(atlases: str | Path | None) -> Generator[Path]:
 def _scanned(snapshot: Snapshot, pictures: Pictures, folder: Path, layers: list[str], batch_size: int) -> Atlas:
     """Scan for the strongest picture of each unit, in a folder of what decides the result: other scans go elsewhere."""
     net, name = snapshot.load(), re.sub(r"[^A-Za-z0-9]+", "-", snapshot.name).strip("-")
-    settings = Settings(1, "basic", sample=0, batch=batch_size)
+    settings = Settings(1, "basic", sample=1, batch=batch_size)
     key = describe(net, choose_layers(net, layers), pictures, settings).key
     place = folder / f"{name[:40]}-{key[:12]}"
-    scan(net, pictures, place, layers=layers, k=1, statistics="basic", sample=0, batch_size=batch_size)
+    scan(net, pictures, place, layers=layers, k=1, statistics="basic", sample=1, batch_size=batch_size)
     return Atlas(place, net=net)

@@ -30,53 +30,59 @@ _LOOKED_AT = 64
 Out = Annotated[Path, typer.Option("--out", "-o", help=f"the figure ({', '.join(PICTURE_ENDINGS)})", metavar="FILE")]
 
 
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="layers, by name, number or pattern; by default a low, a middle and a high convolution", metavar="LAYER"
+    ),
+]
+Units = Annotated[
+    str | None, typer.Option(help="units of each layer: 0,5,12, or so many at random, random:8; four by default")
+]
+Epochs = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="epochs of the network's own training whose snapshots are drawn, 1,2,5; eight at most by default: "
+        "convscope history NET",
+        metavar="INT",
+    ),
+]
+How = Annotated[
+    str,
+    typer.Option(
+        help="how a unit is projected down to pixels",
+        metavar=f"[{'|'.join(_METHODS)}]",
+        autocompletion=beginning(_METHODS),
+    ),
+]
+Atlases = Annotated[
+    Path,
+    typer.Option(
+        help="folder that keeps what was found with each snapshot, so that other units need no new pass over the "
+        "pictures, and a run that was ended goes on",
+        metavar="FOLDER",
+    ),
+]
+Batch = Annotated[int, typer.Option(help="pictures in one pass; 8 on a CPU and 64 elsewhere by default")]
+Values = Annotated[
+    Path | None, typer.Option(help=f"write the numbers of the figure ({', '.join(NUMBER_ENDINGS)})", metavar="FILE")
+]
+
+
 @grouped
 def evolution(
     pictures: inputs.Pictures,
     network: Network,
     figure: Figure,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="layers, by name, number or pattern; by default a low, a middle and a high convolution",
-            metavar="LAYER",
-        ),
-    ] = None,
-    units: Annotated[
-        str | None,
-        typer.Option(help="units of each layer: 0,5,12, or so many at random, random:8; four by default"),
-    ] = None,
-    epochs: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="epochs of the network's own training whose snapshots are drawn, 1,2,5; eight at most by default: "
-            "convscope history NET",
-            metavar="INT",
-        ),
-    ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="how a unit is projected down to pixels",
-            metavar=f"[{'|'.join(_METHODS)}]",
-            autocompletion=beginning(_METHODS),
-        ),
-    ] = "deconvnet",
-    atlases: Annotated[
-        Path,
-        typer.Option(
-            help="folder that keeps what was found with each snapshot, so that other units need no new pass over the "
-            "pictures, and a run that was ended goes on",
-            metavar="FOLDER",
-        ),
-    ] = Path("convscope-evolution"),
-    batch: Annotated[int, typer.Option(help="pictures in one pass; 8 on a CPU and 64 elsewhere by default")] = 0,
+    layers: Layers = None,
+    units: Units = None,
+    epochs: Epochs = None,
+    method: How = "deconvnet",
+    atlases: Atlases = Path("convscope-evolution"),
+    batch: Batch = 0,
     size: inputs.Size = None,
     out: Out = Path("evolution.png"),
-    save_values: Annotated[
-        Path | None,
-        typer.Option(help=f"write the numbers of the figure ({', '.join(NUMBER_ENDINGS)})", metavar="FILE"),
-    ] = None,
+    save_values: Values = None,
 ) -> None:
     """Show how units came about: what each responded to most at several moments of the training.
 
