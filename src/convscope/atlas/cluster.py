@@ -91,7 +91,8 @@ def _outcomes(job: Job, waiting: Iterator[Part]) -> Outcomes:
     finally:
         for reference in running:
             with suppress(RayError):
-                ray.cancel(reference, force=True)
+                # By force Ray ends this process, too, when the answer of a task comes just then.
+                ray.cancel(reference)
 
 
 def _compute(job: Job, part: Part) -> Receipt | Failure:
