@@ -146,14 +146,14 @@ def _cluster(address: str | None, cpus: int | None) -> Generator[None]:
         else:
             _check_answers(address)
             options["address"] = address
-            if _host(address)[0] in ("127.0.0.1", "localhost"):
-                options["_node_ip_address"] = "127.0.0.1"
         with _signals_as_before():
             try:
                 ray.init(**options)
             except Exception as error:
                 where = f"the cluster at {address}" if address else "a cluster on this machine"
-                raise AtlasError(f"{where} cannot be used: {one_line(str(error))[:300]}") from None
+                raise AtlasError(
+                    f"{where} cannot be used: {one_line(str(error))[:300]}{_about_token(address)}"
+                ) from None
         try:
             yield
         finally:
@@ -164,7 +164,7 @@ def _cluster(address: str | None, cpus: int | None) -> Generator[None]:
 def _environment(*, own: bool) -> Generator[None]:
     """Set what Ray reads from the environment, which processes that it starts inherit, and put it back afterwards."""
     # What a connection to something else than Ray may take is bounded, too.
-    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_py_gcs_connect_timeout_s": "10"}
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_py_gcs_connect_timeout_s": "10", "RAY_BACKEND_LOG_LEVEL": "error"}
     if own:
         wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_task_oom_retries": "2"}
     before = {name: os.environ.get(name) for name in wanted}
@@ -187,6 +187,12 @@ def _signals_as_before() -> Generator[None]:
     finally:
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is not before:
             signal.signal(signal.SIGTERM, before)
+
+
+def _about_token(address: str | None) -> str:
+    if address is None or os.environ.get("RAY_AUTH_MODE") == "token":
+        return ""
+    return "; if it was started with a token, set RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN here, too"
 
 
 def _host(address: str) -> tuple[str | None, int | None]:
