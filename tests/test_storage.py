@@ -17,11 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import web_server
 from conftest import ROOT
-from convscope import explain, load, remake
+from convscope import addresses, explain, load, remake
 from convscope.atlas.atlas import Atlas
 from convscope.atlas.scanning import scan
 from convscope.cli import run
@@ -359,6 +361,21 @@ def test_signatures_of_s3_open_and_keys_in_an_address_are_taken_off(s3: Any) -> 
     assert where_of(Path("s3://secrets/a.png")) == "s3://secrets/a.png"
 
 
+@given(
+    st.sampled_from(["s3://KEY:{0}@", "https://me:{0}@", "http://{0}@", "ftp://me:{0}@", "zip://{1}::https://me:{0}@"]),
+    st.text("ab/:@?&=#[].* \n", max_size=12),
+    st.sampled_from(["", "?sig={0}", "?id=3&X-Amz-Signature={0}#a.jpg"]),
+)
+def test_no_address_shows_its_secret(begin: str, inside: str, query: str) -> None:
+    secret = "geheim0123456789"
+    web = "https" in begin or "http:" in begin
+    address = f"{begin}host/a.tar{query if web else inside}".format(secret, inside)
+    kept = addresses.public(address)
+    assert secret not in kept
+    assert addresses.public(kept) == kept
+    assert secret in addresses.private(kept.removesuffix("#a.jpg") if web else kept)
+
+
 # What cannot be -------------------------------------------------------------------------------------------------------
 
 
@@ -484,8 +501,7 @@ def test_an_atlas_finds_the_pictures_of_a_storage_again(tmp_path: Path) -> None:
     net, there = load("lenet5"), filled(fsspec.filesystem("memory"), "memory")
     for number, source in enumerate((f"{there}/set/", f"zip://::{there}/pets.zip")):
         atlas = Atlas(scan(net, source, tmp_path / str(number), layers=["relu1"], k=1), net=net)
-        addresses = [picture.where for picture in read_pictures(source)]
-        for picture, address in enumerate(addresses):
+        for picture, address in enumerate(found.where for found in read_pictures(source)):
             assert np.array_equal(atlas.read(picture).numpy(), net.read(address).numpy())
     moved = Atlas(tmp_path / "0", net=net, roots={"data": f"{there}/set"})
     assert np.array_equal(moved.read(0).numpy(), net.read(f"{there}/set/cat/b/3.png").numpy())

@@ -14,9 +14,11 @@ from itertools import takewhile
 from pathlib import PurePath, PurePosixPath
 from urllib.parse import unquote
 
-_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)(://|::.*://)")
-_CHAINED = re.compile(r"(?:[a-z0-9]+|(?:zip|tar|libarchive|reference|dir|generic|\w*cache|cached)://.*?)(?=::)")
-"""The first link of a chain; elsewhere :: are letters, of a key, or of an address such as http://[::1]."""
+_WRAPPER = re.compile(r"(zip|tar|libarchive|reference|dir|generic|cached|[a-z]+cache)(://|(?=::))", re.IGNORECASE)
+"""How a chain begins; elsewhere :: are letters, of a key, or of an address such as http://[::1]."""
+
+_REMOTE = re.compile(rf"[A-Za-z][A-Za-z0-9+.\-]+://|{_WRAPPER.pattern}", re.IGNORECASE)
+_LINK = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.\-]+://)")
 _COLLAPSED = re.compile(r"(s3a?|gc?s|hf|az|abfss?|https?|s?ftp|memory|zip):/(?=[^/])")
 """What is left of an address that went through `Path`, which takes two slashes for one."""
 
@@ -29,7 +31,7 @@ _KEYS = re.compile(r"(?!arn:)([^/@:]+:[^@]+)@")
 
 _USER = re.compile(r"([^/@]*:[^/]*)@")
 _WEB_USER = re.compile(r"([^/]+)@")
-_REPOSITORIES = ("github",)
+_NO_USERS = ("github", "zip", "tar")
 """What is before an @ is no secret there."""
 
 _SECRET = re.compile(
@@ -76,9 +78,12 @@ def private(address: str) -> str:
 
 def parts(address: str) -> tuple[str, str, str]:
     """Return the first link of an address, "::" where there is a chain, and the rest of it."""
-    if not is_remote(address) or (first := _CHAINED.match(address)) is None:
+    wrapper = _WRAPPER.match(address)
+    if wrapper is None:
         return address, "", ""
-    return first[0], "::", address[first.end() + 2 :]
+    links = [found.start() for found in _LINK.finditer(address, wrapper.end())]
+    at = links[-1] if links else address.find("::", wrapper.end())
+    return (address, "", "") if at < 0 else (address[:at], "::", address[at + 2 :])
 
 
 def shown(text: str) -> str:
@@ -87,7 +92,7 @@ def shown(text: str) -> str:
 
 
 def _path(rest: str) -> str:
-    path = rest.removeprefix("localhost")
+    path = f"./{rest}" if is_remote(rest) else rest.removeprefix("localhost")
     path = path[1:] if os.name == "nt" and re.match(r"/[A-Za-z]:", path) else path
     return path if os.path.lexists(path) else unquote(path)
 
@@ -97,18 +102,20 @@ def _public_link(link: str) -> str:
     scheme = scheme.lower()
     if not mark:
         return f"{scheme}://"  # "zip::s3://bucket/pets.zip"
-    user = _user(scheme, rest)
+    user = ""
+    while found := _user(scheme, rest):
+        user = user or found
+        rest = rest[len(found) + 1 :]
     if user:
-        rest = rest[len(user) + 1 :]
         _users[scheme, _host(rest)] = user
-    if scheme.lower() in _WEB and "?" in rest:
-        place, _, after = rest.partition("?")
-        query, hash_, inside = after.partition("#")
+    before, mark, inside = rest.partition("#")
+    if scheme in _WEB and "?" in before:
+        place, _, query = before.partition("?")
         kept = _public_query(query)
         rest = place + (f"?{kept}" if kept else "")
         if kept != query:
             _queries[f"{scheme}://{rest}"] = query
-        rest += hash_ + inside
+        rest += mark + inside
     return f"{scheme}://{rest}"
 
 
@@ -130,7 +137,7 @@ def user_of(link: str) -> str:
 
 def _user(scheme: str, rest: str) -> str:
     low = scheme.lower()
-    if low in _REPOSITORIES:
+    if low in _NO_USERS:
         return ""
     pattern = _WEB_USER if low in _WEB else _KEYS if low in ("s3", "s3a") else _USER
     found = pattern.match(rest)

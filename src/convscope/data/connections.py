@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -108,7 +109,7 @@ def check(address: str) -> None:
         instead = addresses.shown(rest) if chain else "the file or folder itself"
         more = f", as in {rest}#cat.jpg" if scheme == "tar" and chain else ""
         raise DataError(f"{address} is refused: {scheme} does more than read files; name {instead}{more}")
-    if chain and (scheme not in _CHAINS or addresses.parts(rest)[1]):
+    if chain and (scheme not in _CHAINS or addresses.parts(rest)[1] or re.search(r"::\w+://", link)):
         raise DataError(f"{address} is refused: the only chain is zip://cats/0.jpg::s3://bucket/pets.zip")
     if scheme in _CHAINS and not chain:
         raise DataError(f"{address} does not say in which file: zip://cats/0.jpg::s3://bucket/pets.zip")
