@@ -139,7 +139,7 @@ def handed_on(_: Net) -> None:
 
 
 def scanned(_: Net) -> None:
-    """Figure 2, over pieces of photographs in the public domain that scikit-image comes with."""
+    """Figures 2 and 4, over pieces of photographs in the public domain that scikit-image comes with."""
     photos = [
         getattr(data, name)()
         for name in ("astronaut", "camera", "chelsea", "coffee", "coins", "moon", "rocket", "text")
@@ -152,7 +152,10 @@ def scanned(_: Net) -> None:
                     range(0, image.width - side + 1, side), range(0, image.height - side + 1, side)
                 ):
                     image.crop((x, y, x + side, y + side)).save(Path(folder) / f"{number}-{side}-{x}-{y}.png")
-        found = convscope.scan(convscope.load("zfnet64"), folder, Path(folder) / "atlas", layers=["relu2", "relu3"])
+        net = convscope.load("zfnet64")
+        drawing = convscope.evolution(net, folder, layers=["conv3", "conv5"], units="random:4")
+        drawing.save(IMAGES / "zfnet64-evolution.png")
+        found = convscope.scan(net, folder, Path(folder) / "atlas", layers=["relu2", "relu3"])
         convscope.patches(convscope.Atlas(found), "relu3", "random:12").save(IMAGES / "zfnet64-patches.png")
 
 

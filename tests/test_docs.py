@@ -87,6 +87,15 @@ def test_the_page_of_reports_is_true(newcomer: Path) -> None:
     assert Path("cat.pdf").stat().st_size > 10_000 and "First filters" in Path("filters.html").read_text()
 
 
+@pytest.mark.nightly
+def test_the_page_of_evolutions_is_true(newcomer: Path) -> None:
+    for command in [line for block in blocks("docs/evolution.md", "bash") for line in block.splitlines()]:
+        assert run(shlex.split(command)[1:]) == 0, command
+    for block in blocks("docs/evolution.md", "python"):
+        exec(compile(block, "docs/evolution.md", "exec"), {})
+    assert all(Path(name).stat().st_size > 2000 for name in ("evolution.png", "two.png", "evolution/evolution.png"))
+
+
 def test_the_page_of_the_atlas_is_true(newcomer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in [line for block in blocks("docs/atlas.md", "bash") for line in block.splitlines()]:
         assert run(shlex.split(command)[1:]) == 0, command
@@ -253,7 +262,7 @@ def test_the_tables_of_the_readme_are_complete() -> None:
     "document",
     [
         *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checks.md", "docs/gallery.md"),
-        *("docs/networks.md", "docs/data.md", "docs/figures.md", "docs/atlas.md"),
+        *("docs/networks.md", "docs/data.md", "docs/figures.md", "docs/atlas.md", "docs/evolution.md"),
         *("benchmarks/README.md", "training/README.md"),
     ],
 )

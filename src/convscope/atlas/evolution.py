@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from torch import Tensor
 
 from ..context import listen, track
 from ..data.pictures import Pictures, read_pictures
@@ -17,11 +20,12 @@ from ..layers import output_or_layer
 from ..net import Net
 from .atlas import Atlas
 from .crops import Method
+from .finding import Found
 from .manifest import Settings, describe
 from .moments import Moment, drawn, moment_of
 from .patches import units_named
 from .scanning import scan
-from .snapshots import Snapshot, Snapshots, as_snapshots, readable
+from .snapshots import Snapshot, Snapshots, as_snapshots, layers_of, readable
 from .units import choose_layers
 
 _UNITS = "random:4"
@@ -68,6 +72,17 @@ def evolution(
     if net.note != note:  # such as which epoch it is, which is not so of all
         net = net.changed(note="")
     return drawn(net, moments, wanted, method, len(pictures), content, remarks)
+
+
+def evolution_in(snapshots: Sequence[Snapshot], pixels: Tensor, wanted: Mapping[str, Sequence[int]]) -> Gallery:
+    """Draw what units, by layer, responded to most among pictures in memory (n, c, h, w), as `evolution` does."""
+    moments, net = list[Moment](), snapshots[-1].load()
+    for snapshot in track(snapshots, "evolution"):
+        at = snapshot.load()
+        found = Found(at, pixels, layers_of(at, list(wanted)))
+        moments.append(moment_of(snapshot.name, found, wanted, "deconvnet")[0])
+    content = hashlib.sha256(pixels.cpu().numpy().tobytes()).hexdigest()
+    return drawn(net, moments, wanted, "deconvnet", len(pixels), content)
 
 
 def units_of(net: Net, layers: Iterable[str], units: Sequence[int] | str | None) -> dict[str, list[int]]:

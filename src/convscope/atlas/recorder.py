@@ -15,13 +15,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..batching import Halving
 from ..behaviour import restored_numbers
 from ..data.pictures import read_pictures
 from ..drawing.drawings import Gallery
@@ -30,15 +29,11 @@ from ..interruptions import orderly
 from ..net import Net
 from ..outputs import check_folder
 from ..running import blank, check_repeatable
-from ..tracing import Layer
 from .crops import METHODS, Method
 from .evolution import units_of
+from .finding import Found
 from .moments import Moment, drawn, label, moment_of, read_moment, save_moment, spread, tile_image
-from .reduction import Kept, Reduction
 from .snapshots import layers_of
-
-_BATCH = {"cpu": 8}
-_BATCH_ELSEWHERE = 64
 
 _FILE = "epoch-{:05d}.safetensors"
 _NAMED = r"epoch-(\d+)\.safetensors"
@@ -108,7 +103,7 @@ class EvolutionRecorder:
         self.method: Method = method
         self.epoch, self.seconds, self._last = 0, 0.0, 0
         check_folder(self.folder)
-        self._batch = batch_size or _BATCH.get(self.net.device.type, _BATCH_ELSEWHERE)
+        self._batch = batch_size
         with undisturbed(self.net):
             check_repeatable(self.net, blank(self.net, self.net.size))
             self.layers = layers_of(self.net, layers)
@@ -154,7 +149,7 @@ class EvolutionRecorder:
         start, self._last = time.perf_counter(), epoch
         try:
             with undisturbed(self.net):
-                found = _Found(self.net, self._pixels, self.layers, self._batch)
+                found = Found(self.net, self._pixels, self.layers, self._batch)
                 self._moments[epoch], _ = moment_of(f"epoch {epoch}", found, self.units, self.method)
                 save_moment(self.folder / _FILE.format(epoch), self._moments[epoch], self._key)
                 path = self.drawing().save(self.folder / _FIGURE)
@@ -238,47 +233,6 @@ def _restored_buffers(body: nn.Module) -> Generator[None]:
             if not torch.equal(buffer, content):
                 with torch.no_grad():
                     buffer.copy_(content)
-
-
-class _Best(NamedTuple):
-    """A unit's strongest picture."""
-
-    picture: int
-    value: float
-    y: int | None
-    x: int | None
-
-
-class _Found:
-    """What a scan of pictures in memory (n, c, h, w) finds, the strongest of each unit."""
-
-    def __init__(self, net: Net, pixels: Tensor, layers: Sequence[Layer], batch: int) -> None:
-        self.net, self._pixels = net, pixels
-        self._reduction = Reduction.empty(net, layers, Kept(1))
-        halving = Halving("evolution")
-        for start in range(0, len(pixels), batch):
-            for _ in halving.over(self._take, slice(start, min(start + batch, len(pixels)))):
-                pass
-
-    def _take(self, piece: slice) -> None:
-        device = self.net.device
-        pixels = self._pixels[piece].to(device, memory_format=torch.channels_last)
-        pictures = torch.arange(piece.start, piece.stop, device=device)
-        self._reduction.take(pixels, pictures, torch.zeros(len(pixels), dtype=torch.bool, device=device))
-
-    def top(self, layer: str, unit: int, k: int | None = None, *, band: str = "strongest") -> list[_Best]:
-        """Return the strongest picture of a unit; none where all its values are NaN."""
-        found, units = self._reduction.layers[layer]
-        one = self._reduction.strongest.of(slice(units.start + unit, units.start + unit + 1))
-        picture, place, value = int(one.pictures[0, 0]), int(one.places[0, 0]), float(one.values[0, 0])
-        if np.isnan(value):
-            return []
-        y, x = divmod(place, found.grid[1]) if found.positions else (None, None)
-        return [_Best(picture, value, y, x)]
-
-    def read(self, picture: int) -> Tensor:
-        """Return the pixels (1, c, h, w) of a picture."""
-        return self._pixels[picture : picture + 1].to(self.net.device)
 
 
 def strips(moment: Moment, wanted: dict[str, list[int]], show: Sequence[int]) -> dict[str, np.ndarray]:

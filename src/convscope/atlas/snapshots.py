@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from ..context import say
 from ..data.folders import common_root
 from ..errors import ConvscopeError, LayerError, OptionError, WeightsError
@@ -46,27 +48,26 @@ def snapshots_of(net: Net, *, epochs: Sequence[int] = (), weights: Sequence[str 
 
     Raises WeightsError where no snapshots are at hand, OptionError for epochs without one.
     """
-    if net.source is None:
-        raise OptionError(
-            f"{net.name} was not loaded by name, so that nobody knows its snapshots: give several, as "
-            "[('epoch 1', net_1), ('epoch 2', net_2)]"
-        )
     if weights and epochs:
         raise OptionError("epochs are those of a network's own training: give either epochs or files of weights")
-    if weights:
-        return _of_files(net.source, weights)
-    history = _history(net)
-    return [_of_epoch(net.source, history, epoch) for epoch in _chosen(history, epochs)]
+    history = None if weights else _history(net)
+    if net.source is None:
+        raise WeightsError(f"{net.name} was not loaded by name, so that it cannot be loaded with other weights")
+    if history is None:
+        return _of_files(net.source, net.device, weights)
+    chosen = {epoch.epoch: epoch for epoch in history.snapshots}
+    return [
+        Snapshot(
+            f"epoch {number}: {chosen[number].accuracy:.0%} right",
+            _loading(replace(net.source, epoch=number), net.device),
+        )
+        for number in _chosen(history, epochs)
+    ]
 
 
 def is_run(weights: str) -> bool:
     """Whether weights name one training with its snapshots, or none, rather than files."""
     return weights.lower() in ("default", "none") or (Path(weights) / HISTORY).is_file()
-
-
-def _of_epoch(source: NetworkSource, history: History, epoch: int) -> Snapshot:
-    accuracy = next(each.accuracy for each in history.snapshots if each.epoch == epoch)
-    return Snapshot(f"epoch {epoch}: {accuracy:.0%} right", lambda: load_source(replace(source, epoch=epoch)))
 
 
 def _chosen(history: History, epochs: Sequence[int]) -> list[int]:
@@ -95,24 +96,24 @@ def _history(net: Net) -> History:
         if (folder / HISTORY).is_file():
             return read_history(folder)
     raise WeightsError(
-        f"{net.name} has no snapshots of its training. A run of `convscope train` keeps some, and its folder is given "
-        "as --weights RUN; checkpoints of another training as --weights 'FOLDER/*.pt'; those of zfnet64 ship with "
-        "the package, as in --net zfnet64"
+        f"{net.name} has no snapshots of its training. A run of `convscope train` keeps some, and with its folder as "
+        "--weights RUN they are drawn here; checkpoints of another training as --weights 'FOLDER/*.pt', in Python as "
+        "[('epoch 1', net_1), ('epoch 2', net_2)]; those of zfnet64 ship with the package, as in --net zfnet64"
     )
 
 
-def _of_files(source: NetworkSource, weights: Sequence[str | Path]) -> list[Snapshot]:
+def _of_files(source: NetworkSource, device: torch.device, weights: Sequence[str | Path]) -> list[Snapshot]:
     files = files_of(weights)
     named = [weight for weight in weights if Path(weight) in files]
     chosen = files if len(named) == len(weights) else [files[at] for at in _few(len(files))]
     return [
-        Snapshot(name, _loading(replace(source, weights=str(file), epoch=None)))
+        Snapshot(name, _loading(replace(source, weights=str(file), epoch=None), device))
         for name, file in zip(_names(chosen), chosen, strict=True)
     ]
 
 
-def _loading(source: NetworkSource) -> Callable[[], Net]:
-    return lambda: load_source(source)
+def _loading(source: NetworkSource, device: torch.device) -> Callable[[], Net]:
+    return lambda: load_source(source).to(device)
 
 
 def files_of(weights: Iterable[str | Path]) -> list[Path]:

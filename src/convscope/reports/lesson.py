@@ -197,7 +197,8 @@ _PARTS = (
         "How units came about",
         f"{_ZEILER}, Fig. 4",
         "The same units at several moments of the training, from left to right: each time what excites them most among "
-        "the pictures, projected down. Units of low layers look like what they will be after a few epochs, those of "
+        "the pictures and, below it, what they project down to there. "
+        "Units of low layers look like what they will be after a few epochs, those of "
         "high layers change until late. Where a projection suddenly shows something else, another picture has become "
         "the one that excites the unit most.",
         lambda each: iter([evolution_of(each.net, each.pictures[:10], each.layers[::2])]),

@@ -7,27 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from ..atlas.evolution import evolution_in
+from ..atlas.snapshots import snapshots_of
 from ..attribution.deconvnet import project_down
 from ..context import track
 from ..data.images import InputPicture
+from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile
 from ..drawing.tiles import fitted, magnitude_scale, painted, tile_side
-from ..errors import WeightsError
 from ..layers import default_convolutions, layer_at, spatial_layer
 from ..net import Net
 from ..tapping import tap
 from ..tracing import Layer
 from ..views.inputs import input_tile, stem
 from ..views.project import in_field, isolated
-from ..zoo.loading import load_source
-from ..zoo.runs import HISTORY, History, read_history, shipped
 from .chapters import Figure
 
 _SIDE, _MOST, _ACROSS = 150, 11, 6
@@ -88,41 +87,14 @@ def _strongest(layer: Layer, activity: np.ndarray) -> Tile:
     return Tile(shown, f"{layer.name}\n{shape}, channel {channel}\neach sees {layer.seen}")
 
 
-def evolution_of(net: Net, contents: Sequence[Any], layers: Sequence[str]) -> Figure:
+def evolution_of(net: Net, contents: Sequence[Any], layers: Sequence[str]) -> Gallery:
     """Show how units came about: for every snapshot of the training, what excites them most, projected down.
 
     Raises WeightsError for a network without snapshots.
     """
-    history, pictures = _history(net), [net.prepare(content) for content in contents]
-    units = [(name, channel) for name in layers for channel in _chosen(net, pictures, spatial_layer(net, name))]
-    columns = list[list[Tile]]()
-    for epoch in track(history.snapshots, "evolution"):
-        assert net.source is not None
-        at = load_source(replace(net.source, epoch=epoch.epoch)).to(net.device)
-        columns.append([_projected(at, pictures, at.layer(name), channel, _SIDE) for name, channel in units])
-    sheet = Sheet(
-        f"How units of {net.name} came about",
-        tuple(zip(*columns, strict=True)),
-        f"the strongest activation over {len(pictures)} pictures, projected down, inside its receptive field; grey is "
-        "0 · below, in which picture it was",
-        "",
-        tuple(f"epoch {epoch.epoch}: {epoch.accuracy:.0%} right" for epoch in history.snapshots),
-        tuple(f"{name}:{channel}" for name, channel in units),
-    )
-    return Figure(lambda: sheet)
-
-
-def _history(net: Net) -> History:
-    """Return the training of a network. Raises WeightsError where no snapshots of it are at hand."""
-    source = net.source
-    if source is not None and source.weights is not None:
-        folder = shipped(source.name) if source.weights == "default" else Path(source.weights)
-        if (folder / HISTORY).is_file():
-            return read_history(folder)
-    raise WeightsError(
-        f"{net.name} has no snapshots of its training. A run of `convscope train` keeps some, and with its folder as "
-        "--weights RUN they are drawn here; those of zfnet64 ship with the package, as in --net zfnet64"
-    )
+    snapshots, pictures = snapshots_of(net), [net.prepare(content) for content in contents]
+    wanted = {name: _chosen(net, pictures, spatial_layer(net, name)) for name in layers}
+    return evolution_in(snapshots, net.pixels(*pictures), wanted)
 
 
 def _chosen(net: Net, pictures: Sequence[InputPicture], layer: Layer) -> list[int]:
