@@ -24,6 +24,7 @@ from convscope.atlas.selection import Selection
 from convscope.atlas.shards import FOLDER
 from convscope.atlas.statistics import BINS, SIDE, Histograms, edges
 from convscope.atlas.units import choose_layers
+from convscope.cli import run
 from convscope.context import listen
 from convscope.data import read_pictures
 from convscope.errors import AtlasError, DataError, LayerError, NetworkError
@@ -268,6 +269,21 @@ def test_broken_pictures_are_left_out_and_listed(net, pictures, tmp_path):
     assert [row["path"] for row in rows if row["error"]] == ["a/00.png"]
     assert any("1 picture could not be read" in remark for remark in remarks)
     assert pq.read_table(atlas.path / "statistics.parquet")["pictures"][0].as_py() == 36
+
+
+@pytest.mark.parametrize("broken", [3, 1])
+def test_the_command_ends_in_3_for_broken_pictures_and_in_2_where_the_only_one_is(broken, tmp_path, capsys):
+    for number in range(broken):
+        (tmp_path / f"{number}.png").write_bytes(b"no picture")
+    if broken > 1:
+        Image.new("RGB", (64, 64)).save(tmp_path / "0.png")
+    asked = ["scan", str(tmp_path), "--net", "lenet5", "--layers", "conv1", "-o", str(tmp_path / "atlas")]
+    for _ in range(2):  # what is there already is told all the same
+        assert run(asked) == (3 if broken > 1 else 2)
+        told = capsys.readouterr().err
+        assert "0.png is not a picture" in told if broken == 1 else "2 of 3 pictures failed" in told
+    rows = pq.read_table(tmp_path / "atlas" / "statistics.parquet").to_pylist()
+    assert rows[0]["pictures"] == (1 if broken > 1 else 0)
 
 
 def test_bad_input_is_refused_before_any_work(net, pictures, tmp_path):

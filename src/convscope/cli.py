@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 
 from . import configuration, plugins
 from .commands import inputs, streams
-from .commands.arguments import check_repeated, command_word, dashed, one_name, spelled, unknown_option
+from .commands.arguments import check_repeated, command_word, dashed, missing, one_name, spelled, unknown_option
 from .commands.check import check
 from .commands.evolution import evolution
 from .commands.explain import explain
@@ -234,8 +234,10 @@ def _usage(error: Any, command: Any, word: str | None) -> str:
         written = {name: f"convscope {dashed(name)}" for name in (*listing(), *_OWN)}
         wanted = answer(word, THINGS, written, "convscope.{}(...) in Python")
         return f"there is no command {word!r}; {wanted or f'nearest: {nearest(word, names)}'}. {more}"
-    if command is not None and getattr(error, "option_name", "").startswith("--"):
+    if command is not None and getattr(error, "option_name", "").startswith("-"):
         message = unknown_option(error.option_name, command)
+    elif command is not None and message.startswith("Missing"):
+        message = missing(error.param, command)
     return f"{message}. See convscope {word + ' ' if word else ''}--help"
 
 

@@ -30,6 +30,7 @@ FILM_ENDINGS = (".gif", ".webp", ".mp4")
 NUMBER_ENDINGS = (".npy", ".npz", ".safetensors")
 REPORT_ENDINGS = (".html", ".pdf")
 TABLE_ENDINGS = (".csv", ".json", ".md", ".txt", ".html", ".parquet")
+_OFFICE_ENDINGS = (".xlsx", ".xls", ".ods")
 
 
 def check_ffmpeg() -> None:
@@ -65,6 +66,14 @@ def check_folder(folder: Path) -> None:
     for name in asked.parts:
         if len(os.fsencode(name)) > longest:
             raise OutputError(f"cannot write to {asked}: a name may have {longest} bytes here")
+
+
+def check_format(path: Path, ending: str) -> None:
+    """Refuse a name that promises another format than the one of an ending. Raises OutputError."""
+    suffix = path.suffix.lower()
+    promised = {*PICTURE_ENDINGS, *FILM_ENDINGS, *NUMBER_ENDINGS, *TABLE_ENDINGS, *_OFFICE_ENDINGS} - {ending, ".txt"}
+    if suffix in promised:
+        raise OutputError(f"{path} is written as {ending}, not as {suffix}: give {path.with_suffix(ending)}")
 
 
 def check_file(path: Path) -> None:

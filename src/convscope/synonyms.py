@@ -315,14 +315,14 @@ OPTIONS = (
     Wish(
         "the layer",
         ("layer", "layers", "style_layers", "content_layer"),
-        "target_layer target_layers layer_name saliency_layer module block conv "
+        "l target_layer target_layers layer_name saliency_layer module block conv "
         "push_layer at_layer node return_nodes stage",
     ),
     Wish("the method", ("method", "methods"), "algorithm explainer attributor attribution technique"),
     Wish(
         "the channels", ("channels", "of", "top"), "channel filter_idxs filter filter_idx push_channel indices feature"
     ),
-    Wish("how many are shown", ("top", "limit"), "k n topk top_k num count max number how_many"),
+    Wish("how many are shown", ("top", "limit", "k"), "k n topk top_k num count max number how_many"),
     Wish("the network", ("net", "load"), "model network arch architecture backbone body nn cnn module_name"),
     Wish(
         "the network's weights",
@@ -345,8 +345,8 @@ OPTIONS = (
     Wish("the device", ("device",), "gpu cuda use_cuda use_gpu cpu accelerator mps gpus"),
     Wish(
         "the output",
-        ("out",),
-        "output output_dir outdir out_dir save save_path save_dir dest destination output_file "
+        ("out", "csv"),
+        "o output output_dir outdir out_dir save save_path save_dir dest destination output_file "
         "output_path filename to save_image image_out outfile project write",
     ),
     Wish(

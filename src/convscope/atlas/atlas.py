@@ -128,8 +128,8 @@ class Atlas:
         rows: list[dict[str, Any]] = self._table(UNITS, conditions).sort_by("rank").to_pylist()
         kept = self.manifest.settings
         if not rows and band != "strongest" and (kept.statistics == "basic" or band == "effect"):
-            asked = "effect=True" if band == "effect" else "statistics='full'"
-            raise OptionError(f"the scan kept no {band!r} pictures: scan with {asked}")
+            asked = "effect=True (--effect)" if band == "effect" else "statistics='full' (--statistics full)"
+            raise OptionError(f"the scan kept no {band!r} pictures: scan with {asked}, into another folder")
         found: list[Example] = []
         seen: set[str] = set()
         for row in rows:
@@ -214,7 +214,8 @@ class Atlas:
         self._check_layer(layer)
         if not (self.path / CLASSES).exists() or self.manifest.settings.statistics == "basic":
             raise OptionError(
-                "the atlas has no AUC: scan pictures with labels, as in folders of classes, with statistics='full'"
+                "the atlas has no AUC: scan pictures with labels, as in folders of classes, with "
+                "statistics='full' (--statistics full)"
             )
         table = self._table(CLASSES, [("layer", "==", layer)], ["unit", "class", "auc"]).to_pydict()
         best: dict[int, tuple[int, str, float]] = {}

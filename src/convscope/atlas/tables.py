@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..context import track
-from ..errors import OutputError
+from ..errors import OutputError, named
 from ..geometry import Field
 from ..outputs import write_bytes
 from ..tracing import Layer
@@ -42,6 +42,14 @@ def check_pyarrow() -> None:
 
     if find_spec("pyarrow") is None:
         raise OutputError("an atlas's tables need pyarrow: pip install 'convscope[atlas]'")
+
+
+def failures_of(atlas: Path) -> list[str]:
+    """Return the pictures of an atlas that could not be read, each with the reason."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(atlas / PICTURES, columns=["path", "error"], filters=[("error", "!=", "")])
+    return [named(row["path"], row["error"]) for row in table.to_pylist()]
 
 
 def boxes_of(field: Field, layer: ScannedLayer, size: tuple[int, int]) -> np.ndarray:
@@ -154,8 +162,9 @@ class Writing:
         table["variance"] = pa.array(np.maximum(sums.squares[units].numpy() / seen - mean**2, 0))
         table["active"] = pa.array(positive_share(counts))
         _, maxima = self.merging.sample(units)
+        sampled = maxima if len(maxima) else np.full((1, len(counts)), -np.inf)  # where no picture could be read
         quantiles = np.quantile(
-            np.where(np.isfinite(maxima), maxima, -np.inf), QUANTILES, axis=0, method="inverted_cdf"
+            np.where(np.isfinite(sampled), sampled, -np.inf), QUANTILES, axis=0, method="inverted_cdf"
         )
         for share, values in zip(QUANTILES, quantiles, strict=True):
             table[f"maximum_q{round(100 * share):02d}"] = pa.array(values.astype(np.float32))

@@ -88,13 +88,29 @@ def _options(arguments: Sequence[str], options: Mapping[str, Any]) -> Iterator[t
 
 def unknown_option(name: str, command: Any) -> str:
     """Say that a command has no such option, and which is meant, or near."""
-    written = {option[2:].replace("-", "_"): option for option in _by_name(command) if option.startswith("--")}
+    options = [option for option in _by_name(command) if option.startswith("-")]
+    written = {option.lstrip("-").replace("-", "_"): option for option in options}
     for argument in command.params:
         if plain(name) in map(plain, ARGUMENTS.get(argument.name, "").split()) and argument.opts == [argument.name]:
             word = argument.metavar or argument.name.upper()
             return f"there is no option {name}; {word} stands without one: convscope {command.name} {word}"
-    near = answer(name[2:], OPTIONS, written) or f"nearest: {nearest(name, written.values())}"
+    near = answer(name.lstrip("-"), OPTIONS, written) or f"nearest: {nearest(name, written.values())}"
     return f"there is no option {name}; {near}"
+
+
+def missing(parameter: Any, command: Any) -> str:
+    """Say what a command needs, and the call with all of that."""
+    needed = [each for each in command.params if each.required]
+    call = " ".join([f"convscope {command.name}", *map(_written, needed)])
+    kind = "argument" if parameter.param_type_name == "argument" else "option"
+    word, told = _written(parameter), getattr(parameter, "help", None)
+    return f"Missing {kind} {word}{f', {told}' if told else ''}: {call}"
+
+
+def _written(parameter: Any) -> str:
+    """Return an argument or an option with its value, as a line has it."""
+    value = parameter.metavar or parameter.name.upper()
+    return value if parameter.param_type_name == "argument" else f"{parameter.opts[0]} {value}"
 
 
 def _being_completed() -> list[str]:

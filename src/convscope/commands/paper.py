@@ -30,8 +30,8 @@ class Setting:
         ),
     ] = None
     font: Annotated[
-        float | None,
-        typer.Option(help="size of captions in points; 8.6 by default", metavar="POINTS", rich_help_panel=_PANEL),
+        str | None,
+        typer.Option(help="size of captions in points, as 7; 8.6 by default", metavar="POINTS", rich_help_panel=_PANEL),
     ] = None
     titles: Annotated[
         bool,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import DataError, named, visible
-from ..outputs import check_file, check_pyarrow
+from ..outputs import check_file, check_format, check_pyarrow
 from . import inputs
 from .groups import grouped
 from .network import Network, print_remarks
@@ -64,8 +64,10 @@ def predict(
     listed. `convscope predict DATA --wrong | convscope grad-cam -` explains the wrong ones. Exit code 3 where some
     pictures could not be read.
     """
-    for file in filter(None, (csv, parquet)):
-        check_file(file)
+    for file, ending in ((csv, ".csv"), (parquet, ".parquet")):
+        if file is not None:
+            check_format(file, ending)
+            check_file(file)
     if parquet is not None:
         check_pyarrow()
     found = inputs.read_all(pictures)

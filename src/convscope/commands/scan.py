@@ -145,11 +145,13 @@ def scan(
     """Find the pictures that every unit of a network responds to most, over a whole data set, in one pass.
 
     The atlas is a folder of Parquet files, which `convscope patches` draws and pandas, polars and DuckDB read. A scan
-    that was ended goes on where it was. Pictures that cannot be read are left out and listed in pictures.parquet.
+    that was ended goes on where it was. Pictures that cannot be read are left out and listed in pictures.parquet; then
+    the exit code is 3.
     """
     options, engine, network = kept.options(), where.chosen(), where.network(network)
     found = inputs.read_all(pictures)
     from ..atlas.scanning import scan as scan_data
+    from ..atlas.tables import failures_of
     from ..context import listen
 
     with progress(), listen() as remarks:
@@ -158,3 +160,4 @@ def scan(
         scan_data(loaded, found, out, engine=engine, **options)
     print_remarks(remarks, loaded)
     print_file(out)
+    inputs.refuse_failures(failures_of(out), len(found), out)

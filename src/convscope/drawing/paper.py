@@ -24,12 +24,12 @@ class PaperOptions(TypedDict, total=False):
     """How a drawing is set for a paper, by the names of options.
 
     `width` is the figure's, as "3.3in", "84mm", "8.4cm" or "240pt" (a number is in inches); `font` the size of captions
-    in points; `shared_scale` puts all maps of one unit on one scale; `titles=False` leaves out title, subtitle and
+    in points, as 7 or "7pt"; `shared_scale` puts all maps of one unit on one scale; `titles=False` leaves out title, subtitle and
     note, which then belong into the paper's caption; `columns` is how many tiles stand in a row.
     """
 
     width: str | float | None
-    font: float | None
+    font: str | float | None
     shared_scale: bool
     titles: bool
     columns: int | None
@@ -99,6 +99,8 @@ def _width(value: Any) -> float:
 
 
 def _font(value: Any) -> float:
+    points = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*(?:pt)?\s*", value) if isinstance(value, str) else None
+    value = float(points[1]) if points else value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not _SMALLEST <= value <= _LARGEST:
         raise OptionError(
             f"font is the size of captions in points, {_SMALLEST:g} to {_LARGEST:g} (papers have 6 to 9), not {value!r}"

@@ -124,7 +124,8 @@ class Quality:
         """The figures in one line."""
         five = "" if self.top_5 is None else f", top-5 {self.top_5:.1%}"
         return (
-            f"{self.pictures:,} pictures: top-1 {self.top_1:.1%}{five}; calibration error {self.calibration_error:.3f}"
+            f"{self.pictures:,} picture{'s' * (self.pictures != 1)}: top-1 {self.top_1:.1%}{five}; "
+            f"calibration error {self.calibration_error:.3f}"
         )
 
     def class_table(self) -> Table:

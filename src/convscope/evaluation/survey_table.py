@@ -88,7 +88,7 @@ class Surveyed:
         known = [row.wrong for row in self.rows if row.wrong is not None]
         right = f", {known.count(False) / len(known):.1%} of {len(known):,} right" if known else ""
         failed = f", {len(self.failed):,} failed" if self.failed else ""
-        return f"{len(self.rows):,} pictures{right}{failed}"
+        return f"{len(self.rows):,} picture{'s' * (len(self.rows) != 1)}{right}{failed}"
 
     @cached_property
     def table(self) -> Table:
