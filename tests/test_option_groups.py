@@ -136,6 +136,28 @@ def test_a_window_says_what_is_painted(dark: str, capsys: Capture) -> None:
     assert max(colours) > 250 and min(colours) < 30
 
 
+@pytest.mark.parametrize(
+    ("words", "least"),
+    [
+        (["grad-cam", "d.png", "--font", "20", "--width", "1in"], "2 tiles in a row in this size of letters: it takes"),
+        (["grid", "d.png", "--methods", "saliency,gradient", "--width", "0.6in"], "3 tiles in a row"),
+        (["compare", "d.png", "--methods", "saliency", "--width", "0.5in", "--font", "20"], "2 tiles in a row"),
+        (["maximize", "--of", "3", "--width", "0.5in", "--font", "40"], "1 tile in a row"),
+    ],
+)
+def test_a_width_too_narrow_for_any_tiles_is_refused_before_the_work(
+    words: list[str], least: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (28, 28)).save("d.png")
+    monkeypatch.setattr("convscope.commands.job.Job.draw", lambda *_: pytest.fail("it was drawn"))
+    assert run([*words, "--net", "lenet5", "-o", "f.png"]) == 2
+    assert least in capsys.readouterr().err
+    words[words.index("--width") + 1] = "6in"
+    with pytest.raises(BaseException, match="it was drawn"):
+        run([*words, "--net", "lenet5", "-o", "f.png"])
+
+
 def test_every_table_and_check_is_set_for_a_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     paper = ["--width", "6in", "--font", "6", "--no-titles"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import convscope
 from convscope import Net, load, registry
 from convscope.context import Cancelled, Part, in_context, running, whole
 from convscope.data.samples import digits
+from convscope.recipes import Recipe
 from networks import tiny
 
 
@@ -84,6 +86,9 @@ def test_a_mask_that_is_interrupted_is_kept_and_says_so() -> None:
     remark = next(each for each in kept.recipe.remarks if isinstance(each, Part))
     assert "interrupted after 3 of 100 steps; kept the mask so far" in remark
     assert np.ptp(kept.numbers()["map"]) > 0
+    whole_key = replace(kept.recipe, settled={}).key
+    assert kept.recipe.key != whole_key, "a run over a folder would take it as finished"
+    assert Recipe.from_json(kept.recipe.to_json()).key == kept.recipe.key
     with running(tracker=interrupting(0)), pytest.raises(KeyboardInterrupt):
         ITERATIVE["extremal"](net)
 

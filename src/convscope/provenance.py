@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from .assumptions import assumed_first
+from .context import Part
 from .data import storage
 from .data.display import default_bands
 from .data.hashing import content_hash, where_of
@@ -22,7 +23,7 @@ from .errors import PictureError
 from .net import Net
 from .objectives import Objective
 from .options import Option
-from .recipes import PictureRecord, Recipe
+from .recipes import PART, PictureRecord, Recipe
 from .registry import Entry
 
 
@@ -128,11 +129,16 @@ def shown_bands(net: Net) -> str:
 
 
 def with_remarks(net: Net, recipe: Recipe, remarks: Sequence[str]) -> Recipe:
-    """Return a recipe with what its run said, what was assumed of the network and its pictures first."""
+    """Return a recipe with what its run said, what was assumed of the network and its pictures first.
+
+    That of a run which was interrupted has a key of its own: what is finished goes by keys.
+    """
     # A size that the run was given is no assumption.
     own = [each for each in net.assumptions if recipe.size is None or each.options != ("size",)]
     assumed, others = assumed_first((*own, *remarks))
-    return replace(recipe, assumed=tuple(each.short for each in assumed), remarks=(*map(str, assumed), *others))
+    part = {PART: True} if any(isinstance(each, Part) for each in remarks) else {}
+    told = (*map(str, assumed), *others)
+    return replace(recipe, assumed=tuple(each.short for each in assumed), remarks=told, settled=recipe.settled | part)
 
 
 def footnote(net: Net, entry: Entry, recipe: Recipe) -> str:

@@ -39,6 +39,9 @@ class NetworkSource:
 FAILED = "failed"
 """Under which `settled` has why some of several pictures could not be read."""
 
+PART = "part"
+"""Under which `settled` says that the run was interrupted, and this is what it had."""
+
 
 @dataclass(frozen=True)
 class PictureRecord:
@@ -80,6 +83,7 @@ class Recipe:
         """The SHA-256 of what decides the numbers, as canonical JSON, in hexadecimal digits."""
         content = {name: getattr(self, name) for name in ("schema", "method", "weights", "of", "size")}
         content |= {"seeds": self.seeds} if self.seeds is not None else {}
+        content |= {PART: True} if self.settled.get(PART) else {}
         content |= {
             "network": {name: value for name, value in self.network.items() if name not in ("name", "note")},
             "pictures": [picture.sha256 for picture in self.pictures],

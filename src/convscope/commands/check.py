@@ -259,4 +259,4 @@ def _show(table: Table, *, as_json: bool) -> None:
 
 def _write(drawing: Drawing, out: Path, figure: Figure, *, as_json: bool) -> None:
     """Write a file and name it, beside JSON on stderr."""
-    print_file(drawing.save(out, **figure.options), beside=as_json)
+    print_file(figure.save(drawing, out), beside=as_json)

@@ -112,7 +112,7 @@ def evolution(
             batch_size=batch,
         )
     print_remarks(list(dict.fromkeys([*remarks, *drawing.recipe.remarks])), loaded)
-    print_file(drawing.save(out, **figure.options))
+    print_file(figure.save(drawing, out))
     if save_values is not None:
         print_file(drawing.save_values(save_values))
 

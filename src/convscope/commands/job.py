@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,10 @@ if TYPE_CHECKING:
     from ..drawing.drawings import Drawing
     from ..net import Net
     from ..recipes import Recipe
+
+
+_ACROSS = 6
+"""So many tiles stand in a row even where a view puts many into several."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ class Job:
         self.outputs.check()
         self._check_grey()
         self.figure.refuse(f"{self.place} is a film" if self.joined or self.outputs.moving else "")
+        self.figure.check_room(self._tiles)
         inputs.refuse_overwriting(self._read, self._targets)
         if self.several or self.joined:
             inputs.agree_to_many(len(self.pictures), self.place, yes=self.yes)
@@ -159,6 +163,13 @@ class Job:
             finally:
                 if self.as_json:
                     print(json.dumps([str(path) for path in self.written], ensure_ascii=False))
+
+    @property
+    def _tiles(self) -> int:
+        """How many tiles stand in a row at least, as far as that is known beforehand."""
+        if self.signature.attributes:
+            return 1 if self.shown.overlay else 2
+        return min(1 + len(dict.fromkeys(self.options.get("methods") or ())), _ACROSS)
 
     def _check_grey(self) -> None:
         """Refuse --grey for what is shown in colours. Raises OptionError."""
@@ -259,10 +270,7 @@ class Job:
 
     def _save(self, drawing: Drawing, values: Path | None) -> None:
         """Write the one drawing, and its numbers where they are wanted."""
-        try:
-            self.report([drawing.save(self.place, **self.figure.options)])
-        except (OutputError, OptionError) as error:  # such as a paper that is too narrow
-            raise type(error)(f"{error}{_rescued(drawing, self.place)}") from None
+        self.report([self.figure.save(drawing, self.place)])
         if values is not None:
             self.report([drawing.save_values(values)])
 
@@ -272,20 +280,3 @@ class Job:
         if not self.as_json:
             for path in files:
                 print_file(path)
-
-
-def _rescued(drawing: Drawing, out: Path) -> str:
-    """Save elsewhere what took long to make and cannot be written where it should be; say where."""
-    from tempfile import mkdtemp
-
-    try:
-        folder = Path(mkdtemp(prefix="convscope-"))  # of its own: nobody else can have put a link there
-    except OSError:
-        return ""
-    try:
-        return f"; kept instead as {drawing.save(folder / out.name)}"
-    except OutputError:
-        return ""
-    finally:
-        with suppress(OSError):  # the drawing is in it
-            folder.rmdir()

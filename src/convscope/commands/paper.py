@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ..errors import OptionError
+from ..errors import OptionError, OutputError
 from ..outputs import PICTURE_ENDINGS
 
 if TYPE_CHECKING:
+    from ..drawing.base import Drawing
     from ..drawing.paper import PaperOptions
 
 _PANEL = "Figure for a paper"
@@ -65,6 +68,36 @@ class Setting:
                 f"{', '.join(some)} and {last} set a figure, and {reason}: give -o FILE with one of the endings "
                 f"{', '.join(PICTURE_ENDINGS)}, or leave them out"
             )
+
+    def check_room(self, tiles: int) -> None:
+        """Refuse a width in which so many tiles have no room in a row, before they are made. Raises OptionError."""
+        if self.width is not None:
+            from ..drawing.layout import check_room
+            from ..drawing.paper import Paper
+
+            check_room(Paper.of(**self.options), tiles)
+
+    def save(self, drawing: Drawing, out: Path) -> Path:
+        """Write a drawing and return the file; one that has no room there is kept elsewhere. Raises OutputError."""
+        try:
+            return drawing.save(out, **self.options)
+        except (OutputError, OptionError) as error:  # such as a paper that is too narrow
+            raise type(error)(f"{error}{_rescued(drawing, out)}") from None
+
+
+def _rescued(drawing: Drawing, out: Path) -> str:
+    """Save elsewhere what took long to make and cannot be written where it should be; say where."""
+    try:
+        folder = Path(mkdtemp(prefix="convscope-"))  # of its own: nobody else can have put a link there
+    except OSError:
+        return ""
+    try:
+        return f"; kept instead as {drawing.save(folder / out.name)}"
+    except OutputError:
+        return ""
+    finally:
+        with suppress(OSError):  # the drawing is in it
+            folder.rmdir()
 
 
 @dataclass(frozen=True)

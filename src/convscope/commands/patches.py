@@ -70,6 +70,7 @@ def patches(
     if out is not None and out.suffix.lower() not in PICTURE_ENDINGS:
         raise OutputError(f"cannot write {out}: endings are {', '.join(PICTURE_ENDINGS)}")
     figure.refuse("")
+    figure.check_room(1)
     from ..atlas.atlas import Atlas
     from ..atlas.patches import patches as draw
 
@@ -81,7 +82,7 @@ def patches(
         place = out or Path(f"{Path(atlas).name}-{chosen or 'output'}.png")
         check_file(place)
         drawing = draw(opened, chosen, units, band=band, k=k, method=method)  # type: ignore[arg-type]
-        drawing.save(place, **figure.options)
+        figure.save(drawing, place)
     print_remarks(drawing.recipe.remarks, opened.net)
     print_file(place)
 

@@ -41,7 +41,7 @@ class TableOutput:
     def print(self, table: Table) -> None:
         """Print a table, as JSON where that is wanted; or write it to a file and print its name."""
         if self.out is not None:
-            print_file(table.save(self.out, **self.setting.options))
+            print_file(self.setting.save(table, self.out))
         elif self.as_json:
             print(table.json())
         else:

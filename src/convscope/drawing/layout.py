@@ -214,8 +214,8 @@ class _Layout:
     smaller or larger with it.
     """
 
-    def __init__(self, sheets: Sequence[Sheet], width: int, paper: Paper) -> None:
-        self.sheets, self.paper = sheets, paper
+    def __init__(self, sheets: Sequence[Sheet], width: int, paper: Paper, *, blank: bool = False) -> None:
+        self.sheets, self.paper, self.blank = sheets, paper, blank
         self.margin = MARGIN if paper.pixels is None else _EDGE
         rows = [row for sheet in sheets for row in sheet.rows]
         heads = [sheet.columns for sheet in sheets]
@@ -257,10 +257,12 @@ class _Layout:
             rounded = 1 if self.label else 0  # as labels are
             wide = (fits * sum(images) + gaps + rounded) / share + 2 * self.margin
             count = len(images)
+            width = self.paper.length(wide)
+            wanted = f"it takes {width} or more" if self.blank else f"{width} would do"
             fewer = f", or fewer columns than {count}" if count > 1 else ""
             raise OptionError(
                 f"a figure {self.paper.width:.2f}in wide is too narrow for {count} "
-                f"tile{'s' * (count != 1)} in a row in this size of letters: {self.paper.length(wide)} would do{fewer}"
+                f"tile{'s' * (count != 1)} in a row in this size of letters: {wanted}{fewer}"
             )
         return scale
 
@@ -395,6 +397,16 @@ def arranged(*sheets: Sheet, width: int = 360, paper: Paper = SCREEN) -> Page:
     Nothing overlaps and nothing is cut. Raises OptionError for a paper that is too narrow.
     """
     return _Layout([_told(sheet) for sheet in sheets], width, paper).page()
+
+
+def check_room(paper: Paper, tiles: int) -> None:
+    """Refuse a paper on which so many tiles of one size have no room in a row. Raises OptionError.
+
+    What is said under them may need more.
+    """
+    if paper.pixels is not None:
+        blank = Tile(Image.new("RGB", (_NARROWEST, _NARROWEST)))
+        _Layout([Sheet("", ((blank,) * min(tiles, paper.columns or tiles),))], 0, paper, blank=True)
 
 
 def bare(image: Image.Image, paper: Paper) -> Page:

@@ -24,8 +24,8 @@ class PaperOptions(TypedDict, total=False):
     """How a drawing is set for a paper, by the names of options.
 
     `width` is the figure's, as "3.3in", "84mm", "8.4cm" or "240pt" (a number is in inches); `font` the size of captions
-    in points, as 7 or "7pt"; `shared_scale` puts all maps of one unit on one scale; `titles=False` leaves out title, subtitle and
-    note, which then belong into the paper's caption; `columns` is how many tiles stand in a row.
+    in points, as 7 or "7pt"; `shared_scale` puts all maps of one unit on one scale; `titles=False` leaves out title,
+    subtitle and note, which then belong into the paper's caption; `columns` is how many tiles stand in a row.
     """
 
     width: str | float | None
