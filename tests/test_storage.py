@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -361,6 +361,7 @@ def test_signatures_of_s3_open_and_keys_in_an_address_are_taken_off(s3: Any) -> 
     assert where_of(Path("s3://secrets/a.png")) == "s3://secrets/a.png"
 
 
+@settings(max_examples=40)
 @given(
     st.sampled_from(["s3://KEY:{0}@", "https://me:{0}@", "http://{0}@", "ftp://me:{0}@", "zip://{1}::https://me:{0}@"]),
     st.text("ab/:@?&=#[].* \n", max_size=12),
@@ -465,19 +466,19 @@ def test_nothing_is_written_where_it_cannot_be(s3: Any) -> None:
 
 
 def test_commands_draw_from_a_storage_and_go_on(
-    there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    on_s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(["gradient", f"{there}/set/", "--net", "lenet5", "-o", "maps"]) == 0
+    assert run(["gradient", f"{on_s3}/set/", "--net", "lenet5", "-o", "maps"]) == 0
     assert {str(path) for path in Path("maps").rglob("*.png")} == {
         "maps/cat/b/3.png", "maps/cat/b-2.png", "maps/dog/a-1.png", "maps/dog/deep/x[1].png",
     }  # fmt: skip
-    assert run(["gradient", f"{there}/set/", "--net", "lenet5", "-o", "maps"]) == 0
+    assert run(["gradient", f"{on_s3}/set/", "--net", "lenet5", "-o", "maps"]) == 0
     assert "4 were there already" in capsys.readouterr().err
-    assert run(["gradient", f"{there}/set/cat/b-2.png", "--net", "lenet5"]) == 0
+    assert run(["gradient", f"{on_s3}/set/cat/b-2.png", "--net", "lenet5"]) == 0
     assert Path("b-2-gradient.png").is_file()
-    assert run(["predict", f"{there}/shards/s-00.tar", "--net", "lenet5", "--json"]) == 0
-    assert f"{there}/shards/s-00.tar#a.png" in capsys.readouterr().out
+    assert run(["predict", f"{on_s3}/shards/s-00.tar", "--net", "lenet5", "--json"]) == 0
+    assert f"{on_s3}/shards/s-00.tar#a.png" in capsys.readouterr().out
 
 
 def test_a_folder_of_a_storage_is_divided_as_one_of_this_machine(tmp_path: Path) -> None:
