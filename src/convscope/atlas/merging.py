@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,36 +91,69 @@ def _add_classes(merged: Merged, shard: StoredShard) -> None:
         merged.class_counts[label] = merged.class_counts.get(label, 0) + count
 
 
-def banded(
-    maxima: np.ndarray, places: np.ndarray, pictures: np.ndarray, k: int, first: int
-) -> Iterator[tuple[str, int, int, float, int, int]]:
-    """Yield (band, unit, rank, value, picture, place) of some units, drawn from the examples (n,).
+@dataclass(frozen=True)
+class Candidates:
+    """Pictures of units in a band, each an entry of arrays of one length."""
+
+    unit: np.ndarray
+    band: np.ndarray
+    rank: np.ndarray
+    value: np.ndarray
+    picture: np.ndarray
+    place: np.ndarray
+
+    @classmethod
+    def grid(cls, band: str, units: np.ndarray, *columns: np.ndarray) -> Candidates:
+        """Return candidates of units (m,), from values, pictures and places (m, k), of which k ranks are counted."""
+        count, ranks = columns[0].shape
+        unit, rank = np.repeat(units, ranks), np.tile(np.arange(ranks), count)
+        return cls(unit, np.full(len(unit), BANDS.index(band)), rank, *(column.ravel() for column in columns))
+
+    def sorted(self) -> Candidates:
+        """Return them by unit, band and rank."""
+        return self.at(np.lexsort((self.rank, self.band, self.unit)))
+
+    def at(self, which: np.ndarray) -> Candidates:
+        """Return some of them."""
+        return Candidates(*(values[which] for values in vars(self).values()))
+
+    @classmethod
+    def joined(cls, several: Sequence[Candidates]) -> Candidates:
+        """Return all of several."""
+        return cls(*(np.concatenate(parts) for parts in zip(*(vars(each).values() for each in several), strict=True)))
+
+
+def banded(maxima: np.ndarray, places: np.ndarray, pictures: np.ndarray, k: int, first: int) -> Iterator[Candidates]:
+    """Yield the pictures of some units that are drawn from the examples (n,), numbered from 0.
 
     `maxima` and `places` are (n, units). Bands are drawn evenly from a quarter of the examples, in the order of their
-    maxima; random ones by the unit's number, `first` and on, from the examples in their shuffled order.
+    maxima; random ones by the unit's number, `first` and on.
     """
-    order = np.lexsort((np.broadcast_to(pictures[:, None], maxima.shape), -maxima), axis=0)
-    for unit in range(maxima.shape[1]):
-        ranked = order[np.isfinite(maxima[order[:, unit], unit]), unit]
-        for band, rows in (*_drawn(ranked, k), ("random", _random(ranked, k, first + unit))):
-            for rank, row in enumerate(rows):
-                yield band, unit, rank, float(maxima[row, unit]), int(pictures[row]), int(places[row, unit])
+    # Equal maxima stand in the order of the pictures, those that are no number at the end.
+    order = np.argsort(-maxima, axis=0, kind="stable")
+    counts = (~np.isnan(maxima)).sum(0)
+    shuffles = _shuffled_rows(maxima, first)
+    for count in np.unique(counts):
+        units = np.flatnonzero(counts == count)
+        chosen = {band: order[rows][:, units].T for band, rows in _drawn(int(count), k)}
+        for band, rows in {**chosen, "random": shuffles[: min(k, count)][:, units].T}.items():
+            yield Candidates.grid(
+                band, units, maxima[rows, units[:, None]], pictures[rows], places[rows, units[:, None]]
+            )
 
 
-def _drawn(ranked: np.ndarray, k: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each band with the rows of its pictures, the strongest first."""
-    count = len(ranked)
+def _drawn(count: int, k: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each band with the ranks of its pictures among `count`, the strongest first."""
     for band, (low, high) in _QUARTERS.items():
         start, stop = round((1 - high) * count), round((1 - low) * count)
-        inside = ranked[start:stop]
-        steps = np.linspace(0, len(inside) - 1, min(k, len(inside)))
-        yield band, inside[np.unique(np.round(steps).astype(int))] if len(inside) else inside
+        yield band, start + np.unique(np.round(np.linspace(0, stop - start - 1, min(k, stop - start))).astype(int))
 
 
-def _random(ranked: np.ndarray, k: int, unit: int) -> np.ndarray:
-    """Draw rows at random, others for each unit, the same every time."""
-    keys = shuffled(torch.from_numpy(np.sort(ranked)), unit + 1).numpy()
-    return np.sort(ranked)[np.argsort(keys, kind="stable")[:k]]
+def _shuffled_rows(maxima: np.ndarray, first: int) -> np.ndarray:
+    """Return the rows (n, units) in an order without pattern, another for each unit; those of no number at the end."""
+    units = torch.arange(first + 1, first + 1 + maxima.shape[1])
+    keys = shuffled(torch.arange(len(maxima))[:, None] + units * 0x9E3779B9).numpy()
+    return np.argsort(np.where(np.isnan(maxima), 2**32, keys), axis=0, kind="stable")
 
 
 def auc(maxima: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from ..geometry import Field
 from ..outputs import write_bytes
 from ..tracing import Layer
 from .manifest import Manifest, ScannedLayer
-from .merging import BANDS, QUANTILES, Merged, Merging, auc, banded, positive_share
+from .merging import BANDS, QUANTILES, Candidates, Merged, Merging, auc, banded, positive_share
 from .shards import ScannedPicture
 from .statistics import SIDE, lattice
 
@@ -56,7 +56,8 @@ def boxes_of(field: Field, layer: ScannedLayer, size: tuple[int, int]) -> np.nda
     """Return the receptive field (top, left, bottom, right) of every place of a layer, in the network's input."""
     if not layer.columns:
         return np.array([(0, 0, *size)])
-    return np.array([field.box(divmod(place, layer.columns), size) for place in range(layer.rows * layer.columns)])
+    places = range(layer.rows * layer.columns)
+    return np.array([field.box(divmod(place, layer.columns), size) for place in places])
 
 
 def in_originals(boxes: np.ndarray, size: tuple[int, int], pictures: Sequence[ScannedPicture]) -> np.ndarray:
@@ -75,6 +76,7 @@ class Writing:
     def __init__(self, folder: Path, manifest: Manifest, layers: Mapping[str, Layer], merging: Merging) -> None:
         self.folder, self.manifest, self.merging = folder, manifest, merging
         self.fields = {layer.name: layers[layer.name].shown_field for layer in manifest.layers}
+        self.boxes = {each.name: boxes_of(self.fields[each.name], each, manifest.size) for each in manifest.layers}
         self.layers = layers
         self.merged: Merged = merging.merged()
 
@@ -204,42 +206,37 @@ class Writing:
         import pyarrow as pa
 
         layer, units, first = part
-        rows = [*self._selected(units), *self._banded(layer, units, first)]
-        rows.sort(key=lambda row: (row[1], BANDS.index(row[0]), row[2]))
-        columns = list(zip(*rows, strict=True)) or [()] * 6
-        places = np.array(columns[5], np.int64)
-        inputs = boxes_of(self.fields[layer.name], layer, self.manifest.size)[places if layer.columns else places * 0]
-        boxes = in_originals(inputs, self.manifest.size, [self.merged.pictures[number] for number in columns[4]])
-        y, x = (pa.array(at, pa.int32()) for at in _rows_and_columns(layer, places))
+        rows = Candidates.joined([*self._selected(units), *self._banded(units, first)]).sorted()
+        inputs = self.boxes[layer.name][rows.place if layer.columns else rows.place * 0]
+        boxes = in_originals(inputs, self.manifest.size, [self.merged.pictures[number] for number in rows.picture])
+        y, x = (pa.array(at, pa.int32()) for at in _rows_and_columns(layer, rows.place))
         return pa.table(
             {
-                "layer": pa.array([layer.name] * len(rows), pa.string()),
-                "unit": pa.array([first + unit for unit in columns[1]], pa.int32()),
-                "band": pa.array(columns[0], pa.string()),
-                "rank": pa.array(columns[2], pa.int32()),
-                "value": pa.array(columns[3], pa.float32()),
-                "picture": pa.array(columns[4], pa.int32()),
+                "layer": pa.array([layer.name] * len(rows.unit), pa.string()),
+                "unit": pa.array(first + rows.unit, pa.int32()),
+                "band": pa.array(np.array(BANDS)[rows.band], pa.string()),
+                "rank": pa.array(rows.rank, pa.int32()),
+                "value": pa.array(rows.value, pa.float32()),
+                "picture": pa.array(rows.picture, pa.int32()),
                 "y": y,
                 "x": x,
                 **{name: pa.array(boxes[:, at]) for at, name in enumerate(("top", "left", "bottom", "right"))},
             }
         )
 
-    def _selected(self, units: slice) -> Iterator[tuple[str, int, int, float, int, int]]:
+    def _selected(self, units: slice) -> Iterator[Candidates]:
         for band, selection in self.merged.selections.items():
             some = selection.of(units)
-            values, pictures, places = some.values.numpy(), some.pictures.numpy(), some.places.numpy()
-            for unit, rank in zip(*np.nonzero(pictures >= 0), strict=True):
-                where = (unit, rank)
-                yield band, int(unit), int(rank), float(values[where]), int(pictures[where]), int(places[where])
+            columns = (some.values.numpy(), some.pictures.numpy().astype(np.int64), some.places.numpy())
+            found = Candidates.grid(band, np.arange(len(columns[0])), *columns)
+            yield found.at(found.picture >= 0)
 
-    def _banded(self, layer: ScannedLayer, units: slice, first: int) -> Iterator[tuple[str, int, int, float, int, int]]:
+    def _banded(self, units: slice, first: int) -> Iterator[Candidates]:
         if self.manifest.settings.statistics == "basic":
             return
         numbers, places = self.merging.examples(units)
         sample, maxima = self.merging.sample(units)
-        rows = np.searchsorted(sample, numbers)
-        yield from banded(maxima[rows], places, numbers, self.manifest.settings.k, first)
+        yield from banded(maxima[np.searchsorted(sample, numbers)], places, numbers, self.manifest.settings.k, first)
 
 
 def _slices(manifest: Manifest) -> Iterator[tuple[ScannedLayer, slice, int]]:
