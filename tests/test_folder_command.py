@@ -48,6 +48,23 @@ def test_broken_pictures_are_named_and_the_others_are_there(pictures: Path, caps
     assert read_recipe("out/a/02.png").pictures[0].where == str(Path("pictures/a/02.png"))
 
 
+@pytest.mark.parametrize("words", [["saliency"], ["maps", "--layer", "conv1"]])
+def test_what_was_assumed_of_deep_pictures_is_said_once_with_their_number(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("deep").mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((28, 28), 900 + number, np.uint16) * np.eye(28, dtype=np.uint16)).save(
+            f"deep/{number}.png"
+        )
+    Image.new("L", (28, 28)).save("deep/shallow.png")
+    assert run([words[0], "deep", *words[1:], "--net", "lenet5", "-o", "out"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "assumed" in line]
+    assert len(told) == 1 and told[0].startswith("convscope: assumed of 3 pictures; of the first: the picture holds")
+    assert "--value-range 0,65535" in told[0]
+
+
 def test_a_full_disk_is_one_line_and_nothing_is_put_elsewhere(
     pictures: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

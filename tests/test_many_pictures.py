@@ -63,7 +63,7 @@ def test_very_many_pictures_are_drawn_where_somebody_agreed(home: Path, monkeypa
     monkeypatch.setattr(inputs, "MANY", 1)
     assert run(SALIENCY) == 2 and not Path("convscope-saliency").exists()
     assert capsys.readouterr().err.splitlines() == [
-        "convscope: 2 pictures, to be drawn into convscope-saliency",
+        "convscope: 2 pictures: 2 files will be written into convscope-saliency",
         "convscope: 2 pictures are more than 1: --yes draws them all without asking",
     ]
     assert run([*SALIENCY, "--yes"]) == 0

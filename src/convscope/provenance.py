@@ -137,8 +137,12 @@ def with_remarks(net: Net, recipe: Recipe, remarks: Sequence[str]) -> Recipe:
     own = [each for each in net.assumptions if recipe.size is None or each.options != ("size",)]
     assumed, others = assumed_first((*own, *remarks))
     part = {PART: True} if any(isinstance(each, Part) for each in remarks) else {}
-    told = (*map(str, assumed), *others)
-    return replace(recipe, assumed=tuple(each.short for each in assumed), remarks=told, settled=recipe.settled | part)
+    return replace(
+        recipe,
+        assumed=tuple(each.short for each in assumed),
+        remarks=(*map(str, assumed), *others),
+        settled={**recipe.settled, **part},
+    )
 
 
 def footnote(net: Net, entry: Entry, recipe: Recipe) -> str:

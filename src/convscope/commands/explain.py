@@ -89,7 +89,7 @@ def explain(
     judging.check_known(conditions, labelled=labels != "none", boxed=boxes is not None, checked=check)
     entry, options = _method(method, option or [])
     found, chosen = _pictures(pictures, out)
-    inputs.agree_to_many(len(chosen), out, yes=yes)
+    inputs.agree_to_many(len(chosen), out, yes=yes, files=len(chosen) + 2 + parquet + (junit is not None))
     from ..evaluation.survey import Survey
 
     with progress():

@@ -35,6 +35,8 @@ class Folder:
     names: dict[str, str] = field(default_factory=dict[str, str])
     failures: list[str] = field(default_factory=list[str])
     existing: int = 0
+    assumed: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """What was assumed of pictures, in short, and what is said of each of these."""
 
     def __post_init__(self) -> None:
         from ..data.naming import distinct_names
@@ -48,12 +50,23 @@ class Folder:
         try:
             with self._writing() as write:
                 for where, drawing in self.drawings(resume=True):
+                    self._note(drawing.recipe)
                     write(where, drawing)
         except KeyboardInterrupt:
             self._say(f"interrupted; {self._count(before)} in {self.folder}. Run the same command again to resume")
             raise
+        for told in self.assumed.values():
+            more = f" of {len(told):,} pictures; of the first" if len(told) > 1 else ""
+            self._say(f"assumed{more}: {told[0]}")
         self._say(f"{self._count(before)} in {self.folder}")
         self.refuse_failures()
+
+    def _note(self, recipe: Recipe) -> None:
+        """Note what was assumed of a picture; that of the network was said when it was loaded."""
+        known = set(map(str, self.net.assumptions))
+        for short, remark in zip(recipe.assumed, recipe.remarks, strict=False):
+            if remark not in known:
+                self.assumed.setdefault(short, []).append(remark)
 
     def refuse_failures(self) -> None:
         """Raise PicturesFailed where pictures failed."""

@@ -114,13 +114,13 @@ def find_all(names: Sequence[str]) -> list[str]:
     return [picture.where for picture in read_all(names)]
 
 
-def agree_to_many(count: int, place: Path, *, yes: bool) -> None:
-    """Tell how many pictures will be drawn into a folder where they are many, and ask where they are very many.
+def agree_to_many(count: int, place: Path, *, yes: bool, files: int = 0) -> None:
+    """Tell how many files will be written into a folder where they are many, and ask where they are very many.
 
     Raises OptionError where nobody can answer.
     """
     if count > _TOLD:
-        print(f"convscope: {count:,} pictures, to be drawn into {place}", file=sys.stderr)
+        print(f"convscope: {count:,} pictures: {files or count:,} files will be written into {place}", file=sys.stderr)
     if count > MANY and not yes:
         ask("Draw them all?", f"{count:,} pictures are more than {MANY:,}: --yes draws them all without asking")
 

@@ -151,7 +151,7 @@ class Job:
         self.figure.check_room(self._tiles)
         inputs.refuse_overwriting(self._read, self._targets)
         if self.several or self.joined:
-            inputs.agree_to_many(len(self.pictures), self.place, yes=self.yes)
+            inputs.agree_to_many(len(self.pictures), self.place, yes=self.yes, files=len(self._targets))
         by_band = network.show == ["each"]
         with progress(), whole(by_band):
             net = (replace(network, show=None) if by_band else network).load(self.pictures, size=self.size)
