@@ -97,7 +97,7 @@ def test_the_page_of_evolutions_is_true(newcomer: Path) -> None:
 
 
 def test_the_page_of_the_atlas_is_true(newcomer: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in [line for block in blocks("docs/atlas.md", "bash") for line in block.splitlines()]:
+    for command in [line for block in blocks("docs/atlas.md", "docs/scale.md", "bash") for line in block.splitlines()]:
         assert run(shlex.split(command)[1:]) == 0, command
     for block in blocks("docs/atlas.md", "python"):
         exec(compile(block, "docs/atlas.md", "exec"), {})

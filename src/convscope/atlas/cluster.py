@@ -164,7 +164,7 @@ def _cluster(address: str | None, cpus: int | None) -> Generator[None]:
 def _environment(*, own: bool) -> Generator[None]:
     """Set what Ray reads from the environment, which processes that it starts inherit, and put it back afterwards."""
     # What a connection to something else than Ray may take is bounded, too.
-    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_py_gcs_connect_timeout_s": "10", "RAY_BACKEND_LOG_LEVEL": "error"}
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_py_gcs_connect_timeout_s": "10"}
     if own:
         wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_task_oom_retries": "2"}
     before = {name: os.environ.get(name) for name in wanted}
