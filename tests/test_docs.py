@@ -97,7 +97,7 @@ def test_the_page_of_evolutions_is_true(newcomer: Path) -> None:
 
 
 def test_the_page_of_the_atlas_is_true(newcomer: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in [line for block in blocks("docs/atlas.md", "docs/scale.md", "bash") for line in block.splitlines()]:
+    for command in [line for block in blocks("docs/atlas.md", "bash") for line in block.splitlines()]:
         assert run(shlex.split(command)[1:]) == 0, command
     for block in blocks("docs/atlas.md", "python"):
         exec(compile(block, "docs/atlas.md", "exec"), {})
@@ -262,7 +262,7 @@ def test_the_tables_of_the_readme_are_complete() -> None:
     "document",
     [
         *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checks.md", "docs/gallery.md"),
-        *("docs/networks.md", "docs/data.md", "docs/figures.md", "docs/atlas.md", "docs/evolution.md"),
+        *("docs/networks.md", "docs/data.md", "docs/figures.md", "docs/atlas.md", "docs/scale.md", "docs/evolution.md"),
         *("benchmarks/README.md", "training/README.md"),
     ],
 )
