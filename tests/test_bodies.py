@@ -430,3 +430,17 @@ def test_recurrent_layers_run_without_cudnn_where_a_gradient_is_wanted(monkeypat
     for other, device in ((plain(), gpu), (body, torch.device("cpu"))):
         with bodies.surroundings(other, device, holds_compiled=False):
             assert torch.backends.cudnn.enabled
+
+
+def test_a_second_input_of_more_rows_than_pictures_is_refused_in_words() -> None:
+    class WithNumber(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.read, self.number = nn.Conv2d(3, 4, 3), nn.Embedding(7, 4)
+
+        def forward(self, pixels: Tensor, number: Tensor) -> Tensor:
+            return self.read(pixels).mean((2, 3)) + self.number(number)
+
+    net = Net(WithNumber(), size=8, extra=[torch.tensor([3, 4])])
+    with pytest.raises(NetworkError, match=r"2 rows for 1 picture: .*extra=\[torch.tensor"):
+        explain(net, torch.rand(1, 3, 8, 8), "gradient", 0)

@@ -260,6 +260,9 @@ def test_wrong_pictures_have_a_map_for_what_they_are(net: Net, tmp_path: Path) -
     done = report(net, paths, tmp_path / "page.html", **options)
     text = done.path.read_text()
     assert done.pictures == 2 and "names 2 of 4 pictures wrongly" in text
+    surest = sorted((1, 3), key=lambda number: -float(predict(net, net.read(paths[number])).max()))
+    keys = [explain(net, paths[number], "grad_cam").recipe.key for number in surest]
+    assert text.index(keys[0]) < text.index(keys[1]), "the most certain mistake first"
     for number in (1, 3):
         name = net.class_name(true[number])
         assert f"for {name}, which it is" in text

@@ -59,6 +59,11 @@ def answers(net: Net, pixels: Tensor) -> tuple[Head, Tensor]:
     if output.ndim != 2:
         shape = tuple(output.shape)
         raise NetworkError(f"{net.name} gives outputs of shape {shape}, not (n, classes): use of={_example(output)}")
+    if len(output) != len(pixels):
+        raise NetworkError(
+            f"{net.name} gives {len(output)} rows for {len(pixels)} picture{'s' * (len(pixels) != 1)}: what it reads "
+            "besides the picture has a first dimension of 1, as in Net(..., extra=[torch.tensor([3])])"
+        )
     check_output(net, output)
     head = net.head.of(output)
     return head, head.read(output)

@@ -13,7 +13,10 @@ from .pictures import chapters, how_to_read, why
 
 
 def wrong(request: Request) -> Contents:
-    """Return a chapter for each picture that is named wrongly. Raises DataError without labels, or where none is."""
+    """Return a chapter for each picture that is named wrongly, the most certain mistakes first.
+
+    Raises DataError without labels, or where none is wrong.
+    """
     net, source = request.net, request.source or Pictures([list(request.pictures)])
     said = predict_many(net, source, labels=request.labels, names=request.names, size=request.size)
     if not said.labelled:
@@ -21,10 +24,11 @@ def wrong(request: Request) -> Contents:
             "the preset wrong needs to know what is right: a folder of pictures for each class, named as the network's "
             "classes are, or a table of labels, --labels FILE.csv (path, label)"
         )
-    mistaken = {each.where for each in said.wrong}
+    mistaken = {each.where: each.values[0] for each in said.wrong}
     if not mistaken:
         raise DataError(f"none of the {len(said)} pictures is named wrongly: there is nothing to report")
     pictures = [picture for picture in request.pictures if picture.where in mistaken]
+    pictures.sort(key=lambda picture: -mistaken[picture.where])
     quality = "" if said.quality is None else f" {said.quality.headline}."
     lead = (
         f"`{net.name}` names {len(pictures):,} of {len(said):,} pictures wrongly.{quality} For each of them: what it "
