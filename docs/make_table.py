@@ -23,12 +23,12 @@ RUNS = "runs"
 QUESTION = 281
 
 NETWORKS = {
-    "resnet50": 128,
+    "resnet50": 64,
     "convnext_tiny": 128,
     "efficientnet_b0": 128,
     "mobilenetv3_large_100": 128,
     "vit_tiny_patch16_224": 96,
-    "swin_tiny_patch4_window7_224": 224,
+    "swin_tiny_patch4_window7_224": 128,
 }
 """The networks, and the side of the picture at which they are quick."""
 

@@ -51,20 +51,25 @@ def caffenet(data: Data) -> Net:
 
 
 @pytest.mark.slow
-def test_squeezenet_classifies_as_it_does_in_caffe(squeezed: Net, data: Data) -> None:
+@pytest.mark.parametrize(
+    ("every", "least", "most"), [pytest.param(1, 65.0, 66.0, marks=pytest.mark.nightly), (8, 65.0, 67.0)]
+)
+def test_squeezenet_classifies_as_it_does_in_caffe(
+    squeezed: Net, data: Data, every: int, least: float, most: float
+) -> None:
     """65.5 % of the sample pictures under Caffe's preprocessing: squashed to 256 x 256, the centre, blue first."""
     assert squeezed.fit.resize == (256, 256) and squeezed.size == (227, 227) and squeezed.order == "BGR"
     right = count = 0
     with tarfile.open(data("imagenet-samples.tar")) as tar, torch.no_grad():
         table = next(member for member in tar.getmembers() if member.name.endswith(".csv"))
-        rows = list(csv.DictReader(io.TextIOWrapper(tar.extractfile(table))))  # type: ignore[arg-type]
+        rows = list(csv.DictReader(io.TextIOWrapper(tar.extractfile(table))))[::every]  # type: ignore[arg-type]
         for i in range(0, len(rows), 16):
             some = rows[i : i + 16]
             pictures = [squeezed.read(tar.extractfile(row["path"]).read()) for row in some]  # type: ignore[union-attr]
             best = squeezed(torch.cat(pictures)).argmax(1)
             right += sum(int(row["index"]) == int(found) for row, found in zip(some, best, strict=True))
             count += len(some)
-    assert count == 800 and 65.0 <= 100 * right / count <= 66.0, f"{100 * right / count} %"
+    assert count == 800 // every and least <= 100 * right / count <= most, f"{100 * right / count} %"
 
 
 def test_squeezenet_is_its_torchvision_twin(squeezed: Net, squeezenet: Net, data: Data) -> None:

@@ -190,7 +190,7 @@ checked = {"networks": 0, "layers": 0, "refused": 0, "measured": 0, "units": 0, 
 def check_places(network: nn.Module, size: tuple[int, int]) -> None:
     """Compare places and fields of units of every layer with their gradients; no field may be too small."""
     body = positive(network)
-    net = Net(body, size=size)
+    net = Net(body, size=size, channels=3)
     pixels = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     checked["networks"] += 1
     for index in range(len(body.layers)):
@@ -260,7 +260,7 @@ def told() -> str:
     )
 
 
-few = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @given(architectures(MORE_MOVES))

@@ -318,10 +318,16 @@ def test_a_drawing_is_remade_to_the_byte(tmp_path: Path) -> None:
     assert again.read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("method", ["grad_cam", "smooth_grad", "integrated_gradients"])
-def test_methods_with_seeds_and_choices_are_remade(method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        *(("grad_cam", {}), ("smooth_grad", {}), ("integrated_gradients", {})),
+        *(("rise", {"masks": 40}), ("extremal", {"steps": 3})),
+    ],
+)
+def test_methods_with_seeds_and_choices_are_remade(method: str, options: dict[str, int]) -> None:
     net = cs.load("lenet5", mean=0.1).changed(name="mine")
-    drawing = cs.explain(net, "sample:digits/5", method, "p(5)")
+    drawing = cs.explain(net, "sample:digits/5", method, "p(5)", **options)
     again = cs.remake(drawing.recipe)
     assert again.recipe == drawing.recipe and again._repr_png_() == drawing._repr_png_()
 

@@ -314,7 +314,7 @@ def test_the_default_is_lenet5_for_digits_and_zfnet64_for_all_else(tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def validation(data: Callable[[str], Path]) -> tuple[list[Image.Image], Tensor]:
+def validation(data: Callable[[str], Path]) -> tuple[list[bytes], Tensor]:
     """The 5,000 validation pictures and the index of each one's class."""
     found: list[tuple[str, bytes]] = []
     with tarfile.open(data("tiny100-val.tar.xz")) as archive:
@@ -326,32 +326,36 @@ def validation(data: Callable[[str], Path]) -> tuple[list[Image.Image], Tensor]:
             elif file and member.name.endswith(".JPEG"):
                 found.append((Path(member.name).parent.name, file.read()))
     labels = torch.tensor([folders.index(folder) for folder, _ in found])
-    return [Image.open(io.BytesIO(content)).convert("RGB") for _, content in found], labels
+    return [content for _, content in found], labels
 
 
-def accuracy(net: Net, images: list[Image.Image], labels: Tensor, size: int) -> float:
+def accuracy(net: Net, images: list[bytes], labels: Tensor, size: int) -> float:
     right = 0
     for start in range(0, len(images), 100):
-        pixels = torch.cat([net.read(image, size=size) for image in images[start : start + 100]])
+        opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in images[start : start + 100]]
+        pixels = torch.cat([net.read(image, size=size) for image in opened])
         with torch.inference_mode():
             right += int((net(pixels).argmax(1) == labels[start : start + 100]).sum())
     return right / len(images)
 
 
 @pytest.mark.slow
-def test_zfnet64_names_63_percent_of_the_validation_pictures(validation: tuple[list[Image.Image], Tensor]) -> None:
+@pytest.mark.parametrize(("every", "near"), [pytest.param(1, 0.002, marks=pytest.mark.nightly), (5, 0.02)])
+def test_zfnet64_names_63_percent_of_the_validation_pictures(
+    validation: tuple[list[bytes], Tensor], every: int, near: float
+) -> None:
     images, labels = validation
     assert len(images) == 5000
-    measured = accuracy(load("zfnet64"), images, labels, 64)
-    assert measured >= 0.63
-    assert measured == pytest.approx(read_history(shipped("zfnet64")).epochs[-1].accuracy, abs=0.002), "as it is told"
+    measured = accuracy(load("zfnet64"), images[::every], labels[::every], 64)
+    assert measured >= 0.63 - near
+    assert measured == pytest.approx(read_history(shipped("zfnet64")).epochs[-1].accuracy, abs=near), "as it is told"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [96, 128, 160])
-def test_zfnet64_stays_good_on_enlarged_pictures(size: int, validation: tuple[list[Image.Image], Tensor]) -> None:
+def test_zfnet64_stays_good_on_enlarged_pictures(size: int, validation: tuple[list[bytes], Tensor]) -> None:
     images, labels = validation
-    assert accuracy(load("zfnet64"), images[::10], labels[::10], size) > 0.4
+    assert accuracy(load("zfnet64"), images[::40], labels[::40], size) > 0.4
 
 
 @pytest.mark.parametrize("size", [64, 128])

@@ -88,4 +88,4 @@ def prepare(only: Sequence[str]) -> None:
                 attempt((name, 0, 0), Path(folder, name))
 
 
-PART = Part("files", 100_000, 1000, cases, attempt, prepare, batch=100)
+PART = Part("files", 100_000, 300, cases, attempt, prepare, batch=100)
