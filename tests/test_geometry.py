@@ -141,18 +141,35 @@ def fitting(parts: list[nn.Module], shape: Shape, *, largest: int = 20) -> list[
     return kept
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same'")
-@given(st.lists(steps, min_size=1, max_size=6), heads | st.none(), pairs(6, 14))
-@thorough
-def test_no_unit_of_a_random_network_sees_outside_its_box(
-    parts: list[nn.Module], tail: nn.Module | None, size: tuple[int, int]
-) -> None:
+random_networks = given(st.lists(steps, min_size=1, max_size=6), heads | st.none(), pairs(6, 14))
+
+
+def check_boxes(parts: list[nn.Module], tail: nn.Module | None, size: tuple[int, int]) -> None:
     shape = (CHANNELS, *size)
     kept = fitting([*parts, *([tail] if tail else [])], shape)
     body = positive(nn.Sequential(*kept))
     fields = {execution.module: execution.field for execution in trace(body, shape)}
     for index in range(len(kept)):
         assert outside(body[: index + 1], shape, fields[str(index)]) == []
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@random_networks
+@settings(thorough, max_examples=40)
+def test_no_unit_of_a_random_network_sees_outside_its_box(
+    parts: list[nn.Module], tail: nn.Module | None, size: tuple[int, int]
+) -> None:
+    check_boxes(parts, tail, size)
+
+
+@pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@random_networks
+@settings(thorough, max_examples=1000)
+def test_no_unit_of_a_thousand_random_networks_sees_outside_its_box(
+    parts: list[nn.Module], tail: nn.Module | None, size: tuple[int, int]
+) -> None:
+    check_boxes(parts, tail, size)
 
 
 real_convolutions = st.builds(
