@@ -73,7 +73,7 @@ def _add(merged: Merged, shard: StoredShard) -> None:
     merged.pictures += shard.pictures
     if shard.header.computed not in merged.computed:
         merged.computed.append(shard.header.computed)
-    merged.statistics = merged.statistics.merged(shard.statistics())
+    shard.add_to(merged.statistics)
     for name in BANDS:
         found, before = shard.selection(name), merged.selections.get(name)
         if found is not None:

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -24,14 +23,14 @@ from ..outputs import write_bytes
 from ..parsing import Document
 from .manifest import Manifest
 from .selection import Selection
-from .statistics import BINS, Statistics
+from .statistics import Statistics
 
 FOLDER = "shards"
 
 _HEADER = "shard"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScannedPicture:
     """A picture of a scan: its content, its own size and the part of it that the network saw, or the error instead."""
 
@@ -118,14 +117,11 @@ class StoredShard:
         order = "smallest" if name == "weakest" else "largest"
         return Selection(order, *(self.tensor(f"{name}.{part}") for part in ("keys", "pictures", "places")))
 
-    def statistics(self) -> Statistics:
-        """Read the sums."""
-        sums = {
-            name: self.tensor(f"statistics.{name}") for name in ("pictures", "broken", "sums", "squares", "effects")
-        }
-        counts = torch.zeros(len(sums["pictures"]), BINS, dtype=torch.int64)
-        counts.view(-1)[self.tensor("counted")] = self.tensor("counts")
-        return Statistics(**sums, counts=counts)
+    def add_to(self, statistics: Statistics) -> None:
+        """Add the shard's sums to those of the shards before it, in place: they are large."""
+        for name in ("pictures", "broken", "sums", "squares", "effects"):
+            getattr(statistics, name).add_(self.tensor(f"statistics.{name}"))
+        statistics.counts.view(-1).index_add_(0, self.tensor("counted"), self.tensor("counts"))
 
     def tensor(self, name: str) -> Tensor:
         """Read an array."""

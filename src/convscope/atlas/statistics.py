@@ -7,7 +7,7 @@ the pictures, in float64, so that it does not depend on what was computed togeth
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -116,7 +116,3 @@ class Statistics:
             sums.clone(),
             torch.zeros(units, BINS, dtype=torch.int64, device=device),
         )
-
-    def merged(self, other: Statistics) -> Statistics:
-        """Return the statistics of both; of sums, those of `other` are added last."""
-        return Statistics(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
