@@ -22,6 +22,8 @@ DATA = Path(os.environ.get("CONVSCOPE_DATA", ROOT.parent / "shared" / "data"))
 settings.register_profile("suite", derandomize=True, deadline=None)
 settings.load_profile("suite")
 
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is first imported, whichever test that is
+
 torch.set_num_threads(int(os.environ.get("CONVSCOPE_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")))
 
 

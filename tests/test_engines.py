@@ -198,6 +198,13 @@ def test_an_address_where_nothing_answers_ends_at_once(net, pictures, tmp_path, 
         scan(net, pictures, tmp_path / "atlas", engine=cluster.ray("head"))
 
 
+def test_a_program_that_imported_ray_before_is_told_how_to_have_a_token():
+    told = "import ray; from convscope.atlas import cluster\nwith cluster._cluster(None, 1): pass"
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, env=environment, check=False)
+    assert "RAY_AUTH_MODE=token before the program starts" in done.stderr
+
+
 @pytest.fixture
 def nodes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     """A Ray cluster of two nodes on loopback, of one core each."""

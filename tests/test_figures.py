@@ -283,7 +283,7 @@ def test_maps_of_one_unit_share_a_scale_and_others_do_not() -> None:
         ({"width": float("nan")}, "not nan"),
         ({"width": "1in"}, r"1.00in wide is too narrow for 3 tiles in a row .*: 1.\d\din would do, or fewer columns"),
         ({"font": 1}, "3 to 40"),
-        ({"font": "7pt"}, "points"),
+        ({"font": "7in"}, "points"),
         ({"columns": 0}, "columns is how many tiles stand in a row, 1 or more, not 0"),
     ],
 )

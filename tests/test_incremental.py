@@ -320,11 +320,11 @@ from convscope.attribution.occlusion import occlusion
 from convscope.context import listen
 net = load("torchvision:squeezenet1_0", weights=None)
 pixels = torch.rand(1, 3, 224, 224)
-expected = occlusion(net, pixels, as_objective(net, 3), patch=64, stride=16)
+expected = occlusion(net, pixels, as_objective(net, 3), patch=64, stride=8)
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + 150 * 2**20, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (size + 350 * 2**20, resource.RLIM_INFINITY))
 with listen() as remarks:
-    result = occlusion(net, pixels, as_objective(net, 3), patch=64, stride=16, memory="8 GiB")
+    result = occlusion(net, pixels, as_objective(net, 3), patch=64, stride=8, memory="8 GiB")
 assert torch.allclose(result, expected, atol=1e-4 * float(expected.abs().max()) + 1e-7)
 print(remarks)
 """

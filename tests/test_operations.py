@@ -76,6 +76,7 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "unflatten": lambda x: x.unflatten(1, (2, 2)), "squeeze": lambda x: x.squeeze(0),
     "unsqueeze": lambda x: x.unsqueeze(1), "getitem": lambda x: x[:, 1:, ::2], "narrow": lambda x: x.narrow(1, 0, 2),
     "unbind": lambda x: x.unbind(1)[0], "permute": lambda x: x.permute(0, 2, 3, 1),
+    "flip": lambda x: x.flip(1),
     "transpose": lambda x: x.transpose(1, 2), "pixel_shuffle": lambda x: F.pixel_shuffle(x, 2),
     "channel_shuffle": lambda x: F.channel_shuffle(x, 2),
     "max_unpool2d": lambda x: F.max_unpool2d(x[..., :3, :3], EVERY_OTHER.expand(len(x), 4, 3, 3), 2),

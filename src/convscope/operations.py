@@ -251,7 +251,8 @@ _LAYOUT = (
     _operation(Reach.MOVE, Backward.LINEAR, "", "Stack"),
     _operation(Reach.MOVE, Backward.LINEAR, "", "IndexSelect Gather"),
     _operation(Reach.MOVE, Backward.LINEAR, "", "Expand Repeat"),
-    _operation(Reach.MOVE, Backward.LINEAR, "", "Roll Flip Diagonal AsStrided"),
+    _operation(Reach.MOVE, Backward.LINEAR, "flip", "Flip"),
+    _operation(Reach.MOVE, Backward.LINEAR, "", "Roll Diagonal AsStrided"),
     _operation(Reach.MOVE, Backward.LINEAR, "", "Alias Copy AccumulateGrad"),
 )
 

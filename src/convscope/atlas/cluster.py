@@ -10,9 +10,11 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
@@ -160,13 +162,31 @@ def _cluster(address: str | None, cpus: int | None) -> Generator[None]:
             ray.shutdown()
 
 
+@cache
+def _token() -> str:
+    """Return the token of the clusters of this process: Ray reads one once."""
+    return secrets.token_hex(32)
+
+
+def _check_import() -> None:
+    """Refuse where Ray was imported before it could be told to ask for a token. Raises AtlasError."""
+    told = os.environ.get("RAY_AUTH_MODE") == "token" or _token.cache_info().currsize
+    ray = sys.modules.get("ray")
+    if ray is not None and not told and not ray.is_initialized():
+        raise AtlasError(
+            "this program imported Ray before, which then starts no cluster that asks for a token: set the environment "
+            "variable RAY_AUTH_MODE=token before the program starts, or connect Ray yourself, with ray.init(), first"
+        )
+
+
 @contextmanager
 def _environment(*, own: bool) -> Generator[None]:
     """Set what Ray reads from the environment, which processes that it starts inherit, and put it back afterwards."""
     # What a connection to something else than Ray may take is bounded, too.
     wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_py_gcs_connect_timeout_s": "10"}
     if own:
-        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_task_oom_retries": "2"}
+        _check_import()
+        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token(), "RAY_task_oom_retries": "2"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update({name: value for name, value in wanted.items() if own or before[name] is None})
     try:
