@@ -219,7 +219,9 @@ def sampled(manifest: Manifest) -> tuple[torch.Tensor, torch.Tensor]:
     order = shuffled(torch.arange(manifest.pictures), manifest.settings.seed).argsort(stable=True)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(manifest.pictures)
-    return rank < manifest.settings.sample, rank < manifest.settings.examples
+    # Places are for bands, which a basic scan has not.
+    examples = manifest.settings.examples if manifest.settings.statistics == "full" else 0
+    return rank < manifest.settings.sample, rank < examples
 
 
 def _processor(device: torch.device) -> str:
