@@ -446,3 +446,35 @@ def test_real_networks_on_500_pictures_against_the_oracle(name, data, request, t
         for unit in range(every.shape[1]):
             ranked = np.lexsort((np.arange(500), -every[:, unit]))[:9]
             assert [found[layer, unit, rank] for rank in range(9)] == ranked.tolist()
+
+
+class Together(nn.Module):
+    """Pictures of a batch influence each other: each is computed alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        self.norm = nn.BatchNorm2d(2, track_running_stats=False)
+        self.fc = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+
+def test_pictures_that_are_computed_alone_fill_up_no_batch(pictures, tmp_path):
+    torch.manual_seed(0)
+    net = convscope.Net(Together(), size=36)
+    atlas = Atlas(scan(net, pictures, tmp_path / "atlas", layers=["norm"], k=1, effect=True), net=net)
+    read = [net.read(picture.read()) for picture in read_pictures(pictures)]
+    maxima = torch.cat([tap(net, pixels, ["norm"])["norm"].amax((2, 3)) for pixels in read])
+    assert [atlas.top("norm", unit)[0].value for unit in (0, 1)] == pytest.approx(maxima.amax(0).tolist(), rel=1e-5)
+
+
+def test_a_network_that_answers_at_random_is_refused(pictures, tmp_path):
+    class Noisy(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x + torch.rand_like(x))
+
+    with pytest.raises(NetworkError, match="seed"):
+        scan(convscope.Net(Noisy(), size=20), pictures, tmp_path / "atlas")
+    assert not (tmp_path / "atlas").exists()

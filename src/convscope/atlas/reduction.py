@@ -58,6 +58,8 @@ class _Batch:
         first = self.rows[name]
         self.rows[name] = first + len(output)
         here = slice(first, min(self.rows[name], len(self.pictures)))
+        if here.stop <= here.start:  # of a network that is run picture by picture, one that fills up the batch
+            return output.new_zeros(len(output), units.stop - units.start)
         activity = Activity(layer, output.detach()[: here.stop - here.start])
         extreme = activity.extreme("largest")
         largest = self.largest[here, units] = extreme.values
@@ -90,6 +92,8 @@ class _Batch:
         """Take in a layer's activity times gradient (n, rows, columns, units) of some rows of the batch."""
         layer, units = self.reduction.layers[name]
         here = slice(rows.start, min(rows.stop, len(self.pictures)))
+        if here.stop <= here.start:
+            return
         effects = effects[: here.stop - here.start]
         sums = self.effects[here, units] = effects.sum((1, 2))
         if layer.positions:

@@ -14,6 +14,7 @@ from ..interruptions import orderly
 from ..locks import lock
 from ..net import Net
 from ..outputs import check_folder
+from ..running import blank, check_repeatable
 from .computing import Receipt, Scan
 from .effects import check_output
 from .manifest import SAMPLE, Detail, Manifest, Settings, describe, read_manifest, sampled
@@ -72,6 +73,7 @@ def scan(
     check_folder(atlas)
     pictures = read_pictures(data)
     chosen = choose_layers(net, layers)
+    check_repeatable(net, blank(net, net.size))
     if effect:
         check_output(net)
     drawn = SAMPLE if sample is None else sample
