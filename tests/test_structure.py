@@ -50,6 +50,7 @@ ORDER = [
     ["zoo"],
     ["training", "remaking"],
     ["atlas"],
+    ["studies"],
     ["stylizing"],
     ["reports"],
     ["commands"],

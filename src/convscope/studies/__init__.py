@@ -1,0 +1,1 @@
+"""Studies: the experiments of the papers on any network, as numbers with intervals and controls."""
