@@ -53,6 +53,7 @@ ORDER = [
     ["studies"],
     ["stylizing"],
     ["reports"],
+    ["diagnosis"],
     ["commands"],
     ["demo"],
     ["cli"],

@@ -12,6 +12,9 @@ from .atlas.patches import patches as patches
 from .atlas.recorder import EvolutionRecorder as EvolutionRecorder
 from .atlas.scanning import scan as scan
 from .bulk import Explanations
+from .diagnosis.diagnosing import diagnose as diagnose
+from .diagnosis.diagnosis import Diagnosis as Diagnosis
+from .diagnosis.finding import Finding as Finding
 from .drawing.drawings import Curve as Curve
 from .drawing.drawings import Drawing as Drawing
 from .drawing.drawings import Gallery as Gallery

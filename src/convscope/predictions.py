@@ -52,6 +52,11 @@ def answers(net: Net, pixels: Tensor) -> tuple[Head, Tensor]:
     """
     with torch.inference_mode():
         output = net(pixels)
+    return read_output(net, output, len(pixels))
+
+
+def read_output(net: Net, output: Tensor, count: int) -> tuple[Head, Tensor]:
+    """Return what an output for so many pictures says, as `answers` does."""
     check_real(output, f"the output of {net.name}")
     output = output.float()
     if output.ndim == 1:  # one number per picture
@@ -59,9 +64,9 @@ def answers(net: Net, pixels: Tensor) -> tuple[Head, Tensor]:
     if output.ndim != 2:
         shape = tuple(output.shape)
         raise NetworkError(f"{net.name} gives outputs of shape {shape}, not (n, classes): use of={_example(output)}")
-    if len(output) != len(pixels):
+    if len(output) != count:
         raise NetworkError(
-            f"{net.name} gives {len(output)} rows for {len(pixels)} picture{'s' * (len(pixels) != 1)}: what it reads "
+            f"{net.name} gives {len(output)} rows for {count} picture{'s' * (count != 1)}: what it reads "
             "besides the picture has a first dimension of 1, as in Net(..., extra=[torch.tensor([3])])"
         )
     check_output(net, output)

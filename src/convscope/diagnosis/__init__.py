@@ -1,0 +1,1 @@
+"""Diagnosis: what is wrong with a network, as findings with their evidence."""
