@@ -34,6 +34,7 @@ _HOMES = {
     "Picture": "drawing.drawings",
     "Pixels": "synthesis.parametrizations",
     "Recipe": "recipes",
+    "Study": "drawing.study",
     "Table": "drawing.tables",
     "Transform": "synthesis.transforms",
     "accentuate": "synthesis.accentuate",

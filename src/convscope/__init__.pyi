@@ -22,6 +22,7 @@ from .drawing.drawings import Heatmap as Heatmap
 from .drawing.drawings import Picture as Picture
 from .drawing.files import read_recipe as read_recipe
 from .drawing.films import Film as Film
+from .drawing.study import Study as Study
 from .drawing.tables import Column as Column
 from .drawing.tables import Table as Table
 from .errors import ConvscopeError as ConvscopeError

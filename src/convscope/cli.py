@@ -21,7 +21,16 @@ from typer.core import TyperGroup
 
 from . import configuration, plugins
 from .commands import inputs, streams
-from .commands.arguments import check_repeated, command_word, dashed, missing, one_name, spelled, unknown_option
+from .commands.arguments import (
+    STUDY,
+    check_repeated,
+    command_words,
+    dashed,
+    missing,
+    one_name,
+    spelled,
+    unknown_option,
+)
 from .commands.check import check
 from .commands.evolution import evolution
 from .commands.explain import explain
@@ -32,7 +41,7 @@ from .commands.patches import patches
 from .commands.predict import predict
 from .commands.printing import print_file
 from .commands.progress import progress
-from .commands.registered import COMMON, ONLY_METHODS, Signature, command_of, from_source
+from .commands.registered import COMMON, ONLY_METHODS, ONLY_STUDIES, Signature, command_line, command_of, from_source
 from .commands.report import report
 from .commands.scan import scan
 from .commands.show import show
@@ -151,19 +160,19 @@ def _pass_over_matplotlibrc() -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    word, arguments = command_word(arguments), spelled(arguments)
-    group: Any = typer.main.get_command(_app(word))
-    command = group.commands.get(word)
+    words, arguments = command_words(arguments), spelled(arguments)
+    group: Any = typer.main.get_command(_app(words))
+    command = _command(group, words)
     try:
         _refuse_removed_folder()
         if command is not None:
             arguments = one_name(command, arguments)
-            check_repeated(command, arguments[arguments.index(word) + 1 :] if word in arguments else ())
+            check_repeated(command, arguments[arguments.index(words[-1]) + 1 :] if words[-1] in arguments else ())
         code = group.main(
             arguments or ["--help"],
             prog_name="convscope",
             standalone_mode=False,
-            default_map=_configured(group, word, arguments),
+            default_map=_configured(command, words, arguments),
         )
         # Typer turns an interruption into its exit code.
         return _fail("interrupted", 130) if code == 130 else code if isinstance(code, int) else 0
@@ -181,7 +190,15 @@ def _run(arguments: Sequence[str]) -> int:
         # Typer's usage errors have no public class that is the same in all its versions.
         if not hasattr(error, "format_message"):
             raise
-        return _fail(_usage(error, command, word))
+        return _fail(_usage(error, command, words))
+
+
+def _command(group: Any, words: Sequence[str]) -> Any:
+    """Return the command of these words; None where there is none."""
+    command = group if words else None
+    for word in words:
+        command = getattr(command, "commands", {}).get(word)
+    return command
 
 
 def _refuse_removed_folder() -> None:
@@ -207,9 +224,9 @@ def _naming_configurations(*, quietly: bool) -> Generator[None]:
         log.setLevel(logging.NOTSET)
 
 
-def _configured(group: Any, word: str | None, arguments: Sequence[str]) -> dict[str, Any]:
+def _configured(command: Any, words: Sequence[str], arguments: Sequence[str]) -> dict[str, Any]:
     """Return the options that the user's configuration gives to the command that runs, as click takes them."""
-    if word is None or word not in group.commands or word in _UNCONFIGURED or {"--help", "-h"} & set(arguments):
+    if command is None or words == (STUDY,) or words[0] in _UNCONFIGURED or {"--help", "-h"} & set(arguments):
         return {}
     from .commands.defaults import defaults_of, options_of
     from .zoo.configured import configured
@@ -218,27 +235,41 @@ def _configured(group: Any, word: str | None, arguments: Sequence[str]) -> dict[
     if not settings.defaults:
         return {}
     options = {name: [*options_of(function)] for name, (_, function) in _OWN.items()}
-    options |= {dashed(name): [*each.options, *COMMON, *ONLY_METHODS] for name, each in listing().items()}
-    command = _OWN[word][1] if word in _OWN else _registered(_listed()[word])
-    given = defaults_of(command, word, settings, options)
+    others = (*COMMON, *ONLY_METHODS, *ONLY_STUDIES)
+    options |= {dashed(name): [*each.options, *others] for name, each in listing().items()}
+    word = words[-1]
+    given = defaults_of(_OWN[word][1] if word in _OWN else _registered(_listed()[word]), word, settings, options)
     if given:
         settings.in_use()
-    return {word: given}
+    for each in reversed(words):
+        given = {each: given}
+    return given
 
 
-def _usage(error: Any, command: Any, word: str | None) -> str:
+def _usage(error: Any, command: Any, words: Sequence[str]) -> str:
     message = " ".join(str(error.format_message()).split()).rstrip(".")
-    names = [*_listed(), *_OWN]
-    if word is not None and word not in names:
-        more = ". ".join(filter(None, (plugins.withheld(), "See convscope --help")))
-        written = {name: f"convscope {dashed(name)}" for name in (*listing(), *_OWN)}
-        wanted = answer(word, THINGS, written, "convscope.{}(...) in Python")
-        return f"there is no command {word!r}; {wanted or f'nearest: {nearest(word, names)}'}. {more}"
+    called = " ".join(words)
+    if words and command is None:
+        return _unknown_command(words)
     if command is not None and getattr(error, "option_name", "").startswith("-"):
-        message = unknown_option(error.option_name, command)
+        message = unknown_option(error.option_name, command, called)
     elif command is not None and message.startswith("Missing"):
-        message = missing(error.param, command)
-    return f"{message}. See convscope {word + ' ' if word else ''}--help"
+        message = missing(error.param, command, called)
+    return f"{message}. See convscope {called + ' ' if called else ''}--help"
+
+
+def _unknown_command(words: Sequence[str]) -> str:
+    """Say that there is no such command, or study, and which is meant."""
+    study, word = len(words) > 1, words[-1]
+    written = {name: f"convscope {command_line(each.name, each.kind)}" for name, each in listing().items()}
+    written |= {dashed(name): f"convscope {dashed(name)}" for name in _OWN}
+    kind, own = "study" if study else "command", written.get(word.replace("-", "_")) or written.get(word)
+    if own is not None:
+        return f"there is no {kind} {word!r}: it is called as {own}. See {own} --help"
+    more = ". ".join(filter(None, (plugins.withheld(), f"See convscope {'study ' if study else ''}--help")))
+    names = [name for name, each in _listed().items() if each.kind == STUDY] if study else [*_listed(), *_OWN, STUDY]
+    wanted = answer(word, THINGS, written, "convscope.{}(...) in Python")
+    return f"there is no {kind} {word!r}; {wanted or f'nearest: {nearest(word, names)}'}. {more}"
 
 
 def _fail(message: str, code: int = 2) -> int:
@@ -279,28 +310,53 @@ class _Grouped(TyperGroup):
                 formatter.write_dl(rows)
 
 
-def _app(word: str | None) -> typer.Typer:
-    app = typer.Typer(
-        cls=_Grouped,
-        help="A microscope for convolutional networks.",
-        rich_markup_mode="rich" if sys.stdout.isatty() else None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["--help", "-h"]},
-    )
+def _app(words: Sequence[str]) -> typer.Typer:
+    """Return the program with the command that runs; the others are listed only."""
+    app = _typer("A microscope for convolutional networks.")
     app.callback(invoke_without_command=True)(_root)
-    registered = _listed()
+    registered = {name: each for name, each in _listed().items() if each.kind != STUDY}
     groups = {name: group for name, (group, _) in _OWN.items()}
     groups |= {name: GROUPS.get(each.group, each.group) for name, each in registered.items()}
-    order = [*_PANELS, *groups.values()]
+    groups |= {STUDY: GROUPS[STUDY]}
+    word, order = next(iter(words), None), [*_PANELS, *groups.values()]
     for name in sorted(groups, key=lambda name: order.index(groups[name])):
         if name in _OWN:
             app.command(name, rich_help_panel=groups[name])(_OWN[name][1])
+        elif name == STUDY:
+            app.add_typer(_studies(words[1:]), name=STUDY, rich_help_panel=groups[name])
         elif name == word:
             app.command(name, rich_help_panel=groups[name])(_registered(registered[name]))
         else:
             each = registered[name]
             app.command(name, help=each.headline, rich_help_panel=groups[name])(_stub)
     return app
+
+
+def _typer(text: str) -> typer.Typer:
+    return typer.Typer(
+        cls=_Grouped,
+        help=text,
+        rich_markup_mode="rich" if sys.stdout.isatty() else None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+
+
+def _studies(words: Sequence[str]) -> typer.Typer:
+    """Return the command `study`, with the study that runs; the others are listed only."""
+    app = _typer("Repeat an experiment of the papers on a network and data of yours: a table and a figure.")
+    app.callback(invoke_without_command=True)(_group)
+    for name, each in sorted(_listed().items()):
+        if each.kind == STUDY and (name,) == tuple(words):
+            app.command(name)(_registered(each))
+        elif each.kind == STUDY:
+            app.command(name, help=each.headline)(_stub)
+    return app
+
+
+def _group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def _stub() -> None:
@@ -329,4 +385,9 @@ def _run_registered(signature: Signature, pictures: Sequence[str], options: Mapp
     from .commands.job import Job
 
     network: Network = common.pop("network")
+    if signature.kind == STUDY:
+        from .commands.study import run_study
+
+        run_study(signature, pictures, options, network=network, **common)
+        return
     Job(signature, inputs.find_all(pictures), options, **common).run(network)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import plugins
 
-ROOMS = ("attribution", "views", "synthesis")
+ROOMS = ("attribution", "views", "synthesis", "studies")
 """The packages whose modules register methods and views."""
 
 _DECORATORS = {"method": "explain", "view": "look"}

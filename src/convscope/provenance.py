@@ -77,6 +77,9 @@ def picture_record(picture: Any) -> PictureRecord:
     """Say where a picture was, and what it holds."""
     if isinstance(picture, InputPicture):
         return PictureRecord(picture.where, picture.sha256)
+    record = getattr(picture, "record", None)
+    if isinstance(record, PictureRecord):
+        return record
     return PictureRecord(where_of(picture), content_hash(picture))
 
 

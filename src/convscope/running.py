@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 import torch
 from PIL import Image
@@ -24,7 +24,7 @@ from .net import Net
 from .objectives import Objective, Probability
 from .predictions import ObjectiveLike, batched, checked_objective, settle, settle_each
 from .provenance import footnote, with_remarks
-from .recipes import Recipe, making
+from .recipes import FAILED, PictureRecord, Recipe, making
 from .registry import Entry
 
 
@@ -146,17 +146,19 @@ def run(entry: Entry, *inputs: Any, **options: Any) -> Any:
     """
     net, sources = _bound(entry, inputs, options)
     options = entry.check_options(options)
-    prepared = {
-        name: _prepared(net, source, annotation)
-        for (name, annotation), source in zip(entry.inputs.items(), sources, strict=True)
-    }
+    with listen() as said:
+        prepared = {
+            name: _prepared(net, source, annotation, options)
+            for (name, annotation), source in zip(entry.inputs.items(), sources, strict=True)
+        }
     pictures = [picture for value in prepared.values() for picture in (value if isinstance(value, list) else [value])]
     recipe = provenance.recipe(net, entry, pictures, options.get("of"), options)
     sizes = [picture.pixels.shape[1:] for picture in pictures if isinstance(picture, InputPicture)]
     pixels = blank(net, sizes[0] if sizes else net.size)
     check_repeatable(net, pixels)
     with listen() as remarks, making(recipe):
-        say(net.behaviour(pixels).remark)
+        for remark in (*said, net.behaviour(pixels).remark):
+            say(remark)
         for picture in pictures:
             for remark in picture.remarks if isinstance(picture, InputPicture) else ():
                 say(remark)
@@ -164,11 +166,9 @@ def run(entry: Entry, *inputs: Any, **options: Any) -> Any:
     if isinstance(drawing, Picture):
         drawing = replace(drawing, show=net.show)
     draft = drawing.recipe
-    recipe = replace(
-        recipe,
-        objective=draft.objective,
-        settled={**recipe.settled, **draft.settled},
-    )
+    failed = [reason for picture in pictures for reason in getattr(picture, "failed", ())]
+    settled = {**recipe.settled, **draft.settled} | ({FAILED: failed} if failed else {})
+    recipe = replace(recipe, objective=draft.objective, settled=settled)
     recipe = with_remarks(net, recipe, (*draft.remarks, *remarks))
     return drawing.with_recipe(recipe, footnote(net, entry, recipe))
 
@@ -201,8 +201,29 @@ def _bound(entry: Entry, inputs: Sequence[Any], options: dict[str, Any]) -> tupl
     return values["net"], [values[name] for name in entry.inputs]
 
 
-def _prepared(net: Net, source: Any, annotation: Any) -> Any:
-    """Return a picture, or several, as the network reads them where the function asks for that."""
+class Input(Protocol):
+    """What an input may be annotated with that reads its own source, such as a data set with labels."""
+
+    @classmethod
+    def prepare(cls, net: Net, source: Any, options: Mapping[str, Any]) -> Self:
+        """Return what the function is given, of a source and the entry's options."""
+        ...
+
+    @property
+    def record(self) -> PictureRecord:
+        """Which pictures they are."""
+        ...
+
+    @property
+    def failed(self) -> Sequence[str]:
+        """Why some could not be read, and were left out."""
+        ...
+
+
+def _prepared(net: Net, source: Any, annotation: Any, options: Mapping[str, Any]) -> Any:
+    """Return a picture, several, or an `Input`, as the network reads them where the function asks for that."""
+    if isinstance(getattr(annotation, "record", None), property):
+        return annotation.prepare(net, source, options)
     if annotation is InputPicture:
         _check_one_picture(source)
         return net.prepare(source)

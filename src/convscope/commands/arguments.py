@@ -10,11 +10,17 @@ from ..errors import OptionError, nearest
 from ..options import other_number
 from ..synonyms import ARGUMENTS, OPTIONS, answer, plain
 
+STUDY = "study"
+"""The command that has commands of its own."""
 
-def command_word(arguments: Sequence[str]) -> str | None:
-    """Return the command of a line, with dashes; while a shell completes, that of the line which is being typed."""
-    word = next((word for word in arguments or _being_completed() if not word.startswith("-")), None)
-    return None if word is None else dashed(word)
+
+def command_words(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the command of a line, with dashes, and the study after `study`; none where there is no command.
+
+    While a shell completes, it is that of the line which is being typed.
+    """
+    words = [dashed(word) for word in arguments or _being_completed() if not word.startswith("-")]
+    return tuple(words[: 2 if words[:1] == [STUDY] else 1])
 
 
 def dashed(word: str) -> str:
@@ -24,16 +30,16 @@ def dashed(word: str) -> str:
 
 def spelled(arguments: Sequence[str]) -> list[str]:
     """Return a line with dashes in the names of its command and of its options."""
-    words, first = list[str](), True
+    words, names = list[str](), len(command_words(arguments))
     for position, word in enumerate(arguments):
         if word == "--":
             return [*words, *arguments[position:]]
         name, equals, value = word.partition("=")
         if word.startswith("--"):
             words.append(dashed(name) + equals + value)
-        elif first and not word.startswith("-"):
+        elif names and not word.startswith("-"):
             words.append(dashed(word))
-            first = False
+            names -= 1
         else:
             words.append(word)
     return words
@@ -86,22 +92,22 @@ def _options(arguments: Sequence[str], options: Mapping[str, Any]) -> Iterator[t
             yield name, "" if flag else value if equals else next(words, "")
 
 
-def unknown_option(name: str, command: Any) -> str:
-    """Say that a command has no such option, and which is meant, or near."""
+def unknown_option(name: str, command: Any, called: str) -> str:
+    """Say that a command, called by these words, has no such option, and which is meant, or near."""
     options = [option for option in _by_name(command) if option.startswith("-")]
     written = {option.lstrip("-").replace("-", "_"): option for option in options}
     for argument in command.params:
         if plain(name) in map(plain, ARGUMENTS.get(argument.name, "").split()) and argument.opts == [argument.name]:
             word = argument.metavar or argument.name.upper()
-            return f"there is no option {name}; {word} stands without one: convscope {command.name} {word}"
+            return f"there is no option {name}; {word} stands without one: convscope {called} {word}"
     near = answer(name.lstrip("-"), OPTIONS, written) or f"nearest: {nearest(name, written.values())}"
     return f"there is no option {name}; {near}"
 
 
-def missing(parameter: Any, command: Any) -> str:
-    """Say what a command needs, and the call with all of that."""
+def missing(parameter: Any, command: Any, called: str) -> str:
+    """Say what a command, called by these words, needs, and the call with all of that."""
     needed = [each for each in command.params if each.required]
-    call = " ".join([f"convscope {command.name}", *map(_written, needed)])
+    call = " ".join([f"convscope {called}", *map(_written, needed)])
     kind = "argument" if parameter.param_type_name == "argument" else "option"
     word, told = _written(parameter), getattr(parameter, "help", None)
     return f"Missing {kind} {word}{f', {told}' if told else ''}: {call}"

@@ -80,6 +80,15 @@ Pictures = Annotated[
     ),
 ]
 
+Data = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DATA",
+        help="folders with a folder for each class, tar or Parquet files, other pictures, or names of your "
+        "configuration's data; - reads addresses from standard input, one per line",
+    ),
+]
+
 
 def read_all(names: Sequence[str]) -> DataPictures:
     """Return all pictures that are named, in order.
@@ -90,13 +99,18 @@ def read_all(names: Sequence[str]) -> DataPictures:
     """
     from ..data.pictures import read_pictures
 
+    return read_pictures(read_data(names))
+
+
+def read_data(names: Sequence[str]) -> list[str]:
+    """Return the sources that are named, as they are: a folder stays one, with its classes."""
     given: list[str] = []
     for name in names:
         given += read_addresses() if name == "-" else [located(name)]
     if not given and "-" in names:
         print("convscope: no pictures on standard input, so nothing to do", file=sys.stderr)
         raise typer.Exit
-    return read_pictures(given)
+    return given
 
 
 def find_one(name: str) -> str:

@@ -17,10 +17,10 @@ from ..configuration import located
 from ..errors import OptionError
 from ..listing import Listed, headed
 from ..options import Option, joined, separated
-from ..outputs import NUMBER_ENDINGS
+from ..outputs import NUMBER_ENDINGS, PICTURE_ENDINGS, TABLE_ENDINGS
 from ..registry import Entry
 from . import inputs
-from .arguments import dashed
+from .arguments import STUDY, dashed
 from .groups import Parameter, beginning, parameters_of, taken, with_parameters
 from .network import Network
 from .paper import Figure
@@ -61,6 +61,21 @@ COMMON: Mapping[str, Parameter] = {
 }
 """Options of every registered command."""
 
+ONLY_STUDIES: Mapping[str, Parameter] = {
+    "out": (
+        Annotated[
+            Path | None,
+            typer.Option("--out", "-o", help=f"figure to write ({', '.join(PICTURE_ENDINGS)}); STUDY.png by default"),
+        ],
+        None,
+    ),
+    "table": (
+        Annotated[Path | None, typer.Option(help=f"also write the table ({', '.join(TABLE_ENDINGS)})")],
+        None,
+    ),
+}
+"""Options of studies, some in the place of common ones."""
+
 ONLY_METHODS: Mapping[str, Parameter] = {"of": (inputs.Of, None), **parameters_of(Shown)}
 """Options of commands that draw a map of one picture."""
 
@@ -75,15 +90,25 @@ class Signature:
 
     name: str
     title: str
+    kind: str
     text: str
     paper: str
     caveat: str
     takes: str
-    attributes: bool
     projects: bool
     films: str
     single: bool
     options: Mapping[str, Option]
+
+    @property
+    def attributes(self) -> bool:
+        """Whether it draws a map of one picture for one objective."""
+        return self.kind == "method"
+
+
+def command_line(name: str, kind: str) -> str:
+    """Return what stands on a command line for something registered: studies are below a command of their own."""
+    return f"{STUDY} {dashed(name)}" if kind == STUDY else dashed(name)
 
 
 def from_source(listed: Listed) -> Signature:
@@ -97,11 +122,11 @@ def from_source(listed: Listed) -> Signature:
     return Signature(
         listed.name,
         listed.title,
+        listed.kind,
         ast.get_docstring(node) or "",
         words.get("paper", ""),
         words.get("caveat", ""),
         "picture" if attributes else next(iter(positional), ""),
-        attributes,
         words.get("projects", False),
         words.get("films", ""),
         _single(ast.unparse(node.returns) if node.returns else "", attributes),
@@ -114,11 +139,11 @@ def from_entry(entry: Entry) -> Signature:
     return Signature(
         entry.name,
         entry.title,
+        entry.kind,
         inspect.getdoc(entry.function) or "",
         entry.paper,
         entry.caveat,
         entry.takes,
-        entry.attributes,
         entry.projects,
         entry.films,
         _single(str(entry.function.__annotations__.get("return", "")), entry.attributes),
@@ -128,13 +153,16 @@ def from_entry(entry: Entry) -> Signature:
 
 def _single(returns: str, attributes: bool) -> bool:
     """Whether what it draws has one array of numbers, which .npy can hold."""
-    return attributes or not {"Gallery", "Curve", "Drawing"} & set(re.findall(r"\w+", returns))
+    return attributes or not {"Gallery", "Curve", "Drawing", "Study"} & set(re.findall(r"\w+", returns))
 
 
 def _parameters(signature: Signature) -> dict[str, Parameter]:
     """Return a command's parameters: its own in the place of common ones of the same name."""
     own = {name: _parameter(option) for name, option in signature.options.items()}
-    shared = {**COMMON, **(ONLY_METHODS if signature.attributes else {}), **own}
+    beside = {"method": ONLY_METHODS, STUDY: ONLY_STUDIES}.get(signature.kind, {})
+    shared = {**COMMON, **beside, **own}
+    if signature.kind == STUDY:
+        return {"pictures": (inputs.Data, inspect.Parameter.empty), **shared} if signature.takes else shared
     pictures: dict[str, Parameter] = {"pictures": (inputs.Pictures, inspect.Parameter.empty)}
     return {**pictures, **shared, "yes": (inputs.Yes, False)} if signature.takes else shared
 
@@ -215,7 +243,7 @@ def flattened(option: Option, value: Any) -> Any:
 
 def command_of(signature: Signature, run: Callable[..., None]) -> Callable[..., None]:
     """Return a command for typer that calls `run(signature, pictures, options, **common)`."""
-    groups = {"network": Network, "figure": Figure, "shown": Shown}
+    groups = {"network": Network, "figure": Figure} | ({"shown": Shown} if signature.kind != STUDY else {})
 
     def command(**values: Any) -> None:
         options = {name: flattened(option, values.pop(name)) for name, option in signature.options.items()}

@@ -119,7 +119,7 @@ def _kinds() -> dict[str, type[Drawing]]:
     """Return all kinds of drawings, by the name of their class."""
     from .base import Drawing
 
-    for module in (".drawings", ".films", ".tables"):
+    for module in (".drawings", ".films", ".study", ".tables"):
         import_module(module, __package__)
 
     kinds: dict[str, type[Drawing]] = {}

@@ -124,6 +124,24 @@ def find_truth(
     return Truth()
 
 
+def own_labels(pictures: Pictures, labels: str | Path | None = None) -> list[str | None]:
+    """Return the labels that pictures have, whatever a network's classes are, None where there is none.
+
+    They are those of a table; else the source's, by name where it has names; else the folders that pictures lie in,
+    where these are several. Raises DataError for a table that labels none of them.
+    """
+    if labels == NO_LABELS:
+        return [None] * len(pictures)
+    if labels is not None:
+        given = _labels_of(pictures, Path(labels))
+        return [str(given[picture.where]) if picture.where in given else None for picture in pictures]
+    named = _own_labels(pictures)
+    if named:
+        return [named.get(picture.label) for picture in pictures]
+    parents = [_parent(picture) for picture in pictures]
+    return list(parents) if len(set(parents)) > 1 and all(parents) else [None] * len(parents)
+
+
 def _own_labels(pictures: Pictures) -> dict[Label, str]:
     """Return the labels of a source as text, by what stands in the pictures; in the order of the source's classes."""
     names = pictures.classes
