@@ -125,7 +125,7 @@ def test_sums_are_those_of_the_lattice(net, pictures, tmp_path):
     table = pq.read_table(folder / "statistics.parquet").to_pylist()
     for row in table:
         values = maps[row["layer"]][:, row["unit"]]
-        step = max(1, min(16, values.shape[1] // 64))
+        step = max(1, min(16, values.shape[1] // 32))
         sample = values[:, step // 2 :: step].astype(np.float64)
         assert row["mean"] == pytest.approx(sample.mean(), rel=1e-5, abs=1e-6)
         assert row["variance"] == pytest.approx(sample.var(), rel=1e-3, abs=1e-6)
@@ -203,7 +203,7 @@ def test_activity_that_is_no_number_wins_nowhere_and_is_counted(pictures, tmp_pa
     assert 0 < broken[2] < 37
     assert all(np.isfinite(one.value) for unit in range(5) for one in atlas.top("relu", unit))
     assert rows[2]["pictures"] + rows[2]["broken"] == 37
-    assert sum(rows[2]["counts"]) == rows[2]["pictures"] * 100
+    assert sum(rows[2]["counts"]) == rows[2]["pictures"] * 33  # of a lattice of 10 × 10
 
 
 def test_a_scan_that_was_ended_goes_on_and_gives_the_same_bytes(net, pictures, tmp_path):
@@ -322,7 +322,8 @@ def test_bins_are_exact():
     values[:6, 0] = torch.tensor([0.0, -0.0, 2.0**-24, -(2.0**-24), torch.inf, -torch.inf])
     histograms = Histograms(3)
     for part in values.split(700):
-        histograms.add(part.contiguous())
+        histograms.add(part[None].contiguous())
+        histograms.count()
     counts, ends = histograms.whole(), edges()
     assert counts.shape == (3, BINS)
     for unit, column in enumerate(values.double().numpy().T):

@@ -53,7 +53,7 @@ def evolution(
         layers: names, numbers of convolutions or patterns; by default a low, a middle and a high convolution.
         units: of each layer, numbers, also as a text with commas, or so many at random, as "random:8"; four by default.
         method: how a unit is projected: "deconvnet", "guided" or "gradient".
-        batch_size: pictures in one pass; 8 on a CPU and 64 elsewhere by default.
+        batch_size: pictures in one pass; by default 8 on a CPU, of small ones up to 32, and 64 elsewhere.
 
     A row is a unit, a column a snapshot. A snapshot that cannot be read is left out, and said. Raises OptionError for
     fewer than two snapshots, LayerError where they are not of one network.

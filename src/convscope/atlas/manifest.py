@@ -38,7 +38,9 @@ quantiles and AUC."""
 _SHARD = 1024
 """Pictures in a shard, at most."""
 
-_BATCH = {"cpu": 8}
+_PIXELS, _LEAST, _MOST = 8 * 224**2, 8, 32
+"""Pixels in one pass on a CPU; of a batch of few small pictures most time would go into calls. And of pictures."""
+
 _BATCH_ELSEWHERE = 64
 
 Detail = Literal["basic", "full"]
@@ -62,9 +64,13 @@ class Settings:
     shard: int = 0
     seed: int = 0
 
-    def settled(self, device: str) -> Settings:
-        """Return settings whose batches and shards are numbers. Raises OptionError for impossible ones."""
-        batch = self.batch or _BATCH.get(device, _BATCH_ELSEWHERE)
+    def settled(self, device: str, size: tuple[int, int]) -> Settings:
+        """Return settings, for pictures of a size, whose batches and shards are numbers.
+
+        Raises OptionError for impossible ones.
+        """
+        fitting = min(max(_LEAST, _PIXELS // (size[0] * size[1])), _MOST) if device == "cpu" else _BATCH_ELSEWHERE
+        batch = self.batch or fitting
         numbers = {"k": (self.k, 1), "batch": (batch, 2), "shard": (self.shard or batch, 1), "sample": (self.sample, 1)}
         for name, (value, least) in numbers.items():
             if value < least:
@@ -171,7 +177,7 @@ def describe(net: Net, layers: Sequence[Layer], pictures: Pictures, settings: Se
         count,
         whole.hexdigest(),
         pictures.classes,
-        settings.settled(net.device.type),
+        settings.settled(net.device.type, net.size),
     )
 
 

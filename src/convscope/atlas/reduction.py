@@ -16,8 +16,8 @@ from ..net import Net
 from ..tapping import tap
 from ..tracing import Layer
 from .effects import Effects
-from .selection import Selection
-from .statistics import SIDE, Histograms, Statistics
+from .selection import Order, Selection
+from .statistics import Histograms, Statistics
 from .units import Activity, Extreme, count_units
 
 
@@ -38,6 +38,8 @@ class _Batch:
 
     def __init__(self, pictures: Tensor, examples: Tensor, reduction: Reduction) -> None:
         self.pictures, self.examples, self.reduction = pictures, examples[:, None], reduction
+        self.has_examples = bool(examples.any())
+        self.orders: tuple[Order, ...] = ("largest",) if reduction.weakest is None else ("largest", "smallest")
         shape, device = (len(pictures), reduction.units), pictures.device
         self.largest, self.sums = torch.empty(shape, device=device), torch.empty(shape, device=device)
         self.places = torch.full(shape, -1, dtype=torch.int32, device=device)
@@ -61,21 +63,20 @@ class _Batch:
         if here.stop <= here.start:  # of a network that is run picture by picture, one that fills up the batch
             return output.new_zeros(len(output), units.stop - units.start)
         activity = Activity(layer, output.detach()[: here.stop - here.start])
-        extreme = activity.extreme("largest")
-        largest = self.largest[here, units] = extreme.values
+        strongest, *weakest = activity.extremes(*self.orders)
+        largest = self.largest[here, units] = strongest.values
         sample = activity.sample()
         self.sums[here, units] = sample.sum(1)
         if layer.positions:
             # Pictures come in order: of equal values the first one stays.
-            asked = (largest > self.beaten[units]).logical_or_(self.examples[here])
-            extreme.find(asked, self.places[here, units])
-        if self.reduction.weakest is not None:
-            self._take_more(name, activity, sample.clone(memory_format=torch.contiguous_format), here)
+            asked = largest > self.beaten[units]
+            strongest.find(asked | self.examples[here] if self.has_examples else asked, self.places[here, units])
+        for extreme in weakest:
+            self._take_more(name, extreme, sample.clone(memory_format=torch.contiguous_format), here)
         return largest
 
-    def _take_more(self, name: str, activity: Activity, sample: Tensor, here: slice) -> None:
+    def _take_more(self, name: str, extreme: Extreme, sample: Tensor, here: slice) -> None:
         layer, units = self.reduction.layers[name]
-        extreme = activity.extreme("smallest")
         smallest = self.smallest[here, units] = extreme.values
         if layer.positions:
             asked = smallest < self.undercut[units]
@@ -84,8 +85,7 @@ class _Batch:
                 weakest = self.reduction.weakest.of(units)  # type: ignore[union-attr]
                 asked |= ties & weakest.better(weakest.keys_of(smallest, self.pictures[here]))
             extreme.find(asked, self.low_places[here, units])
-        finite = self.sums[here, units].isfinite() & self.largest[here, units].isfinite()
-        self.reduction.count(name, sample, finite)
+        self.reduction.histograms[name].add(sample)
         self.squares[here, units] = sample.square_().sum(1)
 
     def take_effect(self, name: str, effects: Tensor, rows: slice) -> None:
@@ -143,15 +143,6 @@ class Reduction:
             return self.sums
         return replace(self.sums, counts=torch.cat([each.whole() for each in self.histograms.values()]))
 
-    def count(self, name: str, sample: Tensor, finite: Tensor) -> None:
-        """Count a layer's values (n, positions, units) in its histograms, where all of a picture's (n, units) are."""
-        histograms = self.histograms[name]
-        if finite.all():
-            histograms.add(sample.flatten(0, 1))
-            return
-        histograms.add(torch.where(finite[:, None], sample, 0).flatten(0, 1))
-        histograms.counts[:, SIDE] -= (~finite).sum(0) * sample.shape[1]
-
     def take(self, pixels: Tensor, pictures: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
         """Run the network on pixels (n, c, h, w) of pictures (m,), of which those beyond m fill up the batch.
 
@@ -177,6 +168,8 @@ class Reduction:
         largest = batch.largest if whole else batch.largest.masked_fill(~finite, torch.nan)
         self.strongest.offer(largest, batch.pictures, batch.places)
         _add_each(sums.sums, batch.sums, finite)
+        for name, histograms in self.histograms.items():
+            histograms.count(None if whole else finite[:, self.layers[name][1]])
         if self.weakest is not None:
             smallest = batch.smallest if whole else batch.smallest.masked_fill(~finite, torch.nan)
             self.weakest.offer(smallest, batch.pictures, batch.low_places)

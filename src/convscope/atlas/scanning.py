@@ -59,7 +59,7 @@ def scan(
             ones, variance, the share of active positions, histograms and, where there are labels, AUC.
         effect: keep the pictures, too, where each unit mattered most: its activity times the gradient of the predicted
             class's score. It takes a backward pass.
-        batch_size: pictures in one pass; 8 on a CPU and 64 elsewhere by default.
+        batch_size: pictures in one pass; by default 8 on a CPU, of small ones up to 32, and 64 elsewhere.
         shard: pictures in one file; about 1,000 by default.
         sample: how many pictures, drawn at random, quantiles and AUC are computed from; 10,000 by default.
         seed: of what is drawn at random.

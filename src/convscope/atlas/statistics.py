@@ -6,7 +6,6 @@ the pictures, in float64, so that it does not depend on what was computed togeth
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 STRIDE = 16
 """Every so many-th position of a layer's grid, counted by rows, is on the lattice of means and histograms."""
 
-_FEWEST = 64
+_FEWEST = 32
 """Positions of a lattice at least, where the layer has as many."""
 
 _LOWEST, _EXPONENTS, _STEPS = -24, 40, 8
@@ -32,8 +31,6 @@ _WAITING = 4 * BINS
 
 _SHIFT = 4
 """Bits of the upper half of a float32 below its sign, exponent and the first three of its fraction."""
-
-_UPPER = 1 if sys.byteorder == "little" else 0
 
 
 def lattice(positions: int) -> slice:
@@ -54,7 +51,7 @@ def bins(values: Tensor) -> Tensor:
     Bins are told by the bits of float32, so that no rounding is in the way, and in half as many of them: three times as
     fast. NaN counts as the largest or smallest number.
     """
-    upper = values.view(torch.int16)[..., _UPPER::2]
+    upper = (values.view(torch.int32) >> 16).short()
     beyond = (upper & 0x7FFF).bitwise_right_shift_(_SHIFT)
     beyond.sub_((127 + _LOWEST) * _STEPS - 1).clamp_(0, SIDE)
     sign = upper >> 15
@@ -70,18 +67,29 @@ class Histograms:
     def __init__(self, units: int, device: torch.device | str = "cpu") -> None:
         self.counts = torch.zeros(units, BINS, dtype=torch.int64, device=device)
         self._zero = torch.arange(units, dtype=torch.int32, device=device) * BINS + SIDE
+        self._fresh: list[Tensor] = []
         self._waiting: list[Tensor] = []
 
     def add(self, values: Tensor) -> None:
-        """Count values (m, units), contiguous, none of them NaN."""
-        self._waiting.append(bins(values))
+        """Take in values (n, positions, units), contiguous, of the next pictures of a batch."""
+        self._fresh.append(bins(values))
+
+    def count(self, finite: Tensor | None = None) -> None:
+        """Count what was taken in of a batch; of pictures and units (n, units) where all is finite, by default all."""
+        if finite is not None:
+            for each, pictures in zip(self._fresh, finite.split([len(each) for each in self._fresh]), strict=True):
+                each.masked_fill_(~pictures[:, None], 0)
+                self.counts[:, SIDE] -= (~pictures).sum(0) * each.shape[1]
+        self._waiting += [each.flatten(0, 1) for each in self._fresh]
+        self._fresh = []
         if sum(map(len, self._waiting)) > _WAITING:
             self.whole()
 
     def whole(self) -> Tensor:
         """Return the counts (units, BINS) of all values so far."""
         if self._waiting:
-            where = (torch.cat(self._waiting) + self._zero).flatten()
+            waiting = self._waiting[0] if len(self._waiting) == 1 else torch.cat(self._waiting)
+            where = (waiting + self._zero).flatten()
             self.counts += torch.bincount(where, minlength=self.counts.numel()).view_as(self.counts)
             self._waiting = []
         return self.counts

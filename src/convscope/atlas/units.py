@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from math import gcd
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,9 @@ from .statistics import lattice
 
 _WIDE = 32
 """Channels beside one another in memory that are compared at once."""
+
+_HOT = 2**20
+"""Bytes of one picture's maps from which on they are read picture by picture."""
 
 
 def has_units(layer: Layer) -> bool:
@@ -101,34 +105,58 @@ class Activity:
         positions = self.values.flatten(1, 2)
         return positions[:, lattice(positions.shape[1])]
 
-    def extreme(self, order: Order) -> Extreme:
-        """Return the largest or smallest value of each unit, (n, units); NaN where there is one."""
-        by_row = _over_columns(self.values, torch.amax if order == "largest" else torch.amin)
-        return Extreme(self.values, by_row, order)
+    def extremes(self, *orders: Order) -> list[Extreme]:
+        """Return the largest or smallest values of the units, (n, units) for each order; NaN where there is one."""
+        by_row = _over_columns(self.values, [_EXTREMES[order] for order in orders])
+        return [Extreme(self.values, rows, order) for rows, order in zip(by_row, orders, strict=True)]
+
+
+_EXTREMES = {"largest": torch.amax, "smallest": torch.amin}
 
 
 class Extreme:
     """The largest or smallest values of units, and where they lie."""
 
     def __init__(self, values: Tensor, by_row: Tensor, order: Order) -> None:
-        self._values, self._by_row = values, by_row
-        self._first = torch.argmax if order == "largest" else torch.argmin
-        self.values = by_row.amax(1) if order == "largest" else by_row.amin(1)
+        self._values, self._by_row, self._order = values, by_row, order
+        self.values = _EXTREMES[order](by_row, 1)
 
     def find(self, which: Tensor, places: Tensor) -> None:
         """Write to `places` (n, units) at which position each extreme lies, where `which` (n, units) asks for it.
 
         Positions are counted by rows; of equal ones it is the first.
         """
-        if which.is_cuda:  # to look which are asked for would take longer
-            which = torch.ones_like(which)
-        picture, unit = which.nonzero(as_tuple=True)
-        row = self._first(self._by_row[picture, :, unit], 1)
-        column = self._first(self._values[picture, row, :, unit], 1)
-        places[picture, unit] = (row * self._values.shape[2] + column).int()
+        if which.is_cpu:
+            self._find_few(which.numpy(), places.numpy())
+            return
+        # Elsewhere to look which are asked for would take longer.
+        first = torch.argmax if self._order == "largest" else torch.argmin
+        row = first(self._by_row, 1)
+        column = first(self._values.gather(1, row[:, None, None].expand(-1, 1, self._values.shape[2], -1))[:, 0], 1)
+        places.copy_(row * self._values.shape[2] + column)
+
+    def _find_few(self, which: np.ndarray, places: np.ndarray) -> None:
+        """Do so for the few that are asked for: indices cost arrays a tenth of what they cost tensors."""
+        first = np.argmax if self._order == "largest" else np.argmin
+        values, by_row = self._values.numpy(), self._by_row.numpy()
+        picture, unit = which.nonzero()
+        if len(picture) == 0:
+            return
+        row = first(by_row[picture, :, unit], 1)
+        column = first(values[picture, row, :, unit], 1)
+        places[picture, unit] = row * values.shape[2] + column
 
 
-def _over_columns(values: Tensor, extreme: Callable[..., Tensor]) -> Tensor:
+def _over_columns(values: Tensor, extremes: Sequence[Callable[..., Tensor]]) -> list[Tensor]:
+    """Return each of some extremes over the columns of (n, rows, columns, units)."""
+    if len(extremes) == 1 or not values.is_cpu or values[0].nbytes < _HOT:
+        return [_together(values, extreme) for extreme in extremes]
+    # A picture's maps are still in the processor's cache when they are read again.
+    each = [[_together(picture, extreme) for extreme in extremes] for picture in values.split(1)]
+    return [torch.cat(parts) for parts in zip(*each, strict=True)]
+
+
+def _together(values: Tensor, extreme: Callable[..., Tensor]) -> Tensor:
     """Return an extreme over the columns of (n, rows, columns, units), several of which are compared at once.
 
     torch compares 32 neighbours in memory at a time; of 16 or 24 channels it would take them one by one, 15 times as

@@ -63,7 +63,9 @@ Atlases = Annotated[
         metavar="FOLDER",
     ),
 ]
-Batch = Annotated[int, typer.Option(help="pictures in one pass; 8 on a CPU and 64 elsewhere by default")]
+Batch = Annotated[
+    int, typer.Option(help="pictures in one pass; by default 8 on a CPU, of small ones up to 32, and 64 elsewhere")
+]
 Values = Annotated[
     Path | None, typer.Option(help=f"write the numbers of the figure ({', '.join(NUMBER_ENDINGS)})", metavar="FILE")
 ]

@@ -56,7 +56,9 @@ class Kept:
     effect: Annotated[
         bool, typer.Option("--effect", help="keep the pictures, too, where each unit mattered for the predicted class")
     ] = False
-    batch: Annotated[int, typer.Option(help="pictures in one pass; 8 on a CPU and 64 elsewhere by default")] = 0
+    batch: Annotated[
+        int, typer.Option(help="pictures in one pass; by default 8 on a CPU, of small ones up to 32, and 64 elsewhere")
+    ] = 0
     shard: Annotated[int, typer.Option(help="pictures in one file of the atlas; about 1,000 by default")] = 0
     sample: Annotated[
         int | None, typer.Option(help="pictures that quantiles and AUC are computed from; 10,000 by default", min=1)
