@@ -2,26 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
-from ..drawing.charts import lines
+from ..atlas.units import Activity
+from ..data.display import to_image
+from ..drawing.charts import Bar, bars, lines
+from ..drawing.drawings import robust_limit
 from ..drawing.layout import Sheet, Tile
+from ..drawing.tiles import fitted, magnitude_scale, painted
+from ..net import Net
+from ..tapping import tap
+from .evidence import Evidence
+from .sites import Site
 
-_SIZE = (560, 240)
+Drawn = Callable[[], Sheet]
+
+_SIZE = (620, 240)
+_SIDE = 96
+_MOST = 10
+_COLOUR = "#1f77b4"
 
 
-def ranked(values: Tensor, found: Sequence[int], measure: str, layer: str) -> Callable[[], Sheet]:
+def ranked(values: Tensor, found: Sequence[int], measure: str, layer: str) -> Drawn:
     """Draw a number of every unit of a layer from the largest to the smallest, those that were found apart."""
-    told, chosen = values.double().cpu(), set(found)
+    told, chosen, nothing = values.double().cpu(), set(found), float("nan")
+    order = told.argsort(descending=True).tolist()
+    others = [nothing if unit in chosen else float(told[unit]) for unit in order]
+    marked = [float(told[unit]) if unit in chosen else nothing for unit in order]
+    x = [float(place) for place in range(1, len(order) + 1)]
+    return lines_of(x, {"others": others, "found": marked}, (f"units of {layer}, sorted", measure))
+
+
+def lines_of(x: Sequence[float], series: Mapping[str, Sequence[float]], labels: tuple[str, str]) -> Drawn:
+    """Draw lines over one axis, with the names of both axes."""
+    return lambda: Sheet("", ((Tile(lines(x, series, labels, _SIZE)),),))
+
+
+def bars_of(values: Mapping[str, float], title: str) -> Drawn:
+    """Draw the largest of some numbers by name, as bars."""
+    first = sorted(values, key=lambda name: -values[name])[:_MOST]
+    drawn = [Bar(values[name], float("nan"), _COLOUR) for name in first]
+    return lambda: Sheet("", ((Tile(bars(first, {title: drawn}, _SIZE[0])),),))
+
+
+def filters(net: Net, weights: Tensor, units: Sequence[int], sizes: Tensor) -> Drawn:
+    """Draw filters that read pixels, those found first and then others, on one scale with grey as zero."""
 
     def draw() -> Sheet:
-        order = told.argsort(descending=True).tolist()
-        x = list(range(1, len(order) + 1))
-        all_units = [float(told[unit]) for unit in order]
-        marked = [float(told[unit]) if unit in chosen else float("nan") for unit in order]
-        chart = lines(x, {"all units": all_units, "found": marked}, (f"units of {layer}, sorted", measure), _SIZE)
-        return Sheet("", ((Tile(chart),),))
+        others = [unit for unit in range(len(weights)) if unit not in units]
+        chosen = [*units[: _MOST // 2], *others][:_MOST]
+        values = weights[chosen].numpy()
+        limit = robust_limit(values)
+        tiles = [
+            Tile(fitted(to_image(0.5 + value * 0.5 / limit, net.show), _SIDE), f"{unit}\n{float(sizes[unit]):.2g}")
+            for unit, value in zip(chosen, values, strict=True)
+        ]
+        return Sheet("", (tuple(tiles),), "filters, one scale, grey is 0; below each its number and its strength")
+
+    return draw
+
+
+def maps(evidence: Evidence, site: Site, units: Sequence[int], count: int = 6) -> Drawn:
+    """Draw what some units of a layer let through on pictures, a row for each unit below the pictures."""
+    _, pixels = evidence.sample(count)
+    with torch.inference_mode():
+        read = torch.cat(
+            [tap(evidence.net, part, [site.read.name])[site.read.name] for part in evidence.batches(pixels)]
+        )
+        values = site.gate.passed(Activity(site.read, read).values[..., list(units)]).cpu().numpy()
+
+    def draw() -> Sheet:
+        pictures = tuple(Tile(fitted(to_image(each.numpy(), evidence.net.show), _SIDE)) for each in pixels)
+        rows = [
+            tuple(Tile(painted(each[..., row], magnitude_scale(values[..., row]), _SIDE)) for each in values)
+            for row in range(len(units))
+        ]
+        labels = ("picture", *(f"unit {unit}" for unit in units))
+        return Sheet(
+            "", (pictures, *rows), f"what units of {site.name} let through, each on its own scale", labels=labels
+        )
 
     return draw

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from collections.abc import Sequence
 
+from ..studies.intervals import wilson
 from .finding import LEAST
-
-_Z = 1.96
 
 
 def share_interval(count: int, n: int) -> tuple[float, float]:
@@ -14,14 +13,11 @@ def share_interval(count: int, n: int) -> tuple[float, float]:
 
     Where it was found never, or always, the other end is exact: 1 - 0.05^(1/n), about 3/n.
     """
-    if n == 0:
-        return 0.0, 1.0
-    if count in (0, n):
+    if n and count in (0, n):
         end = 1 - 0.05 ** (1 / n)
         return (0.0, end) if count == 0 else (1 - end, 1.0)
-    share, z = count / n, _Z**2 / n
-    middle, half = share + z / 2, _Z * sqrt(share * (1 - share) / n + z / (4 * n))
-    return (middle - half) / (1 + z), (middle + half) / (1 + z)
+    found = wilson(count, n)
+    return found.low, found.high
 
 
 def severity(value: float, least: float, worst: float) -> float:
@@ -38,3 +34,9 @@ def percent(share: float) -> str:
 def counted(units: int, of: int) -> str:
     """Write how many units of a layer: "1 of 192 units"."""
     return f"{units:,} of {of:,} unit{'s' * (of != 1)}"
+
+
+def listed(units: Sequence[int], most: int = 4) -> str:
+    """Write numbers of units, the first ones of many: "3, 17 and 5 more"."""
+    shown = ", ".join(map(str, units[:most]))
+    return f"{shown} and {len(units) - most:,} more" if len(units) > most else shown

@@ -23,6 +23,7 @@ from ..errors import DataError
 from ..evaluation.predicting import prediction
 from ..evaluation.prediction import Prediction
 from ..evaluation.truth import Truth
+from ..heads import Head
 from ..net import Net
 from ..predictions import read_output
 from ..tapping import tap
@@ -34,6 +35,9 @@ _BATCH = {"cpu": 8}
 _BATCH_ELSEWHERE = 64
 
 _TOP = 5
+
+TEMPERATURES = np.geomspace(1 / 8, 8, 121)
+"""Numbers that scores may be divided by before the softmax; the middle one is 1."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ class Answers:
     `largest` and `least_peak` are the largest and the smallest of the pictures' maxima, `smallest` and `highest_floor`
     the smallest and the largest of their minima, all before the gate. `active` counts the pictures that a unit lets
     through its gate anywhere, `full` the share of positions at which it is at an end of it. `mean` and `deviation` are
-    those of what a picture lets through on average, over pictures. `pictures` were counted, `broken` held NaN or
-    infinity.
+    those of what a picture lets through on average, over pictures, and `by_class` adds that up over each class's.
+    `pictures` were counted, `broken` held NaN or infinity.
     """
 
     site: Site
@@ -74,14 +78,21 @@ class Answers:
     mean: Tensor
     deviation: Tensor
     by_class: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
-    active_by_class: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    @property
+    def silent(self) -> Tensor:
+        """Which units let nothing through on any picture, (units,); none of a gate that lets everything through."""
+        gate = self.site.gate
+        return (self.active == 0) & (gate.off > -torch.inf) & (not gate.both)
 
 
 @dataclass
 class Observed:
     """What one pass over pictures gave: the pictures, each one's prediction, and each site's answers by its name.
 
-    `labelled` says whether it is known what is true of them.
+    `labelled` says whether it is known what is true of them, `head` what the predictions' numbers are, None where the
+    network predicts no classes. `losses` adds up the log loss of the true class at each of TEMPERATURES, where there
+    are labels and one class at most is right.
     """
 
     pictures: tuple[Seen, ...]
@@ -89,6 +100,8 @@ class Observed:
     answers: dict[str, Answers]
     classes: tuple[str, ...]
     labelled: bool
+    head: Head | None = None
+    losses: np.ndarray | None = None
 
     @property
     def read(self) -> list[Seen]:
@@ -128,6 +141,8 @@ class Pass:
         self.says = len(net.output.shape) <= 1
         self.halving = Halving("diagnose")
         self.names: Sequence[str] = ()
+        self.head: Head | None = None
+        self.losses: np.ndarray | None = None
         self.sums = _Sums(units)
         self.seen: list[Seen] = []
         self.said: list[Prediction] = []
@@ -148,7 +163,9 @@ class Pass:
         finally:
             loaded.close()
         answers = {site.name: self.sums.answers(site, units) for site, units in self.sites.values()}
-        return Observed(tuple(self.seen), tuple(self.said), answers, self.truth.classes, self.truth.known)
+        return Observed(
+            tuple(self.seen), tuple(self.said), answers, self.truth.classes, self.truth.known, self.head, self.losses
+        )
 
     def _take_all(self, items: Sequence[Loaded[Read]]) -> None:
         """Take in pictures: those of one shape together, and all in their order."""
@@ -201,13 +218,24 @@ class Pass:
         if not self.says:
             return [Prediction(item.picture.where) for item in items]
         finite = output.flatten(1).isfinite().all(1) if output.ndim > 1 else output.isfinite()
-        head, numbers = read_output(self.net, output.float().nan_to_num(0, 0, 0), len(items))
+        self.head, numbers = read_output(self.net, output.float().nan_to_num(0, 0, 0), len(items))
+        self._add_losses(numbers, truths, finite)
         return [
-            prediction(item.picture.where, head, row, truth, _TOP)
+            prediction(item.picture.where, self.head, row, truth, _TOP)
             if good
             else Prediction(item.picture.where, error=f"the output of {self.net.name} holds NaN or infinity")
             for item, row, truth, good in zip(items, numbers, truths, finite.tolist(), strict=True)
         ]
+
+    def _add_losses(self, numbers: Tensor, truths: Sequence[int | None], finite: Tensor) -> None:
+        """Add up the log loss of true classes at each temperature."""
+        known = [row for row, truth in enumerate(truths) if truth is not None and bool(finite[row])]
+        if not known or self.head is None or not self.head.exclusive(numbers):
+            return
+        scores = numbers[known].double().cpu().clamp(min=1e-30).log()
+        index = torch.tensor([truths[row] for row in known])[:, None]
+        losses = [-(scores / each).log_softmax(1).gather(1, index).sum().item() for each in TEMPERATURES]
+        self.losses = np.array(losses) + (0 if self.losses is None else self.losses)
 
 
 def _read(item: Loaded[Read]) -> Read:
@@ -255,7 +283,6 @@ class _Sums:
         self.active = torch.zeros(units, dtype=torch.int64)
         self.full, self.sums, self.squares = (torch.zeros(units, dtype=torch.float64) for _ in range(3))
         self.by_class: dict[str, Tensor] = {}
-        self.active_by_class: dict[str, Tensor] = {}
 
     def add(self, found: _Batch, labels: Sequence[str | None]) -> None:
         """Add a batch, picture by picture, so that sums do not depend on what was computed together."""
@@ -271,17 +298,14 @@ class _Sums:
         self.highest_floor = self.highest_floor.fmax(
             torch.where(finite, smallest, nothing).nan_to_num(-torch.inf).amax(0)
         )
-        active = active & finite
-        self.active += active.sum(0)
+        self.active += (active & finite).sum(0)
         mean, full = torch.where(finite, mean, 0).double(), torch.where(finite, full, 0).double()
         for row, label in enumerate(labels):
             self.sums += mean[row]
             self.squares += mean[row] ** 2
             self.full += full[row]
             if label is not None:
-                zero = torch.zeros_like(self.sums), torch.zeros_like(self.active, dtype=torch.int32)
-                self.by_class.setdefault(label, zero[0]).add_(mean[row])
-                self.active_by_class.setdefault(label, zero[1]).add_(active[row])
+                self.by_class.setdefault(label, torch.zeros_like(self.sums)).add_(mean[row])
 
     def answers(self, site: Site, units: slice) -> Answers:
         """Return what is known of one site."""
@@ -301,7 +325,6 @@ class _Sums:
             mean,
             variance.sqrt(),
             {label: sums[units] for label, sums in self.by_class.items()},
-            {label: counts[units] for label, counts in self.active_by_class.items()},
         )
 
 

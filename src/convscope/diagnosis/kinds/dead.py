@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
-import torch
 from torch import Tensor
 
 from ..drawn import ranked
 from ..evidence import Evidence
 from ..finding import Finding, Healthy, Said, Unseen
-from ..grading import counted, percent, severity, share_interval
+from ..grading import counted, listed, percent, severity, share_interval
 from ..observing import Answers
 from ..registration import kind
-from ..weights import weights_of
+from ..weights import zeroed
 
 MOST_ALIVE = 0.05
 """A unit is called dead only where the pictures leave room for no more than this share that it might answer."""
@@ -36,16 +35,15 @@ def dead(evidence: Evidence) -> Iterator[Said]:
     found = False
     for site in evidence.sites:
         answers = evidence.answers[site.name]
-        silent = _silent(answers)
-        zeroed = _zeroed(site.layer.module, site.units)
+        empty = zeroed(site)
         n, limit = answers.pictures, share_interval(0, answers.pictures)
         sure = n > 0 and limit[1] <= MOST_ALIVE
-        gone = zeroed | silent if sure else zeroed
-        if site.gate.off > -inf or bool(zeroed.any()):
+        gone = empty | answers.silent if sure else empty
+        if site.gate.off > -inf or bool(empty.any()):
             looked, units, most = looked + 1, units + site.units, max(most, n)
         if bool(gone.any()):
             found = True
-            yield _finding(answers, gone, zeroed, limit)
+            yield _finding(answers, gone, empty, limit)
     few = share_interval(0, most)[1] if most else 1.0
     if not looked:
         yield Unseen(
@@ -63,27 +61,11 @@ def dead(evidence: Evidence) -> Iterator[Said]:
         )
 
 
-def _silent(answers: Answers) -> Tensor:
-    """Return which units let nothing through, (units,)."""
-    gate = answers.site.gate
-    if gate.off == -inf or gate.both:
-        return torch.zeros(len(answers.largest), dtype=torch.bool)
-    return answers.active == 0
-
-
-def _zeroed(module: torch.nn.Module, units: int) -> Tensor:
-    """Return which units have no weight but 0, (units,)."""
-    weights = weights_of(module)
-    if weights is None or len(weights) != units:
-        return torch.zeros(units, dtype=torch.bool)
-    return ~weights.flatten(1).any(1)
-
-
-def _finding(answers: Answers, gone: Tensor, zeroed: Tensor, limit: tuple[float, float]) -> Finding:
+def _finding(answers: Answers, gone: Tensor, empty: Tensor, limit: tuple[float, float]) -> Finding:
     site, n = answers.site, answers.pictures
     units, count = gone.nonzero().flatten().tolist(), int(gone.sum())
-    of = f"{counted(count, site.units)} of {site.name}"
-    if bool(zeroed[gone].all()):
+    of = f"{counted(count, site.units)} of {site.name} ({listed(units)})"
+    if bool(empty[gone].all()):
         told = f"{of} {'has' if count == 1 else 'have'} no weight but 0: no picture can change what they give"
         told = told.replace("they give", "it gives") if count == 1 else told
         interval = (0.0, 0.0)

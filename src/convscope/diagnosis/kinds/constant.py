@@ -1,0 +1,84 @@
+"""Constant units: those that give the same answer to every picture, and so say nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..drawn import ranked
+from ..evidence import Evidence
+from ..finding import Finding, Healthy, Said, Unseen
+from ..grading import counted, listed, severity
+from ..observing import Answers
+from ..registration import kind
+from ..weights import zeroed
+
+_SAME = 1e-3
+"""A unit is constant where its extremes move less than this share of what they move in the layer's middle unit."""
+
+_FEWEST = 10
+_WORST = 0.5
+_MEASURE = "how far a unit's extremes move from picture to picture, of the middle unit's"
+
+
+@kind(
+    "constant",
+    "Constant units",
+    helps="As with dead units: normalisation, a lower learning rate. What a constant unit adds can be moved into the "
+    "biases of the next layer, and the unit taken out, without any loss.",
+    disproof="Two pictures of what the network is meant for to which one of the units answers differently.",
+)
+def constant(evidence: Evidence) -> Iterator[Said]:
+    """Look for units whose largest and smallest answers are the same for all pictures, and which are not dead."""
+    n = max((each.pictures for each in evidence.answers.values()), default=0)
+    if n < _FEWEST:
+        yield Unseen(
+            "constant", f"{n} pictures are too few to say that an answer never changes: give {_FEWEST} or more"
+        )
+        return
+    units = 0
+    found, least = False, float("inf")
+    for site in evidence.sites:
+        answers = evidence.answers[site.name]
+        moves = _moves(answers)
+        alive = ~(answers.silent | zeroed(site))
+        units += site.units
+        still = (moves <= _SAME) & alive
+        least = min(least, float(moves[alive].min())) if bool(alive.any()) else least
+        if bool(still.any()):
+            found = True
+            yield _finding(answers, moves, still.nonzero().flatten().tolist())
+    if not found:
+        told = (
+            f"the answers of all {units:,} units change from picture to picture, of the calmest by {least:.2g} of what"
+        )
+        yield Healthy("constant", n, f"{told} its layer's middle unit changes")
+
+
+def _moves(answers: Answers) -> Tensor:
+    """Return how far extremes move over pictures, of how far the layer's middle unit's do, (units,)."""
+    spread = torch.maximum(answers.largest - answers.least_peak, answers.highest_floor - answers.smallest).double()
+    middle = float(spread.median())
+    return spread / middle if middle > 0 else spread.sign()
+
+
+def _finding(answers: Answers, moves: Tensor, units: list[int]) -> Finding:
+    site, n = answers.site, answers.pictures
+    one = len(units) == 1
+    told = (
+        f"{counted(len(units), site.units)} of {site.name} ({listed(units)}) {'gives' if one else 'give'} the same "
+        f"answer to all of {n:,} pictures, {'and says' if one else 'and say'} nothing of them"
+    )
+    return Finding(
+        "constant",
+        site.name,
+        tuple(units),
+        severity(len(units) / site.units, 0, _WORST),
+        n,
+        told,
+        _MEASURE,
+        float(moves[units].max()),
+        evidence=ranked(moves, units, _MEASURE, site.name),
+    )
