@@ -1,11 +1,12 @@
 """What a scan of ImageNet costs besides decoding and the network: planning it, dealing it out, and merging its shards.
 
-    python benchmarks/scale.py FOLDER [--pictures 1281167] [--workers 64] [--seconds 0.026] [--merged 1252]
+    python benchmarks/scale.py FOLDER [--pictures 1281167] [--workers 64] [--seconds 0.026] [--merged 1252] [--shuffled]
 
 The names of so many pictures in a thousand classes are planned as `scan` does it, and dealt out to simulated workers,
 of which each takes `seconds` for a picture, by a clock that is simulated too; what dealing out takes here is measured.
 Then shards are written to FOLDER (`merged` of them, a tenth by default, as of that many pictures) as SqueezeNet's
-convolutions would give them, of random numbers, and the tables are made of them. Times are CPU time of this process.
+convolutions would give them, of random numbers, and the tables are made of them. The pictures are in the order of
+their classes, or `shuffled`. Times are CPU time of this process.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 import argparse
 import heapq
 import pickle
+import random
 import resource
 import shutil
 import time
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,19 +50,21 @@ def timed(what: str) -> Generator[None]:
     print(f"{what}: {time.process_time() - start:.1f} s, {memory / 1e6:,.0f} MB resident", flush=True)
 
 
-def names(count: int) -> Pictures:
+def names(count: int, shuffled: bool) -> Pictures:
     """The names of ImageNet's training set, or of fewer."""
-    labels = tuple(number * CLASSES // count for number in range(count))
+    labels = [number * CLASSES // count for number in range(count)]
+    if shuffled:
+        random.Random(0).shuffle(labels)
     classes = tuple(f"n{number:08d}" for number in range(CLASSES))
     root = "/data/imagenet/train/"
     addresses = tuple(f"{root}{classes[label]}/{classes[label]}_{at}.JPEG" for at, label in enumerate(labels))
-    return Pictures([Files(addresses, root, labels, classes)])
+    return Pictures([Files(addresses, root, tuple(labels), classes)])
 
 
-def planned(folder: Path, count: int) -> Scan:
+def planned(folder: Path, count: int, shuffled: bool) -> Scan:
     """Plan a scan as `convscope.scan` does."""
     with timed(f"names of {count:,} pictures"):
-        pictures = names(count)
+        pictures = names(count, shuffled)
     net = convscope.load("torchvision:squeezenet1_0", weights=None)
     layers = choose_layers(net)
     with timed("manifest (hash of all names), roots, sample"):
@@ -105,7 +110,7 @@ def invented(scan: Scan, number: int) -> Shard:
         ScannedPicture(one.root, one.path, 110_000, f"{at:064x}", 375, 500, (0.0, 0.0, 500.0, 375.0), one.label)
         for at, one in zip(span, shown, strict=True)
     ]
-    labels = sorted({str(picture.label) for picture in pictures})
+    labels = Counter(str(picture.label) for picture in pictures)
     sample, examples = (torch.arange(span.start, span.stop)[chosen[span.start : span.stop]] for chosen in scan.samples)
     return Shard(
         start=span.start,
@@ -113,9 +118,9 @@ def invented(scan: Scan, number: int) -> Shard:
         computed=computed_with(scan.net),
         selections=selections,
         statistics=statistics,
-        labels=labels,
-        class_sums=torch.rand(len(labels), units).double() * count / len(labels),
-        class_counts=torch.full((len(labels),), count // len(labels)),
+        labels=list(labels),
+        class_sums=torch.stack([torch.rand(min(many, 9), units).double().sum(0) for many in labels.values()]),
+        class_counts=torch.tensor(list(labels.values())),
         sample=sample,
         maxima=torch.rand(len(sample), units),
         examples=examples,
@@ -131,22 +136,23 @@ def main() -> None:
     options.add_argument("--workers", type=int, default=64)
     options.add_argument("--seconds", type=float, default=0.026)
     options.add_argument("--merged", type=int, default=0)
+    options.add_argument("--shuffled", action="store_true")
     given = options.parse_args()
-    scan = planned(given.folder, given.pictures)
+    scan = planned(given.folder, given.pictures, given.shuffled)
     dealt_out(scan, given.workers, given.seconds)
     merged = given.merged or max(1, scan.manifest.shards // 10)
     if merged < scan.manifest.shards:
-        scan = planned(given.folder, merged * scan.manifest.settings.shard)
+        scan = planned(given.folder, merged * scan.manifest.settings.shard, given.shuffled)
     try:
         start, size = time.process_time(), 0
         for number in range(scan.manifest.shards):
             size += invented(scan, number).save(scan.folder, scan.manifest).stat().st_size
         each = (time.process_time() - start) / scan.manifest.shards
         print(f"shards: {size / 1e9:.1f} GB, {each * 1e3:.0f} ms to make one up and write it")
-        with timed("merging"):
-            writing = Writing(scan.folder, scan.manifest, scan.net.layers, Merging(scan.folder, scan.manifest))
-        with timed("tables"):
-            writing.all()
+        with timed("which of them are whole"):
+            assert all(is_whole(scan.folder, scan.manifest, number) for number in range(scan.manifest.shards))
+        with timed("merging, and tables"):
+            Writing(scan.folder, scan.manifest, scan.net.layers, Merging(scan.folder, scan.manifest)).all()
         tables = sum(path.stat().st_size for path in scan.folder.glob("*.parquet"))
         print(f"tables: {tables / 1e6:,.0f} MB; largest resident size {_peak() / 1e6:,.0f} MB")
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tarfile
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import convscope
+from convscope.atlas import tables
 from convscope.atlas.atlas import Atlas
+from convscope.atlas.manifest import read_manifest
+from convscope.atlas.merging import Merging
 from convscope.atlas.scanning import scan
 from convscope.atlas.selection import Selection
 from convscope.atlas.shards import FOLDER
@@ -221,6 +225,41 @@ def test_a_scan_that_was_ended_goes_on_and_gives_the_same_bytes(net, pictures, t
         "classes.parquet",
     ):
         assert (whole / file).read_bytes() == (again / file).read_bytes()
+
+
+def test_shards_merged_for_few_units_at_a_time_give_the_same_bytes(net, pictures, tmp_path, monkeypatch):
+    whole = scan(net, pictures, tmp_path / "whole", k=K, shard=8, effect=True)
+    monkeypatch.setattr(tables, "_MERGED", 1)
+    again = scan(net, pictures, tmp_path / "again", k=K, shard=8, effect=True)
+    for file in whole.glob("*.parquet"):
+        assert file.read_bytes() == (again / file.name).read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="maps are looked up as Linux lists them")
+def test_what_is_merged_keeps_no_shard_in_memory(net, pictures, tmp_path):
+    """A view of what was read from a file keeps all of it: 15 MB for each of a thousand shards."""
+    atlas = scan(net, pictures, tmp_path / "atlas", k=K, shard=8)
+    merged = Merging(atlas, read_manifest(atlas)).merged(slice(0, 72), ["0", "1", "2"])
+    assert merged.class_counts.sum() == 37
+    assert str(atlas) not in Path("/proc/self/maps").read_text()
+
+
+def test_sums_of_classes_are_kept_exactly(net, pictures, tmp_path):
+    """Of a single picture, as here of each class in a shard of two, in half as many bytes."""
+    means = [
+        pq.read_table(scan(net, pictures, tmp_path / str(shard), layers=["wide"], k=1, shard=shard) / "classes.parquet")
+        for shard in (2, 37)
+    ]
+    np.testing.assert_allclose(*(table["mean"].to_numpy() for table in means), rtol=1e-15)
+
+
+def test_classes_by_wordnet_id_are_named(net, pictures, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(pictures / "a", data / "n01443537")
+    shutil.copytree(pictures / "b", data / "dog")
+    rows = pq.read_table(scan(net, data, tmp_path / "atlas", layers=["fc"], k=1) / "classes.parquet").to_pylist()
+    assert {(row["class"], row["label"]) for row in rows} == {("goldfish", "n01443537"), ("dog", "dog")}
+    assert Atlas(tmp_path / "atlas", net=net).detectors("fc", 1)[0][1] in {"goldfish", "dog"}
 
 
 def test_another_scan_into_the_same_atlas_is_refused_with_the_difference(net, pictures, tmp_path):

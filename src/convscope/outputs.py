@@ -98,10 +98,16 @@ def write(path: str | Path, writer: Callable[[Path], object], *, durable: bool =
 
     Raises OutputError when the place cannot be written; what was there before stays whole.
     """
-    path = Path(path)
-    with _in_words(path), whole(path, durable=durable) as temporary:
+    with writing(path, durable=durable) as temporary:
         writer(temporary)
-    return path
+    return Path(path)
+
+
+@contextmanager
+def writing(path: str | Path, *, durable: bool = False) -> Generator[Path]:
+    """Give a temporary path for the content of a file, as `write` does it, for as long as the block takes."""
+    with _in_words(Path(path)), whole(Path(path), durable=durable) as temporary:
+        yield temporary
 
 
 def write_bytes(path: str | Path, content: bytes | memoryview, *, durable: bool = False) -> Path:

@@ -271,7 +271,7 @@ class Atlas:
             if scanned.name == layer:
                 break
             start += scanned.units
-        return Merging(self.path, self.manifest).sample(slice(start, start + self.layers[layer].units))[1]
+        return Merging(self.path, self.manifest).maxima(slice(start, start + self.layers[layer].units))
 
     @cached_property
     def _pictures(self) -> dict[str, list[Any]]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..context import track
 from .manifest import Manifest
 from .selection import Selection, shuffled
-from .shards import ScannedPicture, StoredShard, columns, open_shard, shard_file
+from .shards import ScannedPicture, columns, open_shard, shard_file
 from .statistics import BINS, SIDE, Statistics, edges
 
 BANDS = ("strongest", "effect", "strong", "middle", "weak", "weakest", "random")
@@ -28,14 +28,49 @@ QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 @dataclass
 class Merged:
-    """What all shards gave together, for the units of all layers."""
+    """What all shards gave together, for some units.
 
-    pictures: list[ScannedPicture]
-    computed: list[Mapping[str, Any]]
+    `class_sums` are (labels, units), and `class_counts` (labels,). `sample` are the numbers of the sample's pictures
+    (n,), with the units' `maxima` in them (n, units), `examples` those of the examples, with the `places` of maxima.
+    """
+
     selections: dict[str, Selection]
     statistics: Statistics
-    class_sums: dict[str, Tensor]
-    class_counts: dict[str, int]
+    class_sums: Tensor
+    class_counts: Tensor
+    sample: np.ndarray
+    maxima: np.ndarray
+    examples: np.ndarray
+    places: np.ndarray
+
+    def of(self, units: slice) -> Merged:
+        """Return what was merged of some of the units."""
+        return replace(
+            self,
+            selections={name: selection.of(units) for name, selection in self.selections.items()},
+            statistics=Statistics(*(values[units] for values in vars(self.statistics).values())),
+            class_sums=self.class_sums[:, units],
+            maxima=self.maxima[:, units],
+            places=self.places[:, units],
+        )
+
+
+class _Rows:
+    """Arrays that grow by rows inside memory that was taken for all of them: pictures' numbers, and their values."""
+
+    def __init__(self, most: int, units: int, dtype: torch.dtype) -> None:
+        self.numbers, self.values = torch.empty(most, dtype=torch.int64), torch.empty(most, units, dtype=dtype)
+        self.filled = 0
+
+    def add(self, numbers: Tensor, values: Tensor) -> None:
+        """Copy rows behind those that are there."""
+        rows = slice(self.filled, self.filled + len(numbers))
+        self.numbers[rows], self.values[rows] = numbers, values
+        self.filled = rows.stop
+
+    def whole(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers (n,) and the values (n, units)."""
+        return self.numbers[: self.filled].numpy(), self.values[: self.filled].numpy()
 
 
 class Merging:
@@ -46,49 +81,41 @@ class Merging:
         starts = [manifest.range(number).start for number in range(manifest.shards)]
         self.files = {start: shard_file(folder, manifest, start) for start in starts}
 
-    def merged(self) -> Merged:
-        """Merge what is kept of each unit, in the order of the shards."""
-        merged = Merged([], [], {}, Statistics.empty(self.manifest.units), {}, {})
+    def pictures(self) -> Iterator[ScannedPicture]:
+        """Yield all pictures, by number."""
         for start, file in self.files.items():
             with open_shard(file, self.manifest, start) as shard:
-                _add(merged, shard)
-        return merged
+                yield from shard.pictures
 
-    def sample(self, units: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers of the sample's pictures (n,), and some units' maxima in them (n, units)."""
-        return self._joined("sample", "maxima", units)
+    def merged(self, units: slice, labels: Sequence[str]) -> Merged:
+        """Merge what is kept of some units, in the order of the shards; memory does not depend on how many there are.
 
-    def examples(self, units: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers of the examples (n,), and where some units' maxima lie in them (n, units)."""
-        return self._joined("examples", "places", units)
+        Floating point sums are added in that order; all else merges to the same in any. `labels` are those of the
+        pictures, in the order that their sums shall have.
+        """
+        settings, count = self.manifest.settings, units.stop - units.start
+        selections: dict[str, Selection] = {}
+        statistics, rows = Statistics.empty(count), {label: row for row, label in enumerate(labels)}
+        sums, counts = torch.zeros(len(rows), count).double(), torch.zeros(len(rows), dtype=torch.int64)
+        sample = _Rows(min(settings.sample, self.manifest.pictures), count, torch.float32)
+        examples = _Rows(min(settings.examples, self.manifest.pictures), count, torch.int32)
+        for start, file in track(list(self.files.items()), "merging shards"):
+            with open_shard(file, self.manifest, start) as shard:
+                shard.add_to(statistics, units)
+                for name in BANDS:
+                    found, before = shard.selection(name, units), selections.get(name)
+                    if found is not None:
+                        selections[name] = found if before is None else before.merged(found)
+                for label, total, pictures in shard.classes(units):
+                    sums[rows[label]] += total
+                    counts[rows[label]] += pictures
+                sample.add(*shard.columns("sample", "maxima", units))
+                examples.add(*shard.columns("examples", "places", units))
+        return Merged(selections, statistics, sums, counts, *sample.whole(), *examples.whole())
 
-    def _joined(self, pictures: str, values: str, units: slice) -> tuple[np.ndarray, np.ndarray]:
-        parts = [columns(file, pictures, values, units) for file in self.files.values()]
-        numbers, found = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-        return numbers, found
-
-
-def _add(merged: Merged, shard: StoredShard) -> None:
-    """Add a shard to what those before it gave."""
-    merged.pictures += shard.pictures
-    if shard.header.computed not in merged.computed:
-        merged.computed.append(shard.header.computed)
-    shard.add_to(merged.statistics)
-    for name in BANDS:
-        found, before = shard.selection(name), merged.selections.get(name)
-        if found is not None:
-            merged.selections[name] = found if before is None else before.merged(found)
-    _add_classes(merged, shard)
-
-
-def _add_classes(merged: Merged, shard: StoredShard) -> None:
-    if not shard.header.labels:
-        return
-    sums, counts = shard.tensor("class_sums"), shard.tensor("class_counts").tolist()
-    for label, total, count in zip(shard.header.labels, sums, counts, strict=True):
-        before = merged.class_sums.get(label)
-        merged.class_sums[label] = total if before is None else before + total
-        merged.class_counts[label] = merged.class_counts.get(label, 0) + count
+    def maxima(self, units: slice) -> np.ndarray:
+        """Return the maxima (n, units) of some units in the sample's pictures."""
+        return torch.cat([columns(file, "maxima", units) for file in self.files.values()]).numpy()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 from ..context import listen, say
-from ..data.class_names import wordnet_names
 from ..drawing.drawings import Gallery
 from ..drawing.layout import Sheet, Tile, number
 from ..errors import OptionError
@@ -118,7 +117,7 @@ def _detectors(atlas: Atlas, layer: Layer, units: Sequence[int] | str | None) ->
     if asked is None:
         return {}
     found = atlas.detectors(layer.name, int(asked[1] or _UNITS))
-    return {unit: f" · {wordnet_names().get(name, name)}, AUC {auc:.3f}" for unit, name, auc in found}
+    return {unit: f" · {name}, AUC {auc:.3f}" for unit, name, auc in found}
 
 
 def units_named(layer: Layer, units: Sequence[int] | str | None) -> list[int]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -23,11 +25,14 @@ from ..outputs import write_bytes
 from ..parsing import Document
 from .manifest import Manifest
 from .selection import Selection
-from .statistics import Statistics
+from .statistics import BINS, Statistics
 
 FOLDER = "shards"
 
 _HEADER = "shard"
+
+_EXACT = "class_sums.float32"
+"""Sums per class that float32 holds as they are; their labels come first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +73,25 @@ class Shard:
 
     def save(self, folder: Path, manifest: Manifest) -> Path:
         """Write the shard's file, whole or not at all."""
+        exact = (self.class_sums.float().double() == self.class_sums).all(1)  # half as large: sums of a single picture
+        order = exact.logical_not().argsort(stable=True)
         header = {
             "manifest": manifest.key,
             "start": self.start,
             "computed": dict(self.computed),
-            "labels": self.labels,
+            "labels": [self.labels[row] for row in order],
             "pictures": [asdict(picture) for picture in self.pictures],
         }
         tensors = {f"statistics.{name}": value for name, value in vars(self.statistics).items() if name != "counts"}
         counts = self.statistics.counts.flatten()
-        tensors["counted"] = counts.nonzero()[:, 0]  # most bins are empty
-        tensors["counts"] = counts[tensors["counted"]]
+        counted = counts.nonzero()[:, 0]  # most bins are empty
+        tensors |= {"counted": _narrow(counted), "counts": _narrow(counts[counted])}
         for name, selection in self.selections.items():
             parts = {part: getattr(selection, part) for part in ("keys", "pictures", "places")}
             tensors |= {f"{name}.{part}": value for part, value in parts.items()}
-        for name in ("class_sums", "class_counts", "sample", "maxima", "examples", "places"):
+        tensors |= {"class_sums": self.class_sums[~exact], _EXACT: self.class_sums[exact].float()}
+        tensors["class_counts"] = self.class_counts[order]
+        for name in ("sample", "maxima", "examples", "places"):
             tensors[name] = getattr(self, name)
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         text = json.dumps(header, ensure_ascii=True, default=str)
@@ -110,22 +119,40 @@ class StoredShard:
     def pictures(self) -> list[ScannedPicture]:
         return self.header.pictures
 
-    def selection(self, name: str) -> Selection | None:
-        """Read a selection; None where the scan keeps none of this name."""
+    def selection(self, name: str, units: slice) -> Selection | None:
+        """Read a selection of some units; None where the scan keeps none of this name."""
         if f"{name}.keys" not in self.file.keys():  # noqa: SIM118  safe_open is no mapping
             return None
         order = "smallest" if name == "weakest" else "largest"
-        return Selection(order, *(self.tensor(f"{name}.{part}") for part in ("keys", "pictures", "places")))
+        return Selection(order, *(self.tensor(f"{name}.{part}", units) for part in ("keys", "pictures", "places")))
 
-    def add_to(self, statistics: Statistics) -> None:
-        """Add the shard's sums to those of the shards before it, in place: they are large."""
+    def add_to(self, statistics: Statistics, units: slice) -> None:
+        """Add the shard's sums of some units to those of the shards before it, in place: they are large."""
         for name in ("pictures", "broken", "sums", "squares", "effects"):
-            getattr(statistics, name).add_(self.tensor(f"statistics.{name}"))
-        statistics.counts.view(-1).index_add_(0, self.tensor("counted"), self.tensor("counts"))
+            getattr(statistics, name).add_(self.tensor(f"statistics.{name}", units))
+        first, last = (end * BINS for end in (units.start, units.stop))
+        counted = self.file.get_tensor("counted")  # sorted; of what is not looked at nothing is read
+        some = slice(*torch.searchsorted(counted, torch.tensor([first, last], dtype=counted.dtype)).tolist())
+        statistics.counts.view(-1).index_add_(0, counted[some].long() - first, self.tensor("counts", some).long())
 
-    def tensor(self, name: str) -> Tensor:
-        """Read an array."""
-        return self.file.get_tensor(name)
+    def classes(self, units: slice) -> Iterator[tuple[str, Tensor, int]]:
+        """Yield the label of each class with its sum over some units, and how many pictures it is of."""
+        names = [name for name in (_EXACT, "class_sums") if name in self.file.keys()]  # noqa: SIM118
+        sums = chain(*(self.tensor(name, slice(None), units).double() for name in names))
+        yield from zip(self.header.labels, sums, self.tensor("class_counts").tolist(), strict=True)
+
+    def columns(self, pictures: str, values: str, units: slice) -> tuple[Tensor, Tensor]:
+        """Read numbers of pictures (n,), and some units' columns of an array (n, units), which end with the file."""
+        return self.file.get_tensor(pictures), self.file.get_slice(values)[:, units]
+
+    def tensor(self, name: str, *part: slice) -> Tensor:
+        """Read an array, or a part of it, as a copy: as long as what is in the file is used, all of it is in memory."""
+        return self.file.get_slice(name)[part].clone() if part else self.file.get_tensor(name).clone()
+
+
+def _narrow(numbers: Tensor) -> Tensor:
+    """Return whole numbers, at least 0, in half as many bytes where those hold them."""
+    return numbers.int() if numbers.numel() == 0 or int(numbers.max()) < 2**31 else numbers
 
 
 def shard_file(folder: Path, manifest: Manifest, start: int) -> Path:
@@ -158,10 +185,10 @@ def open_shard(path: Path, manifest: Manifest, start: int) -> Generator[StoredSh
         raise AtlasError(f"{path} cannot be read as a shard: {error}") from None
 
 
-def columns(path: Path, pictures: str, values: str, units: slice) -> tuple[Tensor, Tensor]:
-    """Read from a shard's file the numbers of pictures (n,), and some units' columns of an array (n, units)."""
+def columns(path: Path, name: str, units: slice) -> Tensor:
+    """Read some units' columns of an array (n, units) in a shard's file, as a copy."""
     with safe_open(path, "pt") as file:
-        return file.get_tensor(pictures), file.get_slice(values)[:, units.start : units.stop]
+        return file.get_slice(name)[:, units.start : units.stop].clone()
 
 
 def left_over(folder: Path, manifest: Manifest) -> list[Path]:

@@ -1,21 +1,26 @@
 """The tables of an atlas, as Parquet files that pandas, polars and DuckDB read: units, statistics, classes, pictures.
 
-Rows are sorted by layer, unit, band and rank, in small row groups, so that a unit is one read.
+Rows are sorted by layer, unit, band and rank, in small row groups, so that a unit is one read. Shards are merged for
+some thousand units at a time, and what is made of those is written before the next: memory is that of so many units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from io import BytesIO
+import sys
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..context import track
+from ..data.class_names import wordnet_names
 from ..errors import OutputError, named
 from ..geometry import Field
-from ..outputs import write_bytes
+from ..outputs import writing
 from ..tracing import Layer
 from .manifest import Manifest, ScannedLayer
 from .merging import BANDS, QUANTILES, Candidates, Merged, Merging, auc, banded, positive_share
@@ -33,7 +38,13 @@ _ROW_GROUP = 4096
 """Rows that are read together."""
 
 _TOGETHER = 64
-"""Units whose samples are in memory together."""
+"""Units of a layer whose rows are made together."""
+
+_MERGED = 64
+"""So many times that are merged in one pass over the shards, at most: a sample of 10,000 pictures takes 160 MB."""
+
+_Part = tuple[ScannedLayer, slice, int]
+"""A layer, some of its units among those of all layers, and the number of the first."""
 
 
 def check_pyarrow() -> None:
@@ -60,14 +71,55 @@ def boxes_of(field: Field, layer: ScannedLayer, size: tuple[int, int]) -> np.nda
     return np.array([field.box(divmod(place, layer.columns), size) for place in places])
 
 
-def in_originals(boxes: np.ndarray, size: tuple[int, int], pictures: Sequence[ScannedPicture]) -> np.ndarray:
-    """Return boxes (n, 4) of the network's input in pixels of the original pictures (n), whole and inside them."""
-    seen = np.array([picture.seen for picture in pictures]).reshape(-1, 4)[:, [1, 0, 3, 2]]
-    limits = np.array([(picture.height, picture.width) for picture in pictures]).reshape(-1, 2)
-    scale = (seen[:, 2:] - seen[:, :2]) / np.array(size)
-    low = np.floor(seen[:, :2] + boxes[:, :2] * scale + 1e-6)
-    high = np.ceil(seen[:, :2] + boxes[:, 2:] * scale - 1e-6)
-    return np.hstack([low.clip(0, limits), high.clip(0, limits)]).astype(np.int32)
+@dataclass(frozen=True)
+class Seen:
+    """What tables need of every picture: its label, its own size (n, 2), and the part (n, 4) that the network saw.
+
+    The part is (top, left, bottom, right) in the picture's pixels. A picture that could not be read has no label.
+    """
+
+    labels: list[str | None]
+    sizes: np.ndarray
+    parts: np.ndarray
+
+    @classmethod
+    def of(cls, pictures: Sequence[ScannedPicture]) -> Seen:
+        """Take it from some pictures."""
+        labels = [None if one.error or one.label is None else sys.intern(str(one.label)) for one in pictures]
+        sizes = np.array([(one.height, one.width) for one in pictures], np.int32).reshape(-1, 2)
+        return cls(labels, sizes, np.array([one.seen for one in pictures]).reshape(-1, 4)[:, [1, 0, 3, 2]])
+
+    @classmethod
+    def joined(cls, several: Sequence[Seen]) -> Seen:
+        """Return that of all pictures of several."""
+        labels = [label for each in several for label in each.labels]
+        return cls(labels, *(np.concatenate([getattr(each, name) for each in several]) for name in ("sizes", "parts")))
+
+    def in_originals(self, pictures: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Return boxes (n, 4) of the network's input in pixels of the original pictures (n,), whole and inside them."""
+        parts, limits = self.parts[pictures], self.sizes[pictures]
+        scale = (parts[:, 2:] - parts[:, :2]) / np.array(size)
+        low = np.floor(parts[:, :2] + boxes[:, :2] * scale + 1e-6)
+        high = np.ceil(parts[:, :2] + boxes[:, 2:] * scale - 1e-6)
+        return np.hstack([low.clip(0, limits), high.clip(0, limits)]).astype(np.int32)
+
+
+class _Table:
+    """A table's file while it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.writer = path, None
+
+    def add(self, table: pa.Table) -> None:
+        """Write rows behind those that are there."""
+        import pyarrow.parquet as pq
+
+        self.writer = self.writer or pq.ParquetWriter(self.path, table.schema, compression="zstd")
+        self.writer.write_table(table, row_group_size=_ROW_GROUP)
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
 
 
 class Writing:
@@ -78,35 +130,53 @@ class Writing:
         self.fields = {layer.name: layers[layer.name].shown_field for layer in manifest.layers}
         self.boxes = {each.name: boxes_of(self.fields[each.name], each, manifest.size) for each in manifest.layers}
         self.layers = layers
-        self.merged: Merged = merging.merged()
 
     def all(self) -> None:
         """Write every table; each appears whole."""
-        self._write(PICTURES, [self._pictures()])
-        self._write(LAYERS, [self._layers()])
-        slices = list(_slices(self.manifest))
-        self._write(STATISTICS, map(self._statistics, track(slices, "statistics")))
-        if self.merged.class_counts:
-            self._write(CLASSES, map(self._classes, track(slices, "classes")))
-        # Last of all: where it is there, the atlas is whole.
-        self._write(UNITS, map(self._units, track(slices, "units")))
+        seen = list[Seen]()
+        with self._table(PICTURES) as table:
+            pictures = self.merging.pictures()
+            for first in range(0, self.manifest.pictures, _ROW_GROUP):
+                some = list(islice(pictures, _ROW_GROUP))
+                seen.append(Seen.of(some))
+                table.add(self._pictures(some, first))
+        with self._table(LAYERS) as table:
+            table.add(self._layers())
+        self._of_units(Seen.joined(seen))
 
-    def _write(self, name: str, tables: Any) -> None:
-        import pyarrow.parquet as pq
+    def _of_units(self, seen: Seen) -> None:
+        """Write the tables whose rows are of units, in the order of these."""
+        labels = sorted({label for label in seen.labels if label is not None}, key=_numbers_first)
+        # The units come last of all: where they are there, the atlas is whole.
+        with (
+            self._table(UNITS) as units,
+            self._table(STATISTICS) as statistics,
+            self._table(CLASSES) if labels else nullcontext() as classes,
+        ):
+            for block in _blocks(self.manifest):
+                first = block[0][1].start
+                merged = self.merging.merged(slice(first, block[-1][1].stop), labels)
+                for part in track(block, "tables"):
+                    some = merged.of(slice(part[1].start - first, part[1].stop - first))
+                    statistics.add(self._statistics(part, some))
+                    if classes is not None:
+                        classes.add(self._classes(part, some, seen, labels))
+                    units.add(self._units(part, some, seen))
 
-        content, writer = BytesIO(), None
-        for table in tables:
-            writer = writer or pq.ParquetWriter(content, table.schema, compression="zstd")
-            writer.write_table(table, row_group_size=_ROW_GROUP)
-        if writer is not None:
-            writer.close()
-        write_bytes(self.folder / name, content.getbuffer(), durable=True)
+    @contextmanager
+    def _table(self, name: str) -> Generator[_Table]:
+        """Open a table that appears whole at the end of the block."""
+        with writing(self.folder / name, durable=True) as path:
+            table = _Table(path)
+            try:
+                yield table
+            finally:
+                table.close()
 
-    def _pictures(self) -> pa.Table:
+    def _pictures(self, pictures: Sequence[ScannedPicture], first: int) -> pa.Table:
         import pyarrow as pa
 
-        pictures = self.merged.pictures
-        columns: dict[str, Any] = {"picture": pa.array(range(len(pictures)), pa.int32())}
+        columns: dict[str, Any] = {"picture": pa.array(range(first, first + len(pictures)), pa.int32())}
         for name, kind in (("root", pa.string()), ("path", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string()),
                            ("height", pa.int32()), ("width", pa.int32())):  # fmt: skip
             columns[name] = pa.array([_text(getattr(picture, name)) for picture in pictures], kind)
@@ -139,31 +209,31 @@ class Writing:
             )
         return pa.Table.from_pylist(rows)
 
-    def _statistics(self, part: tuple[ScannedLayer, slice, int]) -> pa.Table:
+    def _statistics(self, part: _Part, merged: Merged) -> pa.Table:
         import pyarrow as pa
 
-        layer, units, first = part
-        sums = self.merged.statistics
-        counts = sums.counts[units].numpy()
+        layer, _, first = part
+        sums = merged.statistics
+        counts = sums.counts.numpy()
         seen = np.maximum(counts.sum(1), 1)
-        pictures = sums.pictures[units].numpy()
+        pictures = sums.pictures.numpy()
         positions = _lattice_positions(layer)
-        mean = sums.sums[units].numpy() / np.maximum(pictures * positions, 1)
+        mean = sums.sums.numpy() / np.maximum(pictures * positions, 1)
         table = {
             "layer": pa.array([layer.name] * len(counts)),
             "unit": pa.array(range(first, first + len(counts)), pa.int32()),
             "pictures": pa.array(pictures),
-            "broken": pa.array(sums.broken[units].numpy()),
+            "broken": pa.array(sums.broken.numpy()),
             "mean": pa.array(mean),
-            "maximum": pa.array(self.merged.selections["strongest"].of(units).values[:, 0].numpy()),
+            "maximum": pa.array(merged.selections["strongest"].values[:, 0].numpy()),
         }
         if self.manifest.settings.effect:
-            table["effect"] = pa.array(sums.effects[units].numpy() / np.maximum(pictures, 1))
+            table["effect"] = pa.array(sums.effects.numpy() / np.maximum(pictures, 1))
         if self.manifest.settings.statistics == "basic":
             return pa.table(table)
-        table["variance"] = pa.array(np.maximum(sums.squares[units].numpy() / seen - mean**2, 0))
+        table["variance"] = pa.array(np.maximum(sums.squares.numpy() / seen - mean**2, 0))
         table["active"] = pa.array(positive_share(counts))
-        _, maxima = self.merging.sample(units)
+        maxima = merged.maxima
         sampled = maxima if len(maxima) else np.full((1, len(counts)), -np.inf)  # where no picture could be read
         quantiles = np.quantile(
             np.where(np.isfinite(sampled), sampled, -np.inf), QUANTILES, axis=0, method="inverted_cdf"
@@ -177,38 +247,35 @@ class Writing:
         table["counts"] = pa.array([row[row > 0] for row in counts], pa.list_(pa.int64()))
         return pa.table(table)
 
-    def _classes(self, part: tuple[ScannedLayer, slice, int]) -> pa.Table:
+    def _classes(self, part: _Part, merged: Merged, seen: Seen, labels: Sequence[str]) -> pa.Table:
         import pyarrow as pa
 
-        layer, units, first = part
-        labels = sorted(self.merged.class_counts, key=_numbers_first)
-        means = np.stack(
-            [(self.merged.class_sums[one][units] / self.merged.class_counts[one]).numpy() for one in labels]
-        )
-        numbers, maxima = self.merging.sample(units)
-        position = {label: number for number, label in enumerate(labels)}
-        of = [self.merged.pictures[number].label for number in numbers]
-        classes = np.array([-1 if label is None else position[str(label)] for label in of])
+        layer, _, first = part
+        means = (merged.class_sums / merged.class_counts[:, None]).numpy()
+        position: dict[str | None, int] = {None: -1, **{label: number for number, label in enumerate(labels)}}
+        classes = np.array([position[seen.labels[number]] for number in merged.sample], np.int64)
+        names = [_label(label, self.manifest.classes) or "" for label in labels]
         table = {
             "layer": pa.array([layer.name] * means.size),
             "unit": pa.array(np.repeat(np.arange(first, first + means.shape[1], dtype=np.int32), len(labels))),
-            "class": pa.array([_label(label, self.manifest.classes) for label in labels] * means.shape[1]),
-            "pictures": pa.array([self.merged.class_counts[label] for label in labels] * means.shape[1], pa.int64()),
+            "class": pa.array([wordnet_names().get(name, name) for name in names] * means.shape[1]),
+            "label": pa.array(names * means.shape[1]),
+            "pictures": pa.array([*merged.class_counts.tolist()] * means.shape[1], pa.int64()),
             "mean": pa.array(means.T.ravel()),
         }
         if self.manifest.settings.statistics == "full":
-            table["auc"] = pa.array(auc(maxima, classes, len(labels)).T.ravel(), from_pandas=True)
+            table["auc"] = pa.array(auc(merged.maxima, classes, len(labels)).T.ravel(), from_pandas=True)
             counts = np.bincount(classes[classes >= 0], minlength=len(labels))
             table["sample"] = pa.array(np.tile(counts, means.shape[1]).astype(np.int32))
         return pa.table(table)
 
-    def _units(self, part: tuple[ScannedLayer, slice, int]) -> pa.Table:
+    def _units(self, part: _Part, merged: Merged, seen: Seen) -> pa.Table:
         import pyarrow as pa
 
-        layer, units, first = part
-        rows = Candidates.joined([*self._selected(units), *self._banded(units, first)]).sorted()
+        layer, _, first = part
+        rows = Candidates.joined([*_selected(merged), *self._banded(merged, first)]).sorted()
         inputs = self.boxes[layer.name][rows.place if layer.columns else rows.place * 0]
-        boxes = in_originals(inputs, self.manifest.size, [self.merged.pictures[number] for number in rows.picture])
+        boxes = seen.in_originals(rows.picture, inputs, self.manifest.size)
         y, x = (pa.array(at, pa.int32()) for at in _rows_and_columns(layer, rows.place))
         return pa.table(
             {
@@ -224,23 +291,28 @@ class Writing:
             }
         )
 
-    def _selected(self, units: slice) -> Iterator[Candidates]:
-        for band, selection in self.merged.selections.items():
-            some = selection.of(units)
-            columns = (some.values.numpy(), some.pictures.numpy().astype(np.int64), some.places.numpy())
-            found = Candidates.grid(band, np.arange(len(columns[0])), *columns)
-            yield found.at(found.picture >= 0)
-
-    def _banded(self, units: slice, first: int) -> Iterator[Candidates]:
-        if self.manifest.settings.statistics == "basic":
-            return
-        numbers, places = self.merging.examples(units)
-        sample, maxima = self.merging.sample(units)
-        yield from banded(maxima[np.searchsorted(sample, numbers)], places, numbers, self.manifest.settings.k, first)
+    def _banded(self, merged: Merged, first: int) -> Iterator[Candidates]:
+        if self.manifest.settings.statistics == "full":
+            maxima = merged.maxima[np.searchsorted(merged.sample, merged.examples)]
+            yield from banded(maxima, merged.places, merged.examples, self.manifest.settings.k, first)
 
 
-def _slices(manifest: Manifest) -> Iterator[tuple[ScannedLayer, slice, int]]:
-    """Yield every layer in parts: its units among those of all layers, and the number of the first."""
+def _selected(merged: Merged) -> Iterator[Candidates]:
+    for band, selection in merged.selections.items():
+        columns = (selection.values.numpy(), selection.pictures.numpy().astype(np.int64), selection.places.numpy())
+        found = Candidates.grid(band, np.arange(len(columns[0])), *columns)
+        yield found.at(found.picture >= 0)
+
+
+def _blocks(manifest: Manifest) -> Iterator[list[_Part]]:
+    """Yield parts of layers, as many as are merged together."""
+    parts = _parts(manifest)
+    while block := list(islice(parts, _MERGED)):
+        yield block
+
+
+def _parts(manifest: Manifest) -> Iterator[_Part]:
+    """Yield every layer in parts."""
     start = 0
     for layer in manifest.layers:
         for first in range(0, layer.units, _TOGETHER):
