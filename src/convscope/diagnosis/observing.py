@@ -261,15 +261,15 @@ class _Batch:
         here = slice(self.rows[name], self.rows[name] + len(output))
         self.rows[name] = here.stop
         activity, gate = Activity(site.read, output.detach()), site.gate
-        largest = self.largest[here, units] = activity.extreme("largest").values
-        self.smallest[here, units] = activity.extreme("smallest").values
-        self.active[here, units] = largest > gate.off
+        most, least = activity.extremes("largest", "smallest")
+        self.largest[here, units], self.smallest[here, units] = most.values, least.values
+        self.active[here, units] = most.values > gate.off
         sample = activity.sample()
         self.mean[here, units] = gate.passed(sample).mean(1)
         if gate.full != torch.inf:
             ended = (sample >= gate.full) | (sample <= gate.off) if gate.both else sample >= gate.full
             self.full[here, units] = ended.float().mean(1)
-        return output.detach() if name == OUTPUT else largest
+        return output.detach() if name == OUTPUT else most.values
 
 
 class _Sums:
