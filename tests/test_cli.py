@@ -65,7 +65,7 @@ def test_every_method_writes_a_picture_and_its_numbers(
     assert values.shape[-2:] == (side, side) and np.isfinite(values).all() and np.abs(values).max() > 0
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", [name for name, entry in VIEWS.items() if entry.kind != "study"])
 def test_every_view_writes_a_picture(view: str, digit: str, capsys: Capture) -> None:
     options = {
         "maps": ["--layer", "conv2"],
@@ -88,7 +88,7 @@ def test_every_view_writes_a_picture(view: str, digit: str, capsys: Capture) -> 
 @pytest.mark.parametrize("name", [*METHODS, *VIEWS])
 def test_every_help_lists_every_option_once(name: str, capsys: Capture) -> None:
     entry = {**METHODS, **VIEWS}[name]
-    assert run([name, "--help"]) == 0
+    assert run([*(["study"] if entry.kind == "study" else []), name.replace("_", "-"), "--help"]) == 0
     text = capsys.readouterr().out
     for option in entry.options:
         assert text.count(f"--{option.replace('_', '-')} ") >= 1
@@ -100,7 +100,8 @@ def test_help_lists_every_command(capsys: Capture) -> None:
     for arguments in ([], ["--help"], ["-h"]):
         assert run(arguments) == 0
         text = capsys.readouterr().out
-        assert all(name.replace("_", "-") in text for name in (*METHODS, *VIEWS, "demo", "layers", "show"))
+        views = [name for name, entry in VIEWS.items() if entry.kind != "study"]
+        assert all(name.replace("_", "-") in text for name in (*METHODS, *views, "demo", "layers", "show", "study"))
         assert all(f"{group}:" in text for group in ("Explain a picture", "Make pictures", "Networks", "Check"))
         assert not re.findall(r"(\S+): \1[: ]", text), "no title is said twice"
 

@@ -66,6 +66,7 @@ _HOMES = {
     "patches": "atlas.patches",
     "predict": "predictions",
     "predict_many": "evaluation.predicting",
+    "probe": "studies.probe",
     "project": "views.project",
     "read_recipe": "drawing.files",
     "reconstruct": "views.reconstruct",

@@ -1016,6 +1016,23 @@ def occlusion_study(
     baseline: str = ...,
     memory: str | None = ...,
 ) -> Gallery: ...
+def probe(
+    net: Net,
+    data: Any,
+    layers: list[str] | None = ...,
+    classifier: Literal["both", "softmax", "svm"] = ...,
+    train: int | None = ...,
+    test: int = ...,
+    folds: int = ...,
+    untrained: bool = ...,
+    features: int = ...,
+    c: float = ...,
+    iterations: int = ...,
+    labels: str | Path | None = ...,
+    per_class: int = ...,
+    seed: int = ...,
+    keep: Path | None = ...,
+) -> Study: ...
 def project(net: Net, picture: Any, layer: str, top: int = ..., grey: bool = ...) -> Gallery: ...
 def reconstruct(net: Net, pictures: Any, layers: list[str] | None = ..., grey: bool = ...) -> Gallery: ...
 def segment(

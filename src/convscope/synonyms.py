@@ -108,7 +108,7 @@ THINGS = (
         ("maps", "activation", "tap"),
         "activations feature_map features feature get_activations "
         "display_activations layer_activation layer_output outputs intermediate hook hooks embedding embeddings "
-        "create_feature_extractor feature_extractor get_graph_node_names extract_activations extract keract probe "
+        "create_feature_extractor feature_extractor get_graph_node_names extract_activations extract keract "
         "channels response responses nnsight inspect look",
     ),
     Wish(

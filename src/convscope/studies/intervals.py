@@ -80,11 +80,13 @@ def bootstrap(
         return Interval(value, math.nan, math.nan, n)
     random = np.random.default_rng(seed)
     labels = np.zeros(n, int) if groups is None else np.asarray(groups)
-    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    order = np.argsort(labels, kind="stable")
+    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    first, many = starts.repeat(sizes), sizes.repeat(sizes)
     found = np.empty(draws)
     for draw in range(draws):
         check_cancelled()
-        found[draw] = statistic(np.concatenate([random.choice(rows, len(rows)) for rows in members]))
+        found[draw] = statistic(order[first + (random.random(n) * many).astype(int)])
     found = found[~np.isnan(found)]
     if not len(found):
         return Interval(value, math.nan, math.nan, n)
