@@ -47,6 +47,7 @@ _HOMES = {
     "correspondence": "views.correspondence",
     "diagnose": "diagnosis.diagnosing",
     "dream": "synthesis.dream",
+    "effects": "studies.effects",
     "evolution": "atlas.evolution",
     "explain": "running",
     "explain_many": "bulk",

@@ -939,6 +939,19 @@ def dream(
     preview: Path | None = ...,
     preview_every: int = ...,
 ) -> Picture | Film: ...
+def effects(
+    net: Net,
+    data: Any,
+    of: _Objective = ...,
+    layers: list[str] | None = ...,
+    references: list[Literal["zero", "mean", "resample"]] | None = ...,
+    limit: int = ...,
+    per_class: int = ...,
+    labels: str | Path | None = ...,
+    seed: int = ...,
+    memory: str | None = ...,
+    keep: Path | None = ...,
+) -> Study: ...
 def filters(net: Net, layer: str | None = ..., own_scale: bool = ...) -> Gallery: ...
 def filters_by_ascent(
     net: Net,

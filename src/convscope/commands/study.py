@@ -22,6 +22,9 @@ from .registered import Signature
 if TYPE_CHECKING:
     from ..drawing.study import Study
 
+_ROWS = 40
+"""Rows of a table that are printed; files hold all."""
+
 
 def run_study(
     signature: Signature,
@@ -51,7 +54,7 @@ def run_study(
     written += [study.save(table)] if table is not None else []
     written += [study.save_values(save_values)] if save_values is not None else []
     if not as_json:
-        study.table.print()
+        study.table.print(_ROWS)
         for path in written:
             print_file(path)
     else:

@@ -25,6 +25,9 @@ _GAP = 6
 _SAMPLE = 18
 """Pixels of a line in the legend."""
 
+_DOT = 3
+"""Side of a point, in pixels."""
+
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -84,6 +87,32 @@ def lines(
     return Inset(size, draw)
 
 
+def scatter(
+    points: Sequence[tuple[float, float]], labels: tuple[str, str], size: tuple[int, int], *, colour: int = 0
+) -> Inset:
+    """Draw points (x, y), with the names of both axes; points that are no numbers are left out."""
+    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    across, up = _extent([[x for x, _ in finite]]), _extent([[y for _, y in finite]])
+
+    def draw(room: tuple[float, float]) -> list[Item]:
+        step = line_height("caption")
+        top, bottom = step + 2 + _GAP, room[1] - 2 * step - 4
+        heights = ticks(*up, max(2, int((bottom - top) // (2 * step)) + 1))
+        left = max(length(_written(value, heights), "caption") for value in heights) + _GAP
+        right = room[0] - _GAP
+        plot = Plot(left, top, right - left, bottom - top, across, up, ())
+        items = _grid(plot, ticks(*across, max(2, int((right - left) // 60) + 1)), heights)
+        for x, y in finite:
+            at = left + (x - across[0]) / (across[1] - across[0]) * plot.width
+            high = top + (up[1] - y) / (up[1] - up[0]) * plot.height
+            items.append(Box(at - _DOT / 2, high - _DOT / 2, _DOT, _DOT, _COLOURS[colour % len(_COLOURS)], filled=True))
+        items += stacked(wrap(labels[1], "caption", room[0])[:1], "caption", 0, 0, FAINT)
+        fits = wrap(labels[0], "caption", room[0])[0]
+        return [*items, Words((left + right) / 2, bottom + step + 4, fits, "caption", FAINT, "ma")]
+
+    return Inset(size, draw)
+
+
 def colour(number: int) -> tuple[int, int, int]:
     """Return the colour of the nth line of a chart, for a legend beside it."""
     written = _COLOURS[number % len(_COLOURS)]
@@ -126,7 +155,8 @@ def _panel(values: Sequence[Bar], place: tuple[float, float, float, float]) -> l
         items.append(Box(left, y + 0.15 * height, max(long, 1), 0.7 * height, bar.colour, filled=True))
         if math.isfinite(bar.error):
             reach = bar.error / limit * width
-            items.append(Box(left + long - reach, y + height / 2 - 0.5, 2 * reach, 1, INK, filled=True))
+            start = max(long - reach, 0)  # what is below zero would lie on the names
+            items.append(Box(left + start, y + height / 2 - 0.5, long + reach - start, 1, INK, filled=True))
     return items
 
 

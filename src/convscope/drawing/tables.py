@@ -135,9 +135,17 @@ class Table(Drawing):
         self._print(console)
         return buffer.getvalue()
 
-    def print(self) -> None:
-        """Print the table on stdout, as wide as the terminal, with 120 characters a line elsewhere."""
-        self._print(_console(None))
+    def print(self, most: int | None = None) -> None:
+        """Print the table on stdout, as wide as the terminal, with 120 characters a line elsewhere.
+
+        Of more rows than `most` the first are printed, and how many more there are.
+        """
+        more = 0 if most is None else len(self.rows) - most
+        if more <= 0:
+            self._print(_console(None))
+            return
+        subtitle = ", ".join(filter(None, (self.subtitle, f"the first {most:,} of {len(self.rows):,} rows")))
+        replace(self, rows=self.rows[:most], subtitle=subtitle)._print(_console(None))
 
     def _print(self, console: Any) -> None:
         from rich import box

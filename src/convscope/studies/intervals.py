@@ -94,6 +94,19 @@ def bootstrap(
     return Interval(value, float(low), float(high), n)
 
 
+def bootstrap_means(values: np.ndarray, *, seed: int = 0, draws: int = DRAWS) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds (k,) of percentile bootstrap intervals for the means of many numbers, from values (n, k).
+
+    The same pictures are drawn for all of them. With fewer than two pictures the bounds are NaN.
+    """
+    n = len(values)
+    if n < 2:
+        return np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)
+    low, high = np.quantile(counts @ values / n, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return low, high
+
+
 def repeated(values: Sequence[float]) -> tuple[Interval, float]:
     """Return the mean of a few repetitions (seeds, folds) with Student's t interval, and their standard deviation.
 

@@ -1,0 +1,126 @@
+"""Effects of channels: exact ablation against a loop of hooks, what is kept on the way, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import convscope as cs
+from convscope.errors import DataError, LayerError, OptionError
+from convscope.studies import effects as module
+from networks import pictures, tiny
+
+
+def study(kind: str = "residual", count: int = 3, **options: Any) -> cs.Study:
+    return cs.effects(tiny(kind), pictures(count), **{"limit": 0, **options})
+
+
+def by_hooks(net: cs.Net, pixels: Tensor, layer: str, new: Tensor) -> np.ndarray:
+    """The oracle: a full pass of every picture for every channel, changed by a hook of its own."""
+    name, _, call = layer.partition("#")
+    drops = np.zeros(new.shape[:2])
+    for row, picture in enumerate(pixels):
+        for channel in range(new.shape[1]):
+            calls = []
+
+            def hook(
+                _: Any, __: Any, output: Tensor, row: int = row, channel: int = channel, calls: Any = calls
+            ) -> Any:
+                calls.append(1)
+                if call and len(calls) != int(call):
+                    return None
+                output = output.clone()
+                output[:, channel] = new[row, channel]
+                return output
+
+            with torch.no_grad():
+                clean = net(picture[None])[0]
+                handle = net.body.get_submodule(name).register_forward_hook(hook)
+                drops[row, channel] = float((clean - net(picture[None])[0])[clean.argmax()])
+                handle.remove()
+    return drops
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer"), [("residual", "relu#2"), ("concat", "a"), ("relu6", "4"), ("in-place", "4")]
+)
+def test_drops_are_those_of_full_passes(kind: str, layer: str) -> None:
+    net, pixels = tiny(kind), pictures(3)
+    found = study(kind, layers=[layer], references=["zero", "mean", "resample"], seed=1)
+    activity = cs.tap(net, pixels, [layer])[layer]
+    order = np.random.default_rng(1).permutation(3)
+    donors = torch.empty_like(activity)
+    donors[order] = activity[np.roll(order, -1)]
+    replacements = {
+        "zero": torch.zeros_like(activity),
+        "mean": activity.mean((0, 2, 3), keepdim=True).expand_as(activity),
+        "resample": donors,
+    }
+    for reference, new in replacements.items():
+        expected = by_hooks(net, pixels, layer, new)
+        np.testing.assert_allclose(found.values[f"{layer}_{reference}"], expected, rtol=1e-6, atol=1e-8)
+        rows = [row for row in found.table.records if row["replaced_by"] == reference]
+        means = expected.mean(0)
+        assert {row["channel"]: row["drop"] for row in rows} == pytest.approx(dict(enumerate(means)), abs=1e-7)
+        assert [row["drop"] for row in rows] == sorted((row["drop"] for row in rows), reverse=True)
+        assert all(row["low"] <= row["drop"] <= row["high"] and row["n"] == 3 for row in rows)
+
+
+def test_where_the_score_is_linear_the_gradient_is_exact() -> None:
+    found = study("sequential", layers=["5.1"], references=["zero", "mean"])
+    for row in found.table.records:
+        assert row["gradient"] == pytest.approx(row["drop"], abs=1e-9)
+    assert "activation × gradient 1.00" in found.gist
+
+
+def test_a_run_that_was_ended_goes_on_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = study(count=18, layers=["a"])
+    real, calls = module.effects_of, list[int]()
+
+    def ending(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(module, "effects_of", ending)
+    with pytest.raises(KeyboardInterrupt):
+        study(count=18, layers=["a"], keep=tmp_path)
+    again = study(count=18, layers=["a"], keep=tmp_path)
+    assert len(calls) == 4, "two blocks were kept, and the third is computed again"
+    assert again.table.csv() == whole.table.csv()
+    assert again.render().tobytes() == whole.render().tobytes()
+
+
+def test_the_true_class_needs_labels() -> None:
+    pixels = pictures(4)
+    with pytest.raises(DataError, match="has no label"):
+        study(of="true")
+    labelled = cs.effects(tiny("concat"), [(one, "dog") for one in pixels], of="true", layers=["a"], limit=0)
+    named = cs.effects(tiny("concat"), pixels, of="dog", layers=["a"], limit=0)
+    assert torch.equal(labelled.values["a_zero"], named.values["a_zero"])
+
+
+def test_one_picture_is_ablated_by_zero_only() -> None:
+    found = study(count=1, layers=["a"])
+    assert {row["replaced_by"] for row in found.table.records} == {"zero"}
+    assert "replaced by zero only" in found.table.note
+
+
+def test_what_cannot_be_ablated_is_refused() -> None:
+    with pytest.raises(LayerError, match="no layer 'conv9'"):
+        study(layers=["conv9"])
+    with pytest.raises(OptionError, match="references is empty"):
+        study(references=[])
+    with pytest.raises(DataError, match="several sizes"):
+        cs.effects(tiny("concat"), [torch.rand(3, 20, 20), torch.rand(3, 24, 24)], limit=0)
+
+
+def test_layers_by_default_are_those_after_the_rectifiers() -> None:
+    found = study("sequential")
+    assert dict.fromkeys(row["layer"] for row in found.table.records) == {"1": None, "4": None}
