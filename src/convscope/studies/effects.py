@@ -288,7 +288,7 @@ def _gist(layers: Sequence[_Layer]) -> str:
     first = layers[0].kinds[0]
     active = _list([layer.active for layer in layers])
     parts = [
-        f"Rank correlation with the exact drop, over the channels of a picture ({_names(layers)}): {_first_order(first)} "
+        f"Rank correlation with the exact drop, per picture ({_names(layers)}): {_first_order(first)} "
         f"{_list([layer.gradient[first] for layer in layers])}, mean activation {active}: {_verdict(layers)}",
         f"With the size of the drop, up or down, mean activation has {_list([layer.active_size for layer in layers])}",
     ]
