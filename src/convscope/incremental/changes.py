@@ -94,6 +94,7 @@ class Changes:
         """Return a batch of pictures (n, c, h, w), as it is without any change."""
         return Batch(self, pixels)
 
+    @torch.no_grad()
     def in_parts(self, batch: Batch, name: str, pairs: Pairs, values: Tensor) -> Readings:
         """Compute what depends on the changed channels, as `Batch.change` does."""
         layer, part = self.layers[name], self.downstream[name]
@@ -107,7 +108,10 @@ class Changes:
         """Compute full passes, as `Batch.change` does."""
         layer = self.layers[name]
         activity = _changed(layer, batch.activity(layer.name), pairs, values)
-        pixels = batch.pixels[pairs.rows]
+        return self.passes(batch.pixels[pairs.rows], layer, activity)
+
+    def passes(self, pixels: Tensor, layer: Layer, activity: Tensor) -> Readings:
+        """Run pictures (k, c, h, w) in full, with other activity (k, ...) of a layer."""
         if self.net.behaviour(pixels).alone or self.net.seed is not None:
             parts = [self._pass(pixels[i : i + 1], layer, activity[i : i + 1]) for i in range(len(pixels))]
             return {name: torch.cat([part[name] for part in parts]) for name in self.reads}
@@ -155,6 +159,18 @@ class Batch:
         """Return what is read where channels of a layer hold `values` (pairs, 1, ...), one row per pair."""
         in_parts = name in self.changes.downstream
         return (self.changes.in_parts if in_parts else self.changes.in_full)(self, name, pairs, values)
+
+    def replace(self, name: str, rows: Tensor, activity: Tensor) -> Readings:
+        """Return what is read where a layer holds `activity` (k, ...) in the pictures of rows (k,).
+
+        Gradients lead from there to the activity, where they are enabled and it asks for them.
+        """
+        changes = self.changes
+        with changes.net.held():
+            if name not in changes.downstream:
+                return changes.passes(self.pixels[rows], changes.layers[name], activity)
+            read = changes.downstream[name].play(self.values, Pairs(rows, torch.zeros_like(rows)), activity)
+        return dict(zip(changes.reads, read, strict=True))
 
 
 def _changed(layer: Layer, activity: Tensor, pairs: Pairs, values: Tensor) -> Tensor:

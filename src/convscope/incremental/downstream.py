@@ -106,7 +106,6 @@ class Downstream:
         )
         """What one pair needs at most, at one step."""
 
-    @torch.no_grad()
     def play(self, clean: Values, pairs: Pairs, change: Patch | Tensor) -> list[Tensor]:
         """Return what is read, one row per pair: `change` is what the layer holds there, or its changed channel.
 
