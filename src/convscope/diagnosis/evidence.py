@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from ..atlas.units import Activity
-from ..data.pictures import Pictures
+from ..context import say, track
+from ..data.hashing import content_hash
+from ..data.loading import Counted, read_ahead
+from ..data.pictures import Picture, Pictures
 from ..evaluation.truth import Truth, find_truth
 from ..net import Net
 from ..tapping import tap
@@ -22,6 +25,17 @@ from .sites import Site, sites_of
 
 SAMPLE = 256
 """Pictures that are looked at more closely, where nobody says how many."""
+
+MOST_TRAINED = 5000
+"""Training pictures that the network is run on, at most."""
+
+
+class _Some(list[Picture]):
+    """Some pictures of a source, with the names of its classes."""
+
+    def __init__(self, pictures: Sequence[Picture], classes: tuple[str, ...]) -> None:
+        super().__init__(pictures)
+        self.classes = classes
 
 
 @dataclass
@@ -60,12 +74,21 @@ class Evidence:
 
     @cached_property
     def train(self) -> Observed:
-        """What one pass over the training folder gave. Raises Missing without one."""
+        """What one pass over the training folder gave, over 5,000 pictures of more. Raises Missing without one."""
         pictures = self._trained_on
         return Pass(self.net, self.sites, self.truth(pictures), self.batch).run(pictures, "training pictures")
 
-    @property
+    @cached_property
     def _trained_on(self) -> Pictures:
+        pictures = self._all_trained_on
+        if len(pictures) <= MOST_TRAINED:
+            return pictures
+        chosen = np.random.default_rng(self.seed).choice(len(pictures), MOST_TRAINED, replace=False)
+        say(f"{MOST_TRAINED:,} of {len(pictures):,} training pictures were looked at, drawn at random")
+        return Pictures([_Some([pictures[number] for number in sorted(chosen.tolist())], pictures.classes)])
+
+    @property
+    def _all_trained_on(self) -> Pictures:
         if self.trained_on is None:
             raise Missing("it needs pictures that the network was trained on: give their folder, as --train FOLDER")
         return self.trained_on
@@ -73,7 +96,8 @@ class Evidence:
     @cached_property
     def overlap(self) -> list[str]:
         """The pictures of the data folder whose content is in the training folder, too. Raises Missing without one."""
-        known = {each.content for each in self.train.read}
+        hashed = read_ahead(self._all_trained_on, content_hash)
+        known = {each.value for each in track(Counted(hashed, self._all_trained_on), "overlap")}
         return [each.where for each in self.data.read if each.content in known]
 
     @property
@@ -105,6 +129,17 @@ class Evidence:
         """Yield pixels (n, c, h, w) in batches, on the network's device."""
         for start in range(0, len(pixels), self.batch or 8):
             yield pixels[start : start + (self.batch or 8)].to(self.net.device)
+
+    def means(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Return what units let through their gates on average over the positions of pictures, (n, units) by site."""
+        found: dict[str, list[Tensor]] = {site.name: [] for site in self.sites}
+        read = {site.read.name: site for site in self.sites}
+        with torch.inference_mode(), self.net.held():
+            for batch in self.batches(pixels):
+                for name, output in tap(self.net, batch, list(read)).items():
+                    site = read[name]
+                    found[site.name].append(site.gate.passed(Activity(site.read, output).sample()).mean(1).cpu())
+        return {name: torch.cat(parts) for name, parts in found.items()}
 
     def passed(self, sites: Sequence[Site], count: int = SAMPLE) -> dict[str, Tensor]:
         """Return what units let through their gates at positions of the sample's pictures, (positions, units) each.
