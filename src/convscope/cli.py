@@ -32,6 +32,7 @@ from .commands.arguments import (
     unknown_option,
 )
 from .commands.check import check
+from .commands.diagnose import diagnose
 from .commands.evolution import evolution
 from .commands.explain import explain
 from .commands.layers import layers
@@ -82,6 +83,7 @@ _OWN: dict[str, tuple[str, Callable[..., None]]] = {
     "history": ("Train", history),
     "train-style": ("Train", train_style),
     "check": ("Check", check),
+    "diagnose": ("Check", diagnose),
     "trust": ("Configuration", trust),
 }
 """Commands that are not registered functions, with the group under which they are listed."""

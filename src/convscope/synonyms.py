@@ -273,11 +273,11 @@ THINGS = (
         "strongest_pictures retrieve neighbours nearest_neighbors feature_visualization_dataset similar",
     ),
     Wish(
-        "diagnosis of dead, twin or coarse filters",
-        ("maps", "filters"),
-        "dead dead_filters dead_neurons dead_units dead_relu diagnose "
-        "diagnosis doctor duplicates prune pruning health lint debug",
-        missing=True,
+        "what is wrong with a network: dead or twin units, overfitting, shortcuts",
+        ("diagnose",),
+        "dead dead_filters dead_neurons dead_units dead_relu diagnosis diagnostics doctor duplicates prune pruning "
+        "health lint debug overfit overfitting memorised memorization shortcut shortcuts "
+        "spurious aliasing checkerboard",
     ),
     Wish(
         "curves of invariance",

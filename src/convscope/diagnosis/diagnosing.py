@@ -57,6 +57,7 @@ def diagnose(
     check_repeatable(net, blank(net, net.size))
     evidence = Evidence(net, pictures, trained_on, labels, names, seed, batch_size)
     with whole(), listen() as remarks:
+        evidence.data  # noqa: B018  everything begins with it, and its progress is told by itself
         said = [each for kind in track(chosen, "kinds") for each in kind.said(evidence)]
     findings = sorted((each for each in said if isinstance(each, Finding)), key=lambda each: -each.severity)
     return Diagnosis(

@@ -97,9 +97,19 @@ def report(
     writers = list[Pages | Pdf]()  # chapters are made, and ask what is kept, when there is one
     there = partial(_is_kept, writers)
     contents = chosen(Request(net, pictures, named, of, size, check, labels, names, source, there))
-    writers.append(Pages(out, contents) if out.suffix.lower() == ".html" else Pdf(out, contents, paper))
+    writers.append(_writer(out, contents, paper))
     with whole():
         return _write(contents, out, writers[0])
+
+
+def write_contents(contents: Contents, out: Path, paper: Literal["a4", "letter"] = "a4") -> Path:
+    """Write chapters that are there already to a file, .html or .pdf."""
+    with whole():
+        return _write(contents, out, _writer(out, contents, paper)).path
+
+
+def _writer(out: Path, contents: Contents, paper: str) -> Pages | Pdf:
+    return Pages(out, contents) if out.suffix.lower() == ".html" else Pdf(out, contents, paper)
 
 
 def _is_kept(writers: Sequence[Pages | Pdf], key: str) -> bool:
