@@ -16,7 +16,7 @@ from convscope import Diagnosis, Net, diagnose
 from convscope.atlas.statistics import lattice
 from convscope.data.pictures import read_pictures
 from convscope.diagnosis.evidence import Evidence
-from convscope.diagnosis.grading import severity, share_interval
+from convscope.diagnosis.grading import percent, severity, share_interval
 from convscope.diagnosis.observing import Pass
 from convscope.diagnosis.sites import sites_of
 from convscope.errors import DataError, OptionError
@@ -128,6 +128,7 @@ def test_intervals_of_shares() -> None:
     low, high = share_interval(30, 100)
     assert (low, high) == (pytest.approx(0.2189, abs=1e-3), pytest.approx(0.3958, abs=1e-3))
     assert share_interval(7, 7)[0] == 1 - share_interval(0, 7)[1]
+    assert [percent(share) for share in (0, 0.0006, 0.12, 0.9961, 1)] == ["0%", "0.06%", "12%", "99.6%", "100%"]
     assert [severity(value, 1, 3) for value in (1, 2, 3, 9)] == pytest.approx([0.2, 0.6, 1, 1])
 
 
@@ -142,27 +143,44 @@ def silenced(at: int, *units: int, by: float = -100.0) -> nn.Sequential:
 
 
 def test_dead_units_are_found_with_what_the_pictures_leave_room_for() -> None:
-    said = found(wrapped(silenced(3, 2, 7)), noise(200), "dead")
+    said = found(wrapped(silenced(3, 2, 7)), noise(100), "dead")
     [one] = said.findings
-    assert (one.layer, one.units, one.n) == ("3", (2, 7), 200)
-    assert one.interval == (0, pytest.approx(1 - 0.05 ** (1 / 200)))
-    assert "none of 200 pictures" in one.sentence
-    assert "up to 1.5%" in one.sentence
+    assert (one.layer, one.units, one.n) == ("3", (2, 7), 100)
+    assert one.interval == (0, pytest.approx(1 - 0.05 ** (1 / 100)))
+    assert "none of 100 pictures" in one.sentence
+    assert "up to 3%" in one.sentence
     assert one.helps
     assert one.disproof
     assert one.evidence is not None
     assert one.evidence().tiles
 
 
-def test_a_unit_that_fires_on_a_single_picture_is_not_dead() -> None:
-    module, pictures = silenced(0, 4), noise(199)
+def rare(share: float, pictures: list[np.ndarray]) -> nn.Sequential:
+    """The small network with unit 4 of its first convolution answering this share of some pictures."""
+    module = body()
+    with torch.inference_mode():
+        stack = (torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) - 0.5) / 0.25
+        peaks = module[0](stack)[:, 4].amax((1, 2))
     with torch.no_grad():
-        module[0].weight[4], module[0].bias[4] = 1.0, -27 * 1.9  # type: ignore[index]
-    white = np.ones((16, 16, 3), np.float32)
-    assert found(wrapped(module), pictures, "dead").findings
-    said = found(wrapped(module), [*pictures, white], "dead")
+        module[0].bias[4] -= peaks.quantile(1 - share)  # type: ignore[index]
+    return module
+
+
+def test_a_unit_that_seldom_answers_is_not_dead() -> None:
+    pictures = noise(240)
+    said = found(wrapped(rare(0.02, pictures)), pictures, "dead")
     assert not said.findings
-    assert "each of 20 units in 2 layers answers at least one of 200 pictures" in said.healthy[0].sentence
+    assert "each of 20 units in 2 layers answers at least one of 240 pictures" in said.healthy[0].sentence
+    module = rare(0.002, pictures)
+    with torch.inference_mode():
+        stack = (torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) - 0.5) / 0.25
+        silent = [each for each, peak in zip(pictures, module[0](stack)[:, 4].amax((1, 2)), strict=True) if peak <= 0]
+    assert len(silent) >= 239
+    said = found(wrapped(module), silent[:120], "dead")
+    assert not said.findings
+    assert "19 of 20 units in 2 layers answer at least one" in said.healthy[0].sentence
+    assert "1 unit answers none of 120 pictures" in said.unseen[0].reason
+    assert "up to 2.5% of all" in said.unseen[0].reason
 
 
 def test_filters_of_zeros_are_dead_whatever_their_bias_and_however_few_pictures() -> None:
@@ -173,14 +191,14 @@ def test_filters_of_zeros_are_dead_whatever_their_bias_and_however_few_pictures(
     [one] = said.findings
     assert (one.units, one.interval) == ((3,), (0, 0))
     assert "no weight but 0" in one.sentence
-    assert "5 pictures are too few" in said.unseen[0].reason
+    assert "of 5 pictures, which are too few" in said.unseen[0].reason
 
 
 def test_few_pictures_make_no_unit_dead() -> None:
-    said = found(wrapped(silenced(3, 2)), noise(20), "dead")
+    said = found(wrapped(silenced(3, 2)), noise(15), "dead")
     assert not said.findings
     assert not said.healthy
-    assert "may still answer 14% of all" in said.unseen[0].reason
+    assert "1 unit answers none of 15 pictures" in said.unseen[0].reason
 
 
 # The whole -----------------------------------------------------------------------------------------------------------

@@ -154,7 +154,8 @@ def _print(diagnosis: Diagnosis, conditions: Sequence[Condition], *, annotations
     if annotations:
         from ..diagnosis.services import github
 
-        print(*github(diagnosis, conditions), sep="\n")
+        for line in github(diagnosis, conditions):
+            print(line)
 
 
 def _write(

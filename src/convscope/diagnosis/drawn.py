@@ -22,7 +22,7 @@ Drawn = Callable[[], Sheet]
 
 _SIZE = (620, 240)
 _SIDE = 96
-_MOST = 10
+_MOST = 9
 _COLOUR = "#1f77b4"
 
 

@@ -28,7 +28,7 @@ def severity(value: float, least: float, worst: float) -> float:
 
 def percent(share: float) -> str:
     """Write a share for a reader: "0.06%", "12%"."""
-    return f"{share:.3g}%" if share == 0 else f"{100 * share:.2g}%" if share < 0.995 else "100%"
+    return f"{100 * share:.1f}%" if 0.99 <= share < 1 else f"{100 * share:.2g}%" if share < 0.99 else "100%"
 
 
 def counted(units: int, of: int) -> str:

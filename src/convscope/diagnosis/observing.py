@@ -63,6 +63,7 @@ class Answers:
     the smallest and the largest of their minima, all before the gate. `active` counts the pictures that a unit lets
     through its gate anywhere, `full` the share of positions at which it is at an end of it. `mean` and `deviation` are
     those of what a picture lets through on average, over pictures, and `by_class` adds that up over each class's.
+    `peak_deviation` is the deviation of the pictures' maxima.
     `pictures` were counted, `broken` held NaN or infinity.
     """
 
@@ -77,6 +78,7 @@ class Answers:
     full: Tensor
     mean: Tensor
     deviation: Tensor
+    peak_deviation: Tensor
     by_class: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @property
@@ -282,6 +284,7 @@ class _Sums:
         self.smallest, self.least_peak = (torch.full((units,), torch.inf) for _ in range(2))
         self.active = torch.zeros(units, dtype=torch.int64)
         self.full, self.sums, self.squares = (torch.zeros(units, dtype=torch.float64) for _ in range(3))
+        self.peaks, self.peak_squares = (torch.zeros(units, dtype=torch.float64) for _ in range(2))
         self.by_class: dict[str, Tensor] = {}
 
     def add(self, found: _Batch, labels: Sequence[str | None]) -> None:
@@ -299,19 +302,22 @@ class _Sums:
             torch.where(finite, smallest, nothing).nan_to_num(-torch.inf).amax(0)
         )
         self.active += (active & finite).sum(0)
-        mean, full = torch.where(finite, mean, 0).double(), torch.where(finite, full, 0).double()
+        mean, full, peaks = (torch.where(finite, each, 0).double() for each in (mean, full, largest))
         for row, label in enumerate(labels):
             self.sums += mean[row]
             self.squares += mean[row] ** 2
             self.full += full[row]
+            self.peaks += peaks[row]
+            self.peak_squares += peaks[row] ** 2
             if label is not None:
                 self.by_class.setdefault(label, torch.zeros_like(self.sums)).add_(mean[row])
 
     def answers(self, site: Site, units: slice) -> Answers:
         """Return what is known of one site."""
         counted = self.pictures[units].clamp(min=1)
-        mean = self.sums[units] / counted
+        mean, peak = self.sums[units] / counted, self.peaks[units] / counted
         variance = (self.squares[units] / counted - mean**2).clamp(min=0)
+        peak_variance = (self.peak_squares[units] / counted - peak**2).clamp(min=0)
         return Answers(
             site,
             int(self.pictures[units].max()),
@@ -324,6 +330,7 @@ class _Sums:
             self.full[units] / counted,
             mean,
             variance.sqrt(),
+            peak_variance.sqrt(),
             {label: sums[units] for label, sums in self.by_class.items()},
         )
 

@@ -1,4 +1,9 @@
-"""Dead units: those that answer no picture."""
+"""Dead units: those that answer no picture.
+
+A unit that was silent on n pictures may still answer up to 3 of n (the rule of three). Its distance from the gate tells
+whether it is dead or only seldom answers: with the strongest answers d of their deviations below the gate, exp(-d) of
+that share at most is to be expected, unless their tail is heavier than an exponential one.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +20,16 @@ from ..observing import Answers
 from ..registration import kind
 from ..weights import zeroed
 
-MOST_ALIVE = 0.05
-"""A unit is called dead only where the pictures leave room for no more than this share that it might answer."""
+_ALIVE = 0.001
+"""A unit that answers this share of the pictures, or more, is not dead."""
+
+_FEWEST = 20
+"""Pictures that tell how far a unit is from its gate."""
 
 _WORST = 0.5
 """The share of a layer's units that, dead, is as bad as it can be."""
+
+_MEASURE = "share of the pictures that a unit answers"
 
 
 @kind(
@@ -31,51 +41,57 @@ _WORST = 0.5
 )
 def dead(evidence: Evidence) -> Iterator[Said]:
     """Look for units that let nothing through their gate on any picture, or whose weights are all zero."""
-    looked = units = most = 0
-    found = False
+    looked = units = n = 0
+    gone = unsure = 0
     for site in evidence.sites:
-        answers = evidence.answers[site.name]
-        empty = zeroed(site)
-        n, limit = answers.pictures, share_interval(0, answers.pictures)
-        sure = n > 0 and limit[1] <= MOST_ALIVE
-        gone = empty | answers.silent if sure else empty
-        if site.gate.off > -inf or bool(empty.any()):
-            looked, units, most = looked + 1, units + site.units, max(most, n)
-        if bool(gone.any()):
-            found = True
-            yield _finding(answers, gone, empty, limit)
-    few = share_interval(0, most)[1] if most else 1.0
+        answers, empty = evidence.answers[site.name], zeroed(site)
+        if site.gate.off == -inf and not bool(empty.any()):
+            continue
+        silent, expected = answers.silent & ~empty, _expected(answers)
+        found = empty | (silent & (expected <= _ALIVE))
+        looked, units, n = looked + 1, units + site.units, max(n, answers.pictures)
+        gone, unsure = gone + int(found.sum()), unsure + int((silent & ~found).sum())
+        if bool(found.any()):
+            yield _finding(answers, found, empty)
     if not looked:
-        yield Unseen(
-            "dead", "no unit of the network passes a rectifier that could shut it off, and none has weights of 0"
-        )
-    elif few > MOST_ALIVE:
+        yield Unseen("dead", "no unit of the network passes a rectifier that could shut it off")
+        return
+    alive = units - gone - unsure
+    each = f"each of {units:,}" if alive == units else f"{alive:,} of {units:,}"
+    if n >= _FEWEST:
+        told = f"units in {looked} layers {'answers' if alive == units else 'answer'} at least one of {n:,} pictures"
+        yield Healthy("dead", n, f"{each} {told}")
+    if unsure or n < _FEWEST:
+        room = percent(share_interval(0, n)[1])
         yield Unseen(
             "dead",
-            f"{most} pictures are too few: a unit that answers none of them may still answer {percent(few)} of all; "
-            "give 100 or more",
-        )
-    elif not found:
-        yield Healthy(
-            "dead", most, f"each of {units:,} units in {looked} layers answers at least one of {most:,} pictures"
+            f"{unsure:,} {'units answer' if unsure != 1 else 'unit answers'} none of {n:,} pictures, which are too few "
+            f"to tell a dead unit from one that seldom answers, up to {room} of all; give 3,000 or more",
         )
 
 
-def _finding(answers: Answers, gone: Tensor, empty: Tensor, limit: tuple[float, float]) -> Finding:
+def _expected(answers: Answers) -> Tensor:
+    """Return which share of all pictures each silent unit may be expected to answer, at most, (units,)."""
+    limit = share_interval(0, answers.pictures)[1]
+    if answers.pictures < _FEWEST:
+        return answers.largest.double() * 0 + 1
+    distance = answers.site.gate.off - answers.largest.double()
+    return limit * (-distance.clamp(min=0) / answers.peak_deviation.clamp(min=1e-12)).exp()
+
+
+def _finding(answers: Answers, found: Tensor, empty: Tensor) -> Finding:
     site, n = answers.site, answers.pictures
-    units, count = gone.nonzero().flatten().tolist(), int(gone.sum())
+    units, count = found.nonzero().flatten().tolist(), int(found.sum())
+    without = (found & empty).nonzero().flatten().tolist()
+    one, limit = count == 1, share_interval(0, n)
     of = f"{counted(count, site.units)} of {site.name} ({listed(units)})"
-    if bool(empty[gone].all()):
-        told = f"{of} {'has' if count == 1 else 'have'} no weight but 0: no picture can change what they give"
-        told = told.replace("they give", "it gives") if count == 1 else told
-        interval = (0.0, 0.0)
+    if len(without) == count:
+        told = f"{of} {'has' if one else 'have'} no weight but 0: no picture can change what {'it' if one else 'they'} "
+        told += "gives" if one else "give"
     else:
-        told = (
-            f"{of} {'answers' if count == 1 else 'answer'} none of {n:,} pictures; "
-            f"{'it' if count == 1 else 'each'} may still answer up to {percent(limit[1])} of all"
-        )
-        interval = limit
-    heights = answers.active.double() / max(n, 1)
+        told = f"{of} {'answers' if one else 'answer'} none of {n:,} pictures; "
+        told += f"{'it' if one else 'each'} may still answer up to {percent(limit[1])} of all"
+        told += f"; {listed(without)} {'has' if len(without) == 1 else 'have'} no weight but 0" if without else ""
     return Finding(
         "dead",
         site.name,
@@ -83,8 +99,8 @@ def _finding(answers: Answers, gone: Tensor, empty: Tensor, limit: tuple[float, 
         severity(count / site.units, 0, _WORST),
         n,
         told,
-        "share of the pictures that a unit answers",
+        _MEASURE,
         0.0,
-        interval,
-        evidence=ranked(heights, units, "share of the pictures that a unit answers", site.name),
+        (0.0, 0.0) if len(without) == count else limit,
+        evidence=ranked(answers.active.double() / max(n, 1), units, _MEASURE, site.name),
     )

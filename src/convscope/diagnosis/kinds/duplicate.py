@@ -100,8 +100,8 @@ def _finding(evidence: Evidence, site: Site, pairs: list[tuple[int, int, float]]
     spare = len(units) - len(groups)
     told = (
         f"{len(units)} of {site.units:,} units of {site.name} repeat one another ({shown}{more}): their filters have a "
-        f"cosine of {_SAME} or more, and their answers to {n} pictures a correlation of {least:.3f} or more; {spare} "
-        f"could be left out"
+        f"cosine of {_SAME} or more, and their answers to {n} pictures one of {least:.3f}; {spare} could be left "
+        "out"
     )
     return Finding(
         "duplicate",
