@@ -180,7 +180,7 @@ def test_the_command_finds_fails_and_accepts(
     assert ElementTree.parse("j.xml").getroot().attrib["failures"] in ("1", "2")  # what is below the dead units may be
     assert run([*damaged, "--fail-on", "dead=0.2", "--baseline", "now.json", "--annotations"]) == 0
     assert "::notice title=dead conv2::" in capsys.readouterr().out
-    assert run(["diagnose", "--net", "lenet5", "--data", "val", *KINDS, "--fail-on", "dead"]) == 0
+    assert run(["diagnose", "--net", "lenet5", "--data", "val", *KINDS, "--fail-on", "dead=0.25,outlier"]) == 0
 
 
 def test_misuse_ends_in_code_2_before_anything_is_computed(

@@ -471,3 +471,12 @@ def test_units_that_one_class_uses(folder: Path) -> None:
     assert "5 pictures or more of each of 3 classes" in unlabelled.unseen[0].reason
     one_class = found(wrapped(module), folder / "red", "class-only")
     assert one_class.unseen
+
+
+def test_what_a_dead_unit_alone_feeds_is_not_told_again() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=6), nn.ReLU())
+    module = nn.Sequential(*module, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    with torch.no_grad():
+        module[0].bias[2], module[2].bias[2], module[2].bias[4] = -100, -1, -100  # type: ignore[index]
+    said = found(wrapped(module), noise(40), "dead")
+    assert {each.layer: each.units for each in said.findings} == {"0": (2,), "2": (4,)}

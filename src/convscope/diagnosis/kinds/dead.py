@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
+import torch
 from torch import Tensor
 
 from ..drawn import ranked
@@ -18,6 +19,7 @@ from ..finding import Finding, Healthy, Said, Unseen
 from ..grading import counted, listed, percent, severity, share_interval
 from ..observing import Answers
 from ..registration import kind
+from ..sites import Site
 from ..weights import zeroed
 
 _ALIVE = 0.001
@@ -43,6 +45,7 @@ def dead(evidence: Evidence) -> Iterator[Said]:
     """Look for units that let nothing through their gate on any picture, or whose weights are all zero."""
     looked = units = n = 0
     gone = unsure = 0
+    above = torch.zeros(0, dtype=torch.bool)
     for site in evidence.sites:
         answers, empty = evidence.answers[site.name], zeroed(site)
         if site.gate.off == -inf and not bool(empty.any()):
@@ -51,8 +54,9 @@ def dead(evidence: Evidence) -> Iterator[Said]:
         found = empty | (silent & (expected <= _ALIVE))
         looked, units, n = looked + 1, units + site.units, max(n, answers.pictures)
         gone, unsure = gone + int(found.sum()), unsure + int((silent & ~found).sum())
-        if bool(found.any()):
-            yield _finding(answers, found, empty)
+        if bool((new := found & ~above if _channel_by_channel(site, len(above)) else found).any()):
+            yield _finding(answers, new, empty)
+        above = found
     if not looked:
         yield Unseen("dead", "no unit of the network passes a rectifier that could shut it off")
         return
@@ -68,6 +72,11 @@ def dead(evidence: Evidence) -> Iterator[Said]:
             f"{unsure:,} {'units answer' if unsure != 1 else 'unit answers'} none of {n:,} pictures, which are too few "
             f"to tell a dead unit from one that seldom answers, up to {room} of all; give 3,000 or more",
         )
+
+
+def _channel_by_channel(site: Site, inputs: int) -> bool:
+    """Whether each unit reads one unit above: what is dead there has been said."""
+    return getattr(site.layer.module, "groups", 1) == site.units == inputs
 
 
 def _expected(answers: Answers) -> Tensor:
