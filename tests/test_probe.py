@@ -16,9 +16,9 @@ from convscope.context import listen
 from convscope.errors import ConvscopeError, DataError, LayerError, NetworkError, OptionError
 from convscope.studies import probe as module
 from convscope.studies.features import Reading, features_of, readings
+from convscope.studies.hits import mean_per_class
 from convscope.studies.labelled import Labelled
 from convscope.studies.linear import Fitting
-from convscope.studies.probe import mean_per_class
 from convscope.studies.splits import Split, draws
 from convscope.tapping import tap
 

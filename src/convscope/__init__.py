@@ -80,6 +80,7 @@ _HOMES = {
     "stylize": "stylizing.painting",
     "tap": "tapping",
     "train_style": "stylizing.training",
+    "transfer": "studies.transfer",
     "view": "registry",
 }
 

@@ -1087,3 +1087,19 @@ def style(
     preview: Path | None = ...,
     preview_every: int = ...,
 ) -> Picture | Gallery: ...
+def transfer(
+    net: Net,
+    data: Any,
+    train: list[int] | None = ...,
+    test: int = ...,
+    repeats: int = ...,
+    layer: str | None = ...,
+    scratch: bool = ...,
+    epochs: int | None = ...,
+    rate: float | None = ...,
+    c: float = ...,
+    labels: str | Path | None = ...,
+    per_class: int = ...,
+    seed: int = ...,
+    keep: Path | None = ...,
+) -> Study: ...

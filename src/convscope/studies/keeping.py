@@ -37,8 +37,7 @@ def kept(folder: Path | None, part: str, make: Callable[[], Mapping[str, Tensor]
     """
     if folder is None:
         return make()
-    recipe = current_recipe()
-    place = Path(folder) / f"{recipe.method}-{recipe.key[:16]}" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', part)}.npz"
+    place = place_of(folder, part).with_suffix(".npz")
     found = _read(place)
     if found is None:
         with listen() as said:
@@ -48,6 +47,12 @@ def kept(folder: Path | None, part: str, make: Callable[[], Mapping[str, Tensor]
     for remark in found[1]:
         say(remark)
     return found[0]
+
+
+def place_of(folder: Path, part: str) -> Path:
+    """Return where a part of the run under way is kept, without an ending."""
+    recipe = current_recipe()
+    return Path(folder) / f"{recipe.method}-{recipe.key[:16]}" / re.sub(r"[^A-Za-z0-9]+", "-", part)
 
 
 def _read(place: Path) -> tuple[Mapping[str, Tensor], list[str]] | None:

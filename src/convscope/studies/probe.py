@@ -29,7 +29,8 @@ from ..options import Range
 from ..ranks import rank_correlation
 from ..registry import view
 from .features import Reading, features_of, readings
-from .intervals import bootstrap, repeated
+from .hits import Hits
+from .intervals import repeated
 from .keeping import Keep, kept
 from .labelled import Labelled, Labels, PerClass, Seed
 from .linear import KINDS, TITLES, Fitting, check_sklearn
@@ -51,26 +52,10 @@ _CHART, _NAMES = (560, 330), 150
 
 
 @dataclass(frozen=True)
-class _Result:
-    """Which pictures each fit classified correctly: (folds, pictures), NaN where one is not tested; who converged."""
+class _Result(Hits):
+    """What the fits to a layer classified correctly, and which of them converged."""
 
-    hits: np.ndarray
     converged: np.ndarray
-
-    def accuracies(self, targets: np.ndarray) -> np.ndarray:
-        """Return the mean of the classes' accuracies in every fold."""
-        return np.array([mean_per_class(hits, targets) for hits in self.hits])
-
-    def per_class(self, targets: np.ndarray) -> list[float]:
-        """Return the accuracy of every class."""
-        return [float(np.nanmean(self.hits[:, targets == target])) for target in np.unique(targets)]
-
-    def interval(self, targets: np.ndarray, seed: int) -> tuple[float, float]:
-        """Return the bounds of the mean over folds, by a bootstrap over the tested pictures of each class."""
-        tested = np.flatnonzero(~np.isnan(self.hits).all(0))
-        share, labels = np.nanmean(self.hits[:, tested], 0), targets[tested]
-        found = bootstrap(lambda rows: mean_per_class(share[rows], labels[rows]), len(tested), groups=labels, seed=seed)
-        return found.low, found.high
 
 
 _CLEARLY = 0.7
@@ -78,14 +63,6 @@ _CLEARLY = 0.7
 
 _Results = Sequence[Sequence[_Result]]
 """A result for every layer and classifier."""
-
-
-def mean_per_class(hits: np.ndarray, targets: np.ndarray) -> float:
-    """Return the mean of the classes' accuracies, of hits (n,) between 0 and 1 or NaN where a picture is not tested."""
-    known = ~np.isnan(hits)
-    counts = np.bincount(targets[known])
-    sums = np.bincount(targets[known], hits[known])
-    return float((sums[counts > 0] / counts[counts > 0]).mean())
 
 
 @view("Linear probes", paper="Zeiler & Fergus 2013, arXiv:1311.2901v3, Table 7", kind="study", group="study")
@@ -168,7 +145,7 @@ class _Probe:
                 kept(keep, f"{name} {number} {fitting.kind}", partial(made, number, fitting))
                 for fitting in self.fittings
             ]
-            found.append([_Result(part["hits"].numpy(), part["converged"].numpy()) for part in parts])
+            found.append([_Result(part["hits"].numpy(), self.targets, part["converged"].numpy()) for part in parts])
         return found
 
     def _fitted(self, values: np.ndarray, fitting: Fitting) -> dict[str, Tensor]:
@@ -197,22 +174,22 @@ _COLUMNS = (
 
 
 def _drawn(study: _Probe, trained: _Results, control: _Results | None, split: Split, seed: int) -> Study:
-    targets, classes = study.targets, sorted({*study.data.targets})
-    accuracy = np.array([[each.accuracies(targets) for each in row] for row in trained])
+    classes = {*study.data.targets}
+    accuracy = np.array([[each.accuracies for each in row] for row in trained])
     values = {"accuracy": torch.from_numpy(accuracy)}
-    values["per_class"] = torch.tensor([[each.per_class(targets) for each in row] for row in trained])
+    values["per_class"] = torch.tensor([[each.per_class for each in row] for row in trained])
     if control is not None:
-        random = np.array([[each.accuracies(targets) for each in row] for row in control])
+        random = np.array([[each.accuracies for each in row] for row in control])
         values["untrained"] = torch.from_numpy(random)
     rows: list[tuple[Cell, ...]] = []
     for i, (reading, results) in enumerate(zip(study.wanted, trained, strict=True)):
         for j, (fitting, result) in enumerate(zip(study.fittings, results, strict=True)):
-            low, high = result.interval(targets, seed)
+            sure = result.interval(seed)
             mean, spread = repeated(accuracy[i, j].tolist())
             other = float(values["untrained"][i, j].mean()) if control is not None else None
             done, of = int(result.converged.sum()), len(result.converged)
             converged = "yes" if done == of else f"{done} of {of}"
-            numbers = (mean.value, low, high, spread, other)
+            numbers = (mean.value, sure.low, sure.high, spread, other)
             rows.append((reading.title, reading.shape, reading.count, TITLES[fitting.kind], *numbers, converged))
     _say_what_failed(study, trained)
     note = _note(study, split, len(classes))

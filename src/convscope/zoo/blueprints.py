@@ -11,6 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..errors import NetworkError
 from .reading import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
@@ -167,3 +168,15 @@ def _all() -> list[Blueprint]:
 
 BLUEPRINTS = {blueprint.name: blueprint for blueprint in _all()}
 TRAINABLE = {name: blueprint for name, blueprint in BLUEPRINTS.items() if not blueprint.package}
+
+
+def blueprint_of(net: Net) -> Blueprint:
+    """Return how a network is built anew. Raises NetworkError for one that the trainer does not build."""
+    name = net.source.name if net.source is not None else net.name
+    if name not in TRAINABLE or not TRAINABLE[name].any_classes:
+        plain = ", ".join(name for name, each in TRAINABLE.items() if ":" not in name and each.any_classes)
+        raise NetworkError(
+            f"{net.name} cannot be trained anew here: convscope trains {plain} and their variants; with scratch=False "
+            "(--no-scratch) the features are studied alone"
+        )
+    return TRAINABLE[name]

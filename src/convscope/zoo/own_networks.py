@@ -23,7 +23,7 @@ def build(name: str, weights: str | Path | None, epoch: int | None, *, seed: int
     Raises OptionError for an epoch without a snapshot, WeightsError for weights that are not there or do not fit.
     """
     blueprint = BLUEPRINTS[name]
-    net = _random(blueprint, epoch, seed) if weights is None else _trained(blueprint, weights, epoch)
+    net = _random(blueprint, epoch, seed) if weights is None else trained(blueprint, weights, epoch)
     return net.changed(**reading) if reading else net
 
 
@@ -34,7 +34,8 @@ def _random(blueprint: Blueprint, epoch: int | None, seed: int) -> Net:
     return blueprint.net(body, _digits(blueprint), note=f"random weights, seed {seed}")
 
 
-def _trained(blueprint: Blueprint, weights: str | Path, epoch: int | None) -> Net:
+def trained(blueprint: Blueprint, weights: str | Path, epoch: int | None) -> Net:
+    """Load a network with its weights: "default", a file, or the folder of a run. Raises WeightsError, OptionError."""
     if blueprint.package:
         return _packaged(blueprint, weights, epoch)
     path = _file(blueprint.name, weights, epoch)

@@ -1,0 +1,156 @@
+"""Transfer and ablation: the trainer on a few pictures of a study, resumed, and compared on the same pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import convscope as cs
+from convscope.errors import DataError, NetworkError, OptionError
+from convscope.studies import training
+from convscope.studies.hits import Hits, mean_per_class
+from convscope.studies.labelled import Labelled
+from convscope.studies.training import Lesson, recipe_for
+from convscope.training.recipes import recipe
+from convscope.zoo.blueprints import BLUEPRINTS
+
+LENET = BLUEPRINTS["lenet5"]
+
+
+def stripes(count: int = 8, classes: int = 3) -> list[tuple[torch.Tensor, str]]:
+    """Noisy stripes across, down and slanted."""
+    generator = torch.Generator().manual_seed(0)
+    y, x = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    items: list[tuple[torch.Tensor, str]] = []
+    for number in range(count * classes):
+        along = (x, y, x + y)[number % classes]
+        noise = torch.rand(1, 28, 28, generator=generator) * 0.2
+        phase = float(torch.rand(1, generator=generator)) * 6
+        items.append(((0.4 + 0.35 * torch.sin(along * 0.9 + phase) + noise).clamp(0, 1), "abc"[number % classes]))
+    return items
+
+
+@pytest.fixture(scope="module")
+def net() -> cs.Net:
+    return cs.load("lenet5")
+
+
+def quick(net: cs.Net, items: Any = None, **options: Any) -> cs.Study:
+    return cs.transfer(net, items or stripes(), **{"train": [1, 3], "repeats": 2, "epochs": 2} | options)
+
+
+def test_all_networks_are_tested_on_the_same_pictures_none_of_which_they_have_learnt_from(net: cs.Net) -> None:
+    study = quick(net)
+    assert {name: tuple(value.shape) for name, value in study.values.items()} == {
+        **dict.fromkeys(("pretrained", "random_features", "from_scratch", "fitted"), (2, 2)),
+        "train": (2,),
+    }
+    assert [row["train"] for row in study.table.records] == [1, 1, 1, 3, 3, 3]
+    for row in study.table.records:
+        margin = row["margin"]
+        ours = study.table.records[0 if row["train"] == 1 else 3]["accuracy"]
+        assert margin is None or margin == pytest.approx(ours - row["accuracy"], abs=1e-6)  # type: ignore[operator]
+        assert row["low"] <= row["accuracy"] <= row["high"]  # type: ignore[operator]
+    again = quick(net)
+    assert all(torch.equal(value, again.values[name]) for name, value in study.values.items())
+
+
+def test_a_margin_is_that_of_the_same_pictures() -> None:
+    """Both move together from picture to picture, so that what they differ by is more certain than each."""
+    random = np.random.default_rng(0)
+    targets = np.arange(60) % 3
+    hard = random.random(60)
+    one, other = (Hits((hard[None] < share).astype(float), targets) for share in (0.7, 0.5))
+    more, alone = one.interval(0, less=other), one.interval(0)
+    assert more.value == pytest.approx(alone.value - other.interval(0).value)
+    assert more.high - more.low < alone.high - alone.low and more.low > 0
+    assert mean_per_class(one.hits[0] - other.hits[0], targets) == pytest.approx(more.value)
+
+
+def test_the_features_of_a_network_are_kept_as_they_are(net: cs.Net) -> None:
+    before = net.digest
+    study = quick(net, scratch=False)
+    assert net.digest == before and "from_scratch" not in study.values and study.gist.startswith("Pretrained features:")
+
+
+def test_a_training_that_was_ended_goes_on_to_the_same_numbers(
+    net: cs.Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = quick(net)
+    real, done = training.train, list[Any]()
+
+    def ended(run: Any) -> Any:
+        if len(done) == 2:  # the third ends after its first epoch
+            told = run.tell
+
+            def tell(line: str) -> None:
+                told(line)
+                if line.startswith("epoch   1/"):
+                    raise KeyboardInterrupt
+
+            run.tell = tell
+        done.append(run)
+        return real(run)
+
+    monkeypatch.setattr(training, "train", ended)
+    with pytest.raises(KeyboardInterrupt):
+        quick(net, keep=tmp_path)
+    done.extend([None] * 9)
+    resumed = quick(net, keep=tmp_path)
+    trained = [run for run in done if run is not None]
+    assert len(trained) == 5, "two of four trainings are not repeated, and the third goes on"
+    assert all(torch.equal(value, resumed.values[name]) for name, value in whole.values.items())
+    assert resumed.table.rows == whole.table.rows
+    assert sorted(path.suffix for path in tmp_path.rglob("*") if path.is_file()) == [".npz"] * 6, "no checkpoint stays"
+
+
+def test_ranks_are_those_of_the_network_that_the_trainer_leaves(
+    net: cs.Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = stripes()
+    data = Labelled.prepare(net, items, {})
+    learn, test = np.arange(14, -1, -1), np.array([15, 20, 17])
+    monkeypatch.setattr(training.shutil, "rmtree", lambda *_, **__: None)
+    ranks = Lesson(LENET, recipe_for(recipe(LENET), 15, 4, None), data, learn, 0).ranks(test, tmp_path, "x")
+    (history,) = tmp_path.rglob("history.json")
+    trained = cs.load("lenet5", weights=history.parent)
+    assert [*trained.classes] == ["a", "b", "c"]
+    for row, (pixels, name) in enumerate(items):
+        if row in (*learn, *test):
+            scores = trained(pixels[None])[0]
+            assert ranks[row] == sum(float(score) > float(scores["abc".index(name)]) for score in scores)
+        else:
+            assert np.isnan(ranks[row])
+
+
+@pytest.mark.parametrize(("pictures", "epochs", "batch"), [(1, 100, 1), (10, 100, 10), (200, 24, 32), (3000, 10, 32)])
+def test_few_pictures_are_shown_often(pictures: int, epochs: int, batch: int) -> None:
+    chosen = recipe_for(recipe(BLUEPRINTS["zfnet64"]), pictures, None, None)
+    assert (chosen.epochs, chosen.batch) == (epochs, batch) and chosen.rate == pytest.approx(0.1 * batch / 128)
+    assert recipe_for(recipe(LENET), pictures, 3, 0.5).epochs == 3
+    assert recipe_for(recipe(LENET), pictures, 3, 0.5).rate == 0.5
+
+
+def test_what_the_network_has_learnt_is_said(net: cs.Net) -> None:
+    digits = [(pixels, str("abc".index(name))) for pixels, name in stripes()]
+    assert "lenet5 has learnt classes that the data has" in quick(net, digits, scratch=False).table.note
+    study = quick(net, stripes(), scratch=False)
+    assert "has learnt" not in study.table.note and "none of the" not in study.table.note
+
+
+def test_requests_that_make_no_sense(net: cs.Net) -> None:
+    for train, error in (([0], "train is numbers"), ([], "train is numbers")):
+        with pytest.raises(OptionError, match=error):
+            quick(net, train=train)
+    with pytest.raises(DataError, match="3 of 3 classes have too few pictures to learn from 8"):
+        quick(net, train=[2, 8])
+    with pytest.raises(DataError, match="one class, 'a'"):
+        quick(net, [item for item in stripes() if item[1] == "a"])
+    other = cs.Net(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3)), size=28, channels=1)
+    with pytest.raises(NetworkError, match=r"cannot be trained anew.*lenet5, zfnet64.*--no-scratch"):
+        quick(other)
+    assert "up to 1 pictures" in quick(net, stripes(3), train=None, scratch=False).table.note
