@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 import shlex
@@ -14,12 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
 from PIL import Image
 from pyarrow import parquet
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
 import convscope
@@ -27,6 +29,8 @@ from conftest import ROOT
 from convscope import configuration, plugins
 from convscope.cli import run
 from convscope.data.samples import digits
+from convscope.diagnosis.diagnosis import SCHEMA
+from convscope.diagnosis.registration import all_kinds
 from convscope.registry import METHODS, VIEWS, load_all
 from test_structure import ORDER
 
@@ -264,6 +268,7 @@ def test_the_tables_of_the_readme_are_complete() -> None:
     [
         *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checks.md", "docs/gallery.md"),
         *("docs/networks.md", "docs/data.md", "docs/figures.md", "docs/atlas.md", "docs/scale.md", "docs/evolution.md"),
+        "docs/diagnosis.md",
         *("benchmarks/README.md", "training/README.md"),
     ],
 )
@@ -306,3 +311,55 @@ def test_the_page_of_predictions_is_true(newcomer: Path) -> None:
         r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", (ROOT / "docs/predict.md").read_text(), re.MULTILINE))
     )
     assert set(told) >= {name for name in header if not re.search(r"[2-9]$", name)}, "every column is documented"
+
+
+@pytest.fixture
+def digits_in_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with thirty digits in `val`, a folder for each class."""
+    for number in range(30):
+        (tmp_path / "val" / str(number % 10)).mkdir(parents=True, exist_ok=True)
+        shutil.copy(digits()[number % 10], tmp_path / "val" / str(number % 10) / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_page_of_diagnoses_is_true(digits_in_folders: Path) -> None:
+    for command in [line for block in blocks("docs/diagnosis.md", "bash") for line in block.splitlines()]:
+        assert run(shlex.split(command)[1:]) == 0, command
+    for block in blocks("docs/diagnosis.md", "python"):
+        exec(compile(block, "docs/diagnosis.md", "exec"), {})
+    page, said = (ROOT / "docs/diagnosis.md").read_text(), json.loads(Path("diagnosis.json").read_text())
+    keys = {*said, *(key for part in ("findings", "healthy", "unseen") for each in said[part] for key in each)}
+    assert keys - {"schema"} <= set(re.findall(r"`(\w+)`", page))
+    for kind in all_kinds():
+        assert f"`{kind}`" in page, kind
+
+
+@pytest.mark.nightly
+def test_the_script_of_diagnoses_for_continuous_integration(digits_in_folders: Path) -> None:
+    """The script runs under sh: it writes a baseline, passes, and fails by what is new in damaged weights."""
+    (script,) = blocks("docs/diagnosis.md", "sh")
+    program = digits_in_folders / "bin" / "convscope"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m convscope "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def code(text: str) -> int:
+        Path("diagnose.sh").write_text(text)
+        return subprocess.run(["sh", "diagnose.sh"], env=environment, check=False, capture_output=True).returncode
+
+    assert code(script) == 0
+    assert json.loads(Path("baseline.json").read_text())["schema"] == SCHEMA
+    assert code(script) == 0
+    weights = {name: value.clone() for name, value in convscope.load("lenet5").body.state_dict().items()}
+    weights["conv2.weight"][3] *= 40
+    save_file(weights, "damaged.safetensors")
+    assert code(script.replace("lenet5", "lenet5 --weights damaged.safetensors")) == 1
+    failures = [
+        each.attrib["name"]
+        for each in ElementTree.parse("diagnosis.xml").iter("testcase")
+        if len(each) and each[0].tag == "failure"
+    ]
+    assert "outlier conv2" in failures
+    assert Path("diagnosis.html").is_file()
