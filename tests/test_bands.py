@@ -17,7 +17,9 @@ from convscope.errors import ConvscopeError, NetworkError, OptionError, PictureE
 from convscope.registry import METHODS, load_all
 from convscope.synthesis.parametrizations import natural_magnitude, parametrize
 
-ENTRIES = load_all()
+UNLABELLED = ("invariance", "correspondence")
+"""Studies that need no labels."""
+ENTRIES = {name: entry for name, entry in load_all().items() if entry.kind != "study" or name in UNLABELLED}
 SIZE = (18, 14)
 SHORT: dict[str, dict[str, Any]] = {
     "accentuate": {"of": "2:1", "steps": 2},
@@ -70,7 +72,12 @@ def test_every_method_and_view_draws_every_number_of_bands(name: str, bands: int
         same = convscope.explain(reader, tensor(bands), name, 1, **options)
         torch.testing.assert_close(drawing.values, same.values)
     else:
-        inputs = {"": [], "picture": [given], "pictures": [[given] * (1 + (name == "correspondence"))]}[entry.takes]
+        inputs = {
+            "": [],
+            "picture": [given],
+            "pictures": [[given] * (1 + (name == "correspondence"))],
+            "data": [[given]],
+        }[entry.takes]
         drawing = getattr(convscope, name)(reader, *inputs, **options)
     drawing.save(tmp_path / "x.png")
     drawing.save_values(tmp_path / "x.npz")

@@ -43,7 +43,6 @@ VIEW_INPUTS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "filters_by_ascent": ([], {"layer": "a", "channels": "0-1", "steps": 2, "size": SIZE}),
     "grid": ([[PIXELS[0]]], {"methods": ["saliency", "grad_cam"]}),
     "hidden_gradients": ([PIXELS[0]], {"of": "1"}),
-    "invariance": ([PIXELS[0]], {"steps": 3}),
     "invert": ([PIXELS[0]], {"layers": ["a"], "repeats": 1, "steps": 2}),
     "maps": ([PIXELS[0]], {"layer": "b"}),
     "maximize": ([], {"of": "1", "steps": 2}),

@@ -55,7 +55,7 @@ _HOMES = {
     "filters_by_ascent": "synthesis.filters_by_ascent",
     "grid": "views.grid",
     "hidden_gradients": "views.hidden",
-    "invariance": "views.invariance",
+    "invariance": "studies.invariance",
     "invert": "synthesis.invert",
     "list_methods": "registry",
     "list_networks": "zoo.catalogue",

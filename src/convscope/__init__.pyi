@@ -983,8 +983,25 @@ def hidden_gradients(
     net: Net, picture: Any, of: _Objective = ..., layers: list[str] | None = ..., top: int = ...
 ) -> Gallery: ...
 def invariance(
-    net: Net, pictures: Any, of: _Objective = ..., layers: list[str] | None = ..., steps: int = ..., baseline: str = ...
-) -> Gallery: ...
+    net: Net,
+    data: Any,
+    of: _Objective = ...,
+    layers: list[str] | None = ...,
+    steps: int = ...,
+    baseline: str = ...,
+    border: Literal["baseline", "edge", "reflect", "wrap"] = ...,
+    vertical: list[float] | None = ...,
+    horizontal: list[float] | None = ...,
+    scale: list[float] | None = ...,
+    rotation: list[float] | None = ...,
+    pooling: bool = ...,
+    shift: int = ...,
+    labels: str | Path | None = ...,
+    per_class: int = ...,
+    limit: int = ...,
+    seed: int = ...,
+    keep: Path | None = ...,
+) -> Study: ...
 def invert(
     net: Net,
     picture: Any,

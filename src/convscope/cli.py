@@ -350,9 +350,9 @@ def _studies(words: Sequence[str]) -> typer.Typer:
     app.callback(invoke_without_command=True)(_group)
     for name, each in sorted(_listed().items()):
         if each.kind == STUDY and (name,) == tuple(words):
-            app.command(name)(_registered(each))
+            app.command(name, rich_help_panel=GROUPS[STUDY])(_registered(each))
         elif each.kind == STUDY:
-            app.command(name, help=each.headline)(_stub)
+            app.command(name, help=each.headline, rich_help_panel=GROUPS[STUDY])(_stub)
     return app
 
 

@@ -21,6 +21,7 @@ from .reports.chapters import Chapter, Contents, Figure, Request, Row, Said
 from .reports.pictures import rows_of
 from .reports.reporting import report
 from .running import explain
+from .studies.invariance import invariance
 from .synthesis.class_model import class_model
 from .synthesis.dream import dream
 from .synthesis.filters_by_ascent import filters_by_ascent
@@ -28,7 +29,6 @@ from .views.compare import compare
 from .views.correspondence import correspondence
 from .views.filters import filters
 from .views.hidden import hidden_gradients
-from .views.invariance import invariance
 from .views.maps import maps
 from .views.occlusion_study import occlusion_study
 from .views.project import project

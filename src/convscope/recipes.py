@@ -39,6 +39,9 @@ class NetworkSource:
 FAILED = "failed"
 """Under which `settled` has why some of several pictures could not be read."""
 
+DATA = "data"
+"""Under which `settled` has the addresses of a whole data set."""
+
 PART = "part"
 """Under which `settled` says that the run was interrupted, and this is what it had."""
 

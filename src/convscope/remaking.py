@@ -19,9 +19,9 @@ from .errors import PictureError, RecipeError, told
 from .net import Net
 from .predictions import ObjectiveLike
 from .provenance import network_record, versions
-from .recipes import NetworkSource, PictureRecord, Recipe
+from .recipes import DATA, NetworkSource, PictureRecord, Recipe
 from .registry import Entry
-from .running import explain, run
+from .running import explain, reads_itself, run
 from .zoo.configured import code_file
 from .zoo.loading import load_source
 
@@ -57,11 +57,15 @@ def remake(
     if entry.attributes and len(recipe.pictures) != 1:
         raise RecipeError(f"a map by {recipe.method} is of one picture, and the recipe names {len(recipe.pictures)}")
     net = network_of(recipe, net)
-    inputs = _pictures(recipe.pictures, pictures)
+    whole = next((each for each in entry.inputs.values() if reads_itself(each)), None)
+    inputs = _pictures(recipe.pictures, pictures) if whole is None else []
     _warn_of_versions(recipe)
     written = {name for name, option in entry.options.items() if not option.recorded}
     options = {name: _unrecorded(value) for name, value in recipe.options.items() if name not in written}
     options |= {name: value for name, value in recipe.settled.items() if name in options}
+    if whole is not None:
+        reader = net if recipe.size is None else net.sized(recipe.size)
+        inputs = [_data(recipe, whole.prepare(reader, _sources(recipe, pictures), options))]
     drawing = _made(entry, net, inputs, _objective(recipe, of), recipe.size, options, recipe.seeds)
     # Options stand in the recipe as they were given, with what was settled beside them.
     drawing = replace(drawing, recipe=replace(drawing.recipe, options=recipe.options))  # type: ignore[type-var]
@@ -142,6 +146,28 @@ def _pictures(records: Sequence[PictureRecord], pictures: Sequence[Any] | None) 
     for record, source in zip(records, sources, strict=True):
         _check_picture(record, source, given=pictures is not None)
     return sources
+
+
+def _sources(recipe: Recipe, pictures: Sequence[Any] | None) -> list[Any]:
+    """Return the sources of a data set, as they are given or as the recipe has them. Raises RecipeError."""
+    sources = list(recipe.settled.get(DATA, ()) if pictures is None else pictures)
+    remote = next((where for where in sources if pictures is None and addresses.is_remote(where)), None)
+    if not sources or remote is not None:
+        why = "lies in a storage, which is asked in your name" if remote else "was in memory"
+        raise RecipeError(
+            f"the data set {remote or recipe.pictures[0].where} {why}: name it, as remake(..., pictures=['FOLDER'])"
+        )
+    return sources
+
+
+def _data(recipe: Recipe, data: Any) -> Any:
+    """Return a data set that was read. Raises RecipeError where it is another one."""
+    if data.record.sha256 != recipe.pictures[0].sha256:
+        raise RecipeError(
+            f"the data are others than those of the drawing, {recipe.pictures[0].where}: here are {data.record.where}, "
+            "with other contents or labels"
+        )
+    return data
 
 
 def _check_picture(record: PictureRecord, source: Any, *, given: bool = False) -> None:

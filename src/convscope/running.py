@@ -24,7 +24,7 @@ from .net import Net
 from .objectives import Objective, Probability
 from .predictions import ObjectiveLike, batched, checked_objective, settle, settle_each
 from .provenance import footnote, with_remarks
-from .recipes import FAILED, PictureRecord, Recipe, making
+from .recipes import DATA, FAILED, PictureRecord, Recipe, making
 from .registry import Entry
 
 
@@ -146,28 +146,29 @@ def run(entry: Entry, *inputs: Any, **options: Any) -> Any:
     """
     net, sources = _bound(entry, inputs, options)
     options = entry.check_options(options)
-    with listen() as said:
-        prepared = {
-            name: _prepared(net, source, annotation, options)
-            for (name, annotation), source in zip(entry.inputs.items(), sources, strict=True)
-        }
+    prepared = {
+        name: _prepared(net, source, annotation, options)
+        for (name, annotation), source in zip(entry.inputs.items(), sources, strict=True)
+    }
     pictures = [picture for value in prepared.values() for picture in (value if isinstance(value, list) else [value])]
     recipe = provenance.recipe(net, entry, pictures, options.get("of"), options)
     sizes = [picture.pixels.shape[1:] for picture in pictures if isinstance(picture, InputPicture)]
     pixels = blank(net, sizes[0] if sizes else net.size)
     check_repeatable(net, pixels)
     with listen() as remarks, making(recipe):
-        for remark in (*said, net.behaviour(pixels).remark):
-            say(remark)
+        say(net.behaviour(pixels).remark)
         for picture in pictures:
-            for remark in picture.remarks if isinstance(picture, InputPicture) else ():
+            for remark in getattr(picture, "remarks", ()):
                 say(remark)
         drawing: Drawing = entry.function(net, *prepared.values(), **options)
     if isinstance(drawing, Picture):
         drawing = replace(drawing, show=net.show)
     draft = drawing.recipe
     failed = [reason for picture in pictures for reason in getattr(picture, "failed", ())]
-    settled = {**recipe.settled, **draft.settled} | ({FAILED: failed} if failed else {})
+    given = [where for picture in pictures for where in getattr(picture, "given", ())]
+    settled = (
+        {**recipe.settled, **draft.settled} | ({FAILED: failed} if failed else {}) | ({DATA: given} if given else {})
+    )
     recipe = replace(recipe, objective=draft.objective, settled=settled)
     recipe = with_remarks(net, recipe, (*draft.remarks, *remarks))
     return drawing.with_recipe(recipe, footnote(net, entry, recipe))
@@ -219,11 +220,26 @@ class Input(Protocol):
         """Why some could not be read, and were left out."""
         ...
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What must be said of them."""
+        ...
+
+    @property
+    def given(self) -> Sequence[str]:
+        """The addresses that were given, where all sources have one."""
+        ...
+
+
+def reads_itself(annotation: Any) -> bool:
+    """Whether an input's annotation is an `Input`."""
+    return isinstance(getattr(annotation, "record", None), property)
+
 
 def _prepared(net: Net, source: Any, annotation: Any, options: Mapping[str, Any]) -> Any:
     """Return a picture, several, or an `Input`, as the network reads them where the function asks for that."""
-    if isinstance(getattr(annotation, "record", None), property):
-        return annotation.prepare(net, source, options)
+    if reads_itself(annotation):
+        return source if isinstance(source, annotation) else annotation.prepare(net, source, options)
     if annotation is InputPicture:
         _check_one_picture(source)
         return net.prepare(source)

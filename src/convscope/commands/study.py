@@ -54,7 +54,7 @@ def run_study(
     written += [study.save(table)] if table is not None else []
     written += [study.save_values(save_values)] if save_values is not None else []
     if not as_json:
-        study.table.print(_ROWS)
+        study.readable.print(_ROWS)
         for path in written:
             print_file(path)
     else:

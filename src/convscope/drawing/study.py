@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _NO_RECIPE = Recipe()
+_FOR_READERS = (".md", ".html", ".txt")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Study(Drawing):
     """What a study found.
 
-    `gist` says it in a sentence or two and stands beneath figure and table alike; `table` are the numbers for readers
-    and programs, `content` the figure, `values` raw arrays by name.
+    `gist` says it in a sentence or two and stands beneath figure and table alike; `table` are the numbers for programs
+    and, unless there is a shorter `summary`, for readers; `content` is the figure, `values` are raw arrays by name.
     """
 
     gist: str
@@ -38,6 +39,7 @@ class Study(Drawing):
     content: Sheet
     values: Mapping[str, Tensor]
     recipe: Recipe = _NO_RECIPE
+    summary: Table | None = None
 
     endings: ClassVar[tuple[str, ...]] = Table.endings
 
@@ -45,11 +47,20 @@ class Study(Drawing):
         return {name: value.detach().float().cpu().numpy() for name, value in self.values.items()}
 
     def with_recipe(self, recipe: Recipe, footnote: str) -> Self:
-        table, content = (
-            replace(each, note="\n".join(filter(None, (self.gist, footnote, each.note))))
-            for each in (self.table, self.content)
-        )
-        return replace(self, recipe=recipe, table=replace(table, recipe=recipe), content=content)  # type: ignore[arg-type]
+        def noted(note: str) -> str:
+            return "\n".join(filter(None, (self.gist, footnote, note)))
+
+        def stamped(table: Table) -> Table:
+            return replace(table, recipe=recipe, note=noted(table.note))
+
+        content = replace(self.content, note=noted(self.content.note))
+        summary = None if self.summary is None else stamped(self.summary)
+        return replace(self, recipe=recipe, table=stamped(self.table), content=content, summary=summary)
+
+    @property
+    def readable(self) -> Table:
+        """The table for readers."""
+        return self.table if self.summary is None else self.summary
 
     def _title(self) -> str:
         return self.content.title
@@ -58,22 +69,29 @@ class Study(Drawing):
         return self.content
 
     def words(self) -> dict[str, Any]:
-        return {"gist": self.gist, "table": self.table.words(), "sheet": sheet_words(self.content)}
+        summary = None if self.summary is None else self.summary.words()
+        tables = {"table": self.table.words(), "summary": summary}
+        return {"gist": self.gist, **tables, "sheet": sheet_words(self.content)}
 
     @classmethod
     def from_words(
         cls, words: Mapping[str, Any], numbers: Mapping[str, np.ndarray], recipe: Recipe, image: Image.Image | None
     ) -> Self:
         paper, recipe = recipe.display.get(PAPER, {}), replace(recipe, display={})
-        table = Table.from_words(words["table"], {}, recipe, None)
+        table, summary = (
+            None if words[name] is None else Table.from_words(words[name], {}, recipe, None)
+            for name in ("table", "summary")
+        )
         values = {name: torch.from_numpy(np.array(value)) for name, value in numbers.items()}
-        return cls(words["gist"], table, sheet_from_words(words["sheet"], image, Paper(**paper)), values, recipe)
+        sheet = sheet_from_words(words["sheet"], image, Paper(**paper))
+        return cls(words["gist"], table, sheet, values, recipe, summary)  # type: ignore[arg-type]
 
     def save(self, path: str | Path, **paper: Unpack[PaperOptions]) -> Path:
-        """Write the table (.csv, .json, .parquet, .md, .html, .txt), or the figure in a picture's ending.
+        """Write the table (.csv, .json, .parquet; for readers .md, .html, .txt), or the figure in a picture's ending.
 
         `paper` is how a figure is set, as `figure` takes it. Raises OutputError when it cannot be written.
         """
-        if Path(path).suffix.lower() in TABLE_ENDINGS:
-            return self.table.save(path, **paper)
+        suffix = Path(path).suffix.lower()
+        if suffix in TABLE_ENDINGS:
+            return (self.readable if suffix in _FOR_READERS else self.table).save(path, **paper)
         return super().save(path, **paper)

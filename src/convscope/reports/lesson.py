@@ -21,12 +21,12 @@ from ..layers import default_convolutions
 from ..net import Net
 from ..predictions import answers, first_choices
 from ..running import explain
+from ..studies.invariance import invariance
 from ..synthesis.class_model import class_model
 from ..tapping import tap
 from ..views.compare import compare
 from ..views.correspondence import correspondence
 from ..views.filters import filters
-from ..views.invariance import invariance
 from ..views.maps import maps
 from ..views.occlusion_study import occlusion_study
 from ..views.project import project

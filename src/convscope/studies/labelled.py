@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..addresses import public
 from ..assumptions import Assumption
-from ..context import say, track
+from ..context import listen, say, track
 from ..data.hashing import content_hash
 from ..data.images import InputPicture
 from ..data.loading import Counted, read_ahead
@@ -51,7 +52,8 @@ class Labelled:
     """Pictures as a network reads them, with their labels; those that cannot be read are left out, and in `failed`.
 
     `targets` are indices into `classes`, which are the labels that the data has, whatever the network's classes are; -1
-    where a picture has no label. `hashes` are SHA-256 of contents.
+    where a picture has no label. `hashes` are SHA-256 of contents, `given` the addresses of the sources, where they
+    have some, `remarks` what must be said of the pictures: the runner says it.
     """
 
     net: Net
@@ -62,21 +64,16 @@ class Labelled:
     classes: tuple[str, ...]
     failed: tuple[str, ...] = ()
     labels: str | Path | None = None
+    given: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     kept: tuple[np.ndarray, ...] | None = None
 
     @classmethod
     def prepare(cls, net: Net, source: Any, options: Mapping[str, Any]) -> Labelled:
         """Read what options choose of a source. Raises DataError where nobody can count it, PictureError for none."""
-        pictures = _counted(read_pictures(source))
-        count, labels = len(pictures), options.get("labels")
-        texts = own_labels(pictures, labels)
-        classes = in_order(texts)
-        number = {name: index for index, name in enumerate(classes)}
-        targets = [-1 if text is None else number[text] for text in texts]
-        rows = _drawn(targets, options.get("per_class", 0), options.get("limit", 0), options.get("seed", 0))
-        if len(rows) < count:
-            say(f"{len(rows):,} of {count:,} pictures, drawn at random (seed {options.get('seed', 0)})")
-        return _read(net, pictures, [pictures[row] for row in rows], [targets[row] for row in rows], classes, labels)
+        with listen() as remarks:
+            data = _chosen(net, _counted(read_pictures(source)), options)
+        return replace(data, given=_given(source), remarks=tuple(remarks))
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -172,6 +169,12 @@ class _Arrays:
             yield item.value.pixels
 
 
+def _given(source: Any) -> tuple[str, ...]:
+    """Return the addresses that a source is given by, nothing secret in them; none where a part has no address."""
+    each = list(source) if isinstance(source, (list, tuple)) else [source]
+    return tuple(map(public, each)) if all(isinstance(part, (str, Path)) for part in each) else ()
+
+
 class _Part(tuple[Picture, ...]):
     """Pictures whose labels are known, with the names of the source's classes."""
 
@@ -205,6 +208,19 @@ def in_order(texts: Iterable[str | None]) -> tuple[str, ...]:
     known = {text for text in texts if text is not None}
     numeric = all(text.isdecimal() for text in known)
     return tuple(sorted(known, key=lambda text: (int(text) if numeric else 0, text)))
+
+
+def _chosen(net: Net, pictures: Pictures, options: Mapping[str, Any]) -> Labelled:
+    """Read those of some pictures that options choose."""
+    labels, seed = options.get("labels"), options.get("seed", 0)
+    texts = own_labels(pictures, labels)
+    classes = in_order(texts)
+    number = {name: index for index, name in enumerate(classes)}
+    targets = [-1 if text is None else number[text] for text in texts]
+    rows = _drawn(targets, options.get("per_class", 0), options.get("limit", 0), seed)
+    if len(rows) < len(pictures):
+        say(f"{len(rows):,} of {len(pictures):,} pictures, drawn at random (seed {seed})")
+    return _read(net, pictures, [pictures[row] for row in rows], [targets[row] for row in rows], classes, labels)
 
 
 def _drawn(targets: Sequence[int], per_class: int, limit: int, seed: int) -> list[int]:
@@ -255,7 +271,7 @@ def _read(
         one = "1 picture" if len(failed) == 1 else f"{len(failed):,} pictures"
         say(f"{one} could not be read, and left out: {failed[0]}" + (", ..." if len(failed) > 1 else ""))
     columns = tuple(zip(*good, strict=True))
-    return Labelled(net, source, *columns, classes, tuple(failed), labels, tuple(kept) if room >= 0 else None)  # type: ignore[arg-type]
+    return Labelled(net, source, *columns, classes, tuple(failed), labels, kept=tuple(kept) if room >= 0 else None)  # type: ignore[arg-type]
 
 
 def _named(where: str, error: str) -> str:
