@@ -162,6 +162,35 @@ def test_a_mark_that_decides_a_class_is_found(data: Path, tmp_path: Path) -> Non
     assert "none of 12 patches of 3 classes decides one" in healthy.sentence
 
 
+# Co-adapted units ----------------------------------------------------------------------------------------------------
+
+
+class Paired(Colours):
+    """Colours, and two units of the whole picture's brightness whose parts in the score add up."""
+
+    def __init__(self, first: float, second: float) -> None:
+        super().__init__()
+        self.features, self.end = nn.Conv2d(3, 5, 1), nn.Linear(5, 3)
+        with torch.no_grad():
+            for layer in (self.features, self.end):
+                layer.weight.zero_()
+                layer.bias.zero_()
+            for unit in range(3):
+                self.features.weight[unit, 2 - unit] = 1
+                self.end.weight[unit, unit] = 30
+            self.features.weight[3:] = 1
+            self.end.weight[2, 3:] = torch.tensor([first, second])
+
+
+def test_units_that_only_cancel_one_another_are_co_adapted(data: Path) -> None:
+    [one] = said(net(Paired(20, -20)), "co-adapted", data).findings
+    assert (one.layer, one.units) == ("features", (3, 4))
+    assert "correlation 1.00" in one.sentence and "0.00 without both" in one.sentence
+    # Units that do the same are of use alone, and what hardly matters is no fault.
+    for weak in ((5, 5), (0.01, -0.01)):
+        assert not said(net(Paired(*weak)), "co-adapted", data).findings
+
+
 # Overfitting and memorised pictures ----------------------------------------------------------------------------------
 
 
