@@ -38,6 +38,7 @@ _HOMES = {
     "Table": "drawing.tables",
     "Transform": "synthesis.transforms",
     "accentuate": "synthesis.accentuate",
+    "activity": "studies.activity",
     "as_objective": "objectives",
     "ascend": "synthesis.ascent",
     "attribute": "running",

@@ -883,6 +883,15 @@ def accentuate(
     preview: Path | None = ...,
     preview_every: int = ...,
 ) -> Gallery: ...
+def activity(
+    net: Net,
+    data: Any,
+    layers: list[str] | None = ...,
+    labels: str | Path | None = ...,
+    per_class: int = ...,
+    limit: int = ...,
+    seed: int = ...,
+) -> Study: ...
 def class_model(
     net: Net,
     of: _Objective,

@@ -15,16 +15,14 @@ from typing import Annotated
 import numpy as np
 from torch import Tensor
 
-from ..atlas.units import choose_layers
 from ..batching import budget
 from ..context import Parts, say, track
 from ..drawing import charts
 from ..drawing.layout import Sheet, Tile
 from ..drawing.study import Study
 from ..drawing.tables import Cell, Column, Table
-from ..errors import DataError, LayerError, OptionError
+from ..errors import DataError, OptionError
 from ..incremental.changes import Changes
-from ..layers import picture_layers
 from ..net import Net
 from ..objectives import Objective, ObjectiveBatch, as_objective
 from ..predictions import ObjectiveLike, settle_each
@@ -36,6 +34,7 @@ from .ablating import REFERENCES, ChannelEffects, Reference, effects_of, mean_ac
 from .intervals import Interval, bootstrap, bootstrap_means
 from .keeping import Keep, kept
 from .labelled import Labelled, Labels, PerClass, Seed
+from .units import Layers, chosen_layers
 
 TRUE = "true"
 """The objective of each picture's true class."""
@@ -43,10 +42,9 @@ TRUE = "true"
 _BLOCK = 8
 """Pictures of one part that is kept."""
 
-_LAYERS, _TOP = 6, 8
+_TOP = 8
 _SIDE = (250, 226)
 _KINDS = {"zero": "zero", "mean": "its mean", "resample": "another picture's map"}
-_ACTIVATIONS = ("ReLU", "ELU", "LU6", "SiLU", "GELU", "Mish", "Softplus", "swish", "Tanh", "Sigmoid", "Squash")
 
 
 @view("Effects of channels", kind="study", group="study")
@@ -57,11 +55,7 @@ def effects(
     of: Annotated[
         ObjectiveLike, "what is explained: 'true' for each picture's true class, or any objective; by default the top-1"
     ] = None,
-    layers: Annotated[
-        list[str] | None,
-        "layers whose channels are ablated: names, numbers of convolutions or patterns; by default up to six, evenly "
-        "over the network, after their rectifiers",
-    ] = None,
+    layers: Layers = None,
     references: Annotated[
         list[Reference] | None,
         "what replaces a channel: 'zero', its 'mean' over pictures and positions, or its map of another picture "
@@ -80,7 +74,7 @@ def effects(
     the first choice changes, gradient times change, and mean activation. The values are, by layer, the drops
     (pictures, channels). Raises LayerError for layers without channels, DataError where a true class is not known.
     """
-    chosen = _chosen(net, layers)
+    chosen = chosen_layers(net, layers)
     kinds = _references(references, len(data))
     run = _Run(net, data, chosen, kinds, of, seed, budget(memory, net.device))
     found = run.run(keep)
@@ -105,32 +99,6 @@ def _references(asked: Sequence[Reference] | None, count: int) -> list[Reference
     if kinds != ["zero"]:
         say("one picture has no other to take a mean or a map from: channels are replaced by zero only")
     return ["zero"]
-
-
-def _chosen(net: Net, names: Sequence[str] | None) -> list[Layer]:
-    if names is not None:
-        if not names:
-            raise OptionError("layers is empty: name at least one")
-        return choose_layers(net, names)
-    leaves = [layer for layer in picture_layers(net) if layer.leaf and layer.name]
-    weighted = [n for n, layer in enumerate(leaves) if layer.number is not None or layer.kind == "Linear"]
-    found = list(dict.fromkeys(_rectified(leaves[number:]) for number in weighted))
-    found = [layer for layer in found if layer.channelled and layer.shape != net.output.shape]
-    if not found:
-        raise LayerError(f"{net.name} has no convolution or linear layer below its output: name layers")
-    count = min(_LAYERS, len(found))
-    return [found[round(i * (len(found) - 1) / max(count - 1, 1))] for i in range(count)]
-
-
-def _rectified(leaves: Sequence[Layer]) -> Layer:
-    """Return the first of some layers, or what follows it as its normalisation and activation function."""
-    last = leaves[0]
-    for layer in leaves[1:]:
-        follows = "Norm" in layer.kind or layer.kind.endswith(_ACTIVATIONS)
-        if layer.shape != last.shape or not follows:
-            break
-        last = layer
-    return last
 
 
 @dataclass(frozen=True)
@@ -263,9 +231,9 @@ _COLUMNS = (
     Column("drop", "number", format=".3g"),
     Column("low", "number", head="95% from", format=".3g"),
     Column("high", "number", head="to", format=".3g"),
-    Column("changed", "number", head="first choice changes", format=".1%"),
-    Column("gradient", "number", head="gradient × change", format=".3g"),
-    Column("activity", "number", head="mean activation", format=".3g"),
+    Column("changed", "number", head="top-1 changes", format=".1%"),
+    Column("gradient", "number", head="gradient", format=".3g"),
+    Column("activity", "number", head="activity", format=".3g"),
     Column("n", "whole"),
 )
 
