@@ -154,3 +154,65 @@ def test_requests_that_make_no_sense(net: cs.Net) -> None:
     with pytest.raises(NetworkError, match=r"cannot be trained anew.*lenet5, zfnet64.*--no-scratch"):
         quick(other)
     assert "up to 1 pictures" in quick(net, stripes(3), train=None, scratch=False).table.note
+
+
+# Ablation of layers
+
+
+def coloured() -> list[tuple[torch.Tensor, str]]:
+    """Two classes of coloured pictures of 64 × 64."""
+    generator = torch.Generator().manual_seed(1)
+    shade = {"red": torch.tensor([0.8, 0.2, 0.2]), "blue": torch.tensor([0.2, 0.2, 0.8])}
+    return [
+        ((shade[name][:, None, None] + 0.2 * torch.rand(3, 64, 64, generator=generator)).clamp(0, 1), name)
+        for _ in range(5)
+        for name in shade
+    ]
+
+
+def test_variants_are_trained_by_one_recipe_and_compared_on_the_same_pictures(tmp_path: Path) -> None:
+    net = cs.load("zfnet64", weights=None)
+    options: dict[str, Any] = {"variants": ["zfnet64:no-3-4-5-6", "half"], "train": 2, "epochs": 2}
+    study = cs.ablate(net, coloured(), **options, keep=tmp_path)
+    plain, bare, half = study.table.records
+    assert [row["variant"] for row in (plain, bare, half)] == ["as it is", "no-3-4-5-6", "half"]
+    assert plain["more"] is None and "epochs of 1 steps" in study.table.note and "top5_error" not in study.values
+    for name, row in (("zfnet64:no-3-4-5-6", bare), ("zfnet64:half", half)):
+        body = BLUEPRINTS[name].body(2)
+        assert row["parameters"] == sum(each.numel() for each in body.parameters()) < plain["parameters"]  # type: ignore[operator]
+        assert row["more"] == pytest.approx(row["error"] - plain["error"], abs=1e-6)  # type: ignore[operator]
+        assert row["low"] <= row["error"] <= row["high"]  # type: ignore[operator]
+    again = cs.ablate(net, coloured(), **options, keep=tmp_path)
+    assert again.table.rows == study.table.rows
+    assert study.values["error"].shape == study.values["train_error"].shape == (3, 1)
+
+
+def test_variants_that_there_are_not(net: cs.Net) -> None:
+    with pytest.raises(NetworkError, match=r"lenet5 has no variants .* zfnet64, zfnet, alexnet-zf have"):
+        cs.ablate(net, stripes())
+    other = cs.load("zfnet64", weights=None)
+    with pytest.raises(OptionError, match="zfnet64 has no variant 'no-3'; nearest: 'no-3-4'"):
+        cs.ablate(other, coloured(), variants=["no-3"])
+    with pytest.raises(OptionError, match="name some of no-3-4"):
+        cs.ablate(other, coloured(), variants=[])
+    with pytest.raises(NetworkError, match="cannot be trained anew"):
+        cs.ablate(cs.Net(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12288, 3)), size=64), coloured())
+
+
+def test_errors_are_counted_by_loops() -> None:
+    from convscope.studies.ablate import _Ablation
+
+    data = Labelled.prepare(cs.load("lenet5"), stripes(4), {})
+    parts = [(np.arange(6), np.arange(6, 12)), (np.arange(3, 9), np.array([0, 1, 2, 9, 10, 11]))]
+    ranks = np.random.default_rng(0).integers(0, 4, (2, 12)).astype(float)
+    study = _Ablation(data, {}, parts, ("short", None, None), 0)
+    for part in (0, 1):
+        for top in (1, 2):
+            by_hand = []
+            for i, rows in enumerate(parts):
+                shares = []
+                for target in range(3):
+                    own = [float(ranks[i, row] < top) for row in rows[part] if data.targets[row] == target]
+                    shares.append(sum(own) / len(own))
+                by_hand.append(sum(shares) / 3)
+            assert study.hits(ranks, part, top).accuracies == pytest.approx(by_hand)

@@ -88,7 +88,9 @@ def test_alexnet_as_replicated() -> None:
     assert parameters(net.body) == 62_378_344, "Krizhevsky's, without the split over two cards"
 
 
-@pytest.mark.parametrize("name", [f"{plain}:{variant}" for plain in VARIANTS for variant in VARIANTS[plain]])
+@pytest.mark.parametrize(
+    "name", [f"{plain}:{variant}" for plain in ("zfnet", "alexnet-zf") for variant in VARIANTS[plain]]
+)
 def test_variants_of_table_3(name: str) -> None:
     net, plain = bare(name), bare(name.partition(":")[0])
     layers, options = set(net.layers), VARIANTS[plain.name][name.partition(":")[2]]
@@ -105,6 +107,23 @@ def test_a_network_of_table_3_runs_and_learns_in_every_layer() -> None:
     body = zfnet(5, full=16, without=(3, 4))
     body.eval()(torch.rand(1, 3, 224, 224)).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in body.parameters())
+
+
+@pytest.mark.parametrize(("variant", "options"), VARIANTS["zfnet64"].items())
+def test_variants_of_zfnet64(variant: str, options: dict[str, Any]) -> None:
+    net, plain = bare(f"zfnet64:{variant}"), bare("zfnet64")
+    missing = {f"{kind}{number}" for number in options.get("without", ()) for kind in ("conv", "relu")}
+    assert set(plain.layers) - set(net.layers) == missing
+    kept = [number for number in range(1, 7) if number not in options.get("without", ())]
+    for number in kept:
+        channels = plain.layer(f"conv{number}").shape[0]
+        assert net.layer(f"conv{number}").shape == (
+            round(channels * options.get("width", 1)),
+            *plain.layer(f"conv{number}").shape[1:],
+        )
+    assert net.output.shape == (100,) and parameters(net.body) != parameters(plain.body)
+    with pytest.raises(ValueError, match=r"2 to 6 can be left out, not \[1\]"):
+        zfnet64(without=(1,))
 
 
 def test_layer_5_cannot_be_left_out() -> None:

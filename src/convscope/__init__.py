@@ -37,6 +37,7 @@ _HOMES = {
     "Study": "drawing.study",
     "Table": "drawing.tables",
     "Transform": "synthesis.transforms",
+    "ablate": "studies.ablate",
     "accentuate": "synthesis.accentuate",
     "activity": "studies.activity",
     "as_objective": "objectives",

@@ -870,6 +870,21 @@ def explain_many(
     workers: int | None = None,
     exists: Callable[[str], bool] | None = None,
 ) -> Explanations: ...
+def ablate(
+    net: Net,
+    data: Any,
+    variants: list[str] | None = ...,
+    train: int | None = ...,
+    test: int = ...,
+    repeats: int = ...,
+    recipe: Literal["short", "default", "paper"] = ...,
+    epochs: int | None = ...,
+    rate: float | None = ...,
+    labels: str | Path | None = ...,
+    per_class: int = ...,
+    seed: int = ...,
+    keep: Path | None = ...,
+) -> Study: ...
 def accentuate(
     net: Net,
     picture: Any,

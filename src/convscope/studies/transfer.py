@@ -44,6 +44,8 @@ Rate = Annotated[float | None, "peak of the learning rate; the recipe's by defau
 _NUMBERS = (1, 5, 20)
 """Pictures of each class to learn from, where nobody says."""
 
+_ALONE = "; with scratch=False (--no-scratch) the features are studied alone"
+
 _MOST = 2**20
 """Features are not reduced, unless there are more of them."""
 
@@ -82,7 +84,7 @@ def transfer(
     for fewer than two classes, or too few pictures of one.
     """  # fmt: skip
     check_sklearn()
-    blueprint = blueprint_of(net) if scratch else None
+    blueprint = blueprint_of(net, _ALONE) if scratch else None
     labelled = checked(data)
     numbers = _numbers(labelled, train)
     chosen = before_classes(net) if layer is None else find_layer(net, layer)

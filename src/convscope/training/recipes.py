@@ -207,7 +207,7 @@ def recipe(blueprint: Blueprint, name: str = "default", **changes: Any) -> Recip
     """
     if name not in ("default", "paper"):
         raise OptionError(f"there is no recipe {name!r}; nearest: {nearest(name, ['default', 'paper'])}")
-    plain = _PAPER if name == "paper" else _OWN.get(blueprint.name, _PAPER)
+    plain = _PAPER if name == "paper" else _OWN.get(blueprint.name.partition(":")[0], _PAPER)
     if name == "paper" and blueprint.channels == 1:
         plain = replace(plain, augment="digits")  # a mirrored digit is another digit
     chosen = replace(plain, **{key: value for key, value in changes.items() if value is not None})

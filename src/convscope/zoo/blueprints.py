@@ -71,6 +71,13 @@ class Blueprint:
 
 
 VARIANTS = {
+    "zfnet64": {
+        "no-3-4": {"without": (3, 4)},
+        "no-5-6": {"without": (5, 6)},
+        "no-3-4-5-6": {"without": (3, 4, 5, 6)},
+        "half": {"width": 0.5},
+        "wide": {"width": 1.5},
+    },
     "zfnet": {
         "fc2048": {"full": 2048},
         "fc8192": {"full": 8192},
@@ -86,7 +93,7 @@ VARIANTS = {
         "fc8192": {"full": 8192},
     },
 }
-"""The other rows of Table 3, by the name after the colon: "alexnet-zf:no-3-4"."""
+"""The other rows of Table 3, and the like of zfnet64, by the name after the colon: "alexnet-zf:no-3-4"."""
 
 
 def _build(home: str, builder: str, *arguments: Any, **options: Any) -> nn.Module:
@@ -106,6 +113,16 @@ _DIGITS = Blueprint(
 # Pixels of 0 to 255 less their mean, as the paper has them: its filters and their limit of 0.1 are in those units.
 _ZFNET = Blueprint(
     "zfnet", partial(_build, "zfnet", "zfnet"), IMAGENET_MEAN, 1 / 255, size=224, resize=256, classes=1000
+)
+_ZFNET64 = Blueprint(
+    "zfnet64",
+    partial(_build, "zfnet", "zfnet64"),
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    size=64,
+    classes=100,
+    any_size=True,
+    training={"batch_norm": True},
 )
 
 
@@ -144,23 +161,14 @@ def _all() -> list[Blueprint]:
             size=32,
             any_classes=False,
         ),
-        Blueprint(
-            "zfnet64",
-            partial(_build, "zfnet", "zfnet64"),
-            IMAGENET_MEAN,
-            IMAGENET_STD,
-            size=64,
-            classes=100,
-            any_size=True,
-            training={"batch_norm": True},
-        ),
+        _ZFNET64,
         _lite(0, 1.0, 1.0, size=224, resize=256),
         _lite(1, 1.0, 1.1, size=240, resize=272),
         _lite(2, 1.1, 1.2, size=260, resize=292),
         *classics,
         *(
             _variant(plain, f"{plain.name}:{name}", options)
-            for plain in classics
+            for plain in (*classics, _ZFNET64)
             for name, options in VARIANTS[plain.name].items()
         ),
     ]
@@ -170,13 +178,12 @@ BLUEPRINTS = {blueprint.name: blueprint for blueprint in _all()}
 TRAINABLE = {name: blueprint for name, blueprint in BLUEPRINTS.items() if not blueprint.package}
 
 
-def blueprint_of(net: Net) -> Blueprint:
+def blueprint_of(net: Net, otherwise: str = "") -> Blueprint:
     """Return how a network is built anew. Raises NetworkError for one that the trainer does not build."""
     name = net.source.name if net.source is not None else net.name
     if name not in TRAINABLE or not TRAINABLE[name].any_classes:
         plain = ", ".join(name for name, each in TRAINABLE.items() if ":" not in name and each.any_classes)
         raise NetworkError(
-            f"{net.name} cannot be trained anew here: convscope trains {plain} and their variants; with scratch=False "
-            "(--no-scratch) the features are studied alone"
+            f"{net.name} cannot be trained anew here: convscope trains {plain} and their variants{otherwise}"
         )
     return TRAINABLE[name]

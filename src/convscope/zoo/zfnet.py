@@ -69,7 +69,14 @@ def zfnet(
     return nn.Sequential(layers)
 
 
-def zfnet64(classes: int = 100, *, batch_norm: bool = False, dropout: float = 0.0) -> nn.Sequential:
+def zfnet64(
+    classes: int = 100,
+    *,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
+    without: Collection[int] = (),
+    width: float = 1.0,
+) -> nn.Sequential:
     """Build ZFNet's idea for 64x64 pixels: convolutions, rectifiers, max pooling, 7x7 first filters; 1.9 M parameters.
 
     The last maps are averaged over all places, so larger pictures work too.
@@ -78,21 +85,29 @@ def zfnet64(classes: int = 100, *, batch_norm: bool = False, dropout: float = 0.
         classes: number of outputs.
         batch_norm: normalise after every convolution, in training; it is folded into the convolutions afterwards.
         dropout: share of the last averages dropped in training.
+        without: convolutions left out, with their rectifiers, of 2 to 6; the pooling after the third stays.
+        width: factor of all numbers of channels.
+
+    Raises ValueError for other layers to leave out.
     """
+    if not set(without) <= {2, 3, 4, 5, 6}:
+        raise ValueError(f"layers 2 to 6 can be left out, not {sorted(without)}")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    width = 3
-    for number, (channels, side) in enumerate(((48, 7), (128, 5), (192, 3), (192, 3), (256, 3), (320, 3)), 1):
-        layers[f"conv{number}"] = nn.Conv2d(
-            width, channels, side, stride=2 if number == 1 else 1, padding=side // 2, bias=not batch_norm
-        )
-        if batch_norm:
-            layers[f"bn{number}"] = nn.BatchNorm2d(channels)
-        layers[f"relu{number}"] = nn.ReLU()
+    inputs = 3
+    for number, (plain, side) in enumerate(((48, 7), (128, 5), (192, 3), (192, 3), (256, 3), (320, 3)), 1):
+        if number not in without:
+            channels = round(plain * width)
+            layers[f"conv{number}"] = nn.Conv2d(
+                inputs, channels, side, stride=2 if number == 1 else 1, padding=side // 2, bias=not batch_norm
+            )
+            if batch_norm:
+                layers[f"bn{number}"] = nn.BatchNorm2d(channels)
+            layers[f"relu{number}"] = nn.ReLU()
+            inputs = channels
         if number in (1, 3):
             layers[f"pool{number}"] = nn.MaxPool2d(3, stride=2, padding=1)
-        width = channels
     layers |= OrderedDict(average=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
     if dropout:
         layers["drop"] = nn.Dropout(dropout)
-    layers["fc"] = nn.Linear(width, classes)
+    layers["fc"] = nn.Linear(inputs, classes)
     return nn.Sequential(layers)
