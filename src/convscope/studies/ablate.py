@@ -162,7 +162,7 @@ def _drawn(study: _Ablation, ranks: dict[str, np.ndarray]) -> Study:
     subtitle = f"{classes} classes, {len(learn):,} pictures to learn from · chance {1 - 1 / classes:.1%} error"
     note = (
         f"Top-1 error on {len(test):,} pictures that were not learnt from, of {len(study.parts)} "
-        f"training{'s' * (len(study.parts) > 1)} each; from, to: 95% interval, a bootstrap over those, not over trainings."
+        f"training{'s' * (len(study.parts) > 1)} each; from, to: 95% interval, a bootstrap over those pictures."
     )
     values = {"train_error": _errors(study, ranks, 0, 1), "error": _errors(study, ranks, 1, 1)}
     values |= {"top5_error": _errors(study, ranks, 1, 5)} if classes > 5 else {}
