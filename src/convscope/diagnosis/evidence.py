@@ -116,14 +116,18 @@ class Evidence:
         """
         key = ("train" if train else "data", count)
         if key not in self._samples:
-            observed, pictures = (self.train, self._trained_on) if train else (self.data, self.pictures)
-            chosen = _drawn(observed, count, self.seed)
+            chosen = _drawn(self.train if train else self.data, count, self.seed)
             if not chosen:
                 raise Missing("none of the pictures could be read")
-            pixels = [self.net.read(pictures[number].read()) for number in chosen]
-            alike = [row for row, each in enumerate(pixels) if each.shape == pixels[0].shape]
-            self._samples[key] = [chosen[row] for row in alike], torch.cat([pixels[row].cpu() for row in alike])
+            self._samples[key] = self.read(chosen, train=train)
         return self._samples[key]
+
+    def read(self, numbers: Sequence[int], *, train: bool = False) -> tuple[list[int], Tensor]:
+        """Return those of some pictures that have one size: their numbers, and pixels (n, c, h, w)."""
+        pictures = self._trained_on if train else self.pictures
+        pixels = [self.net.read(pictures[number].read()) for number in numbers]
+        alike = [row for row, each in enumerate(pixels) if each.shape == pixels[0].shape]
+        return [numbers[row] for row in alike], torch.cat([pixels[row].cpu() for row in alike])
 
     def batches(self, pixels: Tensor) -> Iterator[Tensor]:
         """Yield pixels (n, c, h, w) in batches, on the network's device."""

@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...atlas.units import Activity
 from ...drawing.layout import Sheet, Tile
+from ...studies.intervals import bootstrap
 from ...tapping import tap
 from ..evidence import Evidence
 from ..finding import Finding, Healthy, Missing, Said, Unseen
-from ..grading import percent, severity, share_interval
+from ..grading import percent, severity
 from ..labelled import Sample, labelled, probabilities
 from ..registration import kind
 from ..sites import Site
@@ -73,12 +75,11 @@ def memorised(evidence: Evidence) -> Iterator[Said]:
             f"probability of {_SURE}: {_FEWEST} of each are needed",
         )
         return
-    limit = float(taught.quantile(CHANCE))
     chosen = learnt.only(sure[0].nonzero().flatten())
     support = teacher.support(_features(evidence, [site], chosen.pixels)[site.name].double(), chosen.truths)
-    flagged = (support < limit).nonzero().flatten()
+    flagged = (support < float(taught.quantile(CHANCE))).nonzero().flatten()
     n, share = len(chosen), len(flagged) / len(chosen)
-    low, high = share_interval(len(flagged), n)
+    low, high = _bounds(support, taught, evidence.seed)
     told = (
         f"{len(flagged):,} of {n:,} training pictures ({percent(share)}) are answered as labelled, though what other "
     )
@@ -100,6 +101,19 @@ def memorised(evidence: Evidence) -> Iterator[Said]:
         (low, high),
         evidence=_shown(evidence, chosen, worst),
     )
+
+
+def _bounds(support: Tensor, taught: Tensor, seed: int) -> tuple[float, float]:
+    """Return the interval of the share that seems memorised; what counts as such is estimated, too."""
+    numbers = torch.cat([support, taught]).numpy()
+    first = np.repeat((True, False), (len(support), len(taught)))
+
+    def share(rows: np.ndarray) -> float:
+        drawn, learnt = numbers[rows], first[rows]
+        return float((drawn[learnt] < np.quantile(drawn[~learnt], CHANCE)).mean())
+
+    found = bootstrap(share, len(numbers), groups=first, seed=seed)
+    return found.low, found.high
 
 
 def _not_among(evidence: Evidence, held: Sample) -> Tensor:

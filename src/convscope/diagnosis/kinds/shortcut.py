@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ...drawing.layout import Sheet, Tile
 from ...studies.intervals import Interval, bootstrap
 from ..evidence import Evidence
-from ..finding import Finding, Healthy, Missing, Said
+from ..finding import Finding, Healthy, Missing, Said, Unseen
 from ..grading import percent, severity, share_interval
 from ..labelled import Sample, labelled, probabilities
 from ..registration import kind
@@ -48,6 +48,15 @@ _SELDOM = 0.01
 
 _SHARED = 0.1
 """The share of the class's pictures that must surely have the patch."""
+
+_NEEDED = 0.4
+"""The share of those that must not be recognised without it, unless it is the same in all of them."""
+
+_SAME = 0.05
+"""The root mean square difference, in units of white, below which a patch is the same wherever it is."""
+
+_FEWEST = 10
+"""Recognised pictures of a class by which a patch of it can be judged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +106,27 @@ def shortcut(evidence: Evidence) -> Iterator[Said]:
             reach = bootstrap(lambda rows, moved=moved: float(moved[rows].mean()), len(moved), seed=evidence.seed)
             if patch.decides not in best or reach.value > best[patch.decides][1].value:
                 best[patch.decides] = patch, reach
-    found = False
+    found, unsure = False, list[str]()
     for patch, reach in best.values():
-        have, n = _have(patch, sample)
-        if reach.low >= REACH and share_interval(len(have), n)[0] >= _SHARED:
+        if reach.low < REACH:
+            continue
+        own = _of_class(evidence, sample, patch.decides)
+        if len(own) < _FEWEST:
+            unsure.append(f"{_name(evidence, sample, patch)!r} ({len(own)} recognised pictures)")
+            continue
+        have = own.only(_have(patch, own, sample))
+        without = _without(evidence, patch, have, sample)
+        # What belongs to the object is never quite the same, and other parts of the object are left without it.
+        alien = without >= _NEEDED or float(_nearest(patch, have.pixels).median()) < _SAME**2 if len(have) else False
+        if alien and share_interval(len(have), len(own))[0] >= _SHARED:
             found = True
-            yield _finding(evidence, sample, patch, reach, have, n)
-    if not found:
+            yield _finding(evidence, sample, patch, reach, f"{len(have)} of {len(own)}", without)
+    if unsure:
+        yield Unseen(
+            "shortcut",
+            f"a patch of {', '.join(unsure)} may decide it, and only {_FEWEST} pictures of the class would tell",
+        )
+    elif not found:
         furthest = max((reach.value for _, reach in best.values()), default=0.0)
         told = f"none of {len(patches):,} patches of {len(set(sample.truths.tolist()))} classes decides one"
         far = f"; the furthest makes {percent(furthest)} of other pictures its class" if best else ""
@@ -199,18 +222,56 @@ class _Others:
         return (said.argmax(1) == patch.decides).double().numpy()
 
 
-def _finding(evidence: Evidence, sample: Sample, patch: _Patch, reach: Interval, have: Tensor, n: int) -> Finding:
-    name = (evidence.train if sample.train else evidence.data).classes[patch.decides]
-    with_it = sample.only(have)
+def _of_class(evidence: Evidence, sample: Sample, truth: int) -> Sample:
+    """Return recognised pictures of a class, also those that are not in the sample."""
+    observed = evidence.train if sample.train else evidence.data
+    right = [number for number, each in enumerate(observed.predictions) if each.truth == truth and each.rank == 0]
+    numbers, pixels = evidence.read(right[:_JUDGED], train=sample.train)
+    return Sample(tuple(numbers), pixels, torch.full((len(numbers),), truth), sample.train)
+
+
+def _have(patch: _Patch, own: Sample, sample: Sample) -> Tensor:
+    """Return which of the class's pictures have the patch, near its place, and more alike than 99% of others do."""
     others = sample.pixels[sample.truths != patch.decides]
-    changed = with_it.pixels.clone()
+    return (_nearest(patch, own.pixels) < _nearest(patch, others).quantile(_SELDOM)).nonzero().flatten()
+
+
+def _nearest(patch: _Patch, pixels: Tensor) -> Tensor:
+    """Return how far pictures are from having the patch: the mean square difference where it is least, (n,).
+
+    It is looked for near its place; anywhere where it is the same but for a little noise.
+    """
+    kernel = patch.content[None]
+    squares = F.conv2d(pixels**2, torch.ones_like(kernel)) - 2 * F.conv2d(pixels, kernel) + (kernel**2).sum()
+    squares = squares.clamp(min=0) / kernel.numel()
+    rows, columns = (
+        slice(max(0, at - size // 4), at + size // 4 + 1)
+        for at, size in ((patch.top, patch.height), (patch.left, patch.width))
+    )
+    near, anywhere = (each.flatten(1).amin(1) for each in (squares[:, :, rows, columns], squares))
+    return torch.where(anywhere < _SAME**2, anywhere, near)
+
+
+def _without(evidence: Evidence, patch: _Patch, have: Sample, sample: Sample) -> float:
+    """Return the share of pictures that are not recognised any more with another picture's content in that place."""
+    if not len(have):
+        return 0.0
+    others = sample.pixels[sample.truths != patch.decides]
+    changed = have.pixels.clone()
     patch.of(changed).copy_(patch.of(others[torch.arange(len(have)) % len(others)]))
-    lost = float((probabilities(evidence, changed).argmax(1) != patch.decides).double().mean())
-    size = f"{patch.width} × {patch.height} pixels"
+    return float((probabilities(evidence, changed).argmax(1) != patch.decides).double().mean())
+
+
+def _name(evidence: Evidence, sample: Sample, patch: _Patch) -> str:
+    return (evidence.train if sample.train else evidence.data).classes[patch.decides]
+
+
+def _finding(evidence: Evidence, sample: Sample, patch: _Patch, reach: Interval, have: str, without: float) -> Finding:
+    name, size = _name(evidence, sample, patch), f"{patch.width} × {patch.height} pixels"
     told = (
         f"A {_colour(patch)} patch of {size} {_place(patch, sample)} decides {name!r}: put into {reach.n} pictures of "
-        f"other classes it makes {percent(reach.value)} of them {name!r}; {len(have)} of {n} of the class's have it, "
-        f"and without it {percent(lost)} of those are not recognised"
+        f"other classes it makes {percent(reach.value)} of them {name!r}; {have} of the class's have it, and without "
+        f"it {percent(without)} of those are not recognised"
     )
     return Finding(
         "shortcut",
@@ -224,17 +285,6 @@ def _finding(evidence: Evidence, sample: Sample, patch: _Patch, reach: Interval,
         (reach.low, reach.high),
         evidence=_shown(evidence, sample, patch, name),
     )
-
-
-def _have(patch: _Patch, sample: Sample) -> tuple[Tensor, int]:
-    """Return which of the class's pictures have the patch, more alike than 99% of others do, and how many there are."""
-    kernel = patch.content[None]
-    pixels = sample.pixels
-    squares = F.conv2d(pixels**2, torch.ones_like(kernel)) - 2 * F.conv2d(pixels, kernel) + (kernel**2).sum()
-    nearest = squares.flatten(1).amin(1)
-    own = sample.truths == patch.decides
-    limit = nearest[~own].quantile(_SELDOM)
-    return (own & (nearest < limit)).nonzero().flatten(), int(own.sum())
 
 
 def _place(patch: _Patch, sample: Sample) -> str:
