@@ -196,13 +196,33 @@ def test_a_crop_that_gives_something_else_is_noticed(monkeypatch: pytest.MonkeyP
     net, images = tiny("sequential").sized(60), pictures(2, side=60)
     box = Cropping.box
 
-    def moved(self: Cropping, position: tuple[int, int]) -> Any:
-        top, left, bottom, right = box(self, position) or (0, 0, 60, 60)
+    def moved(self: Cropping, position: tuple[int, int], units: int) -> Any:
+        top, left, bottom, right = box(self, position, units) or (0, 0, 60, 60)
         return (top - 1, left, bottom - 1, right) if top else (top, left, bottom, right)
 
     monkeypatch.setattr(Cropping, "box", moved)
     remarks = check(net, net.layers["3"], images, 30, "gradient")
     assert f"{WHOLE}a crop gave another projection" in remarks
+
+
+@pytest.mark.parametrize("method", ORACLE)
+def test_units_that_see_the_same_share_a_pass(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of crops and of whole pictures: four units take no more passes than one, and each has its own remark."""
+    passes, true = list[int](), Net.passes
+    monkeypatch.setattr(Net, "passes", lambda self, x: passes.append(1) or true(self, x))
+    for side, layer, places in ((40, "0", [(2, 3)] * 4), (20, "3", [(1, 2), (1, 1), (2, 1), (2, 2)])):
+        net, images = tiny("sequential").sized(side), pictures(3, side=side)
+        spots = [Spot(picture, unit, *place) for picture in (0, 2) for unit, place in enumerate(places)]
+        counted = list[int]()
+        for some in ([spots[0], spots[len(places)]], spots):
+            passes.clear()
+            found = project_spots(net, layer, some, images.split(1).__getitem__, method)
+            counted.append(len(passes))
+        assert counted[1] <= counted[0]
+        for spot, one in zip(spots, found, strict=True):
+            assert distance(net, net.layers[layer], spot, images, method, one) <= 1e-9
+            blocked = any("does not reach the pixels" in remark for remark in one.remarks)
+            assert blocked == (method != "gradient" and not one.projection.any())
 
 
 def test_pictures_of_several_sizes() -> None:

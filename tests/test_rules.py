@@ -239,7 +239,7 @@ class Straight(nn.Module):
         self.pool, self.mean, self.head = nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(2), nn.Linear(32, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(F.pad(self.bn(self.a(x)), (1, 1, 1, 1)))
+        x = self.pool(F.pad(self.bn(self.a(0.5 * x)), (1, 1, 1, 1)))
         x = torch.cat([self.b(x)[:, :, 1:, 1:], x - x.mean((2, 3), keepdim=True)], 1)
         return self.head(self.mean(x).reshape(len(x), -1)) / 2
 

@@ -188,7 +188,7 @@ class relu_rule(TorchFunctionMode):  # noqa: N801  reads as a verb in `with relu
             if _rectifies(node):
                 total += 1
                 rewritten += _marked(node)
-            elif is_copy(node):
+            elif is_copy(node) or _scales(node):
                 continue
             elif kind not in _LINEAR or _foreign(node):
                 self._check_curved(node, kind)
@@ -335,6 +335,13 @@ def _multiplies_by_a_mask(node: Node) -> bool:
     factors = zip(node.next_functions, _FACTORS.get(kind_of(node), ()), strict=False)
     masks = [getattr(node, name, None) for (edge, _), name in factors if edge is None]
     return any(isinstance(m, Tensor) and (m.dtype == torch.bool or (m.ndim > 2 and m[0, 0].numel() > 1)) for m in masks)
+
+
+def _scales(node: Node) -> bool:
+    """Whether a node multiplies by one number that depends on no pixel, which is linear."""
+    factors = zip(node.next_functions, _FACTORS["Mul"], strict=False) if kind_of(node) == "Mul" else ()
+    numbers = [getattr(node, name) for (edge, _), name in factors if edge is None]
+    return any(isinstance(n, Tensor) and n.numel() == 1 and n.dtype != torch.bool for n in numbers)
 
 
 def _is_complex(node: Node) -> bool:

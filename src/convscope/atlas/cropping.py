@@ -29,7 +29,7 @@ Box = tuple[int, int, int, int]
 """Pixels of a picture: top, left, bottom, right."""
 
 _WORTH = 0.8
-"""A crop of more than this share of the picture saves nothing."""
+"""A crop of more than this share of the picture saves nothing, where no other unit is read in the picture."""
 
 _LENGTHS = 8
 """Lengths of crops differ by about this part of the picture: of many shapes, few would go through at once."""
@@ -81,14 +81,15 @@ class Cropping:
         self.y, self.x = self.windows.axis(0), self.windows.axis(1)
         self._same = dict[tuple[int, int], bool]()
 
-    def box(self, position: tuple[int, int]) -> Box | None:
+    def box(self, position: tuple[int, int], units: int = 1) -> Box | None:
         """Return the crop (top, left, bottom, right) for the unit at a row and column, None where it saves nothing.
 
+        Of the whole picture as many as are read in it, `units`, would share one pass forward, about half of the work.
         Raises CannotFollow where the network treats such a crop otherwise than the picture.
         """
         (top, bottom), (left, right) = self.y.interval(position[0]), self.x.interval(position[1])
         height, width = bottom - top, right - left
-        if height * width > _WORTH * self.y.extent * self.x.extent:
+        if height * width > _WORTH * (1 + 1 / units) / 2 * self.y.extent * self.x.extent:
             return None
         if (height, width) not in self._same:
             self._same[height, width] = self._is_same(self.pixels[:, :, top:bottom, left:right])

@@ -3,12 +3,12 @@
 One pass over a whole picture for every unit computes mostly what cannot reach the unit. Where the network can be
 followed (`cropping`), a unit's projection is computed from a crop instead. A crop at each border of the picture is
 computed both ways before the result is trusted; where that differs, or no crops are known, whole pictures go through
-the network, several at a time.
+the network, several at a time. Units that see the same crop share its forward pass, and go back one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,8 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..attribution.deconvnet import deconvnet, guided_backprop
-from ..attribution.gradient import gradient
+from ..attribution.deconvnet import deconvnets, guided_backprops
+from ..attribution.gradient import gradients
 from ..batching import Halving
 from ..context import listen, remarks_about, track
 from ..errors import LayerError, OptionError
@@ -32,17 +32,20 @@ from .cropping import Box, Cropping
 Method = Literal["deconvnet", "guided", "gradient"]
 """How a unit is projected down to pixels; all of them send nothing outside what the unit sees."""
 
-METHODS: dict[Method, Callable[[Net, Tensor, Objective], Tensor]] = {
-    "deconvnet": deconvnet,
-    "guided": guided_backprop,
-    "gradient": gradient,
+METHODS: dict[Method, Callable[[Net, Tensor, Sequence[Objective]], Tensor]] = {
+    "deconvnet": deconvnets,
+    "guided": guided_backprops,
+    "gradient": gradients,
 }
 
-_AREA = 4
-"""A batch holds the pixels of so many whole pictures."""
+_AREA, _NUMBERS = 4, 3 * 2**16
+"""A batch holds so many whole pictures, and more of small ones: as many as have so many numbers."""
 
 _MOST = 256
 """More crops at once are not quicker."""
+
+_SERVED = 16
+"""Units at most that one forward pass of a crop serves: more would save little, and their projections take memory."""
 
 _ROUNDING = 1000
 """By so many units of rounding two ways to compute a projection may differ."""
@@ -121,11 +124,12 @@ def projections(
     for number, spot in enumerate(spots):
         key = spot.picture if isinstance(spot.picture, Hashable) else id(spot.picture)
         pictures.setdefault(key, []).append(number)
-    for numbers in track(list(pictures.values()), f"projecting {projector.layer.title}"):
-        pixels = net.checked(read(spots[numbers[0]].picture)).detach().to(net.device)
-        for number in numbers:
-            yield from projector.add(number, spots[number], pixels)
-    yield from projector.finish()
+    # Those with as many spots stand together: what is in a batch goes back as often as the one with most.
+    with net.held():
+        for numbers in track(sorted(pictures.values(), key=len), f"projecting {projector.layer.title}"):
+            pixels = net.checked(read(spots[numbers[0]].picture)).detach().to(net.device)
+            yield from projector.add({number: spots[number] for number in numbers}, pixels)
+        yield from projector.finish()
 
 
 @dataclass(frozen=True)
@@ -153,23 +157,37 @@ class _Places:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The part of a picture that goes through the network for a spot.
+class _Aim:
+    """A spot in the part of a picture that goes through: its number, the unit and its place in the part's grid.
 
-    `pixels` (c, h, w) begin at `corner` of the picture; `position` is the unit's in their grid; `box`, in the picture,
-    is what is shown of it.
+    `box`, in the picture, is what is shown.
     """
 
-    pixels: Tensor
-    corner: tuple[int, int]
+    number: int
     unit: int
     position: tuple[int, int]
     box: Box
 
-    def shown(self, values: Tensor) -> Tensor:
+
+@dataclass(frozen=True)
+class _Part:
+    """The part of a picture that goes through the network, and the spots that are projected from it.
+
+    `pixels` (c, h, w) begin at `corner` of the picture.
+    """
+
+    pixels: Tensor
+    corner: tuple[int, int]
+    aims: tuple[_Aim, ...]
+
+    def shown(self, values: Tensor, box: Box) -> Tensor:
         """Cut what is shown out of pixels or a projection (c, h, w)."""
-        (top, left), (y0, x0, y1, x1) = self.corner, self.box
+        (top, left), (y0, x0, y1, x1) = self.corner, box
         return values[:, y0 - top : y1 - top, x0 - left : x1 - left].clone()
+
+    def pieces(self, most: int) -> list[_Part]:
+        """Return it once for each so many of its spots."""
+        return [replace(self, aims=self.aims[at : at + most]) for at in range(0, len(self.aims), most)]
 
 
 _Result = tuple[Tensor, tuple[str, ...]]
@@ -181,8 +199,8 @@ class _Pictures:
 
     def __init__(self, net: Net, layer: Layer, pixels: Tensor) -> None:
         check_repeatable(net, pixels)
-        self.layer = layer_at(net, layer, pixels)
-        self.waiting: dict[tuple[int, ...], dict[int, _Part]] = {}
+        self.layer, self.numel = layer_at(net, layer, pixels), pixels[0].numel()
+        self.waiting: dict[tuple[int, ...], list[_Part]] = {}
         self.checked: set[tuple[bool, ...]] = set()
         self.cropping: Cropping | None = None
         self.remark = ""
@@ -200,10 +218,10 @@ class _Pictures:
         except Exception as error:  # whole pictures need nothing of what failed
             self.cropping, self.remark = None, f"computed from whole pictures: crops raise {type(error).__name__}"
 
-    def whole(self, pixels: Tensor, unit: int, position: tuple[int, int]) -> _Part:
-        """Return a picture (1, c, h, w) as what goes through the network for a unit."""
-        extent = (pixels.shape[2], pixels.shape[3])
-        return _Part(pixels[0], (0, 0), unit, position, self.layer.shown_field.box(position, extent))
+    def whole(self, pixels: Tensor, number: int, unit: int, position: tuple[int, int]) -> _Part:
+        """Return a picture (1, c, h, w) as what goes through the network for a spot."""
+        box = self.layer.shown_field.box(position, (pixels.shape[2], pixels.shape[3]))
+        return _Part(pixels[0], (0, 0), (_Aim(number, unit, position, box),))
 
 
 class _Projector:
@@ -214,36 +232,46 @@ class _Projector:
         self.sizes: dict[tuple[int, ...], _Pictures] = {}
         self.halving = Halving("projecting")
 
-    def add(self, number: int, spot: Spot, pixels: Tensor) -> Iterator[tuple[int, Projected]]:
-        """Take a spot of a picture (1, c, h, w), and yield the spots that have become a batch."""
+    def add(self, spots: Mapping[int, Spot], pixels: Tensor) -> Iterator[tuple[int, Projected]]:
+        """Take spots of a picture (1, c, h, w), by number, and yield those that have become a batch."""
         size = tuple(pixels.shape[2:])
         pictures = self.sizes.get(size) or self.sizes.setdefault(size, _Pictures(self.net, self.layer, pixels))
-        part = self._part(pictures, spot.unit, checked_position(spot, pictures.layer, size), pixels)
-        batch = pictures.waiting.setdefault(tuple(part.pixels.shape), {})
-        batch[number] = part
-        if len(batch) >= (self.batch or min(_AREA * pixels[0].numel() // part.pixels.numel(), _MOST)):
-            yield from self._project(pictures, batch)
+        parts: dict[tuple[Any, ...], _Part] = {}
+        for number, spot in spots.items():
+            position = checked_position(spot, pictures.layer, size)
+            part = self._part(pictures, pictures.whole(pixels, number, spot.unit, position), len(spots))
+            same = (part.corner, part.pixels.shape)
+            parts[same] = replace(part, aims=parts[same].aims + part.aims) if same in parts else part
+        for part in parts.values():
+            batch = pictures.waiting.setdefault(tuple(part.pixels.shape), [])
+            batch.append(part)
+            if len(batch) >= self._most(pictures, part):
+                yield from self._project(pictures, batch)
+
+    def _most(self, pictures: _Pictures, part: _Part) -> int:
+        """Return how many parts of the shape of one are a batch."""
+        return self.batch or min(max(_AREA * pictures.numel, _NUMBERS) // part.pixels.numel(), _MOST)
 
     def finish(self) -> Iterator[tuple[int, Projected]]:
         """Yield the spots that are left."""
         for pictures in self.sizes.values():
-            for batch in pictures.waiting.values():
+            for batch in filter(None, pictures.waiting.values()):
                 yield from self._project(pictures, batch)
         self.halving.report()
 
-    def _part(self, pictures: _Pictures, unit: int, position: tuple[int, int], pixels: Tensor) -> _Part:
-        """Return the crop for a unit, or the whole picture where that is not sure to give the same, or saves little."""
-        whole = pictures.whole(pixels, unit, position)
+    def _part(self, pictures: _Pictures, whole: _Part, spots: int) -> _Part:
+        """Return the crop for one of so many spots, or the whole picture where a crop may differ, or saves little."""
+        (aim,), (height, width) = whole.aims, whole.pixels.shape[1:]
         with pictures.whole_if_it_fails():
             cropping = pictures.cropping
-            box = cropping and cropping.box(position)
+            box = cropping and cropping.box(aim.position, spots)
             if cropping is None or box is None:
                 return whole
             top, left, bottom, right = box
             # A copy: the picture itself need not be kept.
             seen = whole.pixels[:, top:bottom, left:right].clone()
-            crop = replace(whole, pixels=seen, corner=(top, left), position=cropping.within(position))
-            borders = (top == 0, left == 0, bottom == pixels.shape[2], right == pixels.shape[3])
+            crop = _Part(seen, (top, left), (replace(aim, position=cropping.within(aim.position)),))
+            borders = (top == 0, left == 0, bottom == height, right == width)
             if borders not in pictures.checked and not self._same(pictures.layer, crop, whole):
                 raise CannotFollow("a crop gave another projection")
             pictures.checked.add(borders)
@@ -252,7 +280,7 @@ class _Projector:
 
     def _same(self, layer: Layer, crop: _Part, whole: _Part) -> bool:
         """Whether a unit's projection is the same from a crop as from the whole picture."""
-        (part, _), (expected, _) = (self._projected(layer, [one])[0] for one in (crop, whole))
+        (part, _), (expected, _) = (self._projected(layer, [one])[0][0] for one in (crop, whole))
         (top, left), (height, width) = crop.corner, part.shape[1:]
         around = torch.zeros_like(expected)
         around[:, top : top + height, left : left + width] = part
@@ -261,25 +289,46 @@ class _Projector:
         tolerance = _ROUNDING * unit * float(expected.abs().amax())
         return float((around - expected).abs().amax()) <= tolerance
 
-    def _project(self, pictures: _Pictures, batch: dict[int, _Part]) -> Iterator[tuple[int, Projected]]:
+    def _project(self, pictures: _Pictures, batch: list[_Part]) -> Iterator[tuple[int, Projected]]:
         """Project a batch of parts of one shape, and empty it."""
-        parts, more = list(batch.values()), (pictures.remark, _GATED if pictures.gated else "")
-
-        def work(piece: slice) -> list[_Result]:
-            return self._projected(pictures.layer, parts[piece])
-
-        results = [result for piece in self.halving.over(work, slice(0, len(parts))) for result in piece]
-        for number, part, (projection, remarks) in zip(list(batch), parts, results, strict=True):
-            said = tuple(filter(None, (*remarks, *more)))
-            yield number, Projected(part.shown(part.pixels), part.shown(projection), part.box, said)
+        together, more = self._most(pictures, batch[0]), (pictures.remark, _GATED if pictures.gated else "")
+        parts = _served(batch)
         batch.clear()
 
-    def _projected(self, layer: Layer, parts: Sequence[_Part]) -> list[_Result]:
-        """Return the projection (c, h, w) of every part, from one pass, and what must be said of it."""
-        term = _Places(layer, tuple(part.unit for part in parts), tuple(part.position for part in parts))
+        def work(piece: slice) -> list[list[_Result]]:
+            return self._projected(pictures.layer, parts[piece])
+
+        for start in range(0, len(parts), together):
+            piece = slice(start, min(start + together, len(parts)))
+            results = [result for some in self.halving.over(work, piece) for result in some]
+            for part, found in zip(parts[piece], results, strict=True):
+                for aim, (projection, remarks) in zip(part.aims, found, strict=True):
+                    said = tuple(filter(None, (*remarks, *more)))
+                    pixels, shown = (part.shown(values, aim.box) for values in (part.pixels, projection))
+                    yield aim.number, Projected(pixels, shown, aim.box, said)
+
+    def _projected(self, layer: Layer, parts: Sequence[_Part]) -> list[list[_Result]]:
+        """Return the projections (c, h, w) of every part, from one pass, and what must be said of each."""
+        count, rounds = len(parts), range(max(len(part.aims) for part in parts))
         with listen() as remarks:
-            maps = self.method(self.net, torch.stack([part.pixels for part in parts]), Objective(((1.0, term),)))
-        return [(one, remarks_about(remarks, row)) for row, one in enumerate(maps)]
+            # A part of fewer spots takes its last again.
+            aims = [[part.aims[min(at, len(part.aims) - 1)] for part in parts] for at in rounds]
+            terms = [_Places(layer, tuple(a.unit for a in row), tuple(a.position for a in row)) for row in aims]
+            pixels = torch.stack([part.pixels for part in parts])
+            maps = self.method(self.net, pixels, [Objective(((1.0, term),)) for term in terms])
+        rows = [[at * count + number for at in range(len(part.aims))] for number, part in enumerate(parts)]
+        return [[(maps[row], remarks_about(remarks, row)) for row in each] for each in rows]
+
+
+def _served(parts: Sequence[_Part]) -> list[_Part]:
+    """Return parts with so many spots each, at most, that the passes forward and back are fewest."""
+
+    def passes(most: int) -> int:
+        return sum(-(-len(part.aims) // most) for part in parts) * (1 + most)
+
+    most = min(max(len(part.aims) for part in parts), _SERVED)
+    best = min(range(1, most + 1), key=passes)
+    return [piece for part in parts for piece in part.pieces(best)]
 
 
 def checked_position(spot: Spot, layer: Layer, size: tuple[int, ...]) -> tuple[int, int]:

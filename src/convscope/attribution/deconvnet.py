@@ -25,7 +25,7 @@ a rectifier rectify the signal, 1[R > 0]? `backward` is the cube, with normalisa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import torch
@@ -39,7 +39,7 @@ from ..objectives import Objective, as_objective
 from ..registry import method
 from ..tapping import tap
 from ..tracing import Layer
-from .gradient import gradient, gradient_at_pixels, say_if_flat
+from .gradient import gradient, gradients_at_pixels, say_if_flat
 
 
 @method(
@@ -56,10 +56,16 @@ def deconvnet(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
     Pixels (n, c, h, w) in [0, 1] to a signed picture of the same shape; its scale has no unit. Raises RuleError where
     a network's activation is not a rectifier, instead of returning a plain gradient.
     """
-    projection, rule = _backward_with(net, pixels, objective, rules.relu_rule(rules.deconvnet, skip_lrn=True))
+    return deconvnets(net, pixels, [objective])
+
+
+def deconvnets(net: Net, pixels: Tensor, objectives: Sequence[Objective]) -> Tensor:
+    """Return the `deconvnet` (k n, c, h, w) of k objectives in n pictures, one objective after the other."""
+    rule = rules.relu_rule(rules.deconvnet, skip_lrn=True)
+    projections = _backward_with(net, pixels, objectives, rule)
     if not rule.switches:
         say("no max pooling below the objective, so no switches: the projection hardly depends on this picture")
-    return projection
+    return projections
 
 
 def project_down(net: Net, pixels: Tensor, layer: Layer, seeds: Callable[[Tensor], list[Tensor]]) -> tuple[Tensor, str]:
@@ -80,22 +86,20 @@ def project_down(net: Net, pixels: Tensor, layer: Layer, seeds: Callable[[Tensor
     return torch.cat(projections), rule.report
 
 
-def _backward_with(
-    net: Net, pixels: Tensor, objective: Objective, rule: rules.relu_rule
-) -> tuple[Tensor, rules.relu_rule]:
-    """Run one forward and backward pass under a rule, and report what it did."""
+def _backward_with(net: Net, pixels: Tensor, objectives: Sequence[Objective], rule: rules.relu_rule) -> Tensor:
+    """Go back from k objectives under a rule to pixels (k n, c, h, w), and say what it did."""
     with rule:
-        projection = gradient_at_pixels(net, pixels, objective)
+        projection = gradients_at_pixels(net, pixels, objectives)
     say(rule.report)
     if rule.rule in (rules.plain, rules.straight):
         say_if_flat(projection)
-        return projection, rule
+        return projection
     blocked = (
         "the signal does not reach the pixels: it is negative everywhere at some rectifier; "
         "choose a single activation instead, as layer:channel"
     )
     say(["" if any_ else blocked for any_ in projection.flatten(1).any(1).tolist()])
-    return projection, rule
+    return projection
 
 
 @method(
@@ -112,7 +116,12 @@ def guided_backprop(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
     Pixels (n, c, h, w) in [0, 1] to a signed picture of the same shape; its scale has no unit. Raises RuleError as
     `deconvnet` does.
     """
-    return _backward_with(net, pixels, objective, rules.relu_rule(rules.guided))[0]
+    return guided_backprops(net, pixels, [objective])
+
+
+def guided_backprops(net: Net, pixels: Tensor, objectives: Sequence[Objective]) -> Tensor:
+    """Return the `guided_backprop` (k n, c, h, w) of k objectives in n pictures, one objective after the other."""
+    return _backward_with(net, pixels, objectives, rules.relu_rule(rules.guided))
 
 
 _RECTIFIER = {
@@ -157,4 +166,4 @@ def backward(
     if mask and switches and not rectify and lrn:
         return gradient(net, pixels, objective)
     rule = rules.relu_rule(_RECTIFIER[mask, rectify], skip_lrn=not lrn, centre=not switches)
-    return _backward_with(net, pixels, objective, rule)[0]
+    return _backward_with(net, pixels, [objective], rule)

@@ -13,7 +13,7 @@ has no sign, and fluctuations add up instead of averaging out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -29,6 +29,7 @@ from ..net import Net
 from ..objectives import Objective, Unit
 from ..options import Range
 from ..registry import method
+from ..tapping import tap
 
 Batch = Annotated[int, "pictures per forward and backward pass; halved when memory runs out", Range(1)]
 
@@ -45,9 +46,32 @@ def gradient(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
 
     Pixels (n, c, h, w) in [0, 1] to a map of the same shape, in score per unit of pixel.
     """
-    gradient = gradient_at_pixels(net, pixels, objective)
-    say_if_flat(gradient)
-    return gradient
+    return gradients(net, pixels, [objective])
+
+
+def gradients(net: Net, pixels: Tensor, objectives: Sequence[Objective]) -> Tensor:
+    """Return the gradients (k n, c, h, w) of k objectives at n pictures, one objective after the other."""
+    found = gradients_at_pixels(net, pixels, objectives)
+    say_if_flat(found)
+    return found
+
+
+def gradients_at_pixels(net: Net, pixels: Tensor, objectives: Sequence[Objective]) -> Tensor:
+    """Return what `gradient_at_pixels` does for k objectives, (k n, c, h, w), from one forward pass for all of them."""
+    with torch.inference_mode(False), torch.enable_grad():
+        pixels = pixels.detach().clone().requires_grad_()
+        layers = dict.fromkeys(layer for objective in objectives for layer in objective.layers)
+        readings = tap(net, pixels, layers)
+        found = list[Tensor]()
+        for number, objective in enumerate(objectives, 1):
+            score, more = objective.score(readings).sum(), number < len(objectives)
+            gradient = None
+            if score.requires_grad:
+                gradient = torch.autograd.grad(score, pixels, retain_graph=more, allow_unused=True)[0]
+            if gradient is None:
+                raise no_gradient(net, pixels, objective)
+            found.append(gradient)
+    return torch.cat(found)
 
 
 def gradient_at_pixels(net: Net, pixels: Tensor, objective: Objective) -> Tensor:
