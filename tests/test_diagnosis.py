@@ -191,7 +191,7 @@ def test_filters_of_zeros_are_dead_whatever_their_bias_and_however_few_pictures(
     [one] = said.findings
     assert (one.units, one.interval) == ((3,), (0, 0))
     assert "no weight but 0" in one.sentence
-    assert "of 5 pictures, which are too few" in said.unseen[0].reason
+    assert "5 pictures are too few" in said.unseen[0].reason
 
 
 def test_few_pictures_make_no_unit_dead() -> None:
@@ -206,7 +206,7 @@ def test_few_pictures_make_no_unit_dead() -> None:
 
 def test_a_diagnosis_as_json() -> None:
     said = json.loads(found(wrapped(silenced(3, 2)), noise(100), "dead").json())
-    assert (said["network"], said["data"], said["pictures"]) == ("small", "100 pictures", 100)
+    assert (said["network"], said["data"], said["pictures"]) == ("small", "", 100)
     [one] = said["findings"]
     assert {key: one[key] for key in ("kind", "layer", "units", "n")} == {
         "kind": "dead",
@@ -222,6 +222,46 @@ def test_wrong_kinds_and_no_pictures_are_refused() -> None:
         found(wrapped(body()), noise(3), "daed")
     with pytest.raises(DataError, match="no pictures to look at"):
         found(wrapped(body()), [], "dead")
+
+
+class Broken(nn.Module):
+    """A network whose answers to bright pictures are no numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = body()
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = x.mean((1, 2, 3), keepdim=True) > 1
+        return self.body(torch.where(bright, torch.nan, x))
+
+
+def test_answers_that_are_no_numbers_are_said_and_not_counted() -> None:
+    white = np.ones((16, 16, 3), np.float32)
+    said = found(wrapped(Broken()), [*noise(20), white, white], "dead")
+    assert said.healthy[0].n == 20
+    assert "units of body.0 gave NaN or infinity for 2 pictures" in " ".join(said.recipe.remarks)
+    assert [reason for _, reason in said.failures] == ["the output of small holds NaN or infinity"] * 2
+
+
+def test_pictures_that_are_in_both_folders_are_said(folder: Path) -> None:
+    said = diagnose(wrapped(body()), folder, [str(folder / "red"), *noise(3)], kinds=["outlier"])
+    assert "40 of 120 pictures of the data folder are in the training folder, too, such as" in said.recipe.remarks[0]
+
+
+def test_a_program_hides_its_layers() -> None:
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = nn.Parameter(torch.rand(3, 3, 16, 16))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.conv2d(x, self.kernel).flatten(1)
+
+    said = diagnose(wrapped(Hidden()), noise(3), kinds=["dead", "duplicate"])
+    assert [each.reason for each in said.unseen] == [
+        "no layer of the network has weights that can be read; a program (TorchScript) hides them"
+    ] * 2
 
 
 def test_a_sample_is_drawn_evenly_over_classes(folder: Path) -> None:

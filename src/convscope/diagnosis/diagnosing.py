@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..context import listen, track, whole
-from ..data.pictures import Pictures, read_pictures
+from ..context import listen, say, track, whole
+from ..data.pictures import read_pictures
 from ..errors import OptionError, nearest
 from ..interruptions import orderly
 from ..net import Net
@@ -59,17 +59,31 @@ def diagnose(
     with whole(), listen() as remarks:
         evidence.data  # noqa: B018  everything begins with it, and its progress is told by itself
         said = [each for kind in track(chosen, "kinds") for each in kind.said(evidence)]
+        _say_more(evidence)
     findings = sorted((each for each in said if isinstance(each, Finding)), key=lambda each: -each.severity)
     return Diagnosis(
         net.name,
-        _named(data, pictures),
+        _named(data),
         len(evidence.data.read),
         tuple(findings),
         tuple(each for each in said if isinstance(each, Healthy)),
         tuple(each for each in said if isinstance(each, Unseen)),
         _recipe(evidence, remarks),
-        tuple((each.where, each.error) for each in evidence.data.pictures if each.error),
+        tuple((each.where, each.error) for each in evidence.data.predictions if each.error),
     )
+
+
+def _say_more(evidence: Evidence) -> None:
+    """Say what makes every finding less sure: answers that are no numbers, and pictures that were trained on."""
+    for site, answers in evidence.answers.items():
+        if answers.broken:
+            say(f"units of {site} gave NaN or infinity for {answers.broken:,} pictures, which are not counted there")
+    if evidence.trained_on is not None and evidence.overlap:
+        shared = evidence.overlap
+        say(
+            f"{len(shared):,} of {len(evidence.data.read):,} pictures of the data folder are in the training folder, "
+            f"too, such as {shared[0]}: what is said of them says little of new pictures"
+        )
 
 
 def _chosen(names: Sequence[str]) -> list[Kind]:
@@ -80,8 +94,9 @@ def _chosen(names: Sequence[str]) -> list[Kind]:
     return [kind for name, kind in known.items() if not names or name in names]
 
 
-def _named(data: Any, pictures: Pictures) -> str:
-    return str(data) if isinstance(data, (str, Path)) else f"{len(pictures):,} pictures"
+def _named(data: Any) -> str:
+    """Name the data where it lies in files; pictures in memory have no name."""
+    return str(data) if isinstance(data, (str, Path)) else ""
 
 
 def _recipe(evidence: Evidence, remarks: Sequence[str]) -> Recipe:

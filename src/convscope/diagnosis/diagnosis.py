@@ -20,8 +20,8 @@ SCHEMA = "convscope.diagnosis/1"
 class Diagnosis:
     """What is wrong with a network: findings, the most severe first, what is in order, and what was not looked at.
 
-    `network` and `data` name what was looked at, `pictures` counts what could be read; `failures` says why others could
-    not be, by address.
+    `network` and `data` name what was looked at (pictures in memory have no name), `pictures` counts what could be
+    read; `failures` says why others could not be, by address.
     """
 
     network: str
@@ -93,5 +93,5 @@ class Diagnosis:
         found += f", {known} of them known" if known else ""
         return (
             f"{found}; {len(self.healthy)} checks in order, {len(self.unseen)} not made; "
-            f"{self.pictures:,} picture{'s' * (self.pictures != 1)} of {self.data}"
+            f"{self.pictures:,} picture{'s' * (self.pictures != 1)}{f' of {self.data}' if self.data else ''}"
         )

@@ -82,7 +82,7 @@ def maps(evidence: Evidence, site: Site, units: Sequence[int], count: int = 6) -
         ]
         labels = ("picture", *(f"unit {unit}" for unit in units))
         return Sheet(
-            "", (pictures, *rows), f"what units of {site.name} let through, each on its own scale", labels=labels
+            "", (pictures, *rows), f"what units of {site.title} let through, each on its own scale", labels=labels
         )
 
     return draw

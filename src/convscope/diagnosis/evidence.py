@@ -62,21 +62,27 @@ class Evidence:
         default_factory=dict[tuple[str, int], tuple[list[int], Tensor]], repr=False
     )
 
-    @cached_property
+    @property
     def sites(self) -> list[Site]:
-        """The units of every layer with weights, in execution order."""
+        """The units of every layer with weights, in execution order. Raises Missing where there are none."""
+        if not self._sites:
+            raise Missing("no layer of the network has weights that can be read; a program (TorchScript) hides them")
+        return self._sites
+
+    @cached_property
+    def _sites(self) -> list[Site]:
         return sites_of(self.net)
 
     @cached_property
     def data(self) -> Observed:
         """What one pass over the data folder gave."""
-        return Pass(self.net, self.sites, self.truth(self.pictures), self.batch).run(self.pictures, "pictures")
+        return Pass(self.net, self._sites, self.truth(self.pictures), self.batch).run(self.pictures, "pictures")
 
     @cached_property
     def train(self) -> Observed:
         """What one pass over the training folder gave, over 5,000 pictures of more. Raises Missing without one."""
         pictures = self._trained_on
-        return Pass(self.net, self.sites, self.truth(pictures), self.batch).run(pictures, "training pictures")
+        return Pass(self.net, self._sites, self.truth(pictures), self.batch).run(pictures, "training pictures")
 
     @cached_property
     def _trained_on(self) -> Pictures:

@@ -88,9 +88,19 @@ class Site:
         return self.layer.name or "output"
 
     @property
+    def title(self) -> str:
+        """What sentences call the layer: its name, where that is no number."""
+        return named(self.layer)
+
+    @property
     def units(self) -> int:
         """How many units it has."""
         return count_units(self.read)
+
+
+def named(layer: Layer) -> str:
+    """Return what sentences call a layer: its name, where that is no number."""
+    return f"layer {layer.name}" if layer.name.isdigit() else layer.name or "the output"
 
 
 def sites_of(net: Net) -> list[Site]:

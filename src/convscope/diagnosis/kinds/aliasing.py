@@ -74,11 +74,11 @@ def _folded(evidence: Evidence, site: Site) -> Iterator[Said]:
     step = max(module.stride)
     size = " x ".join(map(str, module.kernel_size))
     if step == 1:
-        yield Healthy("aliasing", 0, f"{site.name} looks at every pixel ({size}, step 1), so that nothing folds over")
+        yield Healthy("aliasing", 0, f"{site.title} looks at every pixel ({size}, step 1), so that nothing folds over")
         return
     if step >= max(module.kernel_size):
         yield Unseen(
-            "aliasing", f"the windows of {site.name} ({size}, step {step}) do not overlap: it cuts patches out"
+            "aliasing", f"the windows of {site.title} ({size}, step {step}) do not overlap: it cuts patches out"
         )
         return
     shares = _shares(evidence, site, module)
@@ -86,7 +86,7 @@ def _folded(evidence: Evidence, site: Site) -> Iterator[Said]:
     each = shares.mean(0)
     found = bootstrap(lambda rows: float(shares[rows].mean()), n, seed=evidence.seed)
     interval = None if np.isnan(found.low) else (found.low, found.high)
-    told = f"{percent(found.value)} of what the filters of {site.name} ({size}) pick up is finer than steps of {step}"
+    told = f"{percent(found.value)} of what the filters of {site.title} ({size}) pick up is finer than steps of {step}"
     if found.value < _LEAST:
         yield Healthy("aliasing", n, f"{told} can hold")
         return
@@ -104,7 +104,7 @@ def _folded(evidence: Evidence, site: Site) -> Iterator[Said]:
         evidence=lines_of(
             list(range(1, len(each) + 1)),
             {"units": sorted(each.tolist(), reverse=True), "reported from": [_LEAST] * len(each)},
-            (f"units of {site.name}, sorted", _MEASURE),
+            (f"units of {site.title}, sorted", _MEASURE),
         ),
     )
 
@@ -151,7 +151,7 @@ def _left_out(site: Site) -> Iterator[Said]:
     low = 1 / side
     between = int(((peaks >= low) & (peaks < _HIGH)).sum())
     share = between / count
-    told = f"{between} of {count} filters of {site.name} see frequencies of {low:.2g} to {_HIGH:.2g}"
+    told = f"{between} of {count} filters of {site.title} see frequencies of {low:.2g} to {_HIGH:.2g}"
     if share >= _FEW:
         yield Healthy("aliasing", count, f"{told} cycles a pixel most, between the lowest and the highest")
         return
@@ -168,7 +168,7 @@ def _left_out(site: Site) -> Iterator[Said]:
         evidence=lines_of(
             list(range(1, count + 1)),
             {"filters": sorted(peaks.tolist()), "low": [low] * count, "high": [_HIGH] * count},
-            (f"filters of {site.name}, sorted", "frequency seen most, cycles a pixel"),
+            (f"filters of {site.title}, sorted", "frequency seen most, cycles a pixel"),
         ),
     )
 

@@ -21,6 +21,7 @@ from ..evidence import Evidence
 from ..finding import Finding, Healthy, Said
 from ..grading import percent, severity
 from ..registration import kind
+from ..sites import named
 
 _PICTURES = 32
 _LEAST, _WORST = 0.25, 1.0
@@ -49,7 +50,7 @@ def checkerboard(evidence: Evidence) -> Iterator[Said]:
         energy = _energies(evidence, layer, step)
         value = bootstrap(lambda rows, energy=energy: _uneven(energy[rows]), len(energy), seed=evidence.seed)
         if value.value < _LEAST:
-            most, where = (value.value, layer.name) if value.value >= most else (most, where)
+            most, where = (value.value, named(layer)) if value.value >= most else (most, where)
             continue
         found = True
         yield _finding(layer, step, energy, (value.value, value.low, value.high))
@@ -118,8 +119,8 @@ def _finding(layer: Layer, step: tuple[int, int], energy: np.ndarray, value: tup
         tuple(units),
         severity(value[0], _LEAST, _WORST),
         len(energy),
-        f"the answers of {layer.name} differ in strength from position to position of each {of} step, their energy by "
-        f"{percent(value[0])} of its mean{why}",
+        f"the answers of {named(layer)} differ in strength from position to position of each {of} step, their energy "
+        f"by {percent(value[0])} of its mean{why}",
         _MEASURE,
         value[0],
         None if np.isnan(value[1]) else (value[1], value[2]),

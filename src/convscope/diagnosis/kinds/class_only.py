@@ -54,7 +54,7 @@ def class_only(evidence: Evidence) -> Iterator[Said]:
             depth = number / max(len(sites) - 1, 1)
             yield _finding(answers, only, classes, shares, 1 - depth, counts)
         elif bool(enough.any()) and float(shares[enough].max()) > most:
-            most, where = float(shares[enough].max()), site.name
+            most, where = float(shares[enough].max()), site.title
     if not found:
         told = f"none of {units:,} hidden units is used by one of {len(counts)} classes alone"
         more = f"; the highest share of one class is {percent(most)}, in {where}" if where else ""
@@ -88,13 +88,13 @@ def _finding(
         tuple(units),
         LEAST + (1 - LEAST) * early,
         int(answers.active[units].sum()),
-        f"{counted(len(units), site.units)} of {site.name}, each used by one class alone ({told}): of unit {unit}, "
+        f"{counted(len(units), site.units)} of {site.title}, each used by one class alone ({told}): of unit {unit}, "
         f"{percent(float(shares[unit]))} of the activity is on {classes[unit]}",
         _MEASURE,
         float(shares[unit]),
         share_interval(round(float(shares[unit]) * active), active),
         evidence=bars_of(
             {name: float(answers.by_class[name][unit] / counts[name]) for name in counts},
-            f"what unit {unit} of {site.name} lets through on average",
+            f"what unit {unit} of {site.title} lets through on average",
         ),
     )

@@ -68,7 +68,7 @@ def _finding(answers: Answers, moves: Tensor, units: list[int]) -> Finding:
     site, n = answers.site, answers.pictures
     one = len(units) == 1
     told = (
-        f"{counted(len(units), site.units)} of {site.name} ({listed(units)}) {'gives' if one else 'give'} the same "
+        f"{counted(len(units), site.units)} of {site.title} ({listed(units)}) {'gives' if one else 'give'} the same "
         f"answer to all of {n:,} pictures, {'and says' if one else 'and say'} nothing of them"
     )
     return Finding(
@@ -80,5 +80,5 @@ def _finding(answers: Answers, moves: Tensor, units: list[int]) -> Finding:
         told,
         _MEASURE,
         float(moves[units].max()),
-        evidence=ranked(moves, units, _MEASURE, site.name),
+        evidence=ranked(moves, units, _MEASURE, site.title),
     )

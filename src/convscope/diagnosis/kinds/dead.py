@@ -66,12 +66,16 @@ def dead(evidence: Evidence) -> Iterator[Said]:
         told = f"units in {looked} layers {'answers' if alive == units else 'answer'} at least one of {n:,} pictures"
         yield Healthy("dead", n, f"{each} {told}")
     if unsure or n < _FEWEST:
-        room = percent(share_interval(0, n)[1])
-        yield Unseen(
-            "dead",
-            f"{unsure:,} {'units answer' if unsure != 1 else 'unit answers'} none of {n:,} pictures, which are too few "
-            f"to tell a dead unit from one that seldom answers, up to {room} of all; give 3,000 or more",
-        )
+        yield Unseen("dead", _too_few(unsure, n))
+
+
+def _too_few(unsure: int, n: int) -> str:
+    pictures = f"{n:,} picture{'s' * (n != 1)}"
+    told = f"{unsure:,} {'units answer' if unsure != 1 else 'unit answers'} none of {pictures}" if unsure else pictures
+    return (
+        f"{told}{', which' if unsure else ''} are too few to tell a dead unit from one that seldom answers, up to "
+        f"{percent(share_interval(0, n)[1])} of all; give 3,000 or more"
+    )
 
 
 def _channel_by_channel(site: Site, inputs: int) -> bool:
@@ -93,7 +97,7 @@ def _finding(answers: Answers, found: Tensor, empty: Tensor) -> Finding:
     units, count = found.nonzero().flatten().tolist(), int(found.sum())
     without = (found & empty).nonzero().flatten().tolist()
     one, limit = count == 1, share_interval(0, n)
-    of = f"{counted(count, site.units)} of {site.name} ({listed(units)})"
+    of = f"{counted(count, site.units)} of {site.title} ({listed(units)})"
     if len(without) == count:
         told = f"{of} {'has' if one else 'have'} no weight but 0: no picture can change what {'it' if one else 'they'} "
         told += "gives" if one else "give"
@@ -111,5 +115,5 @@ def _finding(answers: Answers, found: Tensor, empty: Tensor) -> Finding:
         _MEASURE,
         0.0,
         (0.0, 0.0) if len(without) == count else limit,
-        evidence=ranked(answers.active.double() / max(n, 1), units, _MEASURE, site.name),
+        evidence=ranked(answers.active.double() / max(n, 1), units, _MEASURE, site.title),
     )

@@ -41,7 +41,7 @@ def duplicate(evidence: Evidence) -> Iterator[Said]:
         looked += 1
         alike[site.name] = [(a, b) for a, b in (cosines >= _SAME).nonzero().tolist() if a < b]
         if float(cosines.max()) > closest:
-            closest, where = float(cosines.max()), site.name
+            closest, where = float(cosines.max()), site.title
     found = False
     sites = [site for site in evidence.sites if alike.get(site.name)]
     passed = evidence.passed(sites, _PICTURES) if sites else {}
@@ -99,9 +99,9 @@ def _finding(evidence: Evidence, site: Site, pairs: list[tuple[int, int, float]]
     more = f" and {len(groups) - 4} groups more" if len(groups) > 4 else ""
     spare = len(units) - len(groups)
     told = (
-        f"{len(units)} of {site.units:,} units of {site.name} repeat one another ({shown}{more}): their filters have a "
-        f"cosine of {_SAME} or more, and their answers to {n} pictures one of {least:.3f}; {spare} could be left "
-        "out"
+        f"{len(units)} of {site.units:,} units of {site.title} repeat one another ({shown}{more}): their filters have a "
+        f"cosine of {_SAME} or more, and their answers to {n} pictures a correlation of {least:.3f} or more; {spare} "
+        "could be left out"
     )
     return Finding(
         "duplicate",

@@ -50,7 +50,7 @@ def outlier(evidence: Evidence) -> Iterator[Said]:
             found = True
             yield _finding(evidence, site, weights, sizes / middle, units)
         elif float(sizes.max()) / middle > strongest:
-            strongest, where = float(sizes.max()) / middle, site.name
+            strongest, where = float(sizes.max()) / middle, site.title
     if not looked:
         yield Unseen("outlier", f"no layer has {_FEWEST} filters or more whose weights can be read")
     elif not found:
@@ -78,7 +78,7 @@ def _finding(evidence: Evidence, site: Site, weights: Tensor, sizes: Tensor, uni
     strongest, next_one = float(sizes[units].max()), float(sizes[others].max())
     one = len(units) == 1
     told = (
-        f"{counted(len(units), site.units)} of {site.name} ({listed(units)}) {'has' if one else 'have'} weights up to "
+        f"{counted(len(units), site.units)} of {site.title} ({listed(units)}) {'has' if one else 'have'} weights up to "
         f"{strongest:.3g} times as strong as the layer's middle filter; the strongest other one has {next_one:.2g}"
     )
     shown = filters(evidence.net, weights, units, sizes) if site.layer.number == 1 else None
@@ -91,5 +91,5 @@ def _finding(evidence: Evidence, site: Site, weights: Tensor, sizes: Tensor, uni
         told,
         _MEASURE,
         strongest,
-        evidence=shown or ranked(sizes, units, _MEASURE, site.name),
+        evidence=shown or ranked(sizes, units, _MEASURE, site.title),
     )

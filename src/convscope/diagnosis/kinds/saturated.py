@@ -53,7 +53,7 @@ def _finding(answers: Answers) -> Finding:
     least = float(answers.full[units].min())
     are = "is" if len(units) == 1 else "are"
     told = (
-        f"{counted(len(units), site.units)} of {site.name} ({listed(units)}) {are} at an end of the {site.gate.name}, "
+        f"{counted(len(units), site.units)} of {site.title} ({listed(units)}) {are} at an end of the {site.gate.name}, "
         f"where no gradient passes, in {percent(least)} or more of the answers to {n:,} pictures"
     )
     return Finding(
@@ -66,5 +66,5 @@ def _finding(answers: Answers) -> Finding:
         _MEASURE,
         least,
         share_interval(round(least * n), n),
-        evidence=ranked(answers.full, units, _MEASURE, site.name),
+        evidence=ranked(answers.full, units, _MEASURE, site.title),
     )
