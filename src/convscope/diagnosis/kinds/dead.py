@@ -70,11 +70,13 @@ def dead(evidence: Evidence) -> Iterator[Said]:
 
 
 def _too_few(unsure: int, n: int) -> str:
-    pictures = f"{n:,} picture{'s' * (n != 1)}"
-    told = f"{unsure:,} {'units answer' if unsure != 1 else 'unit answers'} none of {pictures}" if unsure else pictures
+    be = "are" if n != 1 else "is"
+    told = f"{n:,} picture{'s' * (n != 1)}"
+    if unsure:
+        told = f"{unsure:,} {'units answer' if unsure != 1 else 'unit answers'} none of {told}, which"
+    room = percent(share_interval(0, n)[1])
     return (
-        f"{told}{', which' if unsure else ''} are too few to tell a dead unit from one that seldom answers, up to "
-        f"{percent(share_interval(0, n)[1])} of all; give 3,000 or more"
+        f"{told} {be} too few to tell a dead unit from one that seldom answers, up to {room} of all; give 3,000 or more"
     )
 
 

@@ -99,8 +99,8 @@ def _finding(evidence: Evidence, site: Site, pairs: list[tuple[int, int, float]]
     more = f" and {len(groups) - 4} groups more" if len(groups) > 4 else ""
     spare = len(units) - len(groups)
     told = (
-        f"{len(units)} of {site.units:,} units of {site.title} repeat one another ({shown}{more}): their filters have a "
-        f"cosine of {_SAME} or more, and their answers to {n} pictures a correlation of {least:.3f} or more; {spare} "
+        f"{len(units)} of {site.units:,} units of {site.title} repeat one another ({shown}{more}): their filters have "
+        f"a cosine of {_SAME} or more, and their answers to {n} pictures a correlation of {least:.3f} or more; {spare} "
         "could be left out"
     )
     return Finding(
