@@ -246,7 +246,7 @@ def co_adapted(ground: Ground) -> Iterator[Case]:
 
 def aliasing(ground: Ground) -> Iterator[Case]:
     """Train networks with a large step in the first layer."""
-    for strength, side, step in (("3 x 3 in steps of 4", 3, 4), ("5 x 5 in steps of 4", 5, 4), (NEAR, 7, 2)):
+    for strength, side, step in (("5 x 5 in steps of 4", 5, 4), ("7 x 7 in steps of 4", 7, 4), (NEAR, 7, 2)):
         torch.manual_seed(ground.seed)
         body = small(first=nn.Conv2d(3, 24, side, stride=step, padding=side // 2))
         body = fit(body, ground.learn.drawn(1000, ground.seed), 3, seed=ground.seed)
@@ -315,7 +315,8 @@ def exchanged(ground: Ground) -> Iterator[Case]:
         other = torch.where(some.targets == CAT, DOG, torch.where(some.targets == DOG, CAT, some.targets))
         body = fit(ground.copy(), some.labelled(torch.where(rows, other, some.targets)), 3, seed=ground.seed, rate=1e-3)
         fault = "labels of two classes exchanged" + ("" if strength != NEAR else ", of 30% of their pictures")
-        yield ground.case("input", fault, strength, body, units=(CAT, DOG), also=("calibration",))
+        data = ground.hold.drawn(100, ground.seed)
+        yield ground.case("input", fault, strength, body, data=data, units=(CAT, DOG), also=("calibration",))
 
 
 PLANTS: tuple[Plant, ...] = (

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import tarfile
 from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from conftest import DATA, ROOT
 from convscope import Diagnosis, Net, diagnose
 
 SIDE = 16
@@ -63,25 +68,25 @@ def write(folder: Path, count: int, seed: int, draw: Draw = coloured, classes: t
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("data"), 40, 0)
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("colours"), 40, 0)
 
 
-def said(network: Net, kind: str, data: object, train: object = None) -> Diagnosis:
-    return diagnose(network, data, train, kinds=[kind])
+def said(network: Net, kind: str, pictures: object, train: object = None) -> Diagnosis:
+    return diagnose(network, pictures, train, kinds=[kind])
 
 
 # Input ---------------------------------------------------------------------------------------------------------------
 
 
-def test_pictures_as_in_training_are_in_order(data: Path) -> None:
-    [one] = said(net(), "input", data).healthy
+def test_pictures_as_in_training_are_in_order(colours: Path) -> None:
+    [one] = said(net(), "input", colours).healthy
     assert "no labels are exchanged" in one.sentence
 
 
-def test_blue_read_first_is_found(data: Path) -> None:
+def test_blue_read_first_is_found(colours: Path) -> None:
     # Green stays, so that no exchange of labels explains all of it: red and blue are also exchanged labels.
-    found = said(net(order="BGR"), "input", data).findings
+    found = said(net(order="BGR"), "input", colours).findings
     assert {one.units for one in found} == {(0, 2), ()}
     [read] = [one for one in found if not one.units]
     assert "red read first (RGB)" in read.sentence
@@ -89,7 +94,7 @@ def test_blue_read_first_is_found(data: Path) -> None:
     assert read.n == 3 * 40 - 64, "what is best of many is judged by other pictures"
 
 
-def test_negatives_are_found(data: Path) -> None:
+def test_negatives_are_found(colours: Path) -> None:
     class Negative(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -98,28 +103,28 @@ def test_negatives_are_found(data: Path) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.inner(1 - x)
 
-    found = said(net(Negative()), "input", data).findings
+    found = said(net(Negative()), "input", colours).findings
     assert any("white for black" in one.sentence for one in found)
 
 
-def test_exchanged_labels_are_found_and_half_exchanged_ones_are_not(data: Path) -> None:
-    [one] = said(net(classes=["green", "blue", "red"]), "input", data).findings
+def test_exchanged_labels_are_found_and_half_exchanged_ones_are_not(colours: Path) -> None:
+    [one] = said(net(classes=["green", "blue", "red"]), "input", colours).findings
     assert one.units == (0, 1)
     assert "'green' is taken for 'blue'" in one.sentence
     assert (one.n, one.value, one.severity) == (80, 1.0, 1.0)
 
 
-def test_pictures_in_both_folders_are_found_by_their_content(data: Path, tmp_path: Path) -> None:
+def test_pictures_in_both_folders_are_found_by_their_content(colours: Path, tmp_path: Path) -> None:
     train = write(tmp_path / "train", 6, 1)
-    assert not said(net(), "input", data, train).findings
+    assert not said(net(), "input", colours, train).findings
     for index in range(3):
-        (train / "red" / f"copy {index}.png").write_bytes((data / "red" / f"{index}.png").read_bytes())
-    [one] = said(net(), "input", data, train).findings
+        (train / "red" / f"copy {index}.png").write_bytes((colours / "red" / f"{index}.png").read_bytes())
+    [one] = said(net(), "input", colours, train).findings
     assert "3 of 120 pictures are training pictures, too" in one.sentence
     assert one.interval is not None and one.interval[0] < 3 / 120 < one.interval[1]
 
 
-def test_without_labels_or_with_one_class_it_says_what_is_missing(data: Path, tmp_path: Path) -> None:
+def test_without_labels_or_with_one_class_it_says_what_is_missing(colours: Path, tmp_path: Path) -> None:
     [flat] = said(net(), "input", [str(path) for path in sorted(write(tmp_path / "flat", 3, 1).rglob("*.png"))]).unseen[
         :1
     ] or [None]
@@ -129,7 +134,7 @@ def test_without_labels_or_with_one_class_it_says_what_is_missing(data: Path, tm
     assert "all belong to one, 'red'" in missing.reason
     unlabelled = tmp_path / "unlabelled"
     unlabelled.mkdir()
-    for index, path in enumerate(sorted(data.rglob("*.png"))[:9]):
+    for index, path in enumerate(sorted(colours.rglob("*.png"))[:9]):
         (unlabelled / f"{index}.png").write_bytes(path.read_bytes())
     [missing] = said(net(), "input", unlabelled).unseen
     assert "labels" in missing.reason
@@ -148,17 +153,17 @@ def marked(share: float) -> Draw:
     return draw
 
 
-def test_a_mark_that_decides_a_class_is_found(data: Path, tmp_path: Path) -> None:
+def test_a_mark_that_decides_a_class_is_found(colours: Path, tmp_path: Path) -> None:
     train = write(tmp_path / "train", 30, 1, marked(0.7))
     network = net(Colours(mark=1000.0))
-    [one] = said(network, "shortcut", data, train).findings
+    [one] = said(network, "shortcut", colours, train).findings
     assert one.units == (1,)
     assert "bright patch of 4 × 4 pixels at the lower right decides 'green'" in one.sentence
     assert one.value is not None and one.value > 0.9
     assert one.evidence is not None and len(one.evidence().tiles) == 9
     # The mark is in the pictures, and the network makes nothing of it; or it would, and the pictures do not have it.
-    assert not said(net(Colours(mark=0.0)), "shortcut", data, train).findings
-    [healthy] = said(network, "shortcut", data).healthy
+    assert not said(net(Colours(mark=0.0)), "shortcut", colours, train).findings
+    [healthy] = said(network, "shortcut", colours).healthy
     assert "none of 12 patches of 3 classes decides one" in healthy.sentence
 
 
@@ -172,9 +177,8 @@ class Paired(Colours):
         super().__init__()
         self.features, self.end = nn.Conv2d(3, 5, 1), nn.Linear(5, 3)
         with torch.no_grad():
-            for layer in (self.features, self.end):
-                layer.weight.zero_()
-                layer.bias.zero_()
+            for values in (*self.features.parameters(), *self.end.parameters()):
+                values.zero_()
             for unit in range(3):
                 self.features.weight[unit, 2 - unit] = 1
                 self.end.weight[unit, unit] = 30
@@ -182,13 +186,13 @@ class Paired(Colours):
             self.end.weight[2, 3:] = torch.tensor([first, second])
 
 
-def test_units_that_only_cancel_one_another_are_co_adapted(data: Path) -> None:
-    [one] = said(net(Paired(20, -20)), "co-adapted", data).findings
+def test_units_that_only_cancel_one_another_are_co_adapted(colours: Path) -> None:
+    [one] = said(net(Paired(20, -20)), "co-adapted", colours).findings
     assert (one.layer, one.units) == ("features", (3, 4))
     assert "correlation 1.00" in one.sentence and "0.00 without both" in one.sentence
     # Units that do the same are of use alone, and what hardly matters is no fault.
     for weak in ((5, 5), (0.01, -0.01)):
-        assert not said(net(Paired(*weak)), "co-adapted", data).findings
+        assert not said(net(Paired(*weak)), "co-adapted", colours).findings
 
 
 # Overfitting and memorised pictures ----------------------------------------------------------------------------------
@@ -215,7 +219,7 @@ def shuffled(chance: np.random.Generator, _: int) -> np.ndarray:
     return coloured(chance, int(chance.integers(3)))
 
 
-def test_a_network_that_learnt_by_heart_is_overfitted(data: Path, tmp_path: Path) -> None:
+def test_a_network_that_learnt_by_heart_is_overfitted(colours: Path, tmp_path: Path) -> None:
     learnt, new = write(tmp_path / "learnt", 40, 1, shuffled), write(tmp_path / "new", 40, 2, shuffled)
     network = net(Rote(learnt))
     [one] = said(network, "overfit", new, learnt).findings
@@ -224,28 +228,57 @@ def test_a_network_that_learnt_by_heart_is_overfitted(data: Path, tmp_path: Path
     assert "100% of 120 training pictures are right" in one.sentence and "confidence" in one.sentence
     assert one.evidence is not None and one.evidence().tiles
     # What it says of new pictures of the kinds that it knows is as right.
-    [healthy] = said(network, "overfit", data, write(tmp_path / "more", 40, 3)).healthy
+    [healthy] = said(network, "overfit", colours, write(tmp_path / "more", 40, 3)).healthy
     assert "100% of 120 training pictures are right, and 100% of 120 others" in healthy.sentence
 
 
-def test_too_few_training_pictures_are_said(data: Path, tmp_path: Path) -> None:
+def test_too_few_training_pictures_are_said(colours: Path, tmp_path: Path) -> None:
     train = write(tmp_path / "train", 3, 1)
-    [few] = said(net(), "overfit", data, train).unseen
+    [few] = said(net(), "overfit", colours, train).unseen
     assert "9 training pictures and 120 others" in few.reason
-    [few] = said(net(), "memorised", data, train).unseen
+    [few] = said(net(), "memorised", colours, train).unseen
     assert "too few" in few.reason
-    [without] = said(net(), "overfit", data).unseen
+    [without] = said(net(), "overfit", colours).unseen
     assert "--train FOLDER" in without.reason
 
 
-def test_pictures_with_wrong_labels_that_are_known_by_heart_are_memorised(data: Path, tmp_path: Path) -> None:
+def test_pictures_with_wrong_labels_that_are_known_by_heart_are_memorised(colours: Path, tmp_path: Path) -> None:
     def wrong(chance: np.random.Generator, number: int) -> np.ndarray:
         return coloured(chance, (number + (chance.random() < 0.2)) % 3)
 
     train = write(tmp_path / "train", 40, 1, wrong)
     network = net(Rote(train))
-    [one] = said(network, "memorised", data, train).findings
+    [one] = said(network, "memorised", colours, train).findings
     assert one.value == pytest.approx(0.2, abs=0.08)
     assert one.layer == "colours.features"
     # Where the network knows none of them by heart, it contradicts their labels, and nothing was memorised.
-    assert not said(net(), "memorised", data, train).findings
+    assert not said(net(), "memorised", colours, train).findings
+
+
+# Faults planted in trained networks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("plant", ["dead", "duplicate", "outlier", "co_adapted", "overfit", "shortcut", "misread"])
+def test_planted_faults_are_found_and_near_misses_are_not(plant: str, planting: tuple[Any, Any]) -> None:
+    faults, ground = planting
+    for case in getattr(faults, plant)(ground):
+        said = diagnose(case.net, case.data, case.train, kinds=[case.kind])
+        found = [each.sentence for each in said.findings if case.names(each)]
+        assert bool(found) == case.planted, (case.fault, case.strength, found)
+
+
+@pytest.fixture(scope="module")
+def planting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """The benchmark of planted faults, and a network that it trained."""
+    source = DATA / "cifar10-20k.tar.xz"
+    if not source.exists():
+        pytest.skip(f"{source.name} is not in {DATA}")
+    folder = tmp_path_factory.mktemp("cifar")
+    with tarfile.open(source) as archive:
+        archive.extractall(folder, filter="data")
+    spec = spec_from_file_location("faults", ROOT / "benchmarks" / "faults.py")
+    assert spec is not None and spec.loader is not None
+    faults = sys.modules["faults"] = module_from_spec(spec)
+    spec.loader.exec_module(faults)
+    return faults, faults.ground(0, faults.read(folder / "train"), faults.read(folder / "test"), None)
