@@ -16,7 +16,7 @@ from convscope.context import listen
 from convscope.errors import ConvscopeError, DataError, LayerError, NetworkError, OptionError
 from convscope.studies import probe as module
 from convscope.studies.features import Reading, features_of, readings
-from convscope.studies.hits import mean_per_class
+from convscope.studies.hits import Hits, mean_per_class
 from convscope.studies.labelled import Labelled
 from convscope.studies.linear import Fitting
 from convscope.studies.splits import Split, draws
@@ -124,6 +124,17 @@ def test_the_mean_over_classes_by_loops() -> None:
     assert mean_per_class(hits, targets) == pytest.approx(sum(shares) / 3)
 
 
+def test_the_interval_is_around_the_mean_over_draws() -> None:
+    random = np.random.default_rng(0)
+    targets = np.repeat([1, 4, 6], 20)
+    hits = (random.random((3, 60)) < np.repeat([0.9, 0.5, 0.2], 20)).astype(float)
+    for row in hits:  # of each class 12 are tested, others in every draw
+        row[np.concatenate([random.permutation(20)[:8] + start for start in (0, 20, 40)])] = np.nan
+    found, sure = Hits(hits, targets), Hits(hits, targets).interval(0)
+    assert sure.value == pytest.approx(np.mean(found.accuracies)) and sure.low < sure.value < sure.high
+    assert sure.n == (~np.isnan(hits)).any(0).sum()
+
+
 def test_no_picture_is_both_learnt_from_and_tested_on() -> None:
     data = prepared(DATA)
     for learn, test in draws(data, Split(4, 3), 3, seed=1):
@@ -204,6 +215,7 @@ def test_too_few_pictures_or_classes_are_refused(items: Any, options: dict[str, 
 def test_few_pictures_are_said() -> None:
     study = quick(train=None, layers=[""])
     assert "5 pictures of each class to learn from, because class 'b' has 8" in study.table.note
+    assert "class 'b' has 3 pictures to test on: too few for more than a rough number" in study.table.note
     some = [*DATA, (DATA[0][0], None)]
     assert "1 pictures without a label are left out" in quick(items=some, layers=[""]).table.note
 

@@ -39,8 +39,12 @@ class Hits:
 
         `less` is another's result on the same pictures, whose mean is subtracted.
         """
-        tested = np.flatnonzero(~np.isnan(self.hits).all(0))
-        labels, share = self.targets[tested], np.nanmean(self.hits[:, tested], 0)
-        if less is not None:
-            share = share - np.nanmean(less.hits[:, tested], 0)
-        return bootstrap(lambda rows: mean_per_class(share[rows], labels[rows]), len(tested), groups=labels, seed=seed)
+        known = ~np.isnan(self.hits)
+        tested = np.flatnonzero(known.any(0))
+        labels, times = np.unique(self.targets[tested], return_inverse=True)[1], known[:, tested].sum(0)
+        sums = np.nansum(self.hits[:, tested] - (0 if less is None else less.hits[:, tested]), 0)
+
+        def mean(rows: np.ndarray) -> float:
+            return float((np.bincount(labels[rows], sums[rows]) / np.bincount(labels[rows], times[rows])).mean())
+
+        return bootstrap(mean, len(tested), groups=labels, seed=seed)

@@ -13,6 +13,9 @@ from .labelled import Labelled
 _TRAIN = 30
 """Pictures of each class to learn from, as in the paper's Tables 4 and 7."""
 
+_FEW = 10
+"""Below so many pictures of a class to test on, it is said that they are few."""
+
 
 def checked(data: Labelled) -> Labelled:
     """Return the pictures that have a label. Raises DataError for fewer than two classes with a picture."""
@@ -57,6 +60,11 @@ class Split:
             raise DataError(
                 f"{len(few)} of {len(counts)} classes have too few pictures to learn from {train} and test on another: "
                 f"{', '.join(few[:5])}{', ...' if len(few) > 5 else ''}; with train={least - 1} or less all would do"
+            )
+        if least - train < _FEW:
+            say(
+                f"class {smallest!r} has {least - train} picture{'s' * (least - train > 1)} to test on: too few for "
+                "more than a rough number"
             )
         return cls(train, test)
 
