@@ -267,9 +267,12 @@ def _gist(layers: Sequence[_Layer]) -> str:
 
 
 def _verdict(layers: Sequence[_Layer]) -> str:
+    """Say what mean activation is worth, in the first of the references."""
     if all(layer.active.value < 0.5 for layer in layers):
         return "the most active channels are not the most used"
-    return "how active a channel is says how much it is used only where that number is high"
+    kind = layers[0].kinds[0]
+    weaker = all(layer.active.value < layer.gradient[kind].value for layer in layers)
+    return "mean activation is the weaker guide" if weaker else "here mean activation is a guide as well"
 
 
 def _first_order(kind: Reference) -> str:
