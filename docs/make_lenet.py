@@ -71,9 +71,7 @@ def overfitted(_: Net, digits: Path) -> None:
     """Small networks trained on 20 digits of each class, with and without dropout, over three seeds."""
     seen, answers = loaded(digits / "train", 20)
     new, truth = loaded(digits / "val", 100)
-    print(
-        "| dropout | accuracy on the 200 digits | on 1,000 others | mean correlation of two units | synergy of the 20 pairs |"
-    )
+    print("| dropout | accuracy on the 200 digits | on 1,000 others | mean correlation of two units | synergy |")
     print("|---|--:|--:|--:|--:|")
     for share in (0.0, 0.5):
         found = [measured(trained(seen, answers, share, seed), seen, answers, new, truth) for seed in range(3)]
@@ -121,7 +119,7 @@ def trained(seen: Tensor, answers: Tensor, dropout: float, seed: int) -> Net:
 
 
 def measured(net: Net, seen: Tensor, answers: Tensor, new: Tensor, truth: Tensor) -> tuple[float, ...]:
-    """Return the accuracy on both sets; of relu3 the mean |correlation| and the synergy of the most correlated pairs."""
+    """Return the accuracy on both sets; of relu3 the mean |correlation|, and the synergy of the 20 closest pairs."""
     right = [
         float((convscope.predict(net, pixels).argmax(1) == labels).float().mean())
         for pixels, labels in ((seen, answers), (new, truth))

@@ -336,6 +336,22 @@ def test_the_page_of_diagnoses_is_true(digits_in_folders: Path) -> None:
 
 
 @pytest.mark.nightly
+def test_the_page_of_studies_is_true(digits_in_folders: Path) -> None:
+    for command in [line for block in blocks("docs/studies.md", "bash") for line in block.splitlines()]:
+        assert run(shlex.split(command)[1:]) == 0, command
+    for block in blocks("docs/studies.md", "python"):
+        exec(compile(block, "docs/studies.md", "exec"), {})
+
+
+@pytest.mark.nightly
+def test_the_page_of_lenet5_is_true(digits_in_folders: Path) -> None:
+    shutil.copytree("val", "train")
+    for command in [line for block in blocks("docs/lenet.md", "bash") for line in block.splitlines()]:
+        assert run(shlex.split(command)[1:]) == 0, command
+    assert Path("diagnosis.html").stat().st_size > 2000
+
+
+@pytest.mark.nightly
 def test_the_script_of_diagnoses_for_continuous_integration(digits_in_folders: Path) -> None:
     """The script runs under sh: it writes a baseline, passes, and fails by what is new in damaged weights."""
     (script,) = blocks("docs/diagnosis.md", "sh")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import convscope as cs
 from convscope.errors import DataError, LayerError, OptionError
@@ -76,6 +76,56 @@ def test_where_the_score_is_linear_the_gradient_is_exact() -> None:
     for row in found.table.records:
         assert row["gradient"] == pytest.approx(row["drop"], abs=1e-9)
     assert "activation × gradient 1.00" in found.gist
+
+
+class Tokens(nn.Module):
+    """A small transformer: patches, a class token beside them, and a layer of tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.first = nn.Conv2d(3, 6, 5, stride=5), nn.Parameter(torch.randn(1, 1, 6))
+        self.mlp, self.act, self.norm, self.head = nn.Linear(6, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).mT
+        tokens = torch.cat([self.first.expand(len(x), -1, -1), tokens], 1)
+        return self.head(self.norm(self.act(self.mlp(tokens))).mean(1))
+
+
+def test_channels_of_tokens_are_ablated_in_all_of_them() -> None:
+    net = cs.Net(Tokens().eval(), size=20, channels=3)
+    pixels = pictures(2).float()
+    found = cs.effects(net, pixels, layers=["act"], references=["zero"])
+    for channel in range(8):
+        with torch.no_grad():
+            handle = net.body.act.register_forward_hook(  # type: ignore[union-attr]
+                lambda _, __, output, channel=channel: output.index_fill(2, torch.tensor([channel]), 0)
+            )
+            changed = net(pixels)
+            handle.remove()
+            clean = net(pixels)
+        first = clean.argmax(1)[:, None]
+        drops = (clean - changed).gather(1, first)[:, 0]
+        torch.testing.assert_close(found.values["act_zero"][:, channel], drops, rtol=1e-5, atol=1e-6)
+    layers = {row["layer"] for row in cs.effects(net, pixels).table.records}
+    assert layers == {"patches", "act"}
+
+
+def test_objectives_below_the_output_and_outputs_that_are_no_classes() -> None:
+    net = tiny("sequential")
+    found = cs.effects(net, pictures(3), of="4:2", layers=["1"], references=["zero"], limit=0)
+    activity = cs.tap(net, pictures(3), ["1"])["1"]
+    unit = cs.tap(net, pictures(3), ["4"])["4"][:, 2].flatten(1)
+    without = activity.clone()
+    without[:, 3] = 0
+    with torch.no_grad():
+        rest = nn.Sequential(*list(net.body.children())[2:5])  # type: ignore[arg-type]
+        changed = rest(without)[:, 2].flatten(1)
+    drops = unit.amax(1) - changed.amax(1)
+    torch.testing.assert_close(found.values["1_zero"][:, 3], drops, rtol=1e-5, atol=1e-6)
+    one = cs.Net(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 18 * 18, 1)), size=20)
+    rows = cs.effects(one, pictures(2).float(), layers=["1"]).table.records
+    assert all(np.isnan(row["changed"]) for row in rows), "one number is no choice"
 
 
 def test_a_run_that_was_ended_goes_on_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

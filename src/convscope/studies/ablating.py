@@ -35,7 +35,8 @@ class ChannelEffects:
     """What the channels of a layer do to the score of each picture, all (n, channels).
 
     `drops` are what the score loses exactly, by what replaces the channel; `gradients` what the gradient times the
-    change says of it; `flips` where the largest output is another one then. `activity` is the mean over positions.
+    change says of it; `flips` is 1 where the largest output is another one then, NaN where there are not several.
+    `activity` is the mean over positions.
     """
 
     layer: str
@@ -142,8 +143,8 @@ def _drops(batch: Batch, name: str, activity: Tensor, new: Tensor, objective: Ob
     differs = (activity != new).flatten(2).any(2) if activity.ndim > 2 else activity != new
     channels, rows = differs.T.nonzero().unbind(1)
     pairs = Pairs(rows, channels)
-    drops, flips = clean.new_zeros(differs.shape), torch.zeros_like(differs)
-    first = _first(batch.readings)
+    drops, first = clean.new_zeros(differs.shape), _first(batch.readings)
+    flips = torch.full(differs.shape, torch.nan if first is None else 0.0)
 
     def work(part: slice) -> tuple[slice, Tensor, Tensor | None]:
         some = Pairs(pairs.rows[part], pairs.channels[part])
@@ -155,11 +156,11 @@ def _drops(batch: Batch, name: str, activity: Tensor, new: Tensor, objective: Ob
     for part, score, chosen in in_batches(work, len(rows), size, f"channels of {name}"):
         drops[rows[part], channels[part]] = clean[rows[part]] - score
         if first is not None and chosen is not None:
-            flips[rows[part], channels[part]] = chosen != first[rows[part]]
+            flips[rows[part].cpu(), channels[part].cpu()] = (chosen != first[rows[part]]).float().cpu()
     return drops, flips
 
 
 def _first(readings: Mapping[str, Tensor]) -> Tensor | None:
-    """Return the largest output of each picture, where outputs (n, classes) are read."""
+    """Return the largest output of each picture, where several outputs (n, classes) are read."""
     output = readings.get(OUTPUT)
-    return output.argmax(1) if output is not None and output.ndim == 2 else None
+    return output.argmax(1) if output is not None and output.ndim == 2 and output.shape[1] > 1 else None

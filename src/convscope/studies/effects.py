@@ -25,15 +25,15 @@ from ..errors import DataError, OptionError
 from ..incremental.changes import Changes
 from ..net import Net
 from ..objectives import Objective, ObjectiveBatch, as_objective
-from ..predictions import ObjectiveLike, settle_each
+from ..predictions import ObjectiveLike, checked_objective, settle_each
 from ..ranks import rank_correlation
 from ..recipes import Recipe
 from ..registry import view
-from ..tracing import Layer
+from ..tracing import OUTPUT, Layer
 from .ablating import REFERENCES, ChannelEffects, Reference, effects_of, mean_activity
 from .intervals import Interval, bootstrap, bootstrap_means
 from .keeping import Keep, kept
-from .labelled import Labelled, Labels, PerClass, Seed
+from .labelled import Labelled, Labels, Limit, PerClass, Seed
 from .units import Layers, chosen_layers
 
 TRUE = "true"
@@ -61,7 +61,7 @@ def effects(
         "what replaces a channel: 'zero', its 'mean' over pictures and positions, or its map of another picture "
         "('resample'); by default each of them",
     ] = None,
-    limit: Annotated[int, "pictures in all, drawn at random; 0 takes all"] = 24,
+    limit: Limit = 24,
     per_class: PerClass = 0,
     labels: Labels = None,
     seed: Seed = 0,
@@ -119,7 +119,7 @@ class _Run:
         means: Mapping[str, Tensor] = {}
         if "mean" in self.kinds:
             means = kept(keep, "means", lambda: mean_activity(self.net, self._blocks(order), self.layers))
-        changes = Changes(self.net, first, self.layers, ("",), self.memory)
+        changes = Changes(self.net, first, self.layers, self._reads(first), self.memory)
         say(changes.how)
         starts = range(0, len(order), _BLOCK)
         blocks = Parts(starts, [float(min(_BLOCK, len(order) - start)) for start in starts])
@@ -144,6 +144,11 @@ class _Run:
                 raise DataError("the pictures have several sizes, and channels' maps must be alike: give one size")
             shape = pixels.shape[1:]
             yield pixels
+
+    def _reads(self, pixels: Tensor) -> list[str]:
+        """Return the layers that the objective and the first choice are read from."""
+        asked = () if self.of is None or self.of == TRUE else checked_objective(self.net, self.of, pixels).layers
+        return [*dict.fromkeys((OUTPUT, *asked))]
 
     def _objective(self, rows: Sequence[int], pixels: Tensor) -> Objective:
         if self.of != TRUE:

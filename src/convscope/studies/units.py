@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from ..atlas.units import choose_layers
+from ..atlas.units import choose_layers, has_units
 from ..errors import LayerError, OptionError
 from ..layers import picture_layers
 from ..net import Net
@@ -30,7 +30,7 @@ def chosen_layers(net: Net, names: Sequence[str] | None) -> list[Layer]:
     leaves = [layer for layer in picture_layers(net) if layer.leaf and layer.name]
     weighted = [n for n, layer in enumerate(leaves) if layer.number is not None or layer.kind == "Linear"]
     found = list(dict.fromkeys(_rectified(leaves[number:]) for number in weighted))
-    found = [layer for layer in found if layer.channelled and layer.shape != net.output.shape]
+    found = [layer for layer in found if has_units(layer) and layer.shape != net.output.shape]
     if not found:
         raise LayerError(f"{net.name} has no convolution or linear layer below its output: name layers")
     count = min(_MOST, len(found))
@@ -41,8 +41,10 @@ def _rectified(leaves: Sequence[Layer]) -> Layer:
     """Return the first of some layers, or what follows it as its normalisation and activation function."""
     last = leaves[0]
     for layer in leaves[1:]:
-        follows = "Norm" in layer.kind or layer.kind.endswith(_ACTIVATIONS)
-        if layer.shape != last.shape or not follows:
+        bends = layer.kind.endswith(_ACTIVATIONS)
+        if layer.shape != last.shape or not (bends or "Norm" in layer.kind):
             break
         last = layer
+        if bends:  # a normalisation behind it belongs to what comes next
+            break
     return last
