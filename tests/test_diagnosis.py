@@ -401,6 +401,14 @@ def test_what_a_large_step_cannot_hold_is_aliasing(period: int, step: int, folds
         assert said.findings[0].interval[0] <= said.findings[0].value <= said.findings[0].interval[1]
 
 
+@pytest.mark.parametrize(("side", "step", "looked"), [(3, 4, True), (4, 4, False)])
+def test_patches_are_cut_out_and_pixels_left_out_are_aliasing(side: int, step: int, looked: bool) -> None:
+    torch.manual_seed(0)
+    said = found(first_layer(torch.randn(6, side, side), step), grey_noise(3), "aliasing")
+    assert [each.kind for each in said.findings] == ["aliasing"] * looked
+    assert ["it cuts patches out" in each.reason for each in said.unseen] == [True] * (not looked)
+
+
 @pytest.mark.parametrize(("periods", "missing"), [((64, 2.5), True), ((64, 5, 2.5), False)])
 def test_filters_without_middle_frequencies(periods: tuple[float, ...], missing: bool) -> None:
     each = [torch.cos(2 * torch.pi * torch.arange(11) / period + 1).expand(11, 11) for period in periods * 9]

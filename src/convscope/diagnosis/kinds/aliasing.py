@@ -25,7 +25,7 @@ from ..registration import kind
 from ..sites import Site
 
 _PICTURES = 64
-_LEAST, _WORST = 0.4, 0.9
+_LEAST, _WORST = 0.3, 0.8
 """The share of what the first layer's filters pick up that folds over: from where on it is reported, and the worst."""
 
 _HIGH = 0.3
@@ -59,7 +59,7 @@ def aliasing(evidence: Evidence) -> Iterator[Said]:
 
 
 def _first(evidence: Evidence) -> Site | None:
-    """Return the convolution that reads pixels, through windows that overlap."""
+    """Return the convolution that reads pixels."""
     channels = evidence.net.channels
     for site in evidence.sites:
         module = site.layer.module
@@ -76,9 +76,10 @@ def _folded(evidence: Evidence, site: Site) -> Iterator[Said]:
     if step == 1:
         yield Healthy("aliasing", 0, f"{site.title} looks at every pixel ({size}, step 1), so that nothing folds over")
         return
-    if step >= max(module.kernel_size):
+    if step == max(module.kernel_size):
         yield Unseen(
-            "aliasing", f"the windows of {site.title} ({size}, step {step}) do not overlap: it cuts patches out"
+            "aliasing",
+            f"the windows of {site.title} ({size}, step {step}) are as large as its step: it cuts patches out",
         )
         return
     shares = _shares(evidence, site, module)
