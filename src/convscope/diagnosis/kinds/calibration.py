@@ -65,7 +65,7 @@ def calibration(evidence: Evidence) -> Iterator[Said]:
         _MEASURE,
         found.value,
         (found.low, found.high),
-        helps=_temperature(observed, n),
+        helps=_temperature(observed, n, sure=claimed > true),
         evidence=_reliability(confidence, right),
     )
 
@@ -84,16 +84,17 @@ def by_chance(confidence: np.ndarray, seed: int) -> float:
     return float(np.quantile(drawn, 0.975))
 
 
-def _temperature(observed: Observed, n: int) -> str:
+def _temperature(observed: Observed, n: int, *, sure: bool) -> str:
     """Say which temperature would help, and by how much."""
     if observed.losses is None:
         return ""
     losses = observed.losses / n
     best, now = int(losses.argmin()), int(np.abs(np.log(TEMPERATURES)).argmin())
+    training = "Label smoothing, mixup or earlier stopping" if sure else "Less label smoothing, mixup or weight decay"
     return (
         f"Temperature scaling: on these pictures, scores divided by {TEMPERATURES[best]:.2f} would lower the mean log "
-        f"loss from {losses[now]:.3f} to {losses[best]:.3f}; fit it on pictures held back. Label smoothing, mixup and "
-        "earlier stopping in training."
+        f"loss from {losses[now]:.3f} to {losses[best]:.3f}; fit it on pictures held back. {training} in "
+        "training."
     )
 
 
