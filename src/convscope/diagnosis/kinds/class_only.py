@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..drawn import bars_of
 from ..evidence import Evidence
-from ..finding import LEAST, Finding, Healthy, Said, Unseen
+from ..finding import LEAST, Finding, Healthy, Missing, Said, Unseen
 from ..grading import counted, listed, percent, share_interval
 from ..observing import Answers
 from ..registration import kind
@@ -32,6 +32,8 @@ _MEASURE = "share of a unit's activity on its class, every class counted alike"
 )
 def class_only(evidence: Evidence) -> Iterator[Said]:
     """Look for hidden units whose activity belongs to the pictures of one class."""
+    if not evidence.data.counts:
+        raise Missing("it needs to know which class each picture is of: a folder for each class, or --labels FILE.csv")
     counts = {name: count for name, count in evidence.data.counts.items() if count >= _FEWEST_OF_CLASS}
     if len(counts) < _FEWEST_CLASSES:
         there = len(evidence.data.counts)
