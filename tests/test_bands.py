@@ -72,12 +72,8 @@ def test_every_method_and_view_draws_every_number_of_bands(name: str, bands: int
         same = convscope.explain(reader, tensor(bands), name, 1, **options)
         torch.testing.assert_close(drawing.values, same.values)
     else:
-        inputs = {
-            "": [],
-            "picture": [given],
-            "pictures": [[given] * (1 + (name == "correspondence"))],
-            "data": [[given]],
-        }[entry.takes]
+        several = [[given] * (1 + (name == "correspondence"))]
+        inputs = {"": [], "picture": [given], "pictures": several, "data": several}[entry.takes]
         drawing = getattr(convscope, name)(reader, *inputs, **options)
     drawing.save(tmp_path / "x.png")
     drawing.save_values(tmp_path / "x.npz")

@@ -79,7 +79,6 @@ def test_every_view_writes_a_picture(view: str, digit: str, capsys: Capture) -> 
         "style": ["--style", digit, "--steps", "3", "--size", "360"],
     }.get(view, [])
     pictures = [] if VIEWS[view].takes == "" else [digit]
-    pictures += ["sample:digits/8"] if view == "correspondence" else []
     assert run([view, *pictures, "--net", "lenet5", *options, "-o", "v.png", "--save-values", "v.npz"]) == 0
     assert Image.open("v.png").width >= 360
     assert all(np.isfinite(array).all() for array in np.load("v.npz").values())

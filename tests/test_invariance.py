@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from convscope import Drawing, Net, Study, correspondence, explain, invariance, load, predict, remake, tap
+from convscope import Drawing, Net, Study, invariance, load, predict, remake, tap
 from convscope.data.samples import digits
 from convscope.errors import NetworkError, OptionError, RecipeError
 from convscope.layers import before_classes
@@ -208,50 +208,7 @@ def test_ranges_that_are_none(options: dict[str, Any], words: str) -> None:
         invariance(tiny("sequential"), pictures(1, side=20), **options)
 
 
-def test_correspondence_is_the_share_of_signs_that_differ() -> None:
-    net, three = tiny("sequential"), pictures(3, side=20)
-    parts = ["corner (3,4) (5,6) (10,12)", "(9,9) (9,9) (9,9)"]
-    drawing = correspondence(net, list(three), parts=parts, layers=["1"], patch=4, draws=2)
-    mean = torch.tensor(net.mean, dtype=three.dtype)[:, None, None]
-    covered = three.clone()
-    for pixels, (y, x) in zip(covered, ((3, 4), (5, 6), (10, 12)), strict=True):
-        pixels[:, y - 2 : y + 2, x - 2 : x + 2] = mean
-    change = (tap(net, three, ["1"])["1"] - tap(net, covered, ["1"])["1"]).flatten(1)
-    signs = torch.where(change.abs() > 1e-9, change, 0).sign()
-    shares = [float((signs[i] != signs[j]).double().mean()) for i, j in combinations(range(3), 2)]
-    assert drawing.numbers()["differences"][0, 0] == pytest.approx(np.mean(shares))
-    assert drawing.numbers()["deviations"][0, 0] == pytest.approx(np.std(shares))
-    assert list(drawing.recipe.settled["places"]) == ["corner", "part 2"]
-    same = correspondence(net, [three[0]] * 3, parts=["x (9,9) (9,9) (9,9)"])
-    assert not same.numbers()["differences"][0].any(), "the same part of the same picture"
-
-
-def test_without_parts_a_channel_says_where_they_are() -> None:
-    net, two = tiny("sequential"), pictures(2, side=20)
-    drawing = correspondence(net, list(two), patch=3)
-    (name, places), *_ = drawing.recipe.settled["places"].items()
-    for pixels, place in zip(two, places, strict=True):
-        strongest = explain(net, pixels, "activation", f"{name}@max").flat
-        y, x = np.unravel_index(strongest.argmax(), strongest.shape)
-        assert abs(y - place[0]) <= 4 and abs(x - place[1]) <= 4
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"parts": ["nose (3,4)"]}, r"in each of the 2 pictures, as in 'nose \(30,40\) \(30,40\)', not 'nose \(3,4\)'"),
-        ({"parts": ["nose 3,4 5,6"]}, "a part has a place"),
-        ({"parts": ["nose (3,4) (20,6)"]}, "outside of its picture, which has 20 rows"),
-    ],
-)
-def test_parts_that_are_none(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(OptionError, match=words):
-        correspondence(tiny("sequential"), list(pictures(2, side=20)), **options)
-
-
-def test_what_cannot_be_compared() -> None:
+def test_classes_are_needed() -> None:
     net = tiny("sequential")
-    with pytest.raises(OptionError, match="give at least two"):
-        correspondence(net, pictures(1, side=20)[0])
     with pytest.raises(NetworkError, match="not classes"):
         invariance(Net(net.body[0], size=20), pictures(1, side=20)[0])

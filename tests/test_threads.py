@@ -37,7 +37,6 @@ VIEW_INPUTS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "accentuate": ([PIXELS[0]], {"of": "1", "steps": 2}),
     "class_model": ([], {"of": "1", "steps": 2}),
     "compare": ([PIXELS[0]], {"methods": ["grad_cam", "deconvnet", "saliency"]}),
-    "correspondence": ([[PIXELS[0], PIXELS[0].flip(1)]], {"draws": 2}),
     "dream": ([PIXELS[0]], {"steps": 2, "octaves": 1}),
     "filters": ([], {}),
     "filters_by_ascent": ([], {"layer": "a", "channels": "0-1", "steps": 2, "size": SIZE}),

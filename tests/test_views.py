@@ -176,7 +176,6 @@ REMADE: dict[str, tuple[int, dict[str, Any]]] = {
     "filters": (0, {"own_scale": True}),
     "hidden_gradients": (1, {"layers": ["conv1..conv3"], "of": "5"}),
     "occlusion_study": (1, {"patch": 9, "stride": 6, "unit": "conv2:3"}),
-    "correspondence": (2, {"parts": ["stroke (9,9) (8,10)"], "draws": 2, "patch": 5}),
     "compare": (1, {"methods": ["grad_cam", "saliency"], "layers": ["conv2"], "of": 5}),
     "grid": (2, {"methods": ["saliency", "grad_cam"], "over_picture": False}),
     "segment": (1, {"method": "grad_cam", "layer": "conv2", "rounds": 2}),

@@ -46,7 +46,7 @@ _HOMES = {
     "box_score": "zoo.detections",
     "class_model": "synthesis.class_model",
     "compare": "views.compare",
-    "correspondence": "views.correspondence",
+    "correspondence": "studies.correspondence",
     "diagnose": "diagnosis.diagnosing",
     "dream": "synthesis.dream",
     "effects": "studies.effects",

@@ -934,14 +934,18 @@ def compare(
 ) -> Gallery: ...
 def correspondence(
     net: Net,
-    pictures: Any,
-    parts: list[str] | None = ...,
+    data: Any,
+    boxes: str | Path | None = ...,
     layers: list[str] | None = ...,
+    align: bool = ...,
     patch: int | None = ...,
     draws: int = ...,
     baseline: str = ...,
+    untrained: bool = ...,
+    limit: int = ...,
     seed: int = ...,
-) -> Gallery: ...
+    keep: Path | None = ...,
+) -> Study: ...
 def dream(
     net: Net,
     picture: Any,

@@ -21,12 +21,12 @@ from .reports.chapters import Chapter, Contents, Figure, Request, Row, Said
 from .reports.pictures import rows_of
 from .reports.reporting import report
 from .running import explain
+from .studies.correspondence import correspondence
 from .studies.invariance import invariance
 from .synthesis.class_model import class_model
 from .synthesis.dream import dream
 from .synthesis.filters_by_ascent import filters_by_ascent
 from .views.compare import compare
-from .views.correspondence import correspondence
 from .views.filters import filters
 from .views.hidden import hidden_gradients
 from .views.maps import maps

@@ -47,7 +47,7 @@ def read_boxes(source: str | Path, folder: str | Path | None = None) -> list[Box
     if not source.exists():
         raise DataError(f"there is no {source}; boxes are {FORMATS}")
     boxes: dict[tuple[str, str], list[Box]] = {}
-    for path, label, box in _rows(source):
+    for path, label, box in box_rows(source):
         left, top, right, bottom = box
         if not (right >= left and bottom >= top):
             raise DataError(f"{source}: the box {box} of {path} is upside down: it is (left, top, right, bottom)")
@@ -67,7 +67,8 @@ def read_boxes(source: str | Path, folder: str | Path | None = None) -> list[Box
     return found
 
 
-def _rows(source: Path) -> Iterator[tuple[str, str, Box]]:
+def box_rows(source: Path) -> Iterator[tuple[str, str, Box]]:
+    """Yield path, class ("" where there is none) and box as a source has them. Raises DataError for no boxes."""
     if source.is_dir():
         return _voc(source)
     readers = {".csv": _table, ".json": _coco}

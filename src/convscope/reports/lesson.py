@@ -21,11 +21,11 @@ from ..layers import default_convolutions
 from ..net import Net
 from ..predictions import answers, first_choices
 from ..running import explain
+from ..studies.correspondence import correspondence
 from ..studies.invariance import invariance
 from ..synthesis.class_model import class_model
 from ..tapping import tap
 from ..views.compare import compare
-from ..views.correspondence import correspondence
 from ..views.filters import filters
 from ..views.maps import maps
 from ..views.occlusion_study import occlusion_study
@@ -239,7 +239,7 @@ _PARTS = (
         "features that changed in another direction in another picture: the smaller, the more alike. For eyes and "
         "noses of dogs who look into the camera it was smaller than for random places. Here nobody has marked a part, "
         "so the one channel that responds most chooses it; if your pictures show different things, expect no "
-        "difference between the rows. `convscope correspondence` takes parts that you mark, with --parts.",
+        "difference between the rows. `convscope study correspondence` takes parts that you mark, with --boxes.",
         lambda each: iter([correspondence(each.net, list(each.pictures[:5]))]),
     ),
     _Part(
