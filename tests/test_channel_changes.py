@@ -48,6 +48,27 @@ def test_a_changed_channel_is_the_same_as_in_a_full_pass(kind: str) -> None:
     assert check_all_channels(tiny(kind), pictures(2)) == "computed from the layer on"
 
 
+def test_a_channel_alone_in_depthwise_convolutions_and_joined_maps() -> None:
+    class Mobile(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 2, 1)
+            self.wide, self.norm = nn.Conv2d(6, 12, 3, groups=6, stride=2), nn.BatchNorm2d(12)
+            self.again, self.last = nn.Conv2d(12, 12, 3, groups=12), nn.Linear(12 * 9, 3)
+            for value in (self.norm.weight, self.norm.bias, self.norm.running_mean, self.norm.running_var):
+                nn.init.uniform_(value, 0.3, 1.3)  # type: ignore[arg-type]
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.cat([self.a(x).relu(), self.b(x)], 1)
+            return self.last(self.again(self.norm(self.wide(y)).clamp(0, 6)).flatten(1))
+
+    net = Net(Mobile().double().eval(), size=12, channels=3)
+    assert check_all_channels(net, pictures(2, side=12)) == "computed from the layer on"
+    changes = Changes(net, pictures(1, side=12), [net.layer("b")], [OUTPUT], 2**20)
+    alone = [step.name for step, _, rule in changes.downstream["b"].steps if rule is not None]
+    assert alone == ["cat", "conv2d", "batch_norm", "clamp", "conv2d", "flatten", "linear"], "up to the last layer"
+
+
 def test_a_network_that_draws_numbers_is_computed_in_full() -> None:
     net = tiny(next(iter(RANDOM))).seeded(3)
     assert "draws the network's random numbers" in check_all_channels(net, pictures(2))

@@ -54,18 +54,19 @@ class Patch:
     def start(self, channel: int) -> int:
         return channel * self.width + self.offset
 
+    def index(self, pairs: Pairs) -> Tensor:
+        """Return the numbers of the changed channels, (pairs, width)."""
+        first = pairs.channels * self.width + self.offset
+        return first[:, None] + torch.arange(self.width, device=first.device)
+
     def of(self, whole: Tensor, pairs: Pairs) -> Tensor:
         """Return the same channels of a tensor (pictures, channels, ...), as they are there."""
-        first = pairs.channels * self.width + self.offset
-        index = first[:, None] + torch.arange(self.width, device=first.device)
-        return whole[pairs.rows[:, None], index]
+        return whole[pairs.rows[:, None], self.index(pairs)]
 
     def onto(self, whole: Tensor, pairs: Pairs) -> Tensor:
         """Return a tensor (pictures, channels, ...) for every pair, with the changed channels in it."""
-        first = pairs.channels * self.width + self.offset
-        index = first[:, None] + torch.arange(self.width, device=first.device)
         result = whole.index_select(0, pairs.rows)
-        result[torch.arange(len(result), device=first.device)[:, None], index] = self.values
+        result[torch.arange(len(result), device=result.device)[:, None], self.index(pairs)] = self.values
         return result
 
 
@@ -190,7 +191,8 @@ def _rule(step: Step, changed: set[int], patched: set[int], clean: Sequence[Tens
         rule = _joined(step, next(iter(changed)), clean)
     else:
         rule = make(step, clean[step.inputs[0]], clean[step.outputs[0]]) if len(step.inputs) == 1 else None
-    return rule, rule is not None and make not in (_convolution, _linear)
+    mixes = make is _linear or (make is _convolution and _groups(step) == 1)
+    return rule, rule is not None and not mixes
 
 
 def _channelwise(step: Step, before: Tensor, after: Tensor) -> Rule | None:
@@ -225,8 +227,7 @@ def _normalised(step: Step, before: Tensor, _: Tensor) -> Rule | None:
     shift = (0 if bias is None else bias) - mean * scale
 
     def rule(patch: Patch, _: Values, pairs: Pairs) -> Patch:
-        at = pairs.channels + patch.offset
-        factor, more = (t[at][:, None, None, None] for t in (scale, shift))
+        factor, more = (each[patch.index(pairs)][:, :, None, None] for each in (scale, shift))
         return Patch(patch.values * factor + more, patch.offset)
 
     return rule
@@ -251,9 +252,10 @@ def _joined(step: Step, changed: int, clean: Sequence[Tensor]) -> Rule | None:
     return lambda patch, _, __: Patch(patch.values, patch.offset + before)
 
 
-def _convolution(step: Step, _: Tensor, __: Tensor) -> Rule | None:
-    weight = step.argument(1, "weight", None)
-    if not isinstance(weight, Tensor) or step.argument(6, "groups", 1) != 1:
+def _convolution(step: Step, before: Tensor, _: Tensor) -> Rule | None:
+    """Add what the changed channel adds to the result; of a depthwise convolution, compute its own results."""
+    weight, bias, groups = step.argument(1, "weight", None), step.argument(2, "bias", None), _groups(step)
+    if not isinstance(weight, Tensor) or groups not in (1, before.shape[1]):
         return None
     where = ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
     stride, padding, dilation = (step.argument(*one) for one in where)
@@ -261,7 +263,21 @@ def _convolution(step: Step, _: Tensor, __: Tensor) -> Rule | None:
     def added(delta: Tensor, channels: slice) -> Tensor:
         return F.conv2d(delta, weight[:, channels], None, stride, padding, dilation)
 
-    return _added(step, added)
+    def alone(patch: Patch, _: Values, pairs: Pairs) -> Patch:
+        several = len(weight) // groups
+        parts = list[Tensor]()
+        for part, channel in pairs.runs():
+            first, count = patch.start(channel), patch.width
+            own = slice(first * several, (first + count) * several)
+            shift = None if bias is None else bias[own]
+            parts.append(F.conv2d(patch.values[part], weight[own], shift, stride, padding, dilation, count))
+        return Patch(torch.cat(parts), patch.offset * several)
+
+    return _added(step, added) if groups == 1 else alone
+
+
+def _groups(step: Step) -> int:
+    return int(step.argument(6, "groups", 1))
 
 
 def _linear(step: Step, before: Tensor, _: Tensor) -> Rule | None:
