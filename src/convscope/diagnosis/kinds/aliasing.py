@@ -151,9 +151,9 @@ def _left_out(site: Site) -> Iterator[Said]:
     peaks = peak_frequencies(module.weight.detach().float().cpu())
     low = 1 / side
     between = int(((peaks >= low) & (peaks < _HIGH)).sum())
-    share = between / count
+    share, interval = between / count, share_interval(between, count)
     told = f"{between} of {count} filters of {site.title} see frequencies of {low:.2g} to {_HIGH:.2g}"
-    if share >= _FEW:
+    if share >= _FEW or interval[1] >= 2 * _FEW:  # of few filters chance alone may leave out a band
         yield Healthy("aliasing", count, f"{told} cycles a pixel most, between the lowest and the highest")
         return
     yield Finding(
@@ -165,7 +165,7 @@ def _left_out(site: Site) -> Iterator[Said]:
         f"only {told} cycles a pixel most; the others see what is coarser or finer, and nothing between",
         "share of the filters that see middle frequencies most",
         share,
-        share_interval(between, count),
+        interval,
         evidence=lines_of(
             list(range(1, count + 1)),
             {"filters": sorted(peaks.tolist()), "low": [low] * count, "high": [_HIGH] * count},
