@@ -1,8 +1,8 @@
 """Dead units: those that answer no picture.
 
 A unit that was silent on n pictures may still answer up to 3 of n (the rule of three). Its distance from the gate tells
-whether it is dead or only seldom answers: with the strongest answers d of their deviations below the gate, exp(-d) of
-that share at most is to be expected, unless their tail is heavier than an exponential one.
+whether it is dead or only seldom answers: with the strongest answers d of their deviations below the gate, no more than
+exp(-d/2) of that share is to be expected. An exponential tail would give exp(-d); some are heavier.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _expected(answers: Answers) -> Tensor:
     if answers.pictures < _FEWEST:
         return answers.largest.double() * 0 + 1
     distance = answers.site.gate.off - answers.largest.double()
-    return limit * (-distance.clamp(min=0) / answers.peak_deviation.clamp(min=1e-12)).exp()
+    return limit * (-distance.clamp(min=0) / (2 * answers.peak_deviation).clamp(min=1e-12)).exp()
 
 
 def _finding(answers: Answers, found: Tensor, empty: Tensor) -> Finding:
