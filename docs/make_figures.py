@@ -1,8 +1,9 @@
 """Draw the figures of the README and the gallery.
 
-    python docs/make_figures.py SQUEEZENET_WEIGHTS.safetensors [--pictures FOLDER] [--only NAME ...]
+    python docs/make_figures.py SQUEEZENET_WEIGHTS.safetensors [--pictures FOLDER] [--sets FOLDER] [--only NAME ...]
 
-FOLDER holds cat.jpg, of which one figure is made; without it that one is left out.
+The folder of pictures holds cat.jpg, of which one figure is made; that of sets `val`, the validation pictures of
+zfnet64's classes, and `test`, those of CIFAR-10, each with a folder for each class. What is missing is left out.
 """
 
 from __future__ import annotations
@@ -159,6 +160,14 @@ def scanned(_: Net) -> None:
         convscope.patches(convscope.Atlas(found), "relu3", "random:12").save(IMAGES / "zfnet64-patches.png")
 
 
+def studied(_: Net, sets: Path | None) -> None:
+    """Figures of studies; half an hour."""
+    if sets is not None:
+        net = convscope.load("zfnet64")
+        convscope.probe(net, sets / "val").save(IMAGES / "zfnet64-probe.png")
+        convscope.transfer(net, sets / "test", per_class=100).save(IMAGES / "zfnet64-transfer.png")
+
+
 def _blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (IMAGES.parent / "networks.md").read_text(), re.DOTALL)
 
@@ -167,14 +176,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", nargs="?", default="default")
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--sets", type=Path)
     parser.add_argument("--only", nargs="*", choices=sorted(PARTS), default=list(PARTS))
     given = parser.parse_args()
     net = convscope.load("torchvision:squeezenet1_0", weights=given.weights)
     for name in given.only:
-        PARTS[name](net, given.pictures) if name == "styled" else PARTS[name](net)
+        further = {"styled": given.pictures, "studied": given.sets}
+        PARTS[name](net, *([further[name]] if name in further else []))
 
 
 PARTS: dict[str, Any] = {
+    "studied": studied,
     "explained": explained,
     "units": units,
     "variety": variety,

@@ -223,11 +223,14 @@ def _drawn(study: _Transfer, results: dict[str, list[Hits]], fitted: list[list[f
     title = f"Transfer of {data.net.name} to {classes} classes"
     subtitle = f"features of {study.reading.title} kept, a softmax fitted on top · chance {1 / classes:.1%}"
     note = (
-        f"Mean of the accuracies of {classes} classes on {tested:,} pictures, over {study.repeats} repeats; "
-        "from, to: 95% interval, a bootstrap over tested pictures; s.d.: of the repeats; on its own: on the pictures "
-        "that it learnt from; behind by: what pretrained features are better by."
+        f"Mean of the accuracies of {classes} classes on {tested:,} pictures, over {study.repeats} "
+        f"repeat{'s' * (study.repeats > 1)}."
     )
-    table = Table(_COLUMNS, tuple(rows), title=title, subtitle=subtitle, note=note)
+    meaning = (
+        "From, to: 95% interval, a bootstrap over tested pictures; s.d.: of the repeats; on its own: on pictures that "
+        "it learnt from; behind by: what pretrained features are better by."
+    )
+    table = Table(_COLUMNS, tuple(rows), title=title, subtitle=subtitle, note=f"{note} {meaning}")
     series = {name: [each.interval(study.seed).value for each in found] for name, found in results.items()}
     chart = charts.lines(study.numbers, series, ("pictures of each class to learn from", "mean accuracy"), _CHART)
     if len(study.numbers) == 1:
