@@ -275,7 +275,8 @@ def memorised(ground: Ground) -> Iterator[Case]:
         some = some.labelled(torch.where(wrong, (some.targets + other) % 10, some.targets))
         body = fit(ground.copy(), some, epochs, seed=ground.seed, rate=1e-3, augment=False)
         fault = "wrong labels learnt by heart" if strength != NEAR else "10% wrong labels, not learnt"
-        yield ground.case("memorised", fault, strength, body, train=some, also=("overfit", "calibration"))
+        data, also = ground.hold.drawn(100, ground.seed), ("overfit", "calibration")
+        yield ground.case("memorised", fault, strength, body, data=data, train=some, also=also)
 
 
 def shortcut(ground: Ground) -> Iterator[Case]:
