@@ -5,7 +5,7 @@
 CIFAR is a folder with `train` and `test`, each with a folder of pictures for every class of CIFAR-10. A small network
 is trained for each seed (half a minute; kept in FOLDER), and every fault is planted in a copy of it, by its weights or
 by a little more training. Each comes in three strengths, the weakest a near miss that must not be reported. The
-thresholds of the kinds were chosen with seeds 0 and 1: what other seeds give is what the table says.
+thresholds of the kinds were chosen with seeds 0 to 3: what other seeds give is what the table says.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from convscope.drawing.tables import Column, Table
 
 NEAR = "near miss"
 MEAN, STD, SIDE = 0.47, 0.25, 32
-CAT, DOG = 3, 5
+AUTOMOBILE, CAT, FROG = 1, 3, 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,16 +308,17 @@ def misread(ground: Ground) -> Iterator[Case]:
 
 
 def exchanged(ground: Ground) -> Iterator[Case]:
-    """Train on with the labels of cats and dogs exchanged, for some of the pictures."""
+    """Train on with the labels of cars and frogs exchanged, for some of the pictures."""
     chance = np.random.default_rng(ground.seed)
     for strength, share in (("all", 1.0), ("70%", 0.7), (NEAR, 0.3)):
         some = ground.learn.drawn(300, ground.seed + 20)
         rows = torch.from_numpy(chance.random(len(some)) < share)
-        other = torch.where(some.targets == CAT, DOG, torch.where(some.targets == DOG, CAT, some.targets))
-        body = fit(ground.copy(), some.labelled(torch.where(rows, other, some.targets)), 3, seed=ground.seed, rate=1e-3)
+        frogs = torch.where(some.targets == FROG, AUTOMOBILE, some.targets)
+        other = torch.where(some.targets == AUTOMOBILE, FROG, frogs)
+        body = fit(ground.copy(), some.labelled(torch.where(rows, other, some.targets)), 4, seed=ground.seed, rate=1e-3)
         fault = "labels of two classes exchanged" + ("" if strength != NEAR else ", of 30% of their pictures")
         data = ground.hold.drawn(100, ground.seed)
-        yield ground.case("input", fault, strength, body, data=data, units=(CAT, DOG), also=("calibration",))
+        yield ground.case("input", fault, strength, body, data=data, units=(AUTOMOBILE, FROG), also=("calibration",))
 
 
 PLANTS: tuple[Plant, ...] = (
@@ -358,7 +359,7 @@ def false_findings(case: Case, findings: Sequence[Finding], own: set[tuple[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cifar", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[4, 5])
     parser.add_argument("--faults", nargs="+", default=[each.__name__ for each in PLANTS])
     parser.add_argument("--keep", type=Path, help="where trained networks are kept")
     parser.add_argument("--out", type=Path, default=Path("faults"))

@@ -125,11 +125,11 @@ def _finding(
         units,
         severity(synergy.value, SYNERGY, _WORST),
         synergy.n,
-        f"Units {a} and {b} of {site.name} answer together (correlation {float(together[a, b]):.2f}) and need one "
+        f"Units {a} and {b} of {site.title} answer together (correlation {float(together[a, b]):.2f}) and need one "
         f"another{others}: the log-probability of the answer falls by {lost[0]:.2f} and {lost[1]:.2f} without one of "
         f"them, and by {lost[2]:.2f} without both",
         "synergy of the pair",
         synergy.value,
         (synergy.low, synergy.high),
-        evidence=ranked(together.fill_diagonal_(0).amax(1), units, "correlation with the most alike unit", site.name),
+        evidence=ranked(together.fill_diagonal_(0).amax(1), units, "correlation with the most alike unit", site.title),
     )

@@ -47,6 +47,9 @@ _GRID = 4
 """Maps are averaged over so many rows and columns."""
 
 _RIDGE = 0.3
+_LAYERS = 8
+"""Layers, evenly over all, whose features are looked at, at most."""
+
 _SHOWN = 10
 
 
@@ -65,25 +68,24 @@ def memorised(evidence: Evidence) -> Iterator[Said]:
     if few:
         yield Unseen("memorised", few)
         return
-    site, teacher = _best_teacher(evidence, held)
     sure = [_sure(evidence, sample) for sample in (learnt, held)]
-    taught = teacher.left_out(held.truths)[sure[1]]
-    if min(int(sure[0].sum()), len(taught)) < _FEWEST:
+    chosen = learnt.only(sure[0].nonzero().flatten())
+    if min(len(chosen), int(sure[1].sum())) < _FEWEST:
         yield Unseen(
             "memorised",
-            f"only {int(sure[0].sum())} training pictures and {len(taught)} others are answered as labelled with a "
+            f"only {len(chosen)} training pictures and {int(sure[1].sum())} others are answered as labelled with a "
             f"probability of {_SURE}: {_FEWEST} of each are needed",
         )
         return
-    chosen = learnt.only(sure[0].nonzero().flatten())
-    support = teacher.support(_features(evidence, [site], chosen.pixels)[site.name].double(), chosen.truths)
+    support, taught = _supports(evidence, chosen, held)
+    taught = taught[sure[1]]
     flagged = (support < float(taught.quantile(CHANCE))).nonzero().flatten()
     n, share = len(chosen), len(flagged) / len(chosen)
     low, high = _bounds(support, taught, evidence.seed)
     told = (
         f"{len(flagged):,} of {n:,} training pictures ({percent(share)}) are answered as labelled, though what other "
     )
-    told += f"pictures teach about features of {site.name} speaks against it; {percent(CHANCE)} are expected by chance"
+    told += f"pictures teach about their features speaks against it; {percent(CHANCE)} are expected by chance"
     if low < CLEARLY:
         yield Healthy("memorised", n, told)
         return
@@ -91,7 +93,7 @@ def memorised(evidence: Evidence) -> Iterator[Said]:
     where = [evidence.train.pictures[chosen.numbers[row]].where for row in worst]
     yield Finding(
         "memorised",
-        site.name,
+        "",
         (),
         severity(share, CLEARLY, _WORST),
         n,
@@ -174,23 +176,27 @@ class _Teacher:
         """Return the same of the pictures that it learnt from, each left out in turn."""
         return self._without().gather(1, truths[:, None])[:, 0]
 
-    def right(self, truths: Tensor) -> float:
-        """Return the share of pictures, each left out in turn, that it tells rightly."""
-        return float((self._without().argmax(1) == truths).double().mean())
-
     def _without(self) -> Tensor:
         return self.targets - self.weights / self.inverse.diagonal()[:, None]
 
 
-def _best_teacher(evidence: Evidence, held: Sample) -> tuple[Site, _Teacher]:
-    """Return the site whose features tell classes best of pictures that they were not fitted to."""
-    classes = max(len(evidence.data.classes), int(held.truths.max()) + 1)
+def _supports(evidence: Evidence, learnt: Sample, held: Sample) -> tuple[Tensor, Tensor]:
+    """Return how much others speak for the labels of training pictures, and of the others themselves, over layers.
+
+    What was learnt by heart is hidden in the last layers, and what a picture shows is hardly told by the first ones.
+    """
+    classes = max(len(evidence.data.classes), int(held.truths.max()) + 1, int(learnt.truths.max()) + 1)
     sites = [site for site in evidence.sites if not site.is_output]
     if not sites:
         raise Missing("the network has no layer with weights before its output")
-    features = _features(evidence, sites, held.pixels)
-    teachers = [_Teacher.of(features.pop(site.name).double(), held.truths, classes) for site in sites]
-    return max(zip(sites, teachers, strict=True), key=lambda each: each[1].right(held.truths))
+    sites = sites[:: -(-len(sites) // _LAYERS)]
+    known, new = (_features(evidence, sites, sample.pixels) for sample in (held, learnt))
+    support, taught = (torch.zeros(len(sample), dtype=torch.float64) for sample in (learnt, held))
+    for site in sites:
+        teacher = _Teacher.of(known.pop(site.name).double(), held.truths, classes)
+        support += teacher.support(new.pop(site.name).double(), learnt.truths)
+        taught += teacher.left_out(held.truths)
+    return support, taught
 
 
 def _features(evidence: Evidence, sites: Sequence[Site], pixels: Tensor) -> dict[str, Tensor]:

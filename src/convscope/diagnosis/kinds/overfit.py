@@ -108,7 +108,8 @@ def _also(
 ) -> str:
     """Say how the confidence, the activations and the saliency differ, each with its interval."""
     sure = _between((_sure(learnt), _sure(held)), lambda one, other: one - other, evidence.seed)
-    layer, apart = _activations(evidence, train, others)
+    name, apart = _activations(evidence, train, others)
+    layer = next(site.title for site in evidence.sites if site.name == name)
     pointed = _between(
         (_pointed(evidence, train), _pointed(evidence, others)), lambda one, other: one / other - 1, evidence.seed
     )

@@ -34,8 +34,11 @@ _WINDOWS = 3
 """Windows of a picture that are covered, one after the other."""
 
 _CLASSES = 128
-_PATCHES, _TARGETS = 4, 4
-"""Patches of each class, and pictures that each is put into, when all classes are looked through."""
+_PATCHES, _BUDGET = (4, 16), 400
+"""Patches of each class, at least and at most, and of all classes together."""
+
+_TARGETS = 4
+"""Pictures that each patch is put into when all classes are looked through."""
 
 _SUSPECT = 0.2
 """The share that calls for a second look."""
@@ -152,7 +155,8 @@ def _strongest(evidence: Evidence, sample: Sample) -> Iterator[_Patch]:
     classes = sorted(set(sample.truths.tolist()))
     if len(classes) > _CLASSES:
         classes = sorted(chance.choice(classes, _CLASSES, replace=False).tolist())
-    rows = torch.cat([(sample.truths == each).nonzero().flatten()[:_PATCHES] for each in classes])
+    count = min(_PATCHES[1], max(_PATCHES[0], _BUDGET // len(classes)))
+    rows = torch.cat([(sample.truths == each).nonzero().flatten()[:count] for each in classes])
     some = sample.only(rows)
     height, width = (max(1, side // _SIDE) for side in some.pixels.shape[2:])
     grey = some.pixels.mean((0, 2, 3))[:, None, None].expand(-1, height, width)
