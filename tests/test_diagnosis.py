@@ -305,9 +305,9 @@ def test_constant_units_are_found_and_calm_ones_are_not() -> None:
         module[3].weight[6] *= 1e-5  # type: ignore[index]
         module[3].weight[7] *= 0.01  # type: ignore[index]
         module[3].bias[6:8] = 0.5  # type: ignore[index]
-    [one] = found(wrapped(module), noise(30), "constant").findings
-    assert (one.layer, one.units, one.n) == ("3", (6,), 30)  # 5 is dead: its weights are zero
-    assert "10 or more" in found(wrapped(module), noise(4), "constant").unseen[0].reason
+    [one] = found(wrapped(module), noise(100), "constant").findings
+    assert (one.layer, one.units, one.n) == ("3", (6,), 100)  # 5 is dead: its weights are zero
+    assert "100 or more" in found(wrapped(module), noise(4), "constant").unseen[0].reason
 
 
 # Outliers, duplicates ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..drawn import ranked
 from ..evidence import Evidence
 from ..finding import Finding, Healthy, Said, Unseen
-from ..grading import counted, listed, severity
+from ..grading import counted, listed, percent, severity, share_interval
 from ..observing import Answers
 from ..registration import kind
 from ..weights import zeroed
@@ -18,9 +18,12 @@ from ..weights import zeroed
 _SAME = 1e-3
 """A unit is constant where its extremes move less than this share of what they move in the layer's middle unit."""
 
-_FEWEST = 10
+_FEWEST = 100
+"""Pictures below which a unit that seldom changes would pass for one that never does."""
+
 _WORST = 0.5
-_MEASURE = "how far a unit's extremes move from picture to picture, of the middle unit's"
+_MEASURE = "share of the pictures to which it answers otherwise"
+_MOVES = "how far a unit's extremes move from picture to picture, of the middle unit's"
 
 
 @kind(
@@ -66,10 +69,11 @@ def _moves(answers: Answers) -> Tensor:
 
 def _finding(answers: Answers, moves: Tensor, units: list[int]) -> Finding:
     site, n = answers.site, answers.pictures
-    one = len(units) == 1
+    one, limit = len(units) == 1, share_interval(0, n)
     told = (
         f"{counted(len(units), site.units)} of {site.title} ({listed(units)}) {'gives' if one else 'give'} the same "
-        f"answer to all of {n:,} pictures, {'and says' if one else 'and say'} nothing of them"
+        f"answer to all of {n:,} pictures, and {'says' if one else 'say'} nothing of them; up to {percent(limit[1])} "
+        "of others may get another"
     )
     return Finding(
         "constant",
@@ -79,6 +83,7 @@ def _finding(answers: Answers, moves: Tensor, units: list[int]) -> Finding:
         n,
         told,
         _MEASURE,
-        float(moves[units].max()),
-        evidence=ranked(moves, units, _MEASURE, site.title),
+        0.0,
+        limit,
+        evidence=ranked(moves, units, _MOVES, site.title),
     )
