@@ -174,3 +174,12 @@ def test_what_cannot_be_ablated_is_refused() -> None:
 def test_layers_by_default_are_those_after_the_rectifiers() -> None:
     found = study("sequential")
     assert dict.fromkeys(row["layer"] for row in found.table.records) == {"1": None, "4": None}
+
+
+def test_of_a_long_table_the_first_rows_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    table = cs.Table((cs.Column("n", "whole"),), tuple((n,) for n in range(100, 150)), title="Long")
+    table.print(40)
+    printed = capsys.readouterr().out
+    assert "the first 40 of 50 rows" in printed and "139" in printed and "140" not in printed
+    table.print(50)
+    assert "149" in capsys.readouterr().out

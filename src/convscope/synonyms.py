@@ -39,6 +39,18 @@ class Wish:
 
 
 THINGS = (
+    # Study many pictures
+    Wish(
+        "what channels do to the answer",
+        ("effects",),
+        "channel_ablation unit_ablation ablate_channels zero_ablation mean_ablation resample_ablation channel_effects "
+        "unit_effects causal_effects channel_importance unit_importance filter_importance",
+    ),
+    Wish(
+        "what units answer to each class",
+        ("activity",),
+        "selectivity class_selectivity class_activity activations_per_class mean_activation unit_activity",
+    ),
     # Explain a picture
     Wish(
         "a map of what an answer depends on",
