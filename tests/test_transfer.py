@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,34 @@ def test_requests_that_make_no_sense(net: cs.Net) -> None:
     with pytest.raises(NetworkError, match=r"cannot be trained anew.*lenet5, zfnet64.*--no-scratch"):
         quick(other)
     assert "up to 1 pictures" in quick(net, stripes(3), train=None, scratch=False).table.note
+
+
+def unpacked(archive: Path, to: Path, begins: str, of_each: int, classes: int) -> Path:
+    """Unpack the first pictures of the first classes of an archive."""
+    with tarfile.open(archive) as file:
+        members = sorted(
+            (each for each in file if each.isfile() and each.name.startswith(begins)), key=lambda m: m.name
+        )
+        folders = {name: number for number, name in enumerate(dict.fromkeys(Path(m.name).parent for m in members))}
+        for folder in list(folders)[:classes]:
+            file.extractall(to, [m for m in members if Path(m.name).parent == folder][:of_each], filter="data")
+    return to / begins
+
+
+@pytest.mark.nightly
+def test_what_the_paper_found_holds_on_zfnet64(data: Any, tmp_path: Path) -> None:
+    """Accuracy rises with depth, not with random weights; pretrained features are better by far at few pictures."""
+    net = cs.load("zfnet64")
+    val = unpacked(data("tiny100-val.tar.xz"), tmp_path, "val", 30, 20)
+    study = cs.probe(net, val, train=15, folds=2, classifier="softmax")
+    accuracy, untrained = (study.values[name].mean(2)[:, 0] for name in ("accuracy", "untrained"))
+    assert (accuracy[1:-1].diff() > -0.02).all() and accuracy[-2] > 2 * accuracy[1] > 2 * accuracy[0]
+    assert untrained.max() < accuracy[2] and "rises with depth" in study.gist
+    cifar = unpacked(data("cifar10-20k.tar.xz"), tmp_path, "test", 40, 10)
+    (margin,) = (
+        row for row in cs.transfer(net, cifar, train=[5], repeats=1).table.records if row["network"] == "from scratch"
+    )
+    assert margin["fitted"] > 0.9 and margin["margin_low"] > 0.05  # type: ignore[operator]
 
 
 # Ablation of layers

@@ -297,6 +297,17 @@ THINGS = (
         "tuning_curve tuning_curves stability equivariance rotate translate",
     ),
     Wish(
+        "linear probes of layers",
+        ("probe",),
+        "probing probes linear_probe linear_probes linear_probing linear_classifier linear_evaluation svm",
+    ),
+    Wish(
+        "pretrained features at few pictures",
+        ("transfer",),
+        "few_shot few_shots transfer_learning pretrained from_scratch",
+    ),
+    Wish("layers removed or resized", ("ablate",), "ablation_study ablate_layers remove_layers lesion lesions"),
+    Wish(
         "map of units by likeness",
         ("maps", "filters_by_ascent"),
         "tsne t_sne umap pca cluster clusters clustering",
