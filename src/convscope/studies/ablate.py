@@ -130,12 +130,12 @@ class _Ablation:
 _COLUMNS = (
     Column("variant", unbroken=True),
     Column("parameters", "whole"),
-    Column("train_error", "number", "train error", ".1%"),
-    Column("error", "number", "validation error", ".1%"),
+    Column("train_error", "number", "train", ".1%"),
+    Column("error", "number", "validation", ".1%"),
     Column("low", "number", "from", ".1%"),
     Column("high", "number", "to", ".1%"),
-    Column("top5_error", "number", "top-5 error", ".1%"),
-    Column("more", "number", "more than as it is", ".1%"),
+    Column("top5_error", "number", "top-5", ".1%"),
+    Column("more", "number", "worse by", ".1%"),
     Column("more_low", "number", "from", ".1%"),
     Column("more_high", "number", "to", ".1%"),
 )
@@ -161,15 +161,15 @@ def _drawn(study: _Ablation, ranks: dict[str, np.ndarray]) -> Study:
     learn, test = study.parts[0]
     subtitle = f"{classes} classes, {len(learn):,} pictures to learn from · chance {1 - 1 / classes:.1%} error"
     note = (
-        f"Top-1 error on {len(test):,} pictures that were not learnt from, of {len(study.parts)} "
-        f"training{'s' * (len(study.parts) > 1)} each; from, to: 95% interval, a bootstrap over those pictures."
+        f"Top-1 error on what was learnt from (train), and on {len(test):,} other pictures (validation), of "
+        f"{len(study.parts)} training{'s' * (len(study.parts) > 1)} each; from, to: 95% interval, bootstrap over those."
     )
     values = {"train_error": _errors(study, ranks, 0, 1), "error": _errors(study, ranks, 1, 1)}
     values |= {"top5_error": _errors(study, ranks, 1, 5)} if classes > 5 else {}
     panels = {"train error": [left for left, _ in bars], "validation error": [right for _, right in bars]}
     sheet = Sheet(title, ((Tile(charts.bars(list(ranks), panels, _WIDTH)),),), subtitle, note)
     table = Table(_COLUMNS, tuple(rows), title=title, subtitle=subtitle, note=note)
-    return Study(_gist(table, classes), table, sheet, values)
+    return Study(_gist(table, classes, len(study.parts)), table, sheet, values)
 
 
 def _errors(study: _Ablation, ranks: dict[str, np.ndarray], part: int, top: int) -> torch.Tensor:
@@ -180,7 +180,7 @@ def _parameters(blueprint: Blueprint, classes: int) -> int:
     return sum(each.numel() for each in blueprint.body(classes).parameters())
 
 
-def _gist(table: Table, classes: int) -> str:
+def _gist(table: Table, classes: int, repeats: int) -> str:
     """Say which variants are clearly worse and better, and whether anything was learnt at all."""
     records = table.records
     words: dict[str, list[str]] = {"worse": [], "better": [], "not clearly different": []}
@@ -193,4 +193,6 @@ def _gist(table: Table, classes: int) -> str:
     least = min(float(row["train_error"]) for row in records)  # type: ignore[arg-type]
     if least > 0.9 * (1 - 1 / classes):
         sentences.append("None has learnt much: take more epochs or pictures before anything is concluded.")
+    if repeats == 1:
+        sentences.append("Of one training each: other seeds move these errors, too.")
     return f"Validation error against the network as it is. {' '.join(sentences)}"
