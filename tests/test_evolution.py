@@ -15,12 +15,21 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from convscope import EvolutionRecorder, Gallery, Net, evolution, load, tap
+from convscope import EvolutionRecorder, Gallery, Net, evolution, load, remake, tap
 from convscope.atlas.computing import Scan
 from convscope.atlas.moments import spread
 from convscope.atlas.snapshots import files_of, snapshots_of
 from convscope.cli import run
-from convscope.errors import AtlasError, DataError, LayerError, NetworkError, OptionError, PictureError, WeightsError
+from convscope.errors import (
+    AtlasError,
+    DataError,
+    LayerError,
+    NetworkError,
+    OptionError,
+    PictureError,
+    RecipeError,
+    WeightsError,
+)
 from networks import Sequential
 
 COUNT = 7
@@ -155,11 +164,16 @@ def test_the_command_draws_epochs_and_files(
     for epoch in (1, 30):
         torch.save(load("lenet5", epoch=epoch).body.state_dict(), f"at-{epoch}.pt")
     Path("at-40.pt").write_bytes(b"PK damaged")
-    assert run([*common, "--weights", "at-*.pt", "-o", "b.png", "--save-values", "b.npz"]) == 0
-    assert "at-40 left out" in capsys.readouterr().err
+    assert run([*common, "--weights", "at-*.pt", "-o", "b.png", "--save-values", "b.npz"]) == 3
+    told = capsys.readouterr().err
+    assert "at-40 left out" in told and "1 of 3 snapshots could not be read" in told
     assert Gallery.load("b.png").content.columns == ("at-1", "at-30")
     with np.load("a.npz") as first, np.load("b.npz") as second:
         assert first["pictures"].tolist() == second["pictures"].tolist()
+    with pytest.raises(
+        RecipeError, match="convscope evolution PICTURES --net lenet5 --layers conv2 --method deconvnet"
+    ):
+        remake("a.png")
     assert run([*common, "--epochs", "1,x"]) == run([*common, "-o", "a.txt"]) == 2
 
 

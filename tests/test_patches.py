@@ -16,6 +16,7 @@ from convscope import Atlas, Gallery, Net, attribute, load, read_recipe, remake,
 from convscope.atlas.patches import patches, units_named
 from convscope.cli import run
 from convscope.errors import OptionError, RecipeError
+from convscope.recipes import PictureRecord
 from networks import pictures, tiny
 
 
@@ -28,6 +29,8 @@ class Example(NamedTuple):
 
 class Found:
     """What a scan of a few pictures would find: every map of every picture, sorted."""
+
+    record = PictureRecord("found", "0" * 64)
 
     def __init__(self, net: Net, images: Tensor, layer: str) -> None:
         self.net, self.images, self.reads = net, images, 0
@@ -97,7 +100,8 @@ def test_pictures_are_read_once_and_the_drawing_knows_how_it_was_made(found: Fou
     assert found.reads <= len(found.images)
     assert drawing.numbers()["units"].tolist() == [2, 1]
     assert drawing.numbers()["pictures"].shape == (2, 3)
-    assert drawing.recipe.options == {"layer": "3", "units": [2, 1], "band": "weakest", "k": 3, "method": "guided"}
+    options = {"layer": "3", "units": [2, 1], "band": "weakest", "k": 3, "method": "guided"}
+    assert drawing.recipe.options == {"atlas": found.record, **options}
     assert "weakest pictures" in drawing.content.subtitle
     drawing.save(tmp_path / "units.png")
     drawing.save_values(tmp_path / "units.npz")
@@ -162,8 +166,11 @@ def test_the_command_draws_from_an_atlas(
     ):
         assert run(["patches", *arguments]) == 2
         assert why in capsys.readouterr().err
-    with pytest.raises(RecipeError, match="drawn again from its atlas"):
+    with pytest.raises(RecipeError, match="drawn again by its command") as refused:
         remake("units.png")
+    recipe = read_recipe("units.png")
+    assert run([*str(refused.value).partition(": convscope ")[2].split(), "--root", "data=away"]) == 0
+    assert read_recipe("found-conv2.png").key == recipe.key
 
 
 def test_what_units_are_drawn(found: Found) -> None:

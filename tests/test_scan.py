@@ -31,7 +31,7 @@ from convscope.atlas.units import choose_layers
 from convscope.cli import run
 from convscope.context import listen
 from convscope.data import read_pictures
-from convscope.errors import AtlasError, DataError, LayerError, NetworkError
+from convscope.errors import AtlasError, DataError, LayerError, NetworkError, OutputError, PictureError
 from convscope.layers import find_layer
 from convscope.tapping import tap
 
@@ -331,6 +331,24 @@ def test_bad_input_is_refused_before_any_work(net, pictures, tmp_path):
     with pytest.raises(DataError, match="stream"):
         scan(net, iter([torch.rand(3, 20, 20)]), tmp_path / "atlas")
     assert not (tmp_path / "atlas").exists()
+
+
+def test_an_atlas_is_written_neither_among_its_pictures_nor_of_none_nor_to_a_storage(net, pictures, tmp_path):
+    data = shutil.copytree(pictures, tmp_path / "data")
+    before = sorted(data.rglob("*"))
+    (tmp_path / "link").symlink_to(data)
+    for folder in (data, tmp_path / "link", data / "a" / ".."):
+        with pytest.raises(OutputError, match="folder of its own"):
+            scan(net, data, folder)
+    assert sorted(data.rglob("*")) == before
+    for missing in (["nothing.png"], ["nothing.png", "neither.png"]):
+        with pytest.raises(PictureError, match="no picture nothing"):
+            scan(net, missing, tmp_path / "atlas")
+    for storage in ("s3://bucket/atlas", "memory://atlas"):
+        with pytest.raises(OutputError, match="copy them to the storage afterwards"):
+            scan(net, data, storage)
+    assert not (tmp_path / "atlas").exists()
+    scan(net, [str(before[-1]), "nothing.png"], tmp_path / "atlas", layers=["fc"], k=1)  # listed, as a broken one is
 
 
 def test_what_a_picture_excites_and_which_units_are_alike(net, pictures, tmp_path):

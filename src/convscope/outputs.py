@@ -19,6 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from . import addresses
 from .errors import OutputError
 from .locks import is_left_over, temporary_name, this_process
 
@@ -58,6 +59,11 @@ def check_report(path: Path) -> None:
 def check_folder(folder: Path) -> None:
     """Refuse a folder that cannot be written, or made. Raises OutputError."""
     asked = folder
+    if addresses.is_remote(addresses.public(folder)) and not _is_folder(folder):
+        raise OutputError(
+            f"cannot write to {addresses.public(folder)}: files are written to folders of this machine; copy them to "
+            "the storage afterwards"
+        )
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     if not (_is_folder(folder) and os.access(folder, os.W_OK | os.X_OK)):

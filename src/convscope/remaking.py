@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,8 @@ def remake(
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     entry = registry.load_all().get(recipe.method)
-    if recipe.method == "patches":
-        raise RecipeError(
-            "a figure of patches is drawn again from its atlas: convscope patches ATLAS, or patches(atlas)"
-        )
+    if recipe.method in _AGAIN:
+        raise RecipeError(f"a figure of {recipe.method} is drawn again by {_AGAIN[recipe.method](recipe)}")
     if entry is None:
         raise RecipeError(
             f"a recipe of {recipe.method!r} cannot be remade: it is no registered method or view; is a plugin missing?"
@@ -74,6 +73,32 @@ def remake(
     # Which paper it is set for is said when it is written.
     shown = {name: value for name, value in recipe.display.items() if name != PAPER}
     return replace(drawing, **shown) if shown else drawing  # type: ignore[type-var]
+
+
+def _patches_again(recipe: Recipe) -> str:
+    """Return the command that draws a figure of patches again."""
+    given = dict(recipe.options)
+    atlas, units = given.get("atlas"), given.get("units", ())
+    place = str(atlas["where"]) if isinstance(atlas, Mapping) else "ATLAS"
+    words = {"layer": given.get("layer") or "output", "units": ",".join(map(str, units))}
+    words |= {name: str(given.get(name)) for name in ("band", "k", "method")}
+    options = " ".join(f"{'-k' if name == 'k' else f'--{name}'} {shlex.quote(word)}" for name, word in words.items())
+    return f"its command, from the atlas: convscope patches {shlex.quote(place)} {options}"
+
+
+def _evolution_again(recipe: Recipe) -> str:
+    """Return the command that draws an evolution again."""
+    given = dict(recipe.options)
+    units, snapshots = given.get("units", {}), ", ".join(given.get("snapshots", {}))
+    return (
+        f"its command, from the pictures and the snapshots {snapshots}: convscope evolution PICTURES --net "
+        f"{shlex.quote(str(recipe.network.get('name')))} --layers {shlex.quote(','.join(units))} --method "
+        f"{given.get('method')}, with the units as they were asked for ({units})"
+    )
+
+
+_AGAIN = {"patches": _patches_again, "evolution": _evolution_again}
+"""Figures of more than a recipe opens, and how they are made again."""
 
 
 def _made(

@@ -16,6 +16,7 @@ from ..data.hashing import content_hash
 from ..errors import AtlasError, LayerError, OptionError, nearest
 from ..net import Net
 from ..parsing import Document
+from ..recipes import PictureRecord
 from ..remaking import network_of
 from .computing import maxima_of
 from .crops import Method, Projected, Spot, project_spots
@@ -98,6 +99,11 @@ class Atlas:
     def layers(self) -> dict[str, ScannedLayer]:
         """The layers that were scanned, by name, in execution order."""
         return {layer.name: layer for layer in self.manifest.layers}
+
+    @property
+    def record(self) -> PictureRecord:
+        """Where it lies, and what it is of, as a recipe names it."""
+        return PictureRecord(str(self.path), self.manifest.key)
 
     @property
     def net(self) -> Net:

@@ -23,7 +23,7 @@ from ..errors import OptionError
 from ..layers import output_or_layer
 from ..options import separated
 from ..provenance import footnote, network_record, versions, with_remarks
-from ..recipes import Recipe
+from ..recipes import PictureRecord, Recipe
 from ..registry import Entry
 from ..tracing import Layer
 from .crops import Method
@@ -49,8 +49,10 @@ _UNITS = 16
 
 
 class Atlas(Examples, Protocol):
-    """What also knows which units tell classes, such as a convscope.Atlas."""
+    """What also knows which units tell classes, and where it lies, such as a convscope.Atlas."""
 
+    @property
+    def record(self) -> PictureRecord: ...
     def detectors(self, layer: str, k: int) -> Sequence[tuple[int, str, float]]: ...
 
 
@@ -99,7 +101,7 @@ def patches(
         method=_ENTRY.name,
         network=network_record(net),
         weights=net.digest,
-        options={"layer": chosen.name, "units": numbers, "band": band, "k": k, "method": method},
+        options={"atlas": atlas.record, "layer": chosen.name, "units": numbers, "band": band, "k": k, "method": method},
         versions=versions(),
     )
     made = with_remarks(net, made, [*remarks, *said])

@@ -79,10 +79,14 @@ class Roots:
         found = dict.fromkeys(place_of(picture)[0] for picture in pictures)
         return cls({f"data-{number}" if number > 1 else "data": place for number, place in enumerate(found, 1)})
 
+    @property
+    def absolute(self) -> dict[str, str]:
+        """Where the places are, from the root of the file system on."""
+        return {name: _absolute(place) for name, place in self.places.items()}
+
     def write(self, folder: Path) -> None:
         """Write down where the places are, for this user."""
-        places = {name: _absolute(place) for name, place in self.places.items()}
-        write_text(folder / ROOTS, json.dumps(places, indent=1))
+        write_text(folder / ROOTS, json.dumps(self.absolute, indent=1))
 
     def name(self, picture: Picture) -> ScannedPicture:
         """Return a picture's name: its root and path."""

@@ -7,9 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from .. import addresses
 from ..context import say, track
+from ..data.opening import locate
 from ..data.pictures import read_pictures
-from ..errors import AtlasError
+from ..errors import AtlasError, OutputError, PictureError
 from ..interruptions import orderly
 from ..locks import lock
 from ..net import Net
@@ -80,12 +82,33 @@ def scan(
     settings = Settings(k, statistics, effect, sample=drawn, batch=batch_size, shard=shard, seed=seed)
     manifest = describe(net, chosen, pictures, settings)
     job = Scan(net, chosen, pictures, manifest, atlas, Roots.of(pictures), sampled(manifest))
+    _check_places(job)
     with lock(atlas / _LOCK, f"the atlas {atlas}"):
         _begin(atlas, manifest)
         job.roots.write(atlas)
         _compute(job, engine or Scan.compute)
         Writing(atlas, manifest, net.layers, Merging(atlas, manifest)).all()
     return atlas
+
+
+def _check_places(job: Scan) -> None:
+    """Refuse to write an atlas among its pictures, and one of files of which none is there.
+
+    Raises OutputError, and PictureError.
+    """
+    if any(Path(place).resolve() == job.folder.resolve() for place in job.roots.absolute.values()):
+        raise OutputError(f"{job.folder} holds the pictures: give the atlas a folder of its own, such as -o atlas")
+    absent: PictureError | None = None
+    for picture in map(job.pictures.__getitem__, range(job.manifest.pictures)):
+        if picture._fetch is not None or addresses.is_remote(picture.where):
+            return
+        try:
+            locate(picture.where)
+            return
+        except PictureError as error:
+            absent = absent or error
+    if absent is not None:
+        raise absent
 
 
 def _begin(folder: Path, manifest: Manifest) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import OptionError, OutputError
+from ..errors import OptionError, OutputError, PicturesFailed
 from ..outputs import NUMBER_ENDINGS, PICTURE_ENDINGS, check_file, check_folder
 from . import inputs
 from .groups import beginning, grouped
@@ -117,6 +117,9 @@ def evolution(
     print_file(figure.save(drawing, out))
     if save_values is not None:
         print_file(drawing.save_values(save_values))
+    left_out = len(snapshots) - drawing.numbers()["values"].shape[1]
+    if left_out:
+        raise PicturesFailed(f"{left_out} of {len(snapshots)} snapshots could not be read; the figure is of the others")
 
 
 def _check(out: Path, values: Path | None, atlases: Path, figure: Figure, method: str) -> None:
