@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from convscope.commands import progress as module
 from convscope.commands.progress import PAUSE, progress
-from convscope.context import Parts, track
+from convscope.context import Arriving, Parts, track
 
 Capture = pytest.CaptureFixture[str]
 Pass = Callable[[float], None]
@@ -78,6 +78,22 @@ def test_the_time_left_is_that_of_all_parts_however_unequal(passes: Pass, capsys
     assert told[0] and told[0].groups() == ("1", "2", "min"), "10 s of 160 are done"
     assert lines[1] == "convscope: octaves: 1 of 3, dreaming: 4 of 10; 2 min left"
     assert lines[-1] == "convscope: octaves: 2 of 3, dreaming: 9 of 10; 12 s left"
+
+
+def test_what_comes_when_it_is_done_counts_at_once(passes: Pass, capsys: Capture) -> None:
+    """After the first of ten shards it is known how long the others take."""
+
+    class Shards(Arriving, list[int]):
+        def __iter__(self) -> Iterator[int]:
+            for shard in super().__iter__():
+                passes(20)
+                yield shard
+
+    with progress():
+        list(track(Shards(range(10)), "scan"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "convscope: scan: 1 of 10; 3 min left"
+    assert lines[-1] == "convscope: scan: 10 of 10"
 
 
 def test_loops_without_a_name_are_not_told_of(passes: Pass, capsys: Capture) -> None:

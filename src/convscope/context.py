@@ -25,6 +25,10 @@ class Sized(Protocol[T_co]):
     def __iter__(self) -> Iterator[T_co]: ...
 
 
+class Arriving:
+    """Steps that are done when they come, such as what others have computed; a base of classes that have a length."""
+
+
 @dataclass(frozen=True)
 class Parts(Generic[T_co]):
     """Steps each of which is a loop of its own, and how much work each is: so that the time left is that of all."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import addresses
-from ..context import say, track
+from ..context import Arriving, say, track
 from ..data.opening import locate
 from ..data.pictures import read_pictures
 from ..errors import AtlasError, OutputError, PictureError
@@ -144,7 +144,7 @@ def _compute(job: Scan, engine: Engine) -> None:
         say(f"{said} could not be read, and left out: column error of pictures.parquet says why")
 
 
-class _Receipts:
+class _Receipts(Arriving):
     """Receipts as they come, and how many there will be."""
 
     def __init__(self, receipts: Iterator[Receipt], count: int, manifest: Manifest) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..context import Label, Parts, Sized, running
+from ..context import Arriving, Label, Parts, Sized, running
 from ..errors import visible
 from .streams import Visible
 
@@ -66,7 +66,7 @@ class _Shown:
         task = _Task("", len(items), time.monotonic(), work)
         self.tasks.append(task)
         try:
-            for task.done, item in enumerate(items):
+            for task.done, item in enumerate(items, isinstance(items, Arriving)):
                 task.label = visible(label if isinstance(label, str) else label())
                 if time.monotonic() - self.start > _PATIENCE:
                     self._displayed().update(task, self.tasks)
@@ -111,7 +111,7 @@ def _left(tasks: Sequence[_Task], now: float) -> str:
     share = 0.0
     for task in reversed(tasks):
         share = task.share(share)
-    if not share:
+    if share in (0, 1):
         return ""
     seconds = (now - tasks[0].start) / share * (1 - share)
     hours, minutes = divmod(round(seconds / 60), 60)
