@@ -58,7 +58,9 @@ OVERLOADS = {
 def text() -> str:
     """Return the whole file."""
     load_all()
-    views = set(VIEWS)
+    # A study may have the name of a function that draws the same as a figure alone.
+    own = {name: f"convscope.{home}" for name, home in convscope._HOMES.items()}
+    views = {name for name, entry in VIEWS.items() if own.get(name) == entry.function.__module__}
     functions = views | set(OVERLOADS)
     homes = {"Explanations": "bulk", **convscope._HOMES}
     imports = [
@@ -68,7 +70,7 @@ def text() -> str:
     ]
     parts = [HEAD + "\n".join(imports).replace(" as Explanations", "") + "\n" + ALIASES]
     parts += [_overloads(name, *shape) for name, shape in OVERLOADS.items()]
-    parts += [_view(VIEWS[name]) for name in sorted(views) if name in convscope._HOMES]
+    parts += [_view(VIEWS[name]) for name in sorted(views)]
     return "\n".join(parts)
 
 

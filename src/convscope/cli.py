@@ -240,7 +240,8 @@ def _configured(command: Any, words: Sequence[str], arguments: Sequence[str]) ->
     others = (*COMMON, *ONLY_METHODS, *ONLY_STUDIES)
     options |= {dashed(name): [*each.options, *others] for name, each in listing().items()}
     word = words[-1]
-    given = defaults_of(_OWN[word][1] if word in _OWN else _registered(_listed()[word]), word, settings, options)
+    command = _OWN[word][1] if words == (word,) and word in _OWN else _registered(_listed()[word])
+    given = defaults_of(command, word, settings, options)
     if given:
         settings.in_use()
     for each in reversed(words):
