@@ -67,8 +67,8 @@ def evolution(
     """Measure when each layer settles: how alike every snapshot of a training is to the last one.
 
     The values are `cka`, `neighbours`, `strongest` and `projections` (snapshots, layers), 1 for the last. Raises
-    WeightsError where there are no snapshots, OptionError for fewer than two or than four pictures, LayerError where no layer is the same in
-    all of them.
+    WeightsError where there are no snapshots, OptionError for fewer than two or than four pictures, LayerError where
+    no layer is the same in all of them.
     """
     if len(data) < 4:
         raise OptionError(f"an evolution compares what layers make of four pictures or more, and here are {len(data)}")
