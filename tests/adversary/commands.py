@@ -63,6 +63,8 @@ VALUES: dict[str, Sequence[str]] = {
     "workers": ("0", "1"),
     "preview": ("p.png",), "about": ("x",), "epochs": ("1",), "batch": ("2", "8"), "tile": ("64",),
     "held_out": ("0.3",), "limit": ("1",), "width": ("8",),
+    "table": ("t.csv", "t.json"), "keep": ("kept",), "kinds": ("dead", "dead,outlier"), "json": ("f.json",),
+    "train": ("1", "pets"), "junit": ("f.xml",), "fail_on": ("dead=0.2", "any"), "per_class": ("1", "2"),
     "stages": ("2",), "seed": ("0", "7"), "threshold": ("0.2",), "fade": ("1",), "preview_of": ("cat.jpg",),
 }  # fmt: skip
 """Plausible values of options by their name; an option that is not here takes a small number or one of its choices."""
@@ -86,10 +88,11 @@ WILD = (
 
 @cache
 def words() -> tuple[str, ...]:
-    """Return the names of all commands; the demonstration, which takes minutes, is none of them."""
-    from convscope.cli import _OWN, _listed
+    """Return all commands as they are called; the demonstration, which takes minutes, is none of them."""
+    from convscope.cli import _OWN, STUDY, _listed
 
-    return tuple(sorted({*_listed(), *_OWN} - {"demo"}))
+    listed = {f"{STUDY} {name}" if each.kind == STUDY else name for name, each in _listed().items()}
+    return tuple(sorted((listed | {*_OWN}) - {"demo"}))
 
 
 @cache
@@ -99,8 +102,10 @@ def parameters(word: str) -> tuple[Any, ...]:
 
     from convscope.cli import _app
 
-    group: Any = typer.main.get_command(_app(word))
-    return tuple(group.commands[word].params)
+    command: Any = typer.main.get_command(_app(word.split()))
+    for name in word.split():
+        command = command.commands[name]
+    return tuple(command.params)
 
 
 def arguments(kind: str, rng: Random) -> list[str]:
@@ -118,15 +123,17 @@ def arguments(kind: str, rng: Random) -> list[str]:
             line += _option(parameter, rng)
     line = [*positional, *line] if rng.random() < 0.8 else [*line, *positional]
     if kind == "plausible":
-        return [word, *line]
+        return [*word.split(), *line]
     strange = ("", "salience", "--version", "--help", "-h", "SALIENCY", "grad_cam", "[red]")
-    return [word if rng.random() < 0.95 else one_of(strange, rng), *_damaged(line, word, rng)]
+    first = word.split() if rng.random() < 0.95 else [one_of(strange, rng)]
+    return [*first, *_damaged(line, word, rng)]
 
 
 def _pictures(word: str, rng: Random) -> list[str]:
     """Draw what stands without an option."""
     plain = {
         "show": ("drawing.png", "drawing.npz"), "history": ("lenet5", "run"), "layers": ("lenet5", "onnx:net.onnx"),
+        "diagnose": ("lenet5", "onnx:net.onnx"),
         "train": ("lenet5",), "train-style": ("photo.jpg",), "trust": ("convscope.toml",), "nets": ("lenet*",
         "resnet18"),
     }  # fmt: skip
