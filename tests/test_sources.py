@@ -201,7 +201,8 @@ def test_names_are_listed_by_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list_networks("my-RESNET") == ["my-resnet"] and list_networks("no such network") == []
     every = list_networks()
     assert every[0] == "lenet5" and len(set(every)) == len(every) > 1000
-    assert list_networks("zfnet64") == ["zfnet64"], "a pattern without a wildcard is part of a name"
+    assert list_networks("et5-19") == ["lenet5-1998"], "a pattern without a wildcard is part of a name"
+    assert "zfnet64:no-3-4" in list_networks("zfnet64")
     (tmp_path / "convscope.toml").write_text("= = =")
     with pytest.raises(ConfigurationError, match="is not TOML"):
         list_networks()
@@ -214,7 +215,7 @@ def test_files_and_folders_are_completed(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / "nets" / file).write_text("")
     assert complete_network("onnx:") == complete_network("onnx:ne") == ["onnx:nets"]
     assert complete_network("onnx:nets/") == ["onnx:nets/a.onnx", "onnx:nets/b.onnx"]
-    assert complete_network("zf") == ["zfnet64", "zfnet", "zfnet:"]
+    assert complete_network("zf") == ["zfnet64", "zfnet", "zfnet:", "zfnet64:"]
     assert complete_network("torchvision:squ") == ["torchvision:squeezenet1_0", "torchvision:squeezenet1_1"]
 
 
