@@ -258,7 +258,8 @@ def _interrupted(name: str, send: Callable[[Callable[[], Any]], None], sent: Cal
         faults.append("interrupted twice")
     if not sent():  # the look was over before
         return Outcome(faults, times)
-    if not times and name not in VIEWS:  # a synthesis that keeps its best says so in its caption
+    # A synthesis, and an extremal perturbation, keep what they have so far, and say so in the caption.
+    if not times and name not in {*VIEWS, "extremal"}:
         faults.append("never interrupted")
     if (wrong := _next(net)) or changed(before, state(module)):
         faults.append(wrong or "the next look changes something")
