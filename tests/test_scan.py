@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 import tarfile
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 import convscope
 from convscope.atlas import tables
 from convscope.atlas.atlas import Atlas
+from convscope.atlas.effects import Effects
 from convscope.atlas.manifest import read_manifest
 from convscope.atlas.merging import Merging
 from convscope.atlas.scanning import scan
@@ -434,6 +436,16 @@ def test_effects_are_activity_times_gradient_of_the_largest_score(pictures, tmp_
     table = pq.read_table(atlas.path / "statistics.parquet").to_pylist()
     means = np.concatenate([torch.cat(expected[name]).detach().numpy().mean(0) for name in (*layers, "fc")])
     assert [row["effect"] for row in table] == pytest.approx(means.tolist(), rel=1e-4, abs=1e-6)
+
+
+def test_of_a_batch_whose_effects_are_known_nothing_stays(net):
+    """A hook that stayed on the graph kept every output of every batch."""
+    layers = choose_layers(net)
+    effects = Effects(net, {layer.name: layer for layer in layers})
+    for _ in range(2):
+        effects.run(torch.rand(2, 3, 20, 20), lambda _, output: output.detach()[:, :0], lambda *_: None)
+    gc.collect()
+    assert not [each for each in gc.get_objects() if type(each).__name__ == "_Seen"]
 
 
 def test_a_network_that_predicts_no_class_has_no_effects(pictures, tmp_path):

@@ -7,7 +7,8 @@ units; it ends at the first layers that are scanned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -68,14 +69,15 @@ class Effects:
         if self._first is None:
             self._first = watched.first()
         ends: list[tuple[str, _Seen]] = []
-        for name, seen in watched.layers.items():
-            for one in seen:
-                if name in self._first:
-                    ends.append((name, one))
-                else:
-                    one.watch(partial(self._taken, name, one, take))
-        # Of where the pass ends, the gradient is returned; its node does not run, and so nothing below it.
-        grads = torch.autograd.grad(score, [one.edge for _, one in ends], materialize_grads=True)
+        with ExitStack() as watching:
+            for name, seen in watched.layers.items():
+                for one in seen:
+                    if name in self._first:
+                        ends.append((name, one))
+                    else:
+                        watching.enter_context(one.watched(partial(self._taken, name, one, take)))
+            # Of where the pass ends, the gradient is returned; its node does not run, and so nothing below it.
+            grads = torch.autograd.grad(score, [one.edge for _, one in ends], materialize_grads=True)
         for (name, one), grad in zip(ends, grads, strict=True):
             self._taken(name, one, take, grad)
 
@@ -104,13 +106,21 @@ class _Seen:
         node = self.output.grad_fn
         return not self.copied and self.output._version != self.version and (node is None or node.name() != _RECTIFIER)
 
-    def watch(self, take: Callable[[Tensor], None]) -> None:
-        """Have the gradient taken once it is known, before anything below."""
+    @contextmanager
+    def watched(self, take: Callable[[Tensor], None]) -> Generator[None]:
+        """Have the gradient taken once it is known, before anything below, by a backward pass inside the block.
+
+        A hook that stayed would keep the output, and the output the graph with the hook, for ever.
+        """
 
         def taken(grads: tuple[Tensor, ...]) -> None:
             take(grads[self.edge.output_nr])
 
-        self.edge.node.register_prehook(taken)
+        handle = self.edge.node.register_prehook(taken)
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 class _Watched:

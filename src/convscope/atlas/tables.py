@@ -40,8 +40,8 @@ _ROW_GROUP = 4096
 _TOGETHER = 64
 """Units of a layer whose rows are made together."""
 
-_MERGED = 64
-"""So many times that are merged in one pass over the shards, at most: a sample of 10,000 pictures takes 160 MB."""
+_MERGED = 16
+"""So many times that are merged in one pass over the shards, at most: a sample of 10,000 pictures takes 40 MB."""
 
 _Part = tuple[ScannedLayer, slice, int]
 """A layer, some of its units among those of all layers, and the number of the first."""
