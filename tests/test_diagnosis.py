@@ -19,7 +19,7 @@ from convscope.diagnosis.evidence import Evidence
 from convscope.diagnosis.grading import percent, severity, share_interval
 from convscope.diagnosis.observing import Pass
 from convscope.diagnosis.sites import sites_of
-from convscope.errors import DataError, OptionError
+from convscope.errors import DataError, OptionError, PictureError
 from convscope.evaluation.truth import Truth
 
 CLASSES = ("blue", "green", "red")
@@ -60,6 +60,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def found(net: Net, data: object, kind: str, **options: object) -> Diagnosis:
     return diagnose(net, data, kinds=[kind], **options)  # type: ignore[arg-type]
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match=r"none of 1 pictures can be read: .*nowhere"):
+        diagnose(wrapped(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(784, 3))), str(tmp_path / "nowhere"))
 
 
 # What a unit passes --------------------------------------------------------------------------------------------------

@@ -228,4 +228,5 @@ def test_units_that_one_class_uses(folder: Path) -> None:
     unlabelled = found(wrapped(module), noise(9), "class-only")
     assert "which class each picture is of" in unlabelled.unseen[0].reason
     one_class = found(wrapped(module), folder / "red", "class-only")
-    assert "of 1 class there are 1 with as many" in one_class.unseen[0].reason
+    assert "of 1 of the network's 3 classes" in one_class.unseen[0].reason
+    assert one.n <= 120, "pictures, not pictures and units"

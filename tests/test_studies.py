@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +54,20 @@ def test_numbers_are_classes_by_their_size() -> None:
     assert prepared(items).classes == ("2", "10")
     assert prepared([pixels for pixels, _ in items]).targets == (-1, -1, -1)
     assert len(prepared(torch.rand(3, 3, 20, 20))) == 3
+
+
+def test_what_is_assumed_of_all_pictures_is_said_once(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    for number in range(4):
+        np.save(tmp_path / f"{number}.npy", chance.integers(0, 60000, (12, 12), dtype=np.uint16))
+    net = cs.Net(torch.nn.Conv2d(1, 2, 3), size=12, channels=1)
+    remarks = Labelled.prepare(net, tmp_path, {}).remarks
+    assert ["holds values from" in remark for remark in remarks] == [True]
+
+
+def test_classes_are_called_as_people_call_them(folder: Path) -> None:
+    data = replace(prepared(folder), classes=("n01443537", "b"))
+    assert data.class_names == ("goldfish", "b")
 
 
 def test_a_selection_is_drawn_by_its_seed(folder: Path) -> None:

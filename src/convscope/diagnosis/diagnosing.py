@@ -8,7 +8,7 @@ from typing import Any
 
 from ..context import listen, say, track, whole
 from ..data.pictures import read_pictures
-from ..errors import OptionError, nearest
+from ..errors import OptionError, PictureError, nearest
 from ..interruptions import orderly
 from ..net import Net
 from ..provenance import network_record, versions, with_remarks
@@ -46,7 +46,8 @@ def diagnose(
         seed: of what is drawn at random.
 
     Without labels or `train`, what needs them is not looked at, and listed in `unseen`. Raises OptionError for a kind
-    that there is not, DataError for no pictures, NetworkError for a network that answers at random.
+    that there is not, DataError for no pictures, PictureError where none can be read,
+    NetworkError for a network that answers at random.
     """
     check_net(net, "diagnose")
     chosen = _chosen(kinds)
@@ -57,7 +58,9 @@ def diagnose(
     check_repeatable(net, blank(net, net.size))
     evidence = Evidence(net, pictures, trained_on, labels, names, seed, batch_size)
     with whole(), listen() as remarks:
-        evidence.data  # noqa: B018  everything begins with it, and its progress is told by itself
+        if not evidence.data.read:  # everything begins with it, and its progress is told by itself
+            failed = [each.error for each in evidence.data.pictures]
+            raise PictureError(f"none of {len(failed):,} pictures can be read: {failed[0]}")
         said = [each for kind in track(chosen, "kinds") for each in kind.said(evidence)]
         _say_more(evidence)
     findings = sorted((each for each in said if isinstance(each, Finding)), key=lambda each: -each.severity)

@@ -40,12 +40,16 @@ class Bar:
     colour: str
 
 
-def ticks(low: float, high: float, most: int) -> list[float]:
-    """Return at most `most` (two at the least) numbers that are read easily, evenly over [low, high]."""
+def ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[float]:
+    """Return at most `most` (two at the least) numbers that are read easily, evenly over [low, high].
+
+    `whole` leaves out fractions, of what is counted.
+    """
     if not low < high:
         return [low]
     power = 10.0 ** math.floor(math.log10((high - low) / (most + 1)))
     steps = (power * scale * factor for scale in (1, 10, 100) for factor in _STEPS)
+    steps = (step for step in steps if not whole or step == round(step))
     return next(places for places in (_multiples(low, high, step) for step in steps) if len(places) <= max(most, 2))
 
 
@@ -74,7 +78,8 @@ def lines(
         heights = ticks(*up, max(2, int((bottom - top) // (2 * step)) + 1))
         left = max(length(_written(value, heights), "caption") for value in heights) + _GAP
         right = room[0] - _GAP
-        places = ticks(*across, max(2, int((right - left) // 60) + 1))
+        whole = all(value == round(value) for value in x if math.isfinite(value))
+        places = ticks(*across, max(2, int((right - left) // 60) + 1), whole=whole)
         plot = Plot(left, top, right - left, bottom - top, across, up, named)
         items: list[Item] = [*names, *_grid(plot, places, heights), plot]
         if labels[1]:

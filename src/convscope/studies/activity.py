@@ -66,7 +66,7 @@ def activity(
         say(f"some classes have only {smallest} pictures: their means are uncertain")
     answers = _answers(net, data, chosen)
     found = [
-        _Units(layer.name or "output", answers[layer.name], targets, halves, data.classes, seed) for layer in chosen
+        _Units(layer.name or "output", answers[layer.name], targets, halves, data.class_names, seed) for layer in chosen
     ]
     values = {one.layer: one.means for one in found}
     settled = {"layers": [layer.name for layer in chosen], "classes": list(data.classes)}
@@ -191,7 +191,7 @@ def _gist(layers: Sequence[_Units]) -> str:
 
 
 def _sheet(layers: Sequence[_Units], net: Net, data: Labelled) -> Sheet:
-    names = ", ".join(data.classes)
+    names = ", ".join(data.class_names)
     columns = f"columns: {names}" if len(names) < 80 else f"columns: the {len(data.classes)} classes in order"
     tiles = [_tile(one) for one in layers]
     rows = tuple(tuple(tiles[at : at + 2]) for at in range(0, len(tiles), 2))

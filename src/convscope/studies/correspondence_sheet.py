@@ -119,7 +119,7 @@ def _said(compared: Compared, network: int) -> str:
             gaps = [compared.mean(each) for each in pairs]
             better = [name for name, gap in zip(compared.layers, gaps, strict=True) if gap.high < 0]
             texts.append(f"than {NULLS[null]} {f'in {_listed(better)}' if better else 'in no layer'}")
-    few = " (too few pictures to tell)" if compared.pictures < 5 else ""
+    few = "; too few to tell" if compared.pictures < 5 else ""
     return f"{who} differ less {', '.join(texts)}, clearly so (95%, n = {compared.pictures} pictures{few})."
 
 

@@ -219,7 +219,7 @@ class _Compared:
         for measure in _MEASURES:
             order = self.settled(measure)
             if len(set(order)) < 2:
-                verdict = "all layers together"
+                verdict = "all layers from the same snapshot on"
             else:
                 depth = torch.arange(len(order), dtype=torch.float64)
                 found = float(rank_correlation(depth, torch.tensor(order, dtype=torch.float64)))

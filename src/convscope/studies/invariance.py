@@ -96,6 +96,7 @@ def invariance(
     pools = [layer.name for layer in pooling_layers(net)] if pooling else []
     ranges = {"vertical": vertical, "horizontal": horizontal, "scale": scale, "rotation": rotation}
     height, width = first.shape[2:]
+    shift = 0 if net.head.kind == "value" else shift  # a score chooses nothing
     plan = _Plan(net, names, pools, changes(height, width, ranges), steps, border, baseline, shift)
     parts = [
         kept(keep, f"pictures {start}", lambda start=start: plan.measure(data, targets, start))

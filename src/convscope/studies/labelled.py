@@ -22,6 +22,7 @@ from torch import Tensor
 from ..addresses import public
 from ..assumptions import Assumption
 from ..context import listen, say, track
+from ..data.class_names import wordnet_names
 from ..data.hashing import content_hash
 from ..data.images import InputPicture
 from ..data.loading import Counted, read_ahead
@@ -85,6 +86,11 @@ class Labelled:
         content = "\n".join(map("\t".join, zip(self.hashes, named, strict=True)))
         first = self.pictures[0].where
         return PictureRecord(f"{len(self):,} pictures, {first} the first", hashlib.sha256(content.encode()).hexdigest())
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes as people call them: of a WordNet id what it stands for."""
+        return tuple(wordnet_names().get(name, name) for name in self.classes)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -255,7 +261,7 @@ def _read(
             continue
         content, prepared = item.value
         good.append((item.picture, content, target))
-        remarks.update(prepared.remarks)
+        remarks.update(_in_words_before(prepared.remarks, remarks))
         room -= prepared.pixels.nbytes
         if room >= 0:
             kept.append(prepared.pixels)
@@ -272,6 +278,13 @@ def _read(
         say(f"{one} could not be read, and left out: {failed[0]}" + (", ..." if len(failed) > 1 else ""))
     columns = tuple(zip(*good, strict=True))
     return Labelled(net, source, *columns, classes, tuple(failed), labels, kept=tuple(kept) if room >= 0 else None)  # type: ignore[arg-type]
+
+
+def _in_words_before(remarks: Iterable[str], before: Iterable[str]) -> Iterator[str]:
+    """Yield remarks; for an assumption that was said of another picture, with its numbers, that one."""
+    said = {each.short: each for each in before if isinstance(each, Assumption)}
+    for remark in remarks:
+        yield said.get(remark.short, remark) if isinstance(remark, Assumption) else remark
 
 
 def _named(where: str, error: str) -> str:

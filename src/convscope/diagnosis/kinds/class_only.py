@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ...evaluation.truth import outcomes
 from ..drawn import bars_of
 from ..evidence import Evidence
 from ..finding import LEAST, Finding, Healthy, Missing, Said, Unseen
@@ -34,6 +35,10 @@ def class_only(evidence: Evidence) -> Iterator[Said]:
     """Look for hidden units whose activity belongs to the pictures of one class."""
     if not evidence.data.counts:
         raise Missing("it needs to know which class each picture is of: a folder for each class, or --labels FILE.csv")
+    networks = len(outcomes(evidence.net)) if evidence.data.labelled else 0
+    if 2 * len(evidence.data.counts) < networks:
+        there = len(evidence.data.counts)
+        raise Missing(f"the pictures are of {there} of the network's {networks:,} classes: give some of half of them")
     counts = {name: count for name, count in evidence.data.counts.items() if count >= _FEWEST_OF_CLASS}
     if len(counts) < _FEWEST_CLASSES:
         there = len(evidence.data.counts)
@@ -89,7 +94,7 @@ def _finding(
         site.name,
         tuple(units),
         LEAST + (1 - LEAST) * early,
-        int(answers.active[units].sum()),
+        active,
         f"{counted(len(units), site.units)} of {site.title}, each used by one class alone ({told}): of unit {unit}, "
         f"{percent(float(shares[unit]))} of the activity is on {classes[unit]}",
         _MEASURE,
