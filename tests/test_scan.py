@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import convscope
-from convscope.atlas import tables
+from convscope.atlas import tables, units
 from convscope.atlas.atlas import Atlas
 from convscope.atlas.effects import Effects
 from convscope.atlas.manifest import read_manifest
@@ -210,6 +210,16 @@ def test_activity_that_is_no_number_wins_nowhere_and_is_counted(pictures, tmp_pa
     assert all(np.isfinite(one.value) for unit in range(5) for one in atlas.top("relu", unit))
     assert rows[2]["pictures"] + rows[2]["broken"] == 37
     assert sum(rows[2]["counts"]) == rows[2]["pictures"] * 33  # of a lattice of 10 × 10
+    sample = maps["relu"][:, 2][np.isfinite(maps["relu"][:, 2]).all(1), 1::3]
+    assert rows[2]["active"] == pytest.approx((sample > 2.0**-24).mean())
+
+
+def test_large_maps_are_read_picture_by_picture_to_the_same_end(net, pictures, tmp_path, monkeypatch):
+    whole = scan(net, pictures, tmp_path / "whole", k=K)
+    monkeypatch.setattr(units, "_HOT", 1)
+    again = scan(net, pictures, tmp_path / "again", k=K)
+    for file in ("units.parquet", "statistics.parquet"):
+        assert (whole / file).read_bytes() == (again / file).read_bytes()
 
 
 def test_a_scan_that_was_ended_goes_on_and_gives_the_same_bytes(net, pictures, tmp_path):
