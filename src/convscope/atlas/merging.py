@@ -85,7 +85,7 @@ class Merging:
         """Yield all pictures, by number."""
         for start, file in self.files.items():
             with open_shard(file, self.manifest, start) as shard:
-                yield from shard.pictures
+                yield from shard.pictures()
 
     def merged(self, units: slice, labels: Sequence[str]) -> Merged:
         """Merge what is kept of some units, in the order of the shards; memory does not depend on how many there are.

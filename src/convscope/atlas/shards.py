@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from .statistics import BINS, Statistics
 
 FOLDER = "shards"
 
-_HEADER = "shard"
+_HEADER, _PICTURES = "shard", "listed"
 
 _EXACT = "class_sums.float32"
 """Sums per class that float32 holds as they are; their labels come first."""
@@ -48,6 +48,9 @@ class ScannedPicture:
     seen: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     label: int | str | None = None
     error: str = ""
+
+
+_COLUMNS = tuple(each.name for each in fields(ScannedPicture))
 
 
 @dataclass
@@ -80,7 +83,6 @@ class Shard:
             "start": self.start,
             "computed": dict(self.computed),
             "labels": [self.labels[row] for row in order],
-            "pictures": [asdict(picture) for picture in self.pictures],
         }
         tensors = {f"statistics.{name}": value for name, value in vars(self.statistics).items() if name != "counts"}
         counts = self.statistics.counts.flatten()
@@ -93,6 +95,8 @@ class Shard:
         tensors["class_counts"] = self.class_counts[order]
         for name in ("sample", "maxima", "examples", "places"):
             tensors[name] = getattr(self, name)
+        listed = json.dumps([[getattr(picture, name) for name in _COLUMNS] for picture in self.pictures], default=str)
+        tensors[_PICTURES] = torch.frombuffer(bytearray(listed, "ascii"), dtype=torch.uint8)
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         text = json.dumps(header, ensure_ascii=True, default=str)
         return write_bytes(shard_file(folder, manifest, self.start), save(tensors, {_HEADER: text}), durable=True)
@@ -104,7 +108,6 @@ class _Header:
     start: int
     computed: Mapping[str, object]
     labels: list[str]
-    pictures: list[ScannedPicture]
 
 
 @dataclass
@@ -115,9 +118,12 @@ class StoredShard:
     path: Path
     header: _Header
 
-    @property
     def pictures(self) -> list[ScannedPicture]:
-        return self.header.pictures
+        """Read the pictures: they take most of a header's time, and merging opens a file several times."""
+        text = self.file.get_tensor(_PICTURES).numpy().tobytes().decode("ascii", "replace")
+        document = Document(str(self.path), text, AtlasError)
+        rows = [dict(zip(_COLUMNS, row, strict=False)) for row in document.json(list[list[object]])]
+        return document.shaped(rows, list[ScannedPicture])
 
     def selection(self, name: str, units: slice) -> Selection | None:
         """Read a selection of some units; None where the scan keeps none of this name."""
@@ -178,6 +184,8 @@ def open_shard(path: Path, manifest: Manifest, start: int) -> Generator[StoredSh
         with safe_open(path, "pt") as file:
             document = Document(str(path), (file.metadata() or {}).get(_HEADER, ""), AtlasError)
             header = document.json(_Header)
+            if _PICTURES not in file.keys():  # noqa: SIM118
+                raise document.fault("another version of convscope wrote it")
             if header.manifest != manifest.key or header.start != start:
                 raise document.fault("it is a shard of another scan")
             yield StoredShard(file, path, header)
