@@ -118,6 +118,11 @@ def test_one_value_twice_is_refused(words: list[str], told: str, digit: str, cap
     assert told in refused(capsys, "grad_cam", digit, *words)
 
 
+@pytest.mark.parametrize("words", [["-o", ""], ["--out="], ["--out", ""]])
+def test_an_output_without_a_name_is_refused(words: list[str], digit: str, capsys: Capture) -> None:
+    assert "--out is empty: name what to write" in refused(capsys, "grad_cam", digit, *words)
+
+
 def test_both_names_of_an_option_are_one(digit: str, capsys: Capture) -> None:
     message = refused(capsys, "maps", digit, "--layer", "conv1", "--layers", "conv2")
     assert "--layer takes one value, and here are --layer conv1 and --layer conv2" in message

@@ -23,6 +23,7 @@ from . import configuration, plugins
 from .commands import inputs, streams
 from .commands.arguments import (
     STUDY,
+    check_out,
     check_repeated,
     command_words,
     dashed,
@@ -169,7 +170,9 @@ def _run(arguments: Sequence[str]) -> int:
         _refuse_removed_folder()
         if command is not None:
             arguments = one_name(command, arguments)
-            check_repeated(command, arguments[arguments.index(words[-1]) + 1 :] if words[-1] in arguments else ())
+            own = arguments[arguments.index(words[-1]) + 1 :] if words[-1] in arguments else ()
+            check_repeated(command, own)
+            check_out(command, own)
         code = group.main(
             arguments or ["--help"],
             prog_name="convscope",

@@ -73,6 +73,15 @@ def check_repeated(command: Any, arguments: Sequence[str]) -> None:
             raise OptionError(f"{name} takes one value, and here are {told}: give one of them")
 
 
+def check_out(command: Any, arguments: Sequence[str]) -> None:
+    """Refuse an output without a name, as of a shell's variable that is not set: as a path it would be the folder here.
+
+    Raises OptionError.
+    """
+    if any(name in ("-o", "--out") and not value for name, value in _options(arguments, _by_name(command))):
+        raise OptionError("--out is empty: name what to write; the folder that you are in is --out .")
+
+
 def _by_name(command: Any) -> dict[str, Any]:
     """Return a command's parameters by all names of their options."""
     return {name: each for each in command.params for name in (*each.opts, *each.secondary_opts)}
