@@ -22,7 +22,6 @@ from ..drawing.study import Study
 from ..drawing.tables import Cell, Column, Table
 from ..errors import NetworkError, OptionError, nearest
 from ..net import Net
-from ..options import Range
 from ..registry import view
 from ..zoo.blueprints import BLUEPRINTS, VARIANTS, Blueprint, blueprint_of
 from .hits import Hits
@@ -30,7 +29,7 @@ from .keeping import Keep
 from .labelled import Labelled, Labels, PerClass, Seed
 from .probe import Test, Train
 from .splits import Split, checked, draws
-from .transfer import Epochs, Rate
+from .transfer import Epochs, Rate, Repeats
 
 _WIDTH, _COLOURS = 640, ("#1f77b4", "#ff7f0e")
 
@@ -47,7 +46,7 @@ def ablate(
     ] = None,
     train: Train = None,
     test: Test = 50,
-    repeats: Annotated[int, "number of times that pictures are drawn and networks trained anew", Range(1)] = 1,
+    repeats: Repeats = 1,
     recipe: Annotated[
         Literal["short", "default", "paper"], "how all are trained: a few hundred steps, or convscope train's recipes"
     ] = "short",

@@ -36,9 +36,11 @@ from .intervals import repeated
 from .keeping import Keep, kept
 from .labelled import Labelled, Labels, PerClass, Seed
 from .linear import Fitting, check_sklearn
+from .probe import C, Test
 from .splits import Split, checked, draws
 
 Epochs = Annotated[int | None, "passes over the pictures; by default enough for 150 steps, 100 at most", Range(1)]
+Repeats = Annotated[int, "number of times that pictures are drawn and networks trained anew", Range(1)]
 Rate = Annotated[float | None, "peak of the learning rate; the recipe's by default", Range(0, open=True)]
 
 _NUMBERS = (1, 5, 20)
@@ -62,15 +64,15 @@ def transfer(
     train: Annotated[
         list[int] | None, "numbers of pictures of each class to learn from; by default 1, 5 and 20, as far as they go"
     ] = None,
-    test: Annotated[int, "at most so many others of each class to test on", Range(1)] = 50,
-    repeats: Annotated[int, "number of times that pictures are drawn and networks trained anew", Range(1)] = 3,
+    test: Test = 50,
+    repeats: Repeats = 3,
     layer: Annotated[
         str | None, "the layer whose features are kept; by default the last one before the classes"
     ] = None,
     scratch: Annotated[bool, "also train the same network from random weights"] = True,
     epochs: Epochs = None,
     rate: Rate = None,
-    c: Annotated[float, "inverse of the weight of the penalty on large weights", Range(0, open=True)] = 1.0,
+    c: C = 1.0,
     labels: Labels = None,
     per_class: PerClass = 0,
     seed: Seed = 0,
