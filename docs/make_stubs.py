@@ -58,9 +58,7 @@ OVERLOADS = {
 def text() -> str:
     """Return the whole file."""
     load_all()
-    # A study may have the name of a function that draws the same as a figure alone.
-    own = {name: f"convscope.{home}" for name, home in convscope._HOMES.items()}
-    views = {name for name, entry in VIEWS.items() if own.get(name) == entry.function.__module__}
+    views = {name for name in VIEWS if name in convscope._HOMES}
     functions = views | set(OVERLOADS)
     homes = {"Explanations": "bulk", **convscope._HOMES}
     imports = [

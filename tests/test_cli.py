@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 
 from adversary.watching import HANG, ended_when_it_hangs
 from convscope.cli import _main, run  # pyright: ignore[reportPrivateUsage]
+from convscope.commands.registered import command_line
 from convscope.data.naming import distinct_names
 from convscope.data.samples import digits
 from convscope.registry import METHODS, VIEWS, load_all
@@ -87,7 +88,7 @@ def test_every_view_writes_a_picture(view: str, digit: str, capsys: Capture) -> 
 @pytest.mark.parametrize("name", [*METHODS, *VIEWS])
 def test_every_help_lists_every_option_once(name: str, capsys: Capture) -> None:
     entry = {**METHODS, **VIEWS}[name]
-    assert run([*(["study"] if entry.kind == "study" else []), name.replace("_", "-"), "--help"]) == 0
+    assert run([*command_line(name, entry.kind).split(), "--help"]) == 0
     text = capsys.readouterr().out
     for option in entry.options:
         assert text.count(f"--{option.replace('_', '-')} ") >= 1

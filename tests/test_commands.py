@@ -15,8 +15,8 @@ from typer.main import get_command
 
 from convscope import cli
 from convscope.cli import run
-from convscope.commands.arguments import dashed, spelled
-from convscope.commands.registered import command_of, from_entry, from_source, help_text
+from convscope.commands.arguments import spelled
+from convscope.commands.registered import command_line, command_of, from_entry, from_source, help_text
 from convscope.commands.signatures import options_in_source
 from convscope.data.samples import digits
 from convscope.listing import listing
@@ -165,7 +165,8 @@ def test_shells_complete_choices_networks_and_commands(line: str, words: set[str
 
 
 def test_every_own_command_has_a_group_and_dashes() -> None:
-    assert all("_" not in name for name in cli._OWN) and all(dashed(name) in cli._listed() for name in ENTRIES)
+    assert all("_" not in name for name in cli._OWN)
+    assert all(command_line(name, each.kind) in cli._listed() for name, each in ENTRIES.items())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no TERM")

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+import convscope
 from convscope import Net
+from convscope import evolution_study as evolution
+from convscope.cli import run
 from convscope.errors import LayerError, OptionError
-from convscope.studies.evolution import evolution
+from convscope.registry import load_all
+from convscope.studies import evolution as module
 from convscope.studies.similarity import cka_interval, common_neighbours, debiased_cka, gram
 from networks import pictures, tiny, tiny_body
 
@@ -107,3 +111,22 @@ def test_snapshots_that_do_not_fit() -> None:
         evolution(net, data, snapshots=[("a", net)])
     with pytest.raises(OptionError, match="four pictures or more, and here are 3"):
         evolution(net, data[:3], snapshots=[("a", net), ("b", net)])
+
+
+def test_what_is_registered_and_public_has_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figure is `convscope.evolution`, the study `convscope.evolution_study`, `study evolution` in a shell."""
+    for name, entry in load_all().items():
+        if not entry.attributes:
+            assert getattr(convscope, name).__wrapped__ is entry.function
+    assert convscope.evolution is not evolution
+    with pytest.warns(DeprecationWarning, match="is called convscope.evolution_study now"):
+        assert module.evolution is evolution  # type: ignore[attr-defined]
+    monkeypatch.chdir(tmp_path)
+    settings = '[defaults.evolution-study]\nlimit = 3\n[defaults.evolution]\natlases = "kept"'
+    (tmp_path / "convscope.toml").write_text(settings)
+    assert run(["study", "evolution", *(f"sample:digits/{number}" for number in range(5)), "--net", "lenet5"]) == 2
+    assert "here are 3" in capsys.readouterr().err, "each has a table of defaults of its own"
+    assert run(["study", "evolution-study", "sample:digits/1"]) == 2
+    assert "it is called as convscope study evolution" in capsys.readouterr().err

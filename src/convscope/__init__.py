@@ -51,6 +51,7 @@ _HOMES = {
     "dream": "synthesis.dream",
     "effects": "studies.effects",
     "evolution": "atlas.evolution",
+    "evolution_study": "studies.evolution",
     "explain": "running",
     "explain_many": "bulk",
     "filters": "views.filters",

@@ -980,6 +980,17 @@ def effects(
     memory: str | None = ...,
     keep: Path | None = ...,
 ) -> Study: ...
+def evolution_study(
+    net: Net,
+    data: Any,
+    snapshots: Any = ...,
+    epochs: list[int] | None = ...,
+    layers: list[str] | None = ...,
+    units: int = ...,
+    limit: int = ...,
+    seed: int = ...,
+    keep: Path | None = ...,
+) -> Study: ...
 def filters(net: Net, layer: str | None = ..., own_scale: bool = ...) -> Gallery: ...
 def filters_by_ascent(
     net: Net,

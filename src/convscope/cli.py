@@ -242,9 +242,9 @@ def _configured(command: Any, words: Sequence[str], arguments: Sequence[str]) ->
     options = {name: [*options_of(function)] for name, (_, function) in _OWN.items()}
     others = (*COMMON, *ONLY_METHODS, *ONLY_STUDIES)
     options |= {dashed(name): [*each.options, *others] for name, each in listing().items()}
-    word = words[-1]
-    command = _OWN[word][1] if words == (word,) and word in _OWN else _registered(_listed()[word])
-    given = defaults_of(command, word, settings, options)
+    listed = _listed().get(" ".join(words))
+    command, name = (_registered(listed), dashed(listed.name)) if listed else (_OWN[words[0]][1], words[0])
+    given = defaults_of(command, name, settings, options)
     if given:
         settings.in_use()
     for each in reversed(words):
@@ -273,7 +273,7 @@ def _unknown_command(words: Sequence[str]) -> str:
     if own is not None:
         return f"there is no {kind} {word!r}: it is called as {own}. See {own} --help"
     more = ". ".join(filter(None, (plugins.withheld(), f"See convscope {'study ' if study else ''}--help")))
-    names = [name for name, each in _listed().items() if each.kind == STUDY] if study else [*_listed(), *_OWN, STUDY]
+    names = [*_named(study=True)] if study else [*_named(study=False), *_OWN, STUDY]
     wanted = answer(word, THINGS, written, "convscope.{}(...) in Python")
     return f"there is no {kind} {word!r}; {wanted or f'nearest: {nearest(word, names)}'}. {more}"
 
@@ -299,7 +299,13 @@ def _unforeseen(error: Exception) -> int:
 
 
 def _listed() -> dict[str, Listed]:
-    return {dashed(name): each for name, each in listing().items()}
+    """Return what is registered by what stands on a command line."""
+    return {command_line(name, each.kind): each for name, each in listing().items()}
+
+
+def _named(*, study: bool) -> dict[str, Listed]:
+    """Return studies, or all that are none, by the names of their commands."""
+    return {line.split()[-1]: each for line, each in _listed().items() if (each.kind == STUDY) == study}
 
 
 class _Grouped(TyperGroup):
@@ -320,7 +326,7 @@ def _app(words: Sequence[str]) -> typer.Typer:
     """Return the program with the command that runs; the others are listed only."""
     app = _typer("A microscope for convolutional networks.")
     app.callback(invoke_without_command=True)(_root)
-    registered = {name: each for name, each in _listed().items() if each.kind != STUDY}
+    registered = _named(study=False)
     groups = {name: group for name, (group, _) in _OWN.items()}
     groups |= {name: GROUPS.get(each.group, each.group) for name, each in registered.items()}
     groups |= {STUDY: GROUPS[STUDY]}
@@ -352,10 +358,10 @@ def _studies(words: Sequence[str]) -> typer.Typer:
     """Return the command `study`, with the study that runs; the others are listed only."""
     app = _typer("Repeat an experiment of the papers on a network and data of yours: a table and a figure.")
     app.callback(invoke_without_command=True)(_group)
-    for name, each in sorted(_listed().items()):
-        if each.kind == STUDY and (name,) == tuple(words):
+    for name, each in sorted(_named(study=True).items()):
+        if (name,) == tuple(words):
             app.command(name, rich_help_panel=GROUPS[STUDY])(_registered(each))
-        elif each.kind == STUDY:
+        else:
             app.command(name, help=each.headline, rich_help_panel=GROUPS[STUDY])(_stub)
     return app
 

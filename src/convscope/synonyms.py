@@ -306,6 +306,11 @@ THINGS = (
         ("transfer",),
         "few_shot few_shots transfer_learning pretrained from_scratch",
     ),
+    Wish(
+        "when layers settle in a training",
+        ("evolution_study", "evolution"),
+        "settling convergence layer_convergence training_dynamics cka svcca representation_similarity",
+    ),
     Wish("layers removed or resized", ("ablate",), "ablation_study ablate_layers remove_layers lesion lesions"),
     Wish(
         "map of units by likeness",

@@ -89,10 +89,9 @@ WILD = (
 @cache
 def words() -> tuple[str, ...]:
     """Return all commands as they are called; the demonstration, which takes minutes, is none of them."""
-    from convscope.cli import _OWN, STUDY, _listed
+    from convscope.cli import _OWN, _listed
 
-    listed = {f"{STUDY} {name}" if each.kind == STUDY else name for name, each in _listed().items()}
-    return tuple(sorted((listed | {*_OWN}) - {"demo"}))
+    return tuple(sorted({*_listed(), *_OWN} - {"demo"}))
 
 
 @cache

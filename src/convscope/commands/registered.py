@@ -107,8 +107,11 @@ class Signature:
 
 
 def command_line(name: str, kind: str) -> str:
-    """Return what stands on a command line for something registered: studies are below a command of their own."""
-    return f"{STUDY} {dashed(name)}" if kind == STUDY else dashed(name)
+    """Return what stands on a command line for something registered: studies are below a command of their own.
+
+    There a study needs no `_study` at the end of its name, which tells it from a function that draws a figure alone.
+    """
+    return f"{STUDY} {dashed(name.removesuffix('_study'))}" if kind == STUDY else dashed(name)
 
 
 def from_source(listed: Listed) -> Signature:

@@ -12,12 +12,11 @@ from ..errors import OutputError, PicturesFailed
 from ..outputs import NUMBER_ENDINGS, PICTURE_ENDINGS, TABLE_ENDINGS, check_file, check_pyarrow
 from ..recipes import FAILED
 from . import inputs
-from .arguments import dashed
 from .network import Network, print_remarks
 from .paper import Figure
 from .printing import print_file
 from .progress import progress
-from .registered import Signature
+from .registered import Signature, command_line
 
 if TYPE_CHECKING:
     from ..drawing.study import Study
@@ -40,7 +39,7 @@ def run_study(
     as_json: bool = False,
 ) -> None:
     """Run a study; print its table, unless files are to be listed as JSON, and write what is wanted."""
-    drawn = out or Path(f"{dashed(signature.name)}.png")
+    drawn = out or Path(f"{command_line(signature.name, signature.kind).split()[-1]}.png")
     targets = {drawn: PICTURE_ENDINGS} | ({table: TABLE_ENDINGS} if table is not None else {})
     targets |= {save_values: NUMBER_ENDINGS} if save_values is not None else {}
     _check(targets)

@@ -29,6 +29,7 @@ from ..options import Range
 from ..ranks import rank_correlation
 from ..recipes import Recipe
 from ..registry import view
+from ..renames import warn
 from ..running import attribute
 from ..tapping import tap
 from .intervals import bootstrap_means
@@ -48,7 +49,7 @@ SETTLED = 0.8
 
 
 @view("Evolution", kind="study", group="study", paper="Zeiler & Fergus 2013, arXiv:1311.2901v3, Fig. 4")
-def evolution(
+def evolution_study(
     net: Net,
     data: Labelled,
     *,
@@ -286,3 +287,10 @@ _SUBTITLE = (
     f"of the {NEIGHBOURS} nearest pictures in common, bootstrap interval; strongest: of each unit's {_TOP} strongest "
     "pictures; projections: cosine of the deconvnet's on the picture that excites the unit most in the end"
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name != "evolution":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warn("convscope.studies.evolution.evolution", "convscope.evolution_study")
+    return evolution_study
