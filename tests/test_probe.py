@@ -73,7 +73,7 @@ DATA = stripes({"a": 9, "b": 8, "c": 10})
 
 
 def prepared(items: Any, net: cs.Net = NET) -> Labelled:
-    return Labelled.prepare(net, items, {})
+    return Labelled.listed(net, items, {}).read()
 
 
 def quick(net: cs.Net = NET, items: Any = DATA, **options: Any) -> cs.Study:

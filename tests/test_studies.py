@@ -14,7 +14,7 @@ from PIL import Image
 import convscope as cs
 from convscope import registry
 from convscope.drawing.layout import Sheet, Tile
-from convscope.errors import DataError, OptionError, PictureError
+from convscope.errors import ConvscopeError, DataError, OptionError, PictureError
 from convscope.recipes import FAILED, Recipe
 from convscope.studies.keeping import Keep, kept
 from convscope.studies.labelled import Labelled, Labels, Limit, PerClass, Seed
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def prepared(source: Any, **options: Any) -> Labelled:
-    return Labelled.prepare(tiny("sequential"), source, options)
+    return Labelled.listed(tiny("sequential"), source, options).read()
 
 
 def test_labels_are_the_datas_own_and_broken_pictures_are_left_out(folder: Path) -> None:
@@ -61,7 +61,7 @@ def test_what_is_assumed_of_all_pictures_is_said_once(tmp_path: Path) -> None:
     for number in range(4):
         np.save(tmp_path / f"{number}.npy", chance.integers(0, 60000, (12, 12), dtype=np.uint16))
     net = cs.Net(torch.nn.Conv2d(1, 2, 3), size=12, channels=1)
-    remarks = Labelled.prepare(net, tmp_path, {}).remarks
+    remarks = Labelled.listed(net, tmp_path, {}).read().remarks
     assert ["holds values from" in remark for remark in remarks] == [True]
 
 
@@ -167,3 +167,48 @@ def test_what_is_kept_is_not_computed_again(counting: Any, folder: Path, tmp_pat
     assert same(counting(tiny("sequential"), folder, keep=tmp_path / "kept"), first)
     with pytest.raises(OptionError, match="limit is a whole number, at least 0"):
         counting(tiny("sequential"), folder, limit=-1)
+
+
+@pytest.mark.parametrize(
+    ("study", "options", "error"),
+    [
+        ("probe", {}, "one class, 'a'"),
+        ("transfer", {"scratch": False}, "one class, 'a'"),
+        ("transfer", {}, "cannot be trained anew"),
+        ("ablate", {}, "cannot be trained anew"),
+        ("activity", {}, "activity compares classes"),
+        ("activity", {"layers": ["conv9"]}, "no layer 'conv9'"),
+        ("effects", {"layers": ["conv9"]}, "no layer 'conv9'"),
+        ("effects", {"of": "no such class"}, "no such class"),
+        ("effects", {"of": "true"}, "none of the labels|no label"),
+        ("invariance", {"layers": ["conv9"]}, "no layer 'conv9'"),
+        ("invariance", {"of": "3:1"}, "of names one class"),
+        ("invariance", {"scale": [2.0, 1.0]}, "scale is the first and the last amount"),
+        ("correspondence", {"layers": ["conv9"]}, "no layer 'conv9'"),
+        ("correspondence", {"boxes": "faces"}, "marks none of the 6 pictures"),
+        ("evolution_study", {"snapshots": [("a", tiny("sequential"))]}, "several snapshots"),
+        ("evolution_study", {"layers": ["conv9"]}, "no layer 'conv9'"),
+    ],
+)
+def test_what_needs_no_picture_is_refused_before_one_is_read(
+    study: str, options: dict[str, Any], error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convscope.studies.labelled.read_ahead", lambda *_: pytest.fail("a picture is read"))
+    items = [(torch.rand(3, 20, 20), "a") for _ in range(6)]
+    if study == "evolution_study":
+        options = {"snapshots": [("a", tiny("sequential")), ("b", tiny("sequential"))]} | options
+    with pytest.raises(ConvscopeError, match=error):
+        getattr(cs, study)(tiny("sequential"), items, **options)
+
+
+def test_of_a_folder_only_the_marked_pictures_are_read(folder: Path, tmp_path: Path) -> None:
+    files = sorted(folder.glob("*/*.png"))
+    boxes = tmp_path / "boxes.csv"
+    marks = "".join(f"{file.parent.name}/{file.name},eye,2,2,8,8\n" for file in files[:3])
+    boxes.write_text(f"path,class,left,top,right,bottom\n{marks}")
+    for file in files[3:]:
+        file.write_bytes(b"no picture")
+    net = tiny("sequential")
+    study = cs.correspondence(net, folder, boxes=boxes, draws=1, untrained=False)
+    assert FAILED not in study.recipe.settled and study.values["differences"].shape[-2:] == (3, 3)
+    assert "3 of" in study.table.note and cs.remake(study.recipe, net=net).numbers().keys() == study.numbers().keys()

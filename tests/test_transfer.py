@@ -44,8 +44,12 @@ def quick(net: cs.Net, items: Any = None, **options: Any) -> cs.Study:
     return cs.transfer(net, items or stripes(), **{"train": [1, 3], "repeats": 2, "epochs": 2} | options)
 
 
-def test_all_networks_are_tested_on_the_same_pictures_none_of_which_they_have_learnt_from(net: cs.Net) -> None:
-    study = quick(net)
+@pytest.fixture(scope="module")
+def study(net: cs.Net) -> cs.Study:
+    return quick(net)
+
+
+def test_all_networks_are_tested_on_the_same_pictures_none_of_which_they_have_learnt_from(study: cs.Study) -> None:
     assert {name: tuple(value.shape) for name, value in study.values.items()} == {
         **dict.fromkeys(("pretrained", "random_features", "from_scratch", "fitted"), (2, 2)),
         "train": (2,),
@@ -56,8 +60,6 @@ def test_all_networks_are_tested_on_the_same_pictures_none_of_which_they_have_le
         ours = study.table.records[0 if row["train"] == 1 else 3]["accuracy"]
         assert margin is None or margin == pytest.approx(ours - row["accuracy"], abs=1e-6)  # type: ignore[operator]
         assert row["low"] <= row["accuracy"] <= row["high"]  # type: ignore[operator]
-    again = quick(net)
-    assert all(torch.equal(value, again.values[name]) for name, value in study.values.items())
 
 
 def test_a_margin_is_that_of_the_same_pictures() -> None:
@@ -79,9 +81,8 @@ def test_the_features_of_a_network_are_kept_as_they_are(net: cs.Net) -> None:
 
 
 def test_a_training_that_was_ended_goes_on_to_the_same_numbers(
-    net: cs.Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    net: cs.Net, study: cs.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = quick(net)
     real, done = training.train, list[Any]()
 
     def ended(run: Any) -> Any:
@@ -104,8 +105,8 @@ def test_a_training_that_was_ended_goes_on_to_the_same_numbers(
     resumed = quick(net, keep=tmp_path)
     trained = [run for run in done if run is not None]
     assert len(trained) == 5, "two of four trainings are not repeated, and the third goes on"
-    assert all(torch.equal(value, resumed.values[name]) for name, value in whole.values.items())
-    assert resumed.table.rows == whole.table.rows
+    assert all(torch.equal(value, resumed.values[name]) for name, value in study.values.items())
+    assert resumed.table.rows == study.table.rows
     assert sorted(path.suffix for path in tmp_path.rglob("*") if path.is_file()) == [".npz"] * 6, "no checkpoint stays"
 
 
@@ -113,7 +114,7 @@ def test_ranks_are_those_of_the_network_that_the_trainer_leaves(
     net: cs.Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = stripes()
-    data = Labelled.prepare(net, items, {})
+    data = Labelled.listed(net, items, {}).read()
     learn, test = np.arange(14, -1, -1), np.array([15, 20, 17])
     monkeypatch.setattr(training.shutil, "rmtree", lambda *_, **__: None)
     ranks = Lesson(LENET, recipe_for(recipe(LENET), 15, 4, None), data, learn, 0).ranks(test, tmp_path, "x")
@@ -231,7 +232,7 @@ def test_variants_that_there_are_not(net: cs.Net) -> None:
 def test_errors_are_counted_by_loops() -> None:
     from convscope.studies.ablate import _Ablation
 
-    data = Labelled.prepare(cs.load("lenet5"), stripes(4), {})
+    data = Labelled.listed(cs.load("lenet5"), stripes(4), {}).read()
     parts = [(np.arange(6), np.arange(6, 12)), (np.arange(3, 9), np.array([0, 1, 2, 9, 10, 11]))]
     ranks = np.random.default_rng(0).integers(0, 4, (2, 12)).astype(float)
     study = _Ablation(data, {}, parts, ("short", None, None), 0)

@@ -64,7 +64,7 @@ def remake(
     options |= {name: value for name, value in recipe.settled.items() if name in options}
     if whole is not None:
         reader = net if recipe.size is None else net.sized(recipe.size)
-        inputs = [_data(recipe, whole.prepare(reader, _sources(recipe, pictures), options))]
+        inputs = [_data(recipe, whole.listed(reader, _sources(recipe, pictures), options).read())]
     drawing = _made(entry, net, inputs, _objective(recipe, of), recipe.size, options, recipe.seeds)
     # Options stand in the recipe as they were given, with what was settled beside them.
     drawing = replace(drawing, recipe=replace(drawing.recipe, options=recipe.options))  # type: ignore[type-var]

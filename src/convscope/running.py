@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from . import provenance, registry
 from .averaging import over_seeds
-from .context import listen, say, whole
+from .context import listen, running, say, whole
 from .data.images import InputPicture, PictureSource
 from .data.pictures import read_pictures
 from .data.preprocessing import Size
@@ -150,11 +152,12 @@ def run(entry: Entry, *inputs: Any, **options: Any) -> Any:
         name: _prepared(net, source, annotation, options)
         for (name, annotation), source in zip(entry.inputs.items(), sources, strict=True)
     }
-    pictures = [picture for value in prepared.values() for picture in (value if isinstance(value, list) else [value])]
-    recipe = provenance.recipe(net, entry, pictures, options.get("of"), options)
-    sizes = [picture.pixels.shape[1:] for picture in pictures if isinstance(picture, InputPicture)]
+    sizes = [each.pixels.shape[1:] for each in _flat(prepared) if isinstance(each, InputPicture)]
     pixels = blank(net, sizes[0] if sizes else net.size)
     check_repeatable(net, pixels)
+    prepared = _read(entry, net, prepared, options)
+    pictures = _flat(prepared)
+    recipe = provenance.recipe(net, entry, pictures, options.get("of"), options)
     with listen() as remarks, making(recipe):
         say(net.behaviour(pixels).remark)
         for picture in pictures:
@@ -202,12 +205,34 @@ def _bound(entry: Entry, inputs: Sequence[Any], options: dict[str, Any]) -> tupl
     return values["net"], [values[name] for name in entry.inputs]
 
 
+class Unread(BaseException):
+    """An input was asked for what is in its pictures before it was read."""
+
+
+_listed_only: ContextVar[bool] = ContextVar("nothing is read yet", default=False)
+
+
+def check_read() -> None:
+    """Raise Unread where nothing is read yet: whoever begins long work, or writes, calls this."""
+    if _listed_only.get():
+        raise Unread
+
+
 class Input(Protocol):
     """What an input may be annotated with that reads its own source, such as a data set with labels."""
 
     @classmethod
-    def prepare(cls, net: Net, source: Any, options: Mapping[str, Any]) -> Self:
-        """Return what the function is given, of a source and the entry's options."""
+    def listed(cls, net: Net, source: Any, options: Mapping[str, Any]) -> Self:
+        """List what the function is given, of a source and the entry's options; what is in it raises Unread."""
+        ...
+
+    def read(self) -> Self:
+        """Read it."""
+        ...
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it is read."""
         ...
 
     @property
@@ -239,7 +264,7 @@ def reads_itself(annotation: Any) -> bool:
 def _prepared(net: Net, source: Any, annotation: Any, options: Mapping[str, Any]) -> Any:
     """Return a picture, several, or an `Input`, as the network reads them where the function asks for that."""
     if reads_itself(annotation):
-        return source if isinstance(source, annotation) else annotation.prepare(net, source, options)
+        return source if isinstance(source, annotation) else annotation.listed(net, source, options)
     if annotation is InputPicture:
         _check_one_picture(source)
         return net.prepare(source)
@@ -255,6 +280,23 @@ def _prepared(net: Net, source: Any, annotation: Any, options: Mapping[str, Any]
         shown = " and ".join(f"{height} × {width}" for height, width in sizes) or "none"
         raise PictureError(f"one sheet shows pictures of one size, not {shown}")
     return pictures
+
+
+def _flat(inputs: Mapping[str, Any]) -> list[Any]:
+    return [each for value in inputs.values() for each in (value if isinstance(value, list) else [value])]
+
+
+def _read(entry: Entry, net: Net, inputs: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what is listed, after the function has refused what it can without: it runs until it asks for a picture."""
+    listed = [name for name, kind in entry.inputs.items() if reads_itself(kind) and not inputs[name].is_read]
+    if listed:
+        token = _listed_only.set(True)
+        try:
+            with listen(), running(tracker=lambda steps, _: steps), suppress(Unread):
+                entry.function(net, *inputs.values(), **options)
+        finally:
+            _listed_only.reset(token)
+    return inputs | {name: inputs[name].read() for name in listed}
 
 
 def _addresses(source: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -27,7 +27,9 @@ from ..attribution.occlusion import BaselineOption, Patch
 from ..attribution.places import places as where_units_lie
 from ..checks.random_weights import randomised
 from ..context import say, track
+from ..data.boxes import Box
 from ..data.images import InputPicture
+from ..data.pictures import Picture, Pictures
 from ..drawing.study import Study
 from ..errors import OptionError
 from ..layers import before_classes, default_convolutions, find_layer, last_spatial_layer, spatial_layer
@@ -39,7 +41,7 @@ from ..tapping import tap
 from ..tracing import Layer
 from .correspondence_sheet import NULLS, Compared, gist_of, sheet_of, table_of
 from .keeping import Keep, kept
-from .labelled import Labelled, Limit, Seed
+from .labelled import Labelled, Limit, Seed, drawn
 from .parts import Places, Rect, aligned, around, complete, marked, random_rect, seen
 
 FACES = Path(__file__).with_name("faces.csv")
@@ -56,6 +58,26 @@ Boxes = Annotated[
 ]
 
 
+class _Marked(Labelled):
+    """The pictures of which a table marks parts, where there is one: of many, no others are read."""
+
+    @classmethod
+    def chosen(cls, pictures: Pictures, targets: Sequence[int], options: Mapping[str, Any]) -> list[int]:
+        """Return the rows of the pictures that are compared."""
+        boxes = options["boxes"]
+        if boxes is None:
+            return super().chosen(pictures, targets, options)
+        rows = sorted(_boxes(boxes, list(pictures)))
+        if len(rows) < len(pictures):
+            say(f"{len(rows):,} of {len(pictures):,} pictures, of which {boxes} marks parts")
+        some = drawn([targets[row] for row in rows], 0, options["limit"], options["seed"])
+        return [rows[number] for number in some]
+
+
+def _boxes(boxes: str | Path, pictures: Sequence[Picture]) -> dict[int, dict[str, Box]]:
+    return marked(FACES if str(boxes) == "faces" else boxes, pictures)
+
+
 @view(
     "Correspondence",
     kind="study",
@@ -64,7 +86,7 @@ Boxes = Annotated[
 )
 def correspondence(
     net: Net,
-    data: Labelled,
+    data: _Marked,
     *,
     boxes: Boxes = None,
     layers: Annotated[
@@ -79,7 +101,7 @@ def correspondence(
     draws: Annotated[int, "number of random places in each picture to compare with", Range(1)] = 10,
     baseline: BaselineOption = "mean",
     untrained: Annotated[bool, "also a copy with random weights, as a control"] = True,
-    limit: Limit = 0,
+    limit: Limit = 50,
     seed: Seed = 0,
     keep: Keep = None,
 ) -> Study:
@@ -122,7 +144,7 @@ def _three(net: Net) -> list[Layer]:
 
 def _marked(data: Labelled, boxes: str | Path) -> tuple[list[InputPicture], Places]:
     """Return the pictures of which all parts are marked and seen, and their boxes."""
-    found = marked(FACES if str(boxes) == "faces" else boxes, data.pictures)
+    found = _boxes(boxes, data.pictures)
     parts, rows = complete(found)
     pictures = [data.input(row) for row in rows]
     rects = [

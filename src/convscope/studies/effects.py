@@ -113,6 +113,7 @@ class _Run:
 
     def run(self, keep: Keep) -> list[ChannelEffects]:
         """Ablate block by block, in an order drawn at random: the next picture's maps replace those of each."""
+        self._check_objective()
         order = np.random.default_rng(self.seed).permutation(len(self.data)).tolist()
         pictures, others = self._blocks(order), self._blocks([*order[1:], *order[:1]])
         first = next(self._blocks(order[:1]))
@@ -154,13 +155,18 @@ class _Run:
         if self.of != TRUE:
             return ObjectiveBatch(tuple(settle_each(self.net, pixels, self.of)[0]))
         classes = [self.data.answers[row] for row in rows]
-        for row, known in zip(rows, classes, strict=True):
-            if known is None:
-                raise DataError(
-                    f"{self.data.pictures[row].where} has no label, and of='true' needs one for each: leave it out for "
-                    "the top-1 class, or give labels"
-                )
         return ObjectiveBatch(tuple(as_objective(self.net, known) for known in classes if known is not None))
+
+    def _check_objective(self) -> None:
+        """Refuse what is no objective before a picture is read. Raises ObjectiveError, DataError."""
+        if self.of == TRUE and None in self.data.answers:
+            without = self.data.pictures[self.data.answers.index(None)].where
+            raise DataError(
+                f"{without} has no label, and of='true' needs one for each: leave it out for the top-1 class, or give "
+                "labels"
+            )
+        if self.of is not None and self.of != TRUE:
+            as_objective(self.net, self.of)
 
 
 _PARTS = ("drops", "gradients", "flips")

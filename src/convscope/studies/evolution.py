@@ -74,7 +74,7 @@ def evolution_study(
     if len(data) < 4:
         raise OptionError(f"an evolution compares what layers make of four pictures or more, and here are {len(data)}")
     found, names = _readable(_snapshots(net, snapshots, epochs), net, layers)
-    nets = [each.load() for each in found]
+    nets = [each for _, each in found]
     marks = [each.digest[:12] for each in nets]  # files of one name may be others by now
     seen = [
         kept(keep, f"snapshot {marks[at]}", lambda each=each: _seen(each, data, names))
@@ -86,9 +86,9 @@ def evolution_study(
         for at, each in enumerate(track(nets, "projections"))
     ]
     compared = _Compared(
-        tuple(each.name for each in found), tuple(names), *_compared(seen, drawn, names, seed), len(data)
+        tuple(name for name, _ in found), tuple(names), *_compared(seen, drawn, names, seed), len(data)
     )
-    recipe = Recipe(settled={"layers": list(names), "snapshots": [each.name for each in found]})
+    recipe = Recipe(settled={"layers": list(names), "snapshots": [name for name, _ in found]})
     values = {name: torch.from_numpy(compared.values[name]) for name in _MEASURES}
     title = f"Evolution of {net.name}"
     return Study(compared.gist, compared.table(title), compared.sheet(title), values, recipe, compared.summary(title))
@@ -106,17 +106,17 @@ def _snapshots(net: Net, given: Any, epochs: Sequence[int] | None) -> list[Snaps
 
 def _readable(
     snapshots: Sequence[Snapshot], net: Net, layers: Sequence[str] | None
-) -> tuple[list[Snapshot], list[str]]:
+) -> tuple[list[tuple[str, Net]], list[str]]:
     """Return the snapshots that can be loaded, and the layers that are the same in all; say what is left out."""
     chosen = [find_layer(net, name) for name in layers] if layers else default_convolutions(net, 5)
-    found, shapes = list[Snapshot](), list[dict[str, tuple[int, ...]]]()
+    found, shapes = list[tuple[str, Net]](), list[dict[str, tuple[int, ...]]]()
     for snapshot in snapshots:
         try:
             loaded = snapshot.load()
         except ConvscopeError as error:
             say(f"{snapshot.name} is left out: {error}")
             continue
-        found.append(snapshot)
+        found.append((snapshot.name, loaded))
         shapes.append({layer.name: layer.shape for layer in loaded.layers.values()})
     if len(found) < 2:
         raise OptionError(f"an evolution is of two snapshots or more, and {len(found)} can be read")
@@ -124,7 +124,7 @@ def _readable(
     missing = [layer.name for layer in chosen if layer.name not in names]
     if not names:
         raise LayerError(
-            f"snapshots are of one network, and none of {', '.join(missing)} is the same in {found[0].name!r} and the "
+            f"snapshots are of one network, and none of {', '.join(missing)} is the same in {found[0][0]!r} and the "
             "others"
         )
     if missing:

@@ -28,6 +28,7 @@ from ..options import Range
 from ..predictions import ObjectiveLike, first_choices
 from ..recipes import Recipe
 from ..registry import view
+from ..running import blank
 from ..tracing import Layer
 from ..views.inputs import class_asked
 from .changing import BorderOption, Change, changed, changes, shifted
@@ -90,11 +91,13 @@ def invariance(
     `stays` (pictures, 8 directions), 1 where the first choice stays. Raises LayerError for a layer that there is not,
     NetworkError where outputs are no classes, OptionError for a range that is none.
     """  # fmt: skip
-    _, first = next(data.batches(1))
-    targets = _targets(net, data, of, first)
+    asked = class_asked(net, blank(net, net.size), of)
     names = [layer.name for layer in ([find_layer(net, name) for name in layers] if layers else _two(net))]
     pools = [layer.name for layer in pooling_layers(net)] if pooling else []
     ranges = {"vertical": vertical, "horizontal": horizontal, "scale": scale, "rotation": rotation}
+    changes(*net.size, ranges)  # refuses what is no range before a picture is read
+    _, first = next(data.batches(1))
+    targets = [asked] * len(data) if of is not None else _targets(net, data)
     height, width = first.shape[2:]
     shift = 0 if net.head.kind == "value" else shift  # a score chooses nothing
     plan = _Plan(net, names, pools, changes(height, width, ranges), steps, border, baseline, shift)
@@ -139,11 +142,8 @@ def _two(net: Net) -> list[Layer]:
     return list(dict.fromkeys((default_convolutions(net)[0], before_classes(net))))
 
 
-def _targets(net: Net, data: Labelled, of: ObjectiveLike, first: Tensor) -> list[int]:
-    """Return the class that is asked about of each picture."""
-    asked = class_asked(net, first, of)
-    if of is not None:
-        return [asked] * len(data)
+def _targets(net: Net, data: Labelled) -> list[int]:
+    """Return the class of each picture, the first choice where that is not known."""
     found: list[int | None] = list(data.answers)
     for rows, pixels in data.batches() if None in found else ():
         for row, choice in zip(rows, first_choices(net, pixels), strict=True):

@@ -19,6 +19,7 @@ from ..options import Unrecorded
 from ..outputs import write_made
 from ..parsing import Document
 from ..recipes import current_recipe
+from ..running import check_read
 
 Keep = Annotated[
     Path | None,
@@ -35,6 +36,7 @@ def kept(folder: Path | None, part: str, make: Callable[[], Mapping[str, Tensor]
     Parts lie below a name of the recipe's key, so that other pictures, weights or options go elsewhere; `part` says
     what tells this one apart. What `make` says is kept with it. Without a folder nothing is kept.
     """
+    check_read()
     if folder is None:
         return make()
     place = place_of(folder, part).with_suffix(".npz")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from ..evaluation.truth import Truth, find_truth, own_labels
 from ..net import Net
 from ..options import Range
 from ..recipes import PictureRecord
+from ..running import Unread
 
 Labels = Annotated[
     str | Path | None,
@@ -52,17 +53,18 @@ _IN_MEMORY = 2**28
 class Labelled:
     """Pictures as a network reads them, with their labels; those that cannot be read are left out, and in `failed`.
 
-    `targets` are indices into `classes`, which are the labels that the data has, whatever the network's classes are; -1
-    where a picture has no label. `hashes` are SHA-256 of contents, `given` the addresses of the sources, where they
-    have some, `remarks` what must be said of the pictures: the runner says it.
+    First they are `listed`: it is known which they are and what labels they have, and whoever asks for more gets
+    Unread; `read` decodes them. `targets` are indices into `classes`, which are the labels that the data has, whatever
+    the network's classes are; -1 where a picture has no label. `contents` are SHA-256, `given` the addresses of the
+    sources, where they have some, `remarks` what must be said of the pictures: the runner says it.
     """
 
     net: Net
     source: Pictures
     pictures: tuple[Picture, ...]
-    hashes: tuple[str, ...]
     targets: tuple[int, ...]
     classes: tuple[str, ...]
+    contents: tuple[str, ...] | None = None
     failed: tuple[str, ...] = ()
     labels: str | Path | None = None
     given: tuple[str, ...] = ()
@@ -70,11 +72,52 @@ class Labelled:
     kept: tuple[np.ndarray, ...] | None = None
 
     @classmethod
-    def prepare(cls, net: Net, source: Any, options: Mapping[str, Any]) -> Labelled:
-        """Read what options choose of a source. Raises DataError where nobody can count it, PictureError for none."""
+    def listed(cls, net: Net, source: Any, options: Mapping[str, Any]) -> Self:
+        """List what options choose of a source. Raises DataError where nobody can count it."""
+        pictures = _counted(read_pictures(source))
+        texts = own_labels(pictures, options.get("labels"))
+        classes = in_order(texts)
+        number = {name: index for index, name in enumerate(classes)}
+        targets = [-1 if text is None else number[text] for text in texts]
         with listen() as remarks:
-            data = _chosen(net, _counted(read_pictures(source)), options)
-        return replace(data, given=_given(source), remarks=tuple(remarks))
+            rows = cls.chosen(pictures, targets, options)
+        return cls(
+            net,
+            pictures,
+            tuple(pictures[row] for row in rows),
+            tuple(targets[row] for row in rows),
+            classes,
+            labels=options.get("labels"),
+            given=_given(source),
+            remarks=tuple(remarks),
+        )
+
+    @classmethod
+    def chosen(cls, pictures: Pictures, targets: Sequence[int], options: Mapping[str, Any]) -> list[int]:
+        """Return the rows of the pictures that options choose, in their order; say which."""
+        seed = options.get("seed", 0)
+        rows = drawn(targets, options.get("per_class", 0), options.get("limit", 0), seed)
+        if len(rows) < len(pictures):
+            say(f"{len(rows):,} of {len(pictures):,} pictures, drawn at random (seed {seed})")
+        return rows
+
+    def read(self) -> Self:
+        """Decode every picture once: hash it, and keep its pixels while there is room. Raises PictureError for none."""
+        with listen() as remarks:
+            read = _read(self)
+        return replace(self, **read, remarks=(*self.remarks, *remarks))
+
+    @property
+    def is_read(self) -> bool:
+        """Whether what is in the pictures is known."""
+        return self.contents is not None
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """SHA-256 of what the pictures hold."""
+        if self.contents is None:
+            raise Unread
+        return self.contents
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -100,6 +143,7 @@ class Labelled:
 
     def input(self, row: int) -> InputPicture:
         """Return one picture with its original, for figures."""
+        _ = self.hashes
         return self.net.prepare(self.pictures[row].read())
 
     def batches(self, size: int = 0, label: str = "") -> Iterator[tuple[list[int], Tensor]]:
@@ -107,6 +151,7 @@ class Labelled:
 
         `size` is how many at once, 16 on a CPU and 128 elsewhere by default; pictures of one batch have one size.
         """
+        _ = self.hashes
         size = size or _BATCH.get(self.net.device.type, _BATCH_ELSEWHERE)
         waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
         each = _Arrays(self)
@@ -135,10 +180,11 @@ class Labelled:
     def subset(self, rows: Sequence[int]) -> Labelled:
         """Return some of the pictures, in this order."""
         parts: dict[str, Any] = {
-            name: tuple(getattr(self, name)[row] for row in rows) for name in ("pictures", "hashes", "targets")
+            name: None if values is None else tuple(values[row] for row in rows)
+            for name in ("pictures", "contents", "targets", "kept")
+            for values in (getattr(self, name),)
         }
-        kept = None if self.kept is None else tuple(self.kept[row] for row in rows)
-        return replace(self, **parts, kept=kept)
+        return replace(self, **parts)
 
     def read_by(self, net: Net) -> Labelled:
         """Return the same pictures as another network reads them."""
@@ -216,21 +262,8 @@ def in_order(texts: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(sorted(known, key=lambda text: (int(text) if numeric else 0, text)))
 
 
-def _chosen(net: Net, pictures: Pictures, options: Mapping[str, Any]) -> Labelled:
-    """Read those of some pictures that options choose."""
-    labels, seed = options.get("labels"), options.get("seed", 0)
-    texts = own_labels(pictures, labels)
-    classes = in_order(texts)
-    number = {name: index for index, name in enumerate(classes)}
-    targets = [-1 if text is None else number[text] for text in texts]
-    rows = _drawn(targets, options.get("per_class", 0), options.get("limit", 0), seed)
-    if len(rows) < len(pictures):
-        say(f"{len(rows):,} of {len(pictures):,} pictures, drawn at random (seed {seed})")
-    return _read(net, pictures, [pictures[row] for row in rows], [targets[row] for row in rows], classes, labels)
-
-
-def _drawn(targets: Sequence[int], per_class: int, limit: int, seed: int) -> list[int]:
-    """Return the rows that are taken, in their order."""
+def drawn(targets: Sequence[int], per_class: int, limit: int, seed: int) -> list[int]:
+    """Return the rows that are taken, in their order: of each class, and of all, as many as asked for, 0 for all."""
     generator = np.random.default_rng(seed)
     rows = np.arange(len(targets))
     if per_class:
@@ -242,25 +275,19 @@ def _drawn(targets: Sequence[int], per_class: int, limit: int, seed: int) -> lis
     return sorted(rows.tolist())
 
 
-def _read(
-    net: Net,
-    source: Pictures,
-    pictures: Sequence[Picture],
-    targets: Sequence[int],
-    classes: tuple[str, ...],
-    labels: str | Path | None,
-) -> Labelled:
-    """Decode every picture once: hash it, and keep its pixels while there is room."""
-    loaded = read_ahead(pictures, lambda content: (content_hash(content), net.prepare(content)))
-    good, failed = list[tuple[Picture, str, int]](), list[str]()
+def _read(data: Labelled) -> dict[str, Any]:
+    """Return what reading says of a listing: its pictures that can be read, and why others cannot."""
+    loaded = read_ahead(data.pictures, lambda content: (content_hash(content), data.net.prepare(content)))
+    good, failed = list[tuple[Picture, int, str]](), list[str]()
     kept, room = list[np.ndarray](), _IN_MEMORY
     remarks = Counter[str]()
-    for item, target in zip(track(Counted(loaded, Pictures([pictures])), "pictures"), targets, strict=True):
+    counted = Counted(loaded, Pictures([data.pictures]))
+    for item, target in zip(track(counted, "pictures"), data.targets, strict=True):
         if item.value is None:
             failed.append(_named(item.picture.where, str(item.error)))
             continue
         content, prepared = item.value
-        good.append((item.picture, content, target))
+        good.append((item.picture, target, content))
         remarks.update(_in_words_before(prepared.remarks, remarks))
         room -= prepared.pixels.nbytes
         if room >= 0:
@@ -268,7 +295,8 @@ def _read(
         else:
             kept.clear()
     if not good:
-        raise PictureError(f"none of {len(pictures):,} pictures can be read: {failed[0]}" if failed else "no pictures")
+        count = len(data.pictures)
+        raise PictureError(f"none of {count:,} pictures can be read: {failed[0]}" if failed else "no pictures")
     for remark, count in remarks.items():
         say(
             remark if isinstance(remark, Assumption) or count == len(good) else f"{remark} ({count:,} of {len(good):,})"
@@ -276,8 +304,8 @@ def _read(
     if failed:
         one = "1 picture" if len(failed) == 1 else f"{len(failed):,} pictures"
         say(f"{one} could not be read, and left out: {failed[0]}" + (", ..." if len(failed) > 1 else ""))
-    columns = tuple(zip(*good, strict=True))
-    return Labelled(net, source, *columns, classes, tuple(failed), labels, kept=tuple(kept) if room >= 0 else None)  # type: ignore[arg-type]
+    columns = zip(("pictures", "targets", "contents"), zip(*good, strict=True), strict=True)
+    return {**dict(columns), "failed": tuple(failed), "kept": tuple(kept) if room >= 0 else None}
 
 
 def _in_words_before(remarks: Iterable[str], before: Iterable[str]) -> Iterator[str]:
