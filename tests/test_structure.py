@@ -54,6 +54,7 @@ ORDER = [
     ["stylizing"],
     ["reports"],
     ["diagnosis"],
+    ["reproductions"],
     ["commands"],
     ["demo"],
     ["cli"],
@@ -146,10 +147,10 @@ def test_listing_without_import_equals_the_registry() -> None:
 
 
 def test_no_module_outside_methods_names_a_method() -> None:
-    """A new method touches one file; demonstration, reports and the atlas choose, and synonyms are of names."""
+    """A new method touches one file; what chooses are demonstration, reports, reproductions and the atlas."""
     names = set(registry.load_all())
     for path in modules():
-        if family(path) in (*listing.ROOMS, "atlas", "demo", "reports", "synonyms") or path.stem in (
+        if family(path) in (*listing.ROOMS, "atlas", "demo", "reports", "reproductions", "synonyms") or path.stem in (
             "patches",
             "evolution",
         ):

@@ -37,6 +37,8 @@ from .registry import method as method
 from .registry import view as view
 from .remaking import remake as remake
 from .reports.reporting import report as report
+from .reproductions.reproducing import reproduce as reproduce
+from .reproductions.reproduction import Reproduction as Reproduction
 from .rules import relu_rule as relu_rule
 from .stylizing.painting import stylize as stylize
 from .stylizing.training import train_style as train_style

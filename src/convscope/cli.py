@@ -45,6 +45,7 @@ from .commands.printing import print_file
 from .commands.progress import progress
 from .commands.registered import COMMON, ONLY_METHODS, ONLY_STUDIES, Signature, command_line, command_of, from_source
 from .commands.report import report
+from .commands.reproduce import reproduce
 from .commands.scan import scan
 from .commands.show import show
 from .commands.stylize import stylize, train_style
@@ -85,6 +86,7 @@ _OWN: dict[str, tuple[str, Callable[..., None]]] = {
     "train-style": ("Train", train_style),
     "check": ("Check", check),
     "diagnose": ("Check", diagnose),
+    "reproduce": (GROUPS["study"], reproduce),
     "trust": ("Configuration", trust),
 }
 """Commands that are not registered functions, with the group under which they are listed."""

@@ -212,7 +212,7 @@ THINGS = (
     Wish(
         "how a drawing was made",
         ("show", "remake", "read_recipe"),
-        "recipe provenance metadata info about reproduce redo rerun manifest exif",
+        "recipe provenance metadata info about redo rerun manifest exif",
     ),
     Wish(
         "the objective",

@@ -42,7 +42,7 @@ NETWORKS = (("--net", "lenet5"), ("--net", "lenet5", "--epoch", "1"), ("--net", 
             ("--net", "caffe:net.prototxt", "--weights", "net.caffemodel"))  # fmt: skip
 SETTLED = ("net", "weights", "epoch", "mean", "out")
 """Options that a plausible line has together or not at all."""
-SMALL = {"": ("steps", "samples", "epochs"), "train-style": ("steps", "size", "width")}
+SMALL = {"": ("steps", "samples", "epochs"), "train-style": ("steps", "size", "width"), "reproduce": ("limit", "quick")}
 """Options that are always given, since what a command does without them takes long."""
 VALUES: dict[str, Sequence[str]] = {
     "net": ("lenet5", "onnx:net.onnx", "caffe:net.prototxt"), "weights": ("none", "weights.safetensors",
@@ -57,7 +57,7 @@ VALUES: dict[str, Sequence[str]] = {
     "cmap": ("fire", "polar", "grey", "jet"), "layer": ("conv1", "conv2"), "layers": ("conv1", "conv1,conv2"),
     "channels": ("0-2", "1"),
     "methods": ("saliency", "grad-cam,saliency"), "boxes": ("boxes.csv",), "names": ("names.txt",),
-    "data": ("pets", "two"),
+    "data": ("pets", "two"), "transfer": ("pets",),
     "style": ("photo.jpg", "style.safetensors"),
     "guide": ("cat.jpg",), "recipe": ("default", "paper"), "snapshots": ("1", "1,2"), "precision": ("fp32", "auto"),
     "workers": ("0", "1"),
@@ -112,7 +112,7 @@ def arguments(kind: str, rng: Random) -> list[str]:
     word = one_of(words(), rng)
     positional, line = _pictures(word, rng), list[str]()
     names = {parameter.name: parameter for parameter in parameters(word)}
-    if "net" in names and names["net"].opts[0].startswith("--"):
+    if {"net", "nets"} & {*names} and names.get("net", names.get("nets")).opts[0].startswith("--"):
         line += one_of(NETWORKS, rng)
     if "out" in names:
         line += [one_of(("-o", "--out"), rng), one_of(_outputs(word, positional), rng)]
@@ -132,7 +132,7 @@ def _pictures(word: str, rng: Random) -> list[str]:
     """Draw what stands without an option."""
     plain = {
         "show": ("drawing.png", "drawing.npz"), "history": ("lenet5", "run"), "layers": ("lenet5", "onnx:net.onnx"),
-        "diagnose": ("lenet5", "onnx:net.onnx"),
+        "diagnose": ("lenet5", "onnx:net.onnx"), "reproduce": ("zeiler-fergus",),
         "train": ("lenet5",), "train-style": ("photo.jpg",), "trust": ("convscope.toml",), "nets": ("lenet*",
         "resnet18"),
     }  # fmt: skip

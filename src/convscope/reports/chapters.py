@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..drawing.base import Drawing
     from ..drawing.layout import Sheet
+    from ..drawing.tables import Table
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,22 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A part of a chapter, such as what it says of one network: words, then tables, then figures."""
+
+    title: str
+    text: str = ""
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+
+@dataclass(frozen=True)
 class Chapter:
     """A part of a report.
 
     `text` is paragraphs with an empty line between them, `word` in backquotes being code. A chapter about one picture
     has a `key` that says what it was made from, and its first prediction stands in the index; `failed` says why there
-    is nothing else of that picture.
+    is nothing else of that picture. `tables` stand before the figures, and `sections` after them.
     """
 
     title: str
@@ -69,7 +80,9 @@ class Chapter:
     source: str = ""
     caveat: str = ""
     said: tuple[Said, ...] = ()
+    tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    sections: tuple[Section, ...] = ()
     key: str = ""
     failed: str = ""
 

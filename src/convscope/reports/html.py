@@ -18,7 +18,7 @@ from PIL import Image
 
 from .. import outputs
 from ..drawing import pages, sheet_html
-from .chapters import Chapter, Contents, Figure, Kept, Said
+from .chapters import Chapter, Contents, Figure, Kept, Said, Section
 
 INLINE = 50
 """Pictures up to which a report is one file; above it, pictures on a page."""
@@ -186,9 +186,21 @@ def _chapter(chapter: Chapter, source: Source) -> str:
         return f"<article id='{anchor}'><h2><bdi>{title}</bdi></h2>{text}{caveat}{chart}{figures}</article>"
     cards = "".join(f"<div class='card photo'>{_said(said, source)}</div>" for said in chapter.said)
     body = f"<div class='cards'>{cards}</div>" if cards else ""
-    figures = "".join(f"<article>{_figure(figure, source)}</article>" for figure in chapter.figures)
     head = f"<h2>{html.escape(chapter.title)}</h2>{text}{cited}{caveat}"
+    figures = _framed(chapter, source) + "".join(_section(section, source) for section in chapter.sections)
     return f"<section id='{pages.anchor(chapter.title)}'>{head}{body}{figures}</section>"
+
+
+def _framed(part: Chapter | Section, source: Source) -> str:
+    """Return the tables and figures of a part, each in a frame."""
+    drawn = [*(table.html() for table in part.tables), *(_figure(figure, source) for figure in part.figures)]
+    return "".join(f"<article>{each}</article>" for each in drawn)
+
+
+def _section(section: Section, source: Source) -> str:
+    return (
+        f"<h3 class='part'>{html.escape(section.title)}</h3>{pages.paragraphs(section.text)}{_framed(section, source)}"
+    )
 
 
 def _figure(figure: Figure, source: Source) -> str:

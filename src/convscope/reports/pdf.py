@@ -20,6 +20,7 @@ from ..drawing import fonts, layout, painting
 from ..drawing.layout import MARGIN, Sheet
 from ..drawing.paper import Paper
 from ..drawing.rearranging import rearranged
+from ..drawing.tables import Table
 from ..drawing.typesetting import (
     FAINT,
     INK,
@@ -37,7 +38,7 @@ from ..drawing.typesetting import (
 )
 from ..errors import OptionError
 from ..recipes import Recipe
-from .chapters import Chapter, Contents, Kept, Said
+from .chapters import Chapter, Contents, Kept, Said, Section
 
 PAPERS = {"a4": (210 / 25.4, 297 / 25.4), "letter": (8.5, 11.0)}
 """Papers by name: width and height in inches."""
@@ -118,11 +119,32 @@ class Pdf:
         for first in range(0, len(chapter.said), across):
             pieces.append(self._said(chapter.said[first : first + across], photographs=not chapter.key))
         # Tiles of a screen's size are small enough for print at three quarters; a picture alone may have more room.
-        enlarged = 1.5 if chapter.key else 0.75
-        for figure in chapter.figures:
-            pieces += self._figure(figure.sheet(), enlarged)
-        self.recipes += [each for figure in chapter.figures for each in figure.recipes]
+        pieces += self._framed(chapter, 1.5 if chapter.key else 0.75)
+        for section in chapter.sections:
+            pieces.append(replace(self._words(section.title, "subtitle", bold=True, above=2 * _GAP), heads=True))
+            pieces += self._paragraphs(section.text)
+            pieces += self._framed(section, 0.75)
         return pieces
+
+    def _framed(self, part: Chapter | Section, enlarged: float) -> list[_Piece]:
+        """Set the tables and figures of a part."""
+        self.recipes += [each for figure in part.figures for each in figure.recipes]
+        tables = [piece for table in part.tables for piece in self._table(table)]
+        return tables + [piece for figure in part.figures for piece in self._figure(figure.sheet(), enlarged)]
+
+    def _table(self, table: Table) -> list[_Piece]:
+        """Set a table over the width of the paper; part it where it is too high."""
+        try:
+            page, scale, margin = table.page(Paper(width=self.width / _PER_INCH, font=_FONT)), 1.0, 0.0
+        except OptionError:  # so many columns that they have no room at this size
+            page, margin = table.page(Paper()), MARGIN
+            scale = min(1.0, self.width / (page.width - 2 * MARGIN))
+        if page.height * scale > self.room and len(table.rows) > 1:
+            half = (len(table.rows) + 1) // 2
+            first, second = replace(table, rows=table.rows[:half], note=""), replace(table, rows=table.rows[half:])
+            return [*self._table(first), *self._table(replace(second, title="", subtitle=""))]
+        items = tuple(_encoded(moved(item, -margin * scale, _GAP - margin * scale, scale)) for item in page.items)
+        return [_Piece(items, (page.height - 2 * margin) * scale + 2 * _GAP)]
 
     def add(self, part: list[_Piece]) -> None:
         """Put a chapter on paper; its heading stays with what follows."""

@@ -1,0 +1,1 @@
+"""Papers reproduced: their experiments on any network, each claim judged by a rule that can fail."""

@@ -1,0 +1,122 @@
+"""What experiments look at: a network, its untrained copy, and labelled pictures for each purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..checks.random_weights import randomised
+from ..data.pictures import Pictures
+from ..errors import DataError, NetworkError
+from ..net import Net
+from ..provenance import network_record, versions
+from ..recipes import Recipe, making
+from ..studies.keeping import kept
+from ..studies.labelled import Labelled
+from .registration import Unfit
+
+_LARGE = 128 * 128
+"""Pixels of the network's input from which on fewer pictures are taken."""
+
+_QUICK = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network with the pictures that it is looked at with.
+
+    `data` are pictures that it was not trained on, some of `source`; `learnt` are some that it was, `others` some of
+    classes that it was not taught; None where there are none. `keep` is where experiments keep what took long.
+    """
+
+    net: Net
+    data: Labelled
+    source: Pictures
+    learnt: Labelled | None = None
+    others: Labelled | None = None
+    keep: Path | None = None
+    seed: int = 0
+    quick: bool = False
+
+    @cached_property
+    def untrained(self) -> Net | None:
+        """A copy with random weights; None where the network cannot be copied, or has no weights."""
+        try:
+            return randomised(self.net, seed=self.seed)
+        except NetworkError:
+            return None
+
+    @property
+    def large(self) -> bool:
+        """Whether a picture of the network's is large, so that each takes long."""
+        return self.net.size[0] * self.net.size[1] > _LARGE
+
+    def number(self, small: int, large: int, least: int = 1) -> int:
+        """Return how many of something to take: of a network of small pictures, or large ones; fewer in a quick run."""
+        count = large if self.large else small
+        return max(least, count // _QUICK) if self.quick else count
+
+    def some(self, small: int, large: int, *, of: Labelled | None = None) -> Labelled:
+        """Return some pictures of the data, drawn at random by the seed, as evenly over classes as it goes."""
+        data = self.data if of is None else of
+        return data.subset(evenly(data.targets, self.number(small, large, 4), self.seed))
+
+    @property
+    def known(self) -> bool:
+        """Whether the classes of the data are the network's, so that answers can be right or wrong."""
+        try:
+            return any(answer is not None for answer in self.data.answers)
+        except DataError:
+            return False
+
+    def labelled(self, data: Labelled | None = None, *, least: int = 2) -> Labelled:
+        """Return the pictures that have a label. Raises Unfit where these are of fewer classes than `least`."""
+        data = self.data if data is None else data
+        rows = [row for row, target in enumerate(data.targets) if target >= 0]
+        present = {data.targets[row] for row in rows}
+        if len(present) < least:
+            raise Unfit(
+                f"it compares classes, and the pictures have {'no labels' if not rows else 'one class'}: give a folder "
+                "with a folder for each class"
+            )
+        return data if len(rows) == len(data) else data.subset(rows)
+
+    def kept(self, name: str, data: Labelled, make: Callable[[], Mapping[str, Tensor]], **options: Any) -> Any:
+        """Return tensors of an experiment as an earlier run kept them, else make them; `options` decide them too."""
+        recipe = Recipe(
+            method=f"reproduce {name}",
+            network=network_record(self.net),
+            weights=self.net.digest,
+            pictures=(data.record,),
+            options=options | {"seed": self.seed},
+            versions=versions(),
+        )
+        with making(recipe):
+            return kept(self.keep, name, make)
+
+
+def evenly(targets: Sequence[int], count: int, seed: int) -> list[int]:
+    """Draw rows at random, as many of each class as there are, up to a count in all, and return them in order."""
+    found = np.array(targets)
+    generator = np.random.default_rng(seed)
+    mixed = [generator.permutation(np.flatnonzero(found == target)) for target in sorted(set(targets))]
+    rounds = [rows[at] for at in range(max(map(len, mixed))) for rows in mixed if at < len(rows)]
+    if len(rounds) > count and len(mixed) > count:  # fewer than classes: not always the first ones
+        rounds = [mixed[at][0] for at in generator.permutation(len(mixed))]
+    return sorted(int(row) for row in rounds[:count])
+
+
+def of_classes(data: Labelled, classes: int, each: int, seed: int) -> Labelled:
+    """Return so many pictures of each of so many classes, both drawn at random; all where there are fewer."""
+    found = np.array(data.targets)
+    generator = np.random.default_rng(seed)
+    present = sorted(set(found.tolist()) - {-1})
+    chosen = sorted(generator.permutation(present)[:classes].tolist())
+    rows = [generator.permutation(np.flatnonzero(found == target))[:each] for target in chosen]
+    return data.subset(sorted(int(row) for row in np.concatenate(rows)))
