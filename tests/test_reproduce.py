@@ -20,8 +20,9 @@ from convscope.reproductions import registration
 from convscope.reproductions.claims import FAILS, HOLDS, OPEN, Statement, above, below, every
 from convscope.reproductions.papers import PAPERS, Paper
 from convscope.reproductions.registration import Found, Unfit, experiment, experiments
+from convscope.reproductions.sampling import evenly, of_classes
 from convscope.reproductions.sources import Digits, Given, pool
-from convscope.reproductions.subject import Subject, evenly, of_classes
+from convscope.reproductions.subject import Subject
 from convscope.reproductions.zeiler_fergus.invariance import _Curves
 from convscope.studies.intervals import Interval
 

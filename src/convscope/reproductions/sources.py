@@ -17,9 +17,10 @@ from ..context import say
 from ..data.pictures import Pictures, read_pictures
 from ..data.samples import PREFIX, digits, samples
 from ..errors import DataError
-from ..evaluation.truth import find_truth, outcomes, own_labels
+from ..evaluation.truth import find_truth, outcomes
 from ..net import Net
 from ..studies.labelled import Labelled
+from .sampling import evenly
 
 _MOST, _MOST_LARGE = 5000, 1000
 _HELD_OUT = 397
@@ -138,15 +139,9 @@ def _has_its_classes(net: Net, source: Any, given: Given) -> bool:
 
 def _read(net: Net, source: Any, most: int, seed: int, labels: str | Path | None = None) -> Labelled:
     """Read at most so many pictures, as many of each class as there are."""
-    pictures = read_pictures(source)
-    try:
-        classes = len({*own_labels(pictures, labels)} - {None})
-    except TypeError:  # a stream, which is refused by what follows
-        classes = 0
-    options: dict[str, Any] = {"labels": labels, "limit": most, "seed": seed}
-    if classes > 1 and len(pictures) > most:
-        options["per_class"] = -(-most // classes)
-    return Labelled.prepare(net, pictures, options)
+    listed = Labelled.listed(net, source, {"labels": labels})
+    rows = evenly(listed.targets, most, seed) if most < len(listed) else range(len(listed))
+    return listed.subset(rows).read()
 
 
 def _called(source: Any) -> str:

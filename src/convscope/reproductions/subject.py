@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from ..checks.random_weights import randomised
@@ -20,6 +19,7 @@ from ..recipes import Recipe, making
 from ..studies.keeping import kept
 from ..studies.labelled import Labelled
 from .registration import Unfit
+from .sampling import evenly
 
 _LARGE = 128 * 128
 """Pixels of the network's input from which on fewer pictures are taken."""
@@ -99,24 +99,3 @@ class Subject:
         )
         with making(recipe):
             return kept(self.keep, name, make)
-
-
-def evenly(targets: Sequence[int], count: int, seed: int) -> list[int]:
-    """Draw rows at random, as many of each class as there are, up to a count in all, and return them in order."""
-    found = np.array(targets)
-    generator = np.random.default_rng(seed)
-    mixed = [generator.permutation(np.flatnonzero(found == target)) for target in sorted(set(targets))]
-    rounds = [rows[at] for at in range(max(map(len, mixed))) for rows in mixed if at < len(rows)]
-    if len(rounds) > count and len(mixed) > count:  # fewer than classes: not always the first ones
-        rounds = [mixed[at][0] for at in generator.permutation(len(mixed))]
-    return sorted(int(row) for row in rounds[:count])
-
-
-def of_classes(data: Labelled, classes: int, each: int, seed: int) -> Labelled:
-    """Return so many pictures of each of so many classes, both drawn at random; all where there are fewer."""
-    found = np.array(data.targets)
-    generator = np.random.default_rng(seed)
-    present = sorted(set(found.tolist()) - {-1})
-    chosen = sorted(generator.permutation(present)[:classes].tolist())
-    rows = [generator.permutation(np.flatnonzero(found == target))[:each] for target in chosen]
-    return data.subset(sorted(int(row) for row in np.concatenate(rows)))
