@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import convscope as cs
 from convscope import registry
 from convscope.drawing.layout import Sheet, Tile
-from convscope.errors import ConvscopeError, DataError, OptionError, PictureError
+from convscope.errors import ConvscopeError, DataError, LayerError, OptionError, PictureError
 from convscope.recipes import FAILED, Recipe
 from convscope.studies.keeping import Keep, kept
 from convscope.studies.labelled import Labelled, Labels, Limit, PerClass, Seed
@@ -212,3 +213,31 @@ def test_of_a_folder_only_the_marked_pictures_are_read(folder: Path, tmp_path: P
     study = cs.correspondence(net, folder, boxes=boxes, draws=1, untrained=False)
     assert FAILED not in study.recipe.settled and study.values["differences"].shape[-2:] == (3, 3)
     assert "3 of" in study.table.note and cs.remake(study.recipe, net=net).numbers().keys() == study.numbers().keys()
+
+
+class Patches(nn.Module):
+    """A vision transformer's layout: 16 tokens of a picture of 20 x 20, pooled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.norm1, self.mix = nn.Conv2d(3, 8, 5, 5), nn.LayerNorm(8), nn.Linear(8, 8)
+        self.mlp, self.norm2, self.head = nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 4)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        tokens = self.norm1(self.patch(pixels).flatten(2).mT)
+        tokens = tokens + self.mix(tokens).softmax(1) * tokens.mean(1, keepdim=True)
+        return self.head(self.norm2(tokens + self.mlp(tokens).relu()).mean(1))
+
+
+def test_layers_of_tokens_are_compared_as_maps_are() -> None:
+    net = cs.Net(Patches().eval(), size=20)
+    items = [(torch.rand(3, 20, 20), "ab"[number % 2]) for number in range(6)]
+    study = cs.correspondence(net, items, draws=1, untrained=False)
+    assert "norm2" in study.recipe.settled["layers"] and study.values["differences"].isfinite().any()
+    with pytest.raises(LayerError, match="without channels"):
+        cs.evolution_study(net, items, snapshots=[("a", net), ("b", net)], layers=["norm2"], units=2)
+
+
+def test_a_place_that_there_is_not_is_no_picture_without_a_label(tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match=r"there is no picture .*nowhere"):
+        cs.probe(tiny("sequential"), tmp_path / "nowhere")

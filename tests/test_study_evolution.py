@@ -61,6 +61,12 @@ def test_laws_of_similarity() -> None:
     assert np.isnan(debiased_cka(own[:3, :3], own[:3, :3])) and np.isnan(cka_interval(own * 0, own).value)
 
 
+def test_products_of_many_features_are_summed_in_pieces() -> None:
+    wide = features(4, 5_000_000 // 2)
+    centred = wide - wide.mean(0)
+    assert gram(wide) == pytest.approx(centred @ centred.T)
+
+
 def training(steps: int) -> list[tuple[str, Net]]:
     """Snapshots whose first layer settles at once, and whose second only in the end."""
     found = list[tuple[str, Net]]()
@@ -109,7 +115,7 @@ def test_snapshots_that_do_not_fit() -> None:
     assert study.recipe.settled["layers"] == ["0", "2"]
     with pytest.raises(OptionError, match="several snapshots"):
         evolution(net, data, snapshots=[("a", net)])
-    with pytest.raises(OptionError, match="four pictures or more, and here are 3"):
+    with pytest.raises(OptionError, match="four pictures or more; given: 3"):
         evolution(net, data[:3], snapshots=[("a", net), ("b", net)])
 
 
@@ -127,6 +133,6 @@ def test_what_is_registered_and_public_has_one_name(
     settings = '[defaults.evolution-study]\nlimit = 3\n[defaults.evolution]\natlases = "kept"'
     (tmp_path / "convscope.toml").write_text(settings)
     assert run(["study", "evolution", *(f"sample:digits/{number}" for number in range(5)), "--net", "lenet5"]) == 2
-    assert "here are 3" in capsys.readouterr().err, "each has a table of defaults of its own"
+    assert "given: 3" in capsys.readouterr().err, "each has a table of defaults of its own"
     assert run(["study", "evolution-study", "sample:digits/1"]) == 2
     assert "it is called as convscope study evolution" in capsys.readouterr().err

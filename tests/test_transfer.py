@@ -155,7 +155,7 @@ def test_requests_that_make_no_sense(net: cs.Net) -> None:
     other = cs.Net(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3)), size=28, channels=1)
     with pytest.raises(NetworkError, match=r"cannot be trained anew.*lenet5, zfnet64.*--no-scratch"):
         quick(other)
-    assert "up to 1 pictures" in quick(net, stripes(3), train=None, scratch=False).table.note
+    assert "to learn from: at most 1, because" in quick(net, stripes(3), train=None, scratch=False).table.note
 
 
 def unpacked(archive: Path, to: Path, begins: str, of_each: int, classes: int) -> Path:

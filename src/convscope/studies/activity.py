@@ -31,7 +31,7 @@ from ..tapping import tap
 from ..tracing import Layer
 from .ablating import over_positions
 from .intervals import bootstrap_means
-from .labelled import Labelled, Labels, Limit, PerClass, Seed
+from .labelled import HOW_LABELLED, Labelled, Labels, Limit, PerClass, Seed
 from .units import Layers, chosen_layers
 
 _WIDTH, _ROW, _LEAST = 340, 3, 90
@@ -60,7 +60,10 @@ def activity(
     targets = torch.tensor(data.targets)
     halves = _halves(targets, len(data.classes), seed)
     if len({*targets[halves[1]].tolist()} & {*targets[halves[0]].tolist()}) < 2:
-        raise DataError("activity compares classes: give labelled pictures, at least two of two or more classes")
+        raise DataError(
+            f"activity compares classes of two pictures or more, and of {len(data):,} pictures here there are "
+            f"{sum(count > 1 for count in data.counts.values())}: {HOW_LABELLED}"
+        )
     smallest = min(count for count in data.counts.values() if count)
     if smallest < _PICTURES:
         say(f"some classes have only {smallest} pictures: their means are uncertain")
@@ -186,7 +189,7 @@ def _rows(layer: _Units) -> Iterator[tuple[Cell, ...]]:
 
 
 def _gist(layers: Sequence[_Units]) -> str:
-    parts = ", ".join(f"{one.layer} {one.selectivity:.2f}" for one in layers)
+    parts = ", ".join(f"{one.layer} {one.selectivity:.2f}" for one in layers).replace("-", "−").replace("−0.00", "0.00")
     return f"Median selectivity of the units: {parts} (0 answers all classes alike, 1 a single one)."
 
 

@@ -32,7 +32,7 @@ from ..data.images import InputPicture
 from ..data.pictures import Picture, Pictures
 from ..drawing.study import Study
 from ..errors import OptionError
-from ..layers import before_classes, default_convolutions, find_layer, last_spatial_layer, spatial_layer
+from ..layers import before_classes, default_convolutions, find_layer, last_spatial_layer
 from ..net import Net
 from ..options import Range
 from ..recipes import Recipe
@@ -138,8 +138,7 @@ def correspondence(
 def _three(net: Net) -> list[Layer]:
     """Return a convolution in the middle, and the paper's layers 5 and 7: the last with positions, and the features."""
     convolutions = default_convolutions(net, 3)
-    last = spatial_layer(net, last_spatial_layer(net).name)
-    return list(dict.fromkeys((convolutions[len(convolutions) // 2], last, before_classes(net))))
+    return list(dict.fromkeys((convolutions[len(convolutions) // 2], last_spatial_layer(net), before_classes(net))))
 
 
 def _marked(data: Labelled, boxes: str | Path) -> tuple[list[InputPicture], Places]:
@@ -164,7 +163,7 @@ def _strongest(data: Labelled, patch: int | None) -> tuple[list[InputPicture], P
     _check(pictures)
     height, width = pictures[0].pixels.shape[1:]
     side = patch or max(1, min(height, width) // 7)
-    layer = spatial_layer(net, last_spatial_layer(net).name)
+    layer = last_spatial_layer(net)
     with torch.inference_mode():
         readings = [tap(net, net.pixels(picture), [layer.name])[layer.name] for picture in pictures]
     maps = [layer.by_position(reading)[0].float() for reading in readings]

@@ -8,6 +8,7 @@ most, and what units project down to on the pictures that excite them in the end
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from ..drawing.layout import Sheet, Tile
 from ..drawing.study import Study
 from ..drawing.tables import Cell, Column, Table
 from ..errors import ConvscopeError, LayerError, OptionError
-from ..layers import default_convolutions, find_layer
+from ..layers import channelled_layer, default_convolutions
 from ..net import Net
 from ..options import Range
 from ..ranks import rank_correlation
@@ -31,7 +32,8 @@ from ..recipes import Recipe
 from ..registry import view
 from ..renames import warn
 from ..running import attribute
-from ..tapping import tap
+from ..tracing import Layer
+from .features import Reading, features_of
 from .intervals import bootstrap_means
 from .keeping import Keep, kept
 from .labelled import Labelled, Limit, Seed
@@ -72,7 +74,7 @@ def evolution_study(
     no layer is the same in all of them.
     """
     if len(data) < 4:
-        raise OptionError(f"an evolution compares what layers make of four pictures or more, and here are {len(data)}")
+        raise OptionError(f"an evolution compares what layers make of four pictures or more; given: {len(data)}")
     found, names = _readable(_snapshots(net, snapshots, epochs), net, layers)
     nets = [each for _, each in found]
     marks = [each.digest[:12] for each in nets]  # files of one name may be others by now
@@ -108,7 +110,7 @@ def _readable(
     snapshots: Sequence[Snapshot], net: Net, layers: Sequence[str] | None
 ) -> tuple[list[tuple[str, Net]], list[str]]:
     """Return the snapshots that can be loaded, and the layers that are the same in all; say what is left out."""
-    chosen = [find_layer(net, name) for name in layers] if layers else default_convolutions(net, 5)
+    chosen = [channelled_layer(net, name) for name in layers] if layers else default_convolutions(net, 5)
     found, shapes = list[tuple[str, Net]](), list[dict[str, tuple[int, ...]]]()
     for snapshot in snapshots:
         try:
@@ -134,19 +136,19 @@ def _readable(
 
 def _seen(net: Net, data: Labelled, layers: Sequence[str]) -> Mapping[str, Tensor]:
     """Return each layer's Gram matrix of the pictures, and how strongly units respond to each (pictures, units)."""
-    parts: dict[str, list[tuple[list[int], Tensor]]] = {name: [] for name in layers}
-    for rows, pixels in data.read_by(net).batches():
-        with torch.inference_mode():
-            readings = tap(net, pixels, layers)
-        for name, value in readings.items():
-            parts[name].append((rows, value.float().cpu()))
+    chosen = [net.layers[name] for name in layers]
+    wanted = [Reading(layer.name, layer.shape, math.prod(layer.shape), layer) for layer in chosen]
     found = dict[str, Tensor]()
-    for number, name in enumerate(layers):
-        order = np.argsort([row for rows, _ in parts[name] for row in rows])
-        features = torch.cat([value for _, value in parts[name]])[torch.from_numpy(order)]
-        found[f"gram {number}"] = torch.from_numpy(gram(features.flatten(1).numpy()))
-        found[f"strength {number}"] = features.flatten(2).amax(2) if features.ndim > 2 else features
+    for number, (layer, values) in enumerate(zip(chosen, features_of(data.read_by(net), wanted, ""), strict=True)):
+        found[f"gram {number}"] = torch.from_numpy(gram(values))
+        found[f"strength {number}"] = torch.stack([_strengths(layer, row) for row in values])
     return found
+
+
+def _strengths(layer: Layer, features: np.ndarray) -> Tensor:
+    """Return how strongly each unit of a layer responds at most to a picture, of the layer's features."""
+    value = torch.from_numpy(features.copy()).reshape(1, *layer.shape)
+    return layer.by_position(value).flatten(2).amax(2)[0] if layer.positions else value[0]
 
 
 def _picks(last: Mapping[str, Tensor], layers: Sequence[str], units: int, seed: int) -> list[tuple[str, int, int]]:

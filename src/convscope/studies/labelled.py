@@ -43,6 +43,10 @@ PerClass = Annotated[int, "pictures of each class, drawn at random; 0 takes all"
 Limit = Annotated[int, "pictures in all, drawn at random; 0 takes all", Range(0)]
 Seed = Annotated[int, "seed of whatever is drawn at random", Range(0)]
 
+HOW_LABELLED = (
+    "give a folder with a folder of pictures for each class, or a table (.csv) with columns path and label as labels"
+)
+
 _BATCH = {"cpu": 16}
 _BATCH_ELSEWHERE = 128
 _IN_MEMORY = 2**28
@@ -75,6 +79,8 @@ class Labelled:
     def listed(cls, net: Net, source: Any, options: Mapping[str, Any]) -> Self:
         """List what options choose of a source. Raises DataError where nobody can count it."""
         pictures = _counted(read_pictures(source))
+        if len(pictures) == 1:
+            pictures[0].read()  # else a mistyped folder would be a picture without a label
         texts = own_labels(pictures, options.get("labels"))
         classes = in_order(texts)
         number = {name: index for index, name in enumerate(classes)}

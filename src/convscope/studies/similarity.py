@@ -11,9 +11,14 @@ _HALVES = 100
 
 
 def gram(features: np.ndarray) -> np.ndarray:
-    """Return the products of the features (n, f) of pictures, centred: (n, n)."""
-    centred = features.astype(np.float64) - features.mean(0, dtype=np.float64)
-    return centred @ centred.T
+    """Return the products of the features (n, f) of pictures, centred: (n, n); as many at once as take 64 MB."""
+    n, count = features.shape
+    found, step = np.zeros((n, n)), max(1, 2**23 // n)
+    for start in range(0, count, step):
+        piece = features[:, start : start + step].astype(np.float64)
+        piece -= piece.mean(0)
+        found += piece @ piece.T
+    return found
 
 
 def debiased_cka(first: np.ndarray, second: np.ndarray) -> float:

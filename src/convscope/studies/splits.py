@@ -8,7 +8,7 @@ import numpy as np
 
 from ..context import say
 from ..errors import DataError
-from .labelled import Labelled
+from .labelled import HOW_LABELLED, Labelled
 
 _TRAIN = 30
 """Pictures of each class to learn from, as in the paper's Tables 4 and 7."""
@@ -22,12 +22,11 @@ def checked(data: Labelled) -> Labelled:
     rows = [row for row, target in enumerate(data.targets) if target >= 0]
     present = [name for name, count in data.counts.items() if count]
     if not rows:
-        raise DataError(
-            f"none of {len(data):,} pictures has a label: put each class's pictures into a folder named after it, or "
-            "give a table (.csv) with columns path and label as labels"
-        )
+        raise DataError(f"none of {len(data):,} pictures has a label: {HOW_LABELLED}")
     if len(present) < 2:
-        raise DataError(f"all pictures are of one class, {present[0]!r}: telling classes apart takes two or more")
+        raise DataError(
+            f"all pictures are of one class, {present[0]!r}, and here classes are told apart: {HOW_LABELLED}"
+        )
     if len(rows) < len(data):
         say(f"{len(data) - len(rows):,} pictures without a label are left out")
     return data.subset(rows) if len(rows) < len(data) else data

@@ -115,7 +115,7 @@ def _numbers(data: Labelled, asked: Sequence[int] | None) -> list[int]:
     Split.of(data, 1, 1)
     numbers = [number for number in _NUMBERS if 2 * number <= smallest] or [1]
     if len(numbers) < len(_NUMBERS):
-        say(f"up to {numbers[-1]} pictures of each class to learn from, because the smallest class has {smallest}")
+        say(f"pictures of each class to learn from: at most {numbers[-1]}, because the smallest class has {smallest}")
     return numbers
 
 
@@ -248,7 +248,8 @@ def _gist(study: _Transfer, results: dict[str, list[Hits]]) -> str:
     if SCRATCH not in results:
         each = zip(study.numbers, results[PRETRAINED], strict=True)
         found = [f"{word(hits.interval(0).value)} at {number}" for number, hits in each]
-        return f"Pretrained features: {', '.join(found)} pictures of each class."
+        pictures = f"picture{'s' * (study.numbers[-1] > 1)} of each class"
+        return f"Pretrained features: {', '.join(found)} {pictures}."
     sentences: list[str] = []
     for i in dict.fromkeys((0, len(study.numbers) - 1)):
         ours, theirs = results[PRETRAINED][i], results[SCRATCH][i]

@@ -32,7 +32,8 @@ def class_asked(net: Net, pixels: Tensor, of: ObjectiveLike) -> int:
     """
     if len(net.output.shape) != 1:
         raise NetworkError(
-            f"{net.name} has outputs of shape {net.output.shape}, not classes: use occlusion with of=..."
+            f"{net.name} has outputs of shape {net.output.shape}, not classes: make one number of each, as "
+            "Net(..., output=lambda output: output.mean((2, 3))), or explain a part by occlusion with of=..."
         )
     if of is None:
         return first_choices(net, pixels)[0]
