@@ -53,5 +53,5 @@ def test_units_that_prefer_nothing_are_as_active_for_all_others() -> None:
 
 def test_one_class_or_none_is_refused() -> None:
     for source in (pictures(4), [(picture, "cat") for picture in pictures(4)]):
-        with pytest.raises(DataError, match="pictures here there are [01]:"):
+        with pytest.raises(DataError, match=r"pictures here there are [01]:"):
             cs.activity(tiny("concat"), source)

@@ -80,7 +80,7 @@ class Labelled:
         """List what options choose of a source. Raises DataError where nobody can count it."""
         pictures = _counted(read_pictures(source))
         if len(pictures) == 1:
-            pictures[0].read()  # else a mistyped folder would be a picture without a label
+            content_hash(pictures[0].read())  # else a mistyped folder would be a picture without a label
         texts = own_labels(pictures, options.get("labels"))
         classes = in_order(texts)
         number = {name: index for index, name in enumerate(classes)}
