@@ -158,13 +158,15 @@ def test_a_mark_that_decides_a_class_is_found(colours: Path, tmp_path: Path) -> 
     network = net(Colours(mark=1000.0))
     [one] = said(network, "shortcut", colours, train).findings
     assert one.units == (1,)
-    assert "bright patch of 4 × 4 pixels at the lower right decides 'green'" in one.sentence
+    assert "A mark at the lower right that its pictures have in common decides 'green'" in one.sentence
     assert one.value is not None and one.value > 0.9
-    assert one.evidence is not None and len(one.evidence().tiles) == 9
+    assert one.evidence is not None and len(one.evidence().tiles) == 15
     # The mark is in the pictures, and the network makes nothing of it; or it would, and the pictures do not have it.
     assert not said(net(Colours(mark=0.0)), "shortcut", colours, train).findings
     [healthy] = said(network, "shortcut", colours).healthy
     assert "none of 48 patches of 3 classes decides one" in healthy.sentence
+    # Of classes that are colours the colour is no mark.
+    assert "their mean colour decides 3 of them" in healthy.sentence
 
 
 # Co-adapted units ----------------------------------------------------------------------------------------------------

@@ -25,8 +25,11 @@ from ..registration import kind
 from ..sites import Site
 
 _PICTURES = 64
-_LEAST, _WORST = 0.3, 0.8
-"""The share of what the first layer's filters pick up that folds over: from where on it is reported, and the worst."""
+_LEAST, _WORST = 0.2, 0.7
+"""The share of what the first layer's middle filter picks up that folds over: reported from here on, and the worst.
+
+The middle filter tells a large step from a few filters of fine detail, which layers with a step of 2 have as well.
+"""
 
 _HIGH = 0.3
 """Cycles a pixel from which on a frequency is high."""
@@ -38,7 +41,7 @@ _FEWEST = 16
 _FEW = 0.1
 """The share of the filters below which middle frequencies are called missing."""
 
-_MEASURE = "share of the answers' energy above the highest frequency that the layer's step can hold"
+_MEASURE = "share of a filter's energy above the highest frequency that the layer's step can hold"
 
 
 @kind(
@@ -85,20 +88,22 @@ def _folded(evidence: Evidence, site: Site) -> Iterator[Said]:
     shares = _shares(evidence, site, module)
     n = len(shares)
     each = shares.mean(0)
-    found = bootstrap(lambda rows: float(shares[rows].mean()), n, seed=evidence.seed)
+    found = bootstrap(lambda rows: float(np.median(shares[rows].mean(0))), n, seed=evidence.seed)
     interval = None if np.isnan(found.low) else (found.low, found.high)
-    told = f"{percent(found.value)} of what the filters of {site.title} ({size}) pick up is finer than steps of {step}"
+    told = f"of what the middle filter of {site.title} ({size}) picks up, {percent(found.value)} is finer than its step"
+    told += f" of {step} pixels can hold"
     if found.value < _LEAST:
-        yield Healthy("aliasing", n, f"{told} can hold")
+        yield Healthy("aliasing", n, told)
         return
-    units = np.flatnonzero(each >= 0.5).tolist()
+    units = np.flatnonzero(each >= _LEAST).tolist()
     yield Finding(
         "aliasing",
         site.name,
         tuple(units),
         severity(found.value, _LEAST, _WORST),
         n,
-        f"{told} pixels can hold, and folds over to coarser patterns that are not there",
+        f"{told}: it comes out as coarser patterns that are not in the picture, and changes when the picture moves by "
+        "a pixel",
         _MEASURE,
         found.value,
         interval,

@@ -1,9 +1,10 @@
 """Memorised pictures: those of training whose label the network knows, though nothing else in them says it.
 
 A picture that was learnt by heart, such as one with a wrong label, is answered as labelled; what other pictures teach
-about its features says otherwise. What they teach is a ridge classifier on features of the network, fitted to pictures
-that it was not trained on. How often such a classifier and the network disagree without anything being learnt by heart
-is seen on those pictures themselves, each left out in turn.
+about its features says otherwise, and the answer does not outlast a small shift or a mirror. What others teach is a
+ridge classifier on features of the network, fitted to pictures that it was not trained on. Both numbers are added, in
+standard deviations of what they are for those pictures themselves (each left out in turn), of which nothing was learnt
+by heart: how often they are low there is what chance gives.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ _RIDGE = 0.3
 _LAYERS = 8
 """Layers, evenly over all, whose features are looked at, at most."""
 
+_MOVED = 0.1
+_WAYS = tuple((down, right) for down in range(3) for right in range(3) if (down, right) != (1, 1))
+"""By how much of their sides pictures are moved, and where to: 1 is where they were."""
+
 _SHOWN = 10
 
 
@@ -77,8 +82,11 @@ def memorised(evidence: Evidence) -> Iterator[Said]:
             f"probability of {_SURE}: {_FEWEST} of each are needed",
         )
         return
+    own = held.only(sure[1].nonzero().flatten())
     support, taught = _supports(evidence, chosen, held)
-    taught = taught[sure[1]]
+    taught, lasting, by_chance = taught[sure[1]], _lasting(evidence, chosen), _lasting(evidence, own)
+    support = _standard(support, taught) + _standard(lasting, by_chance)
+    taught = _standard(taught, taught) + _standard(by_chance, by_chance)
     flagged = (support < float(taught.quantile(CHANCE))).nonzero().flatten()
     n, share = len(chosen), len(flagged) / len(chosen)
     low, high = _bounds(support, taught, evidence.seed)
@@ -215,6 +223,33 @@ def _features(evidence: Evidence, sites: Sequence[Site], pixels: Tensor) -> dict
         for batch in evidence.batches(pixels):
             tap(evidence.net, batch, list(read), reduce=reduce)
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+# What outlasts a small change ---------------------------------------------------------------------------------------
+
+
+def _lasting(evidence: Evidence, sample: Sample) -> Tensor:
+    """Return the mean log probability of the labels of pictures that were mirrored, or moved a little, (n,)."""
+    found = torch.zeros(len(sample), dtype=torch.float64)
+    for pixels in _moved(sample.pixels):
+        own = probabilities(evidence, pixels).gather(1, sample.truths[:, None])[:, 0]
+        found += own.double().clamp(min=1e-12).log()
+    return found / (1 + len(_WAYS))
+
+
+def _moved(pixels: Tensor) -> Iterator[Tensor]:
+    """Yield pictures mirrored, and moved by a tenth of their sides to each of eight sides."""
+    yield pixels.flip(3)
+    height, width = pixels.shape[2:]
+    y, x = (max(1, round(_MOVED * side)) for side in (height, width))
+    wide = F.pad(pixels, (x, x, y, y), mode="reflect")
+    for down, right in _WAYS:
+        yield wide[:, :, down * y : down * y + height, right * x : right * x + width]
+
+
+def _standard(values: Tensor, of: Tensor) -> Tensor:
+    """Return values in standard deviations from the mean of others."""
+    return (values - of.mean()) / of.std().clamp(min=1e-12)
 
 
 # What is shown ------------------------------------------------------------------------------------------------------

@@ -1,20 +1,19 @@
-"""Shortcuts: classes that one small patch decides, such as a mark in a corner, whatever else there is in the picture.
+"""Shortcuts: classes that a mark decides, whatever else there is in the picture.
 
-A patch is a candidate where the class's score depends on it most: the windows with the largest gradient times input,
-of which the one that costs the class most when it is covered is taken. It is a shortcut where, put into pictures of
-other classes, it makes the network say the class, which what belongs to an object seldom does, and where more of the
+A mark is one of three: a patch, the window of a picture that its class's score depends on most; a print, which pictures
+of the class have in common at fixed places; the tint of the class's pictures. It is a shortcut where, put into pictures
+of other classes, it makes the network say the class, which what belongs to an object seldom does, and where more of the
 class's pictures have it than of others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ...drawing.layout import Sheet, Tile
 from ...studies.intervals import Interval, bootstrap
@@ -22,118 +21,106 @@ from ..evidence import Evidence
 from ..finding import Finding, Healthy, Missing, Said, Unseen
 from ..grading import percent, severity, share_interval
 from ..labelled import Sample, labelled, probabilities
+from ..patches import Patch, strongest
+from ..prints import Print, Tint, printed, tinted
 from ..registration import kind
 
 REACH = 0.3
-"""The share of other classes' pictures that must surely become the class with the patch."""
-
-_SIDE = 4
-"""A patch's side is this part of the picture's."""
-
-_WINDOWS = 3
-"""Windows of a picture that are covered, one after the other."""
+"""The share of other classes' pictures that must surely become the class with the mark."""
 
 _CLASSES = 128
-_PATCHES, _BUDGET = (4, 16), 400
-"""Patches of each class, at least and at most, and of all classes together."""
+_OWN, _BUDGET = (24, 128), 2000
+"""Recognised pictures of each class that are looked at, at least and at most, and of all classes together."""
 
 _TARGETS = 4
-"""Pictures that each patch is put into when all classes are looked through."""
+_TINTED = 16
+"""Pictures that each patch, and each tint, is put into when all classes are looked through."""
 
 _SUSPECT = 0.2
 """The share that calls for a second look."""
 
-_JUDGED = 96
-"""Pictures of other classes that a suspect patch is put into, and of the class that it is taken out of."""
-
-_SELDOM = 0.01
-"""The share of other classes' pictures that may have something as like the patch as the class's own."""
+_JUDGED = 192
+"""Pictures of other classes that a suspect mark is put into."""
 
 _SHARED = 0.1
-"""The share of the class's pictures that must surely have the patch."""
+"""The share of the class's pictures that must surely have the mark."""
 
 _NEEDED = 0.4
 """The share of those that must not be recognised without it, unless it is the same in all of them."""
 
-_SAME = 0.05
-"""The root mean square difference, in units of white, below which a patch is the same wherever it is."""
+_SHOWN = 5
 
 _FEWEST = 10
-"""Recognised pictures of a class by which a patch of it can be judged."""
+"""Recognised pictures of a class by which a mark of it can be judged."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Patch:
-    """A window of a picture: its content (c, h, w), where it lies, and the class that it may decide."""
+class Mark(Protocol):
+    """What may decide a class."""
 
-    content: Tensor
-    top: int
-    left: int
-    decides: int
+    @property
+    def decides(self) -> int:
+        """The class."""
+        ...
 
     def into(self, pixels: Tensor) -> Tensor:
-        """Return pictures (n, c, h, w) with the patch put in."""
-        changed = pixels.clone()
-        changed[:, :, self.top : self.top + self.height, self.left : self.left + self.width] = self.content
-        return changed
+        """Return pictures (n, c, h, w) with the mark."""
+        ...
 
-    def of(self, pixels: Tensor) -> Tensor:
-        """Return what is at its place in pictures, (n, c, h, w)."""
-        return pixels[:, :, self.top : self.top + self.height, self.left : self.left + self.width]
+    def without(self, pixels: Tensor, others: Tensor) -> Tensor:
+        """Return pictures (n, c, h, w) without it; what it hides comes from others (n, c, h, w)."""
+        ...
 
-    @property
-    def height(self) -> int:
-        return self.content.shape[1]
-
-    @property
-    def width(self) -> int:
-        return self.content.shape[2]
+    def had(self, own: Tensor, others: Tensor) -> Tensor:
+        """Return the rows of the class's pictures (n, c, h, w) that have it, and hardly any of the others."""
+        ...
 
 
 @kind(
     "shortcut",
     "Shortcuts",
-    helps="Look at the patch in the training pictures of the class: cut such marks out, or put them into pictures of "
+    helps="Look for the mark in the training pictures of the class: cut such marks out, or put them into pictures of "
     "all classes alike; collect pictures of the class without it, and train again.",
-    disproof="The patch is part of the object: pictures of the object without it are not recognised by people either.",
+    disproof="The mark is part of the object: pictures of the object without it are not recognised by people either.",
 )
 def shortcut(evidence: Evidence) -> Iterator[Said]:
-    """Look for small patches that make the network say a class in pictures of any other."""
+    """Look for patches, prints and tints that make the network say a class in pictures of any other."""
     sample = _recognised(evidence)
     others = _Others(evidence, sample)
-    patches = list(_strongest(evidence, sample))
-    best: dict[int, tuple[_Patch, Interval]] = {}
-    for patch in patches:
-        if others.moved(patch, _TARGETS).mean() >= _SUSPECT:
-            moved = others.moved(patch, _JUDGED)
-            reach = bootstrap(lambda rows, moved=moved: float(moved[rows].mean()), len(moved), seed=evidence.seed)
-            if patch.decides not in best or reach.value > best[patch.decides][1].value:
-                best[patch.decides] = patch, reach
-    found, unsure = False, list[str]()
-    for patch, reach in best.values():
-        if reach.low < REACH:
-            continue
-        own = _of_class(evidence, sample, patch.decides)
+    classes = _classes(evidence, sample)
+    patches = list(strongest(evidence, sample, classes))
+    suspects = [patch for patch in patches if others.moved(patch, _TARGETS).mean() >= _SUSPECT]
+    furthest, looked, unsure = 0.0, 0, list[str]()
+    found: list[tuple[Mark, Finding]] = []
+    for number in classes:
+        judged = [(mark, others.reach(mark)) for mark in suspects if mark.decides == number]
+        furthest = max([furthest, *(reach.value for _, reach in judged)])
+        own = _of_class(evidence, sample, number, len(classes))
         if len(own) < _FEWEST:
-            unsure.append(f"{_name(evidence, sample, patch)!r} ({len(own)} recognised pictures)")
+            if any(reach.low >= REACH for _, reach in judged):
+                unsure.append(f"{_name(evidence, sample, number)!r} ({len(own)} recognised pictures)")
             continue
-        have = own.only(_have(patch, own, sample))
-        without = _without(evidence, patch, have, sample)
-        # What belongs to the object is never quite the same, and other parts of the object are left without it.
-        alien = without >= _NEEDED or float(_nearest(patch, have.pixels).median()) < _SAME**2 if len(have) else False
-        if alien and share_interval(len(have), len(own))[0] >= _SHARED:
-            found = True
-            yield _finding(evidence, sample, patch, reach, f"{len(have)} of {len(own)}", without)
+        looked += 1
+        marks = [(mark, others.reach(mark)) for mark in _shared(own, others, number)]
+        for mark, reach in sorted([*marks, *judged], key=lambda each: -each[1].value):
+            finding = _judged(evidence, mark, reach, own, others) if reach.low >= REACH else None
+            if finding is not None:
+                found.append((mark, finding))
+                break
+    tints = [finding for mark, finding in found if isinstance(mark, Tint)]
+    colours = 2 * len(tints) > looked  # where most classes are colours, colour is what they are told apart by
+    shown = [finding for _, finding in found if not (colours and finding in tints)]
+    yield from shown
     if unsure:
         yield Unseen(
             "shortcut",
             f"a patch of {', '.join(unsure)} may decide it, and only {_FEWEST} pictures of the class would tell",
         )
-    elif not found:
-        furthest = max((reach.value for _, reach in best.values()), default=0.0)
-        told = f"none of {len(patches):,} patches of {len(set(sample.truths.tolist()))} classes decides one"
-        far = f"; the furthest makes {percent(furthest)} of other pictures its class" if best else ""
-        yield Healthy("shortcut", len(sample), told + far)
+    elif not shown:
+        told = f"none of {len(patches):,} patches of {len(classes)} classes decides one"
+        told += f"; the furthest makes {percent(furthest)} of other pictures its class" if furthest else ""
+        told += f"; no print that the pictures of one of {looked} classes have in common does" if looked else ""
+        told += f"; their mean colour decides {len(tints)} of them, and so belongs to what they are" if colours else ""
+        yield Healthy("shortcut", len(sample), told)
 
 
 def _recognised(evidence: Evidence) -> Sample:
@@ -146,164 +133,156 @@ def _recognised(evidence: Evidence) -> Sample:
     return sample.only(rows)
 
 
-# Which patches -------------------------------------------------------------------------------------------------------
-
-
-def _strongest(evidence: Evidence, sample: Sample) -> Iterator[_Patch]:
-    """Yield of some pictures of every class the window that costs the class most when it is covered."""
-    chance = np.random.default_rng(evidence.seed)
+def _classes(evidence: Evidence, sample: Sample) -> list[int]:
+    """Return the classes that are looked at, drawn at random where there are many."""
     classes = sorted(set(sample.truths.tolist()))
-    if len(classes) > _CLASSES:
-        classes = sorted(chance.choice(classes, _CLASSES, replace=False).tolist())
-    count = min(_PATCHES[1], max(_PATCHES[0], _BUDGET // len(classes)))
-    rows = torch.cat([(sample.truths == each).nonzero().flatten()[:count] for each in classes])
-    some = sample.only(rows)
-    height, width = (max(1, side // _SIDE) for side in some.pixels.shape[2:])
-    grey = some.pixels.mean((0, 2, 3))[:, None, None].expand(-1, height, width)
-    places = [_windows(each, height, width) for each in _worth(evidence, some)]
-    patches = [
-        [_Patch(pixels[:, y : y + height, x : x + width], y, x, truth) for y, x in each]
-        for pixels, truth, each in zip(some.pixels, some.truths.tolist(), places, strict=True)
-    ]
-    covered = torch.cat(
-        [
-            _Patch(grey, patch.top, patch.left, 0).into(pixels[None])
-            for pixels, each in zip(some.pixels, patches, strict=True)
-            for patch in each
-        ]
-    )
-    left = probabilities(evidence, covered)
-    start = 0
-    for each in patches:
-        kept = left[start : start + len(each), each[0].decides]
-        start += len(each)
-        yield each[int(kept.argmin())]
+    if len(classes) <= _CLASSES:
+        return classes
+    return sorted(np.random.default_rng(evidence.seed).choice(classes, _CLASSES, replace=False).tolist())
 
 
-def _worth(evidence: Evidence, sample: Sample) -> Tensor:
-    """Return gradient times input, less the mean colour, of the class of each picture, (n, h, w), never negative."""
-    found: list[Tensor] = []
-    truths = iter(sample.truths.split(1))
-    for batch in evidence.batches(sample.pixels):
-        pixels = batch.clone().requires_grad_()
-        own = torch.cat([next(truths) for _ in range(len(batch))]).to(batch.device)
-        with torch.enable_grad():
-            scores = evidence.net(pixels).flatten(1)
-            score = scores.gather(1, own.clamp(max=scores.shape[1] - 1)[:, None]).sum()
-            [gradient] = torch.autograd.grad(score, [pixels])
-        middle = batch.mean((0, 2, 3), keepdim=True)
-        found.append((gradient * (batch - middle)).sum(1).clamp(min=0).detach().cpu())
-    return torch.cat(found)
+def _of_class(evidence: Evidence, sample: Sample, truth: int, classes: int) -> Sample:
+    """Return recognised pictures of a class, also those that are not in the sample."""
+    observed = evidence.train if sample.train else evidence.data
+    right = [number for number, each in enumerate(observed.predictions) if each.truth == truth and each.rank == 0]
+    if len(right) < _FEWEST:
+        return sample.only((sample.truths == truth).nonzero().flatten())
+    count = min(_OWN[1], max(_OWN[0], _BUDGET // classes))
+    chosen = np.random.default_rng(evidence.seed).permutation(right)[:count]
+    numbers, pixels = evidence.read(sorted(chosen.tolist()), train=sample.train)
+    return Sample(tuple(numbers), pixels, torch.full((len(numbers),), truth), sample.train)
 
 
-def _windows(worth: Tensor, height: int, width: int) -> list[tuple[int, int]]:
-    """Return where the windows with the largest sums lie that overlap by less than half, as (top, left)."""
-    sums = F.avg_pool2d(worth[None, None], (height, width), 1)[0, 0].clone()
-    found: list[tuple[int, int]] = []
-    for _ in range(_WINDOWS):
-        y, x = divmod(int(sums.argmax()), sums.shape[1])
-        found.append((y, x))
-        sums[max(0, y - height // 2) : y + height // 2 + 1, max(0, x - width // 2) : x + width // 2 + 1] = -torch.inf
-        if not bool(sums.isfinite().any()):
-            break
-    return found
+def _name(evidence: Evidence, sample: Sample, number: int) -> str:
+    return (evidence.train if sample.train else evidence.data).classes[number]
 
 
-# What they decide ---------------------------------------------------------------------------------------------------
+# What decides -------------------------------------------------------------------------------------------------------
 
 
 class _Others:
-    """Pictures of all classes that are recognised, in a random order, to put patches into."""
+    """Pictures of all classes that are recognised, in a random order, to put marks into."""
 
     def __init__(self, evidence: Evidence, sample: Sample) -> None:
         order = torch.from_numpy(np.random.default_rng(evidence.seed + 1).permutation(len(sample)))
         self.evidence, self.sample = evidence, sample.only(order)
 
-    def moved(self, patch: _Patch, count: int) -> np.ndarray:
-        """Return of pictures of other classes whether they become the patch's class, (n,) of 0 and 1."""
-        rows = (self.sample.truths != patch.decides).nonzero().flatten()[:count]
-        said = probabilities(self.evidence, patch.into(self.sample.pixels[rows]))
-        return (said.argmax(1) == patch.decides).double().numpy()
+    def of(self, decides: int) -> Tensor:
+        """Return the pictures of other classes, (n, c, h, w)."""
+        return self.sample.pixels[self.sample.truths != decides]
+
+    def moved(self, mark: Mark, count: int) -> np.ndarray:
+        """Return of pictures of other classes whether they become the mark's class, (n,) of 0 and 1."""
+        said = probabilities(self.evidence, mark.into(self.of(mark.decides)[:count]))
+        return (said.argmax(1) == mark.decides).double().numpy()
+
+    def reach(self, mark: Mark) -> Interval:
+        """Return which share of other classes' pictures becomes the mark's class."""
+        moved = self.moved(mark, _JUDGED)
+        return bootstrap(lambda rows: float(moved[rows].mean()), len(moved), seed=self.evidence.seed)
 
 
-def _of_class(evidence: Evidence, sample: Sample, truth: int) -> Sample:
-    """Return recognised pictures of a class, also those that are not in the sample."""
-    observed = evidence.train if sample.train else evidence.data
-    right = [number for number, each in enumerate(observed.predictions) if each.truth == truth and each.rank == 0]
-    numbers, pixels = evidence.read(right[:_JUDGED], train=sample.train)
-    return Sample(tuple(numbers), pixels, torch.full((len(numbers),), truth), sample.train)
+def _shared(own: Sample, others: _Others, number: int) -> Iterator[Mark]:
+    """Yield what pictures of a class have in common: a print, where there is one, and a tint that moves others."""
+    rest = others.of(number)
+    print_ = printed(own.pixels, rest, number)
+    if print_ is not None:
+        yield print_
+    if own.pixels.shape[1] == 3:
+        tint = tinted(own.pixels, rest, number)
+        if others.moved(tint, _TINTED).mean() >= _SUSPECT:
+            yield tint
 
 
-def _have(patch: _Patch, own: Sample, sample: Sample) -> Tensor:
-    """Return which of the class's pictures have the patch, near its place, and more alike than 99% of others do."""
-    others = sample.pixels[sample.truths != patch.decides]
-    return (_nearest(patch, own.pixels) < _nearest(patch, others).quantile(_SELDOM)).nonzero().flatten()
+def _judged(evidence: Evidence, mark: Mark, reach: Interval, own: Sample, others: _Others) -> Finding | None:
+    """Return a finding where enough of the class's pictures have a mark, and it does not belong to the object."""
+    rest = others.of(mark.decides)
+    have = own.only(mark.had(own.pixels, rest))
+    if share_interval(len(have), len(own))[0] < _SHARED:
+        return None
+    changed = mark.without(have.pixels, rest[torch.arange(len(have)) % len(rest)])
+    without = float((probabilities(evidence, changed).argmax(1) != mark.decides).double().mean())
+    # What belongs to the object is never quite the same, and other parts of the object are left without it.
+    same = isinstance(mark, Print) or (isinstance(mark, Patch) and mark.is_same(have.pixels))
+    if without < _NEEDED and not same:
+        return None
+    return _finding(evidence, mark, reach, (len(have), len(own)), without, have, others)
 
 
-def _nearest(patch: _Patch, pixels: Tensor) -> Tensor:
-    """Return how far pictures are from having the patch: the mean square difference where it is least, (n,).
-
-    It is looked for near its place; anywhere where it is the same but for a little noise.
-    """
-    kernel = patch.content[None]
-    squares = F.conv2d(pixels**2, torch.ones_like(kernel)) - 2 * F.conv2d(pixels, kernel) + (kernel**2).sum()
-    squares = squares.clamp(min=0) / kernel.numel()
-    rows, columns = (
-        slice(max(0, at - size // 4), at + size // 4 + 1)
-        for at, size in ((patch.top, patch.height), (patch.left, patch.width))
-    )
-    near, anywhere = (each.flatten(1).amin(1) for each in (squares[:, :, rows, columns], squares))
-    return torch.where(anywhere < _SAME**2, anywhere, near)
+# What is said -------------------------------------------------------------------------------------------------------
 
 
-def _without(evidence: Evidence, patch: _Patch, have: Sample, sample: Sample) -> float:
-    """Return the share of pictures that are not recognised any more with another picture's content in that place."""
-    if not len(have):
-        return 0.0
-    others = sample.pixels[sample.truths != patch.decides]
-    changed = have.pixels.clone()
-    patch.of(changed).copy_(patch.of(others[torch.arange(len(have)) % len(others)]))
-    return float((probabilities(evidence, changed).argmax(1) != patch.decides).double().mean())
-
-
-def _name(evidence: Evidence, sample: Sample, patch: _Patch) -> str:
-    return (evidence.train if sample.train else evidence.data).classes[patch.decides]
-
-
-def _finding(evidence: Evidence, sample: Sample, patch: _Patch, reach: Interval, have: str, without: float) -> Finding:
-    name, size = _name(evidence, sample, patch), f"{patch.width} × {patch.height} pixels"
+def _finding(
+    evidence: Evidence,
+    mark: Mark,
+    reach: Interval,
+    counts: tuple[int, int],
+    without: float,
+    have: Sample,
+    others: _Others,
+) -> Finding:
+    name = _name(evidence, have, mark.decides)
     told = (
-        f"A {_colour(patch)} patch of {size} {_place(patch, sample)} decides {name!r}: put into {reach.n} pictures of "
-        f"other classes it makes {percent(reach.value)} of them {name!r}; {have} of the class's have it, and without "
-        f"it {percent(without)} of those are not recognised"
+        f"{_described(mark, others)} decides {name!r}: put into {reach.n} pictures of other classes it makes "
+        f"{percent(reach.value)} of them {name!r}; {counts[0]} of {counts[1]} of the class's have it, and without it "
+        f"{percent(without)} of those are not recognised"
     )
     return Finding(
         "shortcut",
         "",
-        (patch.decides,),
+        (mark.decides,),
         severity(reach.value, REACH, 1),
         reach.n,
         told,
-        "share of other classes' pictures that become the class with the patch",
+        "share of other classes' pictures that become the class with the mark",
         reach.value,
         (reach.low, reach.high),
-        evidence=_shown(evidence, sample, patch, name),
+        evidence=_shown(evidence, mark, have, others),
     )
 
 
-def _place(patch: _Patch, sample: Sample) -> str:
-    """Say where a patch lies: "at the lower right"."""
-    height, width = sample.pixels.shape[2:]
-    row = ("upper", "", "lower")[int(3 * (patch.top + patch.height / 2) / height)]
-    column = ("left", "", "right")[int(3 * (patch.left + patch.width / 2) / width)]
+def _described(mark: Mark, others: _Others) -> str:
+    """Say what a mark is, and where: "A red patch of 8 × 8 pixels at the lower right"."""
+    if isinstance(mark, Patch):
+        height, width = others.sample.pixels.shape[2:]
+        where = _place(mark.top + mark.height / 2, mark.left + mark.width / 2, height, width)
+        return f"A {_colour(mark.content.mean((1, 2)).tolist())} patch of {mark.width} × {mark.height} pixels {where}"
+    if isinstance(mark, Print):
+        return f"A mark {_spread(mark.fine.square().sum(0))} that its pictures have in common"
+    red, *_, blue = mark.into(others.of(mark.decides)).mean((0, 2, 3)).tolist()
+    tone = "lightness" if abs(red - blue) < 0.02 else "colour"
+    return f"The mean {tone} of its pictures"
+
+
+def _spread(strength: Tensor) -> str:
+    """Say where a print of some strength (h, w) is."""
+    height, width = strength.shape
+    energy = (strength - 4 * strength.median()).clamp(min=0)  # less what chance leaves everywhere
+    if float(energy.sum()) < 0.3 * float(strength.sum()):
+        return "all over"
+    y, x = max(1, height // 8), max(1, width // 8)
+    edges = energy[:y], energy[-y:], energy[:, :x], energy[:, -x:]
+    if min(float(edge.sum()) for edge in edges) > 0.1 * float(energy.sum()):
+        return "along the border"
+    y, x = (_middle(energy.sum(axis)) for axis in (1, 0))
+    return _place(y, x, height, width)
+
+
+def _middle(strength: Tensor) -> float:
+    return float((strength * torch.arange(len(strength))).sum() / strength.sum())
+
+
+def _place(y: float, x: float, height: int, width: int) -> str:
+    """Say where a point lies in a picture: "at the lower right"."""
+    row = ("upper", "", "lower")[min(2, int(3 * y / height))]
+    column = ("left", "", "right")[min(2, int(3 * x / width))]
     if not row and not column:
         return "in the middle"
     return f"at the {row} {column}" if row and column else f"at the {row or column} edge"
 
 
-def _colour(patch: _Patch) -> str:
-    """Name the colour of a patch, roughly."""
-    mean = patch.content.mean((1, 2)).tolist()
+def _colour(mean: list[float]) -> str:
+    """Name a colour, roughly."""
     light = sum(mean) / len(mean)
     if len(mean) != 3 or max(mean) - min(mean) < 0.2:
         return "dark" if light < 0.3 else "bright" if light > 0.7 else "grey"
@@ -314,20 +293,23 @@ def _colour(patch: _Patch) -> str:
     ]
 
 
-def _shown(evidence: Evidence, sample: Sample, patch: _Patch, name: str) -> Callable[[], Sheet]:
-    """Draw the patch, a picture of the class, and pictures of others before and after it was put in."""
+def _shown(evidence: Evidence, mark: Mark, have: Sample, others: _Others) -> Callable[[], Sheet]:
+    """Draw pictures that have the mark, and pictures of other classes before and after it was put in."""
+    sample = others.sample
     names = (evidence.train if sample.train else evidence.data).classes
-    own = sample.pixels[sample.truths == patch.decides][:1]
-    rest = (sample.truths != patch.decides).nonzero().flatten()[:4]
-    before, after = sample.pixels[rest], patch.into(sample.pixels[rest])
+    rest = (sample.truths != mark.decides).nonzero().flatten()[:_SHOWN]
+    before, after = sample.pixels[rest], mark.into(sample.pixels[rest])
     said = probabilities(evidence, after).argmax(1).tolist()
     true = sample.truths[rest].tolist()
+    own = have.pixels[:_SHOWN]
 
     def draw() -> Sheet:
         image = evidence.net.image
-        first = [Tile(image(pixels), f"of {name}") for pixels in own]
-        above = [*first, *(Tile(image(pixels), names[at]) for pixels, at in zip(before, true, strict=True))]
-        below = [Tile(image(pixels), f"taken for {names[at]}") for pixels, at in zip(after, said, strict=True)]
-        return Sheet("", (tuple(above), (*(None for _ in first), *below)))
+        rows = (
+            tuple(Tile(image(pixels), names[mark.decides]) for pixels in own),
+            tuple(Tile(image(pixels), names[at]) for pixels, at in zip(before, true, strict=True)),
+            tuple(Tile(image(pixels), f"taken for {names[at]}") for pixels, at in zip(after, said, strict=True)),
+        )
+        return Sheet("", rows, labels=("have it", "others", "with it"))
 
     return draw
