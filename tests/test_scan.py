@@ -345,7 +345,7 @@ def test_bad_input_is_refused_before_any_work(net, pictures, tmp_path):
     assert not (tmp_path / "atlas").exists()
 
 
-def test_an_atlas_is_written_neither_among_its_pictures_nor_of_none_nor_to_a_storage(net, pictures, tmp_path):
+def test_an_atlas_is_written_neither_among_its_pictures_nor_of_none(net, pictures, tmp_path):
     data = shutil.copytree(pictures, tmp_path / "data")
     before = sorted(data.rglob("*"))
     (tmp_path / "link").symlink_to(data)
@@ -356,9 +356,6 @@ def test_an_atlas_is_written_neither_among_its_pictures_nor_of_none_nor_to_a_sto
     for missing in (["nothing.png"], ["nothing.png", "neither.png"]):
         with pytest.raises(PictureError, match="no picture nothing"):
             scan(net, missing, tmp_path / "atlas")
-    for storage in ("s3://bucket/atlas", "memory://atlas"):
-        with pytest.raises(OutputError, match="copy them to the storage afterwards"):
-            scan(net, data, storage)
     assert not (tmp_path / "atlas").exists()
     scan(net, [str(before[-1]), "nothing.png"], tmp_path / "atlas", layers=["fc"], k=1)  # listed, as a broken one is
 

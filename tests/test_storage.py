@@ -28,7 +28,7 @@ from convscope.atlas.atlas import Atlas
 from convscope.atlas.scanning import scan
 from convscope.cli import run
 from convscope.configuration import located
-from convscope.data import connections, open_picture, read_ahead, read_pictures, storage
+from convscope.data import connections, open_picture, read_ahead, read_pictures, storage, uploads
 from convscope.data.boxes import read_boxes
 from convscope.data.datasets import open_data
 from convscope.data.hashing import content_hash, where_of
@@ -444,11 +444,11 @@ def test_s3_that_does_not_answer_is_told_in_time(nobody: str, monkeypatch: pytes
 def test_what_is_written_is_there_whole_and_again(there: str, tmp_path: Path) -> None:
     for folder in (f"{there}/written", str(tmp_path / "written")):
         assert storage.names_in(folder) == []
-        storage.write_whole(f"{folder}/b.bin", b"1")
-        storage.write_whole(f"{folder}/a.bin", b"2")
-        storage.write_whole(f"{folder}/deep/c.bin", b"3")
+        uploads.write_whole(f"{folder}/b.bin", b"1")
+        uploads.write_whole(f"{folder}/a.bin", b"2")
+        uploads.write_whole(f"{folder}/deep/c.bin", b"3")
         assert storage.at(f"{folder}/b.bin").read_bytes() == b"1"
-        storage.write_whole(f"{folder}/b.bin", b"other")
+        uploads.write_whole(f"{folder}/b.bin", b"other")
         assert storage.at(f"{folder}/b.bin").read_bytes() == b"other"
         assert storage.names_in(folder) == ["a.bin", "b.bin"]
         assert storage.at(f"{folder}/a.bin").exists()
@@ -457,9 +457,9 @@ def test_what_is_written_is_there_whole_and_again(there: str, tmp_path: Path) ->
 
 def test_nothing_is_written_where_it_cannot_be(s3: Any) -> None:
     with pytest.raises(OutputError, match="no bucket nobody-has-this"):
-        storage.write_whole("s3://nobody-has-this/a.bin", b"")
+        uploads.write_whole("s3://nobody-has-this/a.bin", b"")
     with pytest.raises(OutputError, match="read only"):
-        storage.write_whole("https://host/a.bin", b"")
+        uploads.write_whole("https://host/a.bin", b"")
 
 
 # Everything that takes pictures ---------------------------------------------------------------------------------------

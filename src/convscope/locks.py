@@ -124,10 +124,11 @@ def _take(path: Path, own: Process, what: str) -> None:
         if owner is not None and owner.is_gone:
             _remove(path, owner)
             continue
-        raise OutputError(_refusal(path, owner, what))
+        raise OutputError(refusal(path, owner, what))
 
 
-def _refusal(path: Path, owner: Process | None, what: str) -> str:
+def refusal(path: object, owner: Process | None, what: str) -> str:
+    """Say that another process has a lock, and what can be done."""
     if owner is None:
         return f"{what} is in use, says {path}, but not by whom: if no other run writes there, remove that file"
     if owner.machine == _machine():
@@ -170,8 +171,16 @@ def _create_exclusively(path: Path, content: bytes) -> bool:
 def _owner(path: Path) -> Process | None:
     """Return who has the lock, or None where the file is not there or does not say."""
     try:
-        content = json.loads(path.read_bytes()[:10_000] if path.is_file() else b"")
-    except (OSError, ValueError, RecursionError):
+        return owner_in(path.read_bytes()[:10_000] if path.is_file() else b"")
+    except OSError:
+        return None
+
+
+def owner_in(lock: bytes) -> Process | None:
+    """Return the process that a lock's file names, None where it names none."""
+    try:
+        content = json.loads(lock)
+    except (ValueError, RecursionError):
         return None
     match content:
         case {"machine": str(machine), "pid": int(pid), "began": str(began)} if pid > 0:

@@ -13,6 +13,7 @@ import torch
 
 from .. import addresses, trust
 from ..data.hashing import content_hash
+from ..data.storage import at, local
 from ..errors import AtlasError, LayerError, OptionError, nearest
 from ..net import Net
 from ..parsing import Document
@@ -70,7 +71,7 @@ class Atlas:
     """Open what `scan` wrote.
 
     Args:
-        path: the atlas's folder.
+        path: the atlas's folder, or its address in a storage, of which files are copied as they are asked for.
         net: the network, where it was not loaded by name, or runs code.
         roots: where pictures lie now, as {"data": "pets"}; by default where they lay when this user scanned them.
 
@@ -81,11 +82,11 @@ class Atlas:
         self, path: str | Path, *, net: Net | None = None, roots: Mapping[str, str | Path] | None = None
     ) -> None:
         check_pyarrow()
-        self.path = Path(path)
+        self.path = at(path)
         manifest = read_manifest(self.path)
         if manifest is None:
             raise AtlasError(f"{self.path} holds no atlas: there is no {FILE}; convscope scan writes one")
-        if not (self.path / UNITS).exists():
+        if not (self.path / UNITS).is_file():
             raise AtlasError(f"the atlas {self.path} is not whole yet: scan again as before, and it goes on")
         self.manifest: Manifest = manifest
         self._net, self._roots = net, {name: str(place) for name, place in (roots or {}).items()}
@@ -218,7 +219,7 @@ class Atlas:
         Each unit stands once, with its best class. Raises OptionError where the scan knew no labels.
         """
         self._check_layer(layer)
-        if not (self.path / CLASSES).exists() or self.manifest.settings.statistics == "basic":
+        if not (self.path / CLASSES).is_file() or self.manifest.settings.statistics == "basic":
             raise OptionError(
                 "the atlas has no AUC: scan pictures with labels, as in folders of classes, with "
                 "statistics='full' (--statistics full)"
@@ -241,8 +242,8 @@ class Atlas:
             raise AtlasError("questions in SQL need DuckDB: pip install 'convscope[atlas]'") from None
         with duckdb.connect(config={"enable_external_access": True}) as connection:
             for file in (UNITS, STATISTICS, CLASSES, LAYERS, PICTURES):
-                if (self.path / file).exists():
-                    connection.read_parquet(str(self.path / file)).create(Path(file).stem)
+                if (self.path / file).is_file():
+                    connection.read_parquet(str(local(self.path / file))).create(Path(file).stem)
             connection.execute("SET enable_external_access = false")
             try:
                 return connection.sql(sql).to_arrow_table()
@@ -266,7 +267,7 @@ class Atlas:
         import pyarrow.parquet as pq
 
         try:
-            return pq.read_table(self.path / file, filters=conditions, columns=columns)
+            return pq.read_table(local(self.path / file), filters=conditions, columns=columns)
         except (OSError, pa.ArrowException) as error:
             raise AtlasError(f"{self.path / file} cannot be read: {error}") from None
 
@@ -277,7 +278,9 @@ class Atlas:
             if scanned.name == layer:
                 break
             start += scanned.units
-        return Merging(self.path, self.manifest).maxima(slice(start, start + self.layers[layer].units))
+        merging = Merging(self.path, self.manifest)
+        merging.fetch()
+        return merging.maxima(slice(start, start + self.layers[layer].units))
 
     @cached_property
     def _pictures(self) -> dict[str, list[Any]]:
@@ -295,7 +298,9 @@ class Atlas:
     def _places(self) -> dict[str, str]:
         """Where roots lie: as given, else as this user's own scan wrote it down; a stranger's file says nothing."""
         file = self.path / ROOTS
-        written = Document.read(file, AtlasError).json(dict[str, str]) if file.exists() and trust.is_ours(file) else {}
+        written = dict[str, str]()
+        if isinstance(file, Path) and file.exists() and trust.is_ours(file):
+            written = Document.read(file, AtlasError).json(dict[str, str])
         return written | {name: _folder(place) for name, place in self._roots.items()}
 
     def _check_roots(self) -> None:

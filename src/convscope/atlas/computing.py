@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from ..context import check_cancelled
 from ..data.loading import Loaded, read_ahead
 from ..data.pictures import Picture, Pictures
+from ..data.storage import Place
 from ..errors import OutOfMemory
 from ..net import Net
 from ..tracing import Layer
@@ -44,7 +44,7 @@ class Scan:
     layers: Sequence[Layer]
     pictures: Pictures | Mapping[int, Picture]
     manifest: Manifest
-    folder: Path
+    folder: Place
     roots: Roots
     samples: tuple[Tensor, Tensor]
 
@@ -60,9 +60,9 @@ class Scan:
             with self.net.held():
                 for number in numbers:
                     shard = _Computing(self, number).whole(loaded)
-                    path = shard.save(self.folder, self.manifest)
+                    size = shard.save(self.folder, self.manifest)
                     failed = sum(bool(picture.error) for picture in shard.pictures)
-                    yield Receipt(number, len(shard.pictures), failed, path.stat().st_size)
+                    yield Receipt(number, len(shard.pictures), failed, size)
         finally:
             loaded.close()
 
@@ -71,7 +71,8 @@ class _Computing:
     """One shard while it is computed."""
 
     def __init__(self, scan: Scan, number: int) -> None:
-        self.net, self.manifest, self.roots = scan.net, scan.manifest, scan.roots
+        self.manifest, self.roots, self.device = scan.manifest, scan.roots, scan.net.device
+        self.computed = computed_with(scan.net)
         self.range = scan.manifest.range(number)
         self.in_sample, self.is_example = scan.samples
         settings = scan.manifest.settings
@@ -107,14 +108,16 @@ class _Computing:
 
     def _take(self, waiting: list[tuple[int, np.ndarray]]) -> None:
         """Run one batch, filled up to the size of all others: a short one could be computed by other kernels."""
-        pixels = np.stack([pixels for _, pixels in waiting])
-        short = self.manifest.settings.batch - len(waiting)
-        batch = torch.from_numpy(np.concatenate([pixels, np.repeat(pixels[-1:], short, 0)]))
-        batch = batch.to(self.net.device, memory_format=torch.channels_last)
+        device, read = self.device, [torch.from_numpy(pixels) for _, pixels in waiting]
+        shape = (self.manifest.settings.batch, *read[0].shape)
+        batch = torch.empty(shape, dtype=read[0].dtype, memory_format=torch.channels_last)
+        for row, one in enumerate(read + read[-1:] * (len(batch) - len(read))):
+            batch[row] = one
+        batch = batch.to(device)
         pictures = torch.tensor([index for index, _ in waiting])
         examples = self.is_example[pictures]
         try:
-            found = self.reduction.take(batch, pictures.to(self.net.device), examples.to(self.net.device))
+            found = self.reduction.take(batch, pictures.to(device), examples.to(device))
         except torch.OutOfMemoryError:
             raise OutOfMemory(
                 f"{len(batch)} pictures in a batch take more memory than there is: give fewer, as --batch "
@@ -150,7 +153,7 @@ class _Computing:
         return Shard(
             start=self.range.start,
             pictures=self.pictures,
-            computed=computed_with(self.net),
+            computed=self.computed,
             selections=selections,
             statistics=reduction.statistics,
             labels=labels,

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from ..context import check_cancelled
+from ..data.storage import Remote, forget
 from ..errors import AtlasError, ConvscopeError, OptionError, told
 from .computing import Receipt, Scan
 from .jobs import Job, Part, compute, parts
@@ -99,13 +100,15 @@ def _named(scan: Scan, number: int) -> str:
 
 def _check_arrived(scan: Scan, receipt: Receipt) -> None:
     file = shard_file(scan.folder, scan.manifest, scan.manifest.range(receipt.shard).start)
-    if not file.exists():
+    if isinstance(file, Remote):
+        forget(file)  # it may have been there before, cut short
+    elif not file.exists():
         with suppress(OSError):  # a network file system asks its server when a folder is listed
             os.listdir(file.parent)  # noqa: PTH208
-    if not file.exists():
+    if not file.is_file():
         raise AtlasError(
-            f"a worker wrote {file.name}, but it is not in {file.parent}: workers on other machines need an atlas in a "
-            "folder that they share with this one"
+            f"a worker wrote {file.name}, but it is not in {scan.folder}: workers on other machines need an atlas in a "
+            "folder that they share with this one, or in a storage, as -o s3://bucket/atlas"
         )
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from .. import addresses
 from ..data import torchvision_sets
 from ..data.opening import locate
 from ..data.pictures import Picture, Pictures, read_pictures
+from ..data.storage import Place, Remote, at
 from ..errors import AtlasError, PictureError
 from ..kept import Kept
 from ..provenance import versions
@@ -55,10 +57,11 @@ class Job:
         """Describe a scan. Raises AtlasError where its network or pictures exist in this process only."""
         _check_network(scan)
         _check_pictures(scan)
+        _check_folder(scan.folder)
         return cls(
             scan.manifest,
             scan.roots.places,
-            str(scan.folder.absolute()),
+            addresses.absolute(str(scan.folder)),
             str(Path.cwd()),
             device or str(scan.net.device),
             versions()["convscope"],
@@ -81,7 +84,7 @@ class Job:
             raise AtlasError(
                 f"the worker on {platform.node()} would compute another scan: {self.manifest.difference(here)}"
             )
-        return Scan(net, layers, {}, here, Path(self.folder), Roots(dict(self.roots)), sampled(here))
+        return Scan(net, layers, {}, here, at(self.folder), Roots(dict(self.roots)), sampled(here))
 
 
 _scans: Kept[tuple[str, str, str], Scan] = Kept(1)
@@ -143,6 +146,18 @@ def _check_pictures(scan: Scan) -> None:
             raise AtlasError(
                 f"{picture.where} is in this process's memory, and workers in other processes open pictures by their "
                 "address: scan in this process, without engine, or give files or a set as torchvision:NAME:FOLDER"
+            )
+
+
+def _check_folder(folder: Place) -> None:
+    """Refuse a storage that other processes do not reach: one in memory, or by keys that stand in the address."""
+    if isinstance(folder, Remote):
+        if addresses.scheme_of(folder.address) == "memory":
+            raise AtlasError(f"{folder} is this process's memory, which workers in other processes do not reach")
+        if addresses.private(folder.address) != folder.address:
+            raise AtlasError(
+                f"workers in other processes know no keys that stand in an address: give those of {folder} as its "
+                "package takes them, in the environment or its own file"
             )
 
 

@@ -10,15 +10,15 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 
 from ..data.pictures import Pictures
+from ..data.storage import Place, local
+from ..data.uploads import write_whole
 from ..errors import AtlasError, DataError, OptionError
 from ..net import Net
-from ..outputs import write_text
 from ..parsing import Document
 from ..provenance import network_record, versions
 from ..recipes import Recipe
@@ -146,10 +146,10 @@ class Manifest:
         """Return the recipe that `remake` would load the network by."""
         return Recipe(method="scan", network=self.network, weights=self.weights, versions=versions())
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Place) -> None:
         """Write the manifest into an atlas's folder."""
         text = json.dumps(asdict(self) | {"key": self.key}, ensure_ascii=False, indent=1, default=str)
-        write_text(folder / FILE, text.encode("utf-8", "replace").decode())
+        write_whole(folder / FILE, text.encode("utf-8", "replace"))
 
     def difference(self, other: Manifest) -> str:
         """Say in what another manifest differs from this one; "" where they decide the same."""
@@ -204,12 +204,12 @@ def computed_with(net: Net) -> dict[str, Any]:
     }
 
 
-def read_manifest(folder: Path) -> Manifest | None:
+def read_manifest(folder: Place) -> Manifest | None:
     """Read the manifest of an atlas; None where there is none. Raises AtlasError for one that is none."""
     file = folder / FILE
-    if not file.exists():
+    if not file.is_file():
         return None
-    document = Document.read(file, AtlasError)
+    document = Document.read(local(file), AtlasError)
     content = document.json(dict[str, object])
     schema = content.get("schema")
     if not isinstance(schema, int) or schema > SCHEMA:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..context import track
+from ..data.storage import Place, Remote, below, check_room, local
 from .manifest import Manifest
 from .selection import Selection, shuffled
-from .shards import ScannedPicture, columns, open_shard, shard_file
+from .shards import FOLDER, ScannedPicture, columns, open_shard, shard_file
 from .statistics import BINS, SIDE, Statistics, edges
 
 BANDS = ("strongest", "effect", "strong", "middle", "weak", "weakest", "random")
@@ -76,10 +76,17 @@ class _Rows:
 class Merging:
     """All shards of a scan; each is opened when it is read, since a system lets few files be open at a time."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.manifest = manifest
+    def __init__(self, folder: Place, manifest: Manifest) -> None:
+        self.manifest, self._folder = manifest, folder
         starts = [manifest.range(number).start for number in range(manifest.shards)]
         self.files = {start: shard_file(folder, manifest, start) for start in starts}
+
+    def fetch(self) -> None:
+        """Copy shards that lie in a storage, each once: all are read several times. Raises DataError without room."""
+        if isinstance(self._folder, Remote):
+            check_room(sum(max(0, size) for _, size in below(self._folder / FOLDER)))
+            for file in track(list(self.files.values()), "copying shards"):
+                local(file)
 
     def pictures(self) -> Iterator[ScannedPicture]:
         """Yield all pictures, by number."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import addresses
 from ..data.hashing import content_hash
-from ..data.opening import locate
+from ..data.opening import Located, locate
 from ..data.pictures import Picture, Pictures
 from ..errors import PictureError
 from ..net import Net
@@ -40,14 +40,14 @@ def reader(net: Net) -> Callable[[Any], Read]:
     """Return a function that reads what `Picture.read` returns, in a worker thread; root and path are not known yet."""
 
     def read(content: Any) -> Read:
-        content, size = _held(content)
+        content, found = _held(content)
         picture = net.prepare(content)
         width, height = picture.original.size
         identity = ScannedPicture(
             "",
             "",
-            size,
-            content_hash(content),
+            _bytes(found),
+            content_hash(found),
             height,
             width,
             tuple(map(float, picture.box)),  # type: ignore[arg-type]
@@ -57,14 +57,22 @@ def reader(net: Net) -> Callable[[Any], Read]:
     return read
 
 
-def _held(content: Any) -> tuple[Any, int]:
-    """Return a picture's content, read out of the file that holds it, and how many bytes it has; 0 in memory."""
+def _held(content: Any) -> tuple[Any, Any]:
+    """Return a picture's content, read out of the file that holds it, and what was found at its address.
+
+    What is in memory has no address, and was found as it is.
+    """
     if not isinstance(content, (str, Path)):
-        return content, len(content) if isinstance(content, bytes) else 0
-    found, frame, _ = locate(content)
-    if isinstance(found, bytes) and frame is None:
-        return found, len(found)
-    return content, found.stat().st_size if isinstance(found, Path) else 0
+        return content, content
+    found = locate(content)
+    inside = isinstance(found.content, bytes) and found.frame is None
+    return (found.content if inside else content), found
+
+
+def _bytes(found: Any) -> int:
+    """Return how many bytes a picture's file has; 0 of what is in memory and no file."""
+    content = found.content if isinstance(found, Located) else found
+    return content.stat().st_size if isinstance(content, Path) else len(content) if isinstance(content, bytes) else 0
 
 
 @dataclass

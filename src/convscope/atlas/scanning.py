@@ -11,9 +11,10 @@ from .. import addresses
 from ..context import Arriving, say, track
 from ..data.opening import locate
 from ..data.pictures import read_pictures
+from ..data.storage import Place, at
+from ..data.uploads import check_writable, lock, remove
 from ..errors import AtlasError, OutputError, PictureError
 from ..interruptions import orderly
-from ..locks import lock
 from ..net import Net
 from ..outputs import check_folder
 from ..running import blank, check_repeatable
@@ -22,7 +23,7 @@ from .effects import check_output
 from .manifest import SAMPLE, Detail, Manifest, Settings, describe, read_manifest, sampled
 from .merging import Merging
 from .reading import Roots
-from .shards import is_whole, left_over
+from .shards import left_over, missing_shards
 from .tables import UNITS, Writing, check_pyarrow
 from .units import choose_layers
 
@@ -47,13 +48,14 @@ def scan(
     sample: int | None = None,
     seed: int = 0,
     engine: Engine | None = None,
-) -> Path:
+) -> Path | str:
     """Scan a data set for what every unit responds to, and write an atlas of it.
 
     Args:
         net: the network.
         data: whatever `convscope.data.read_pictures` reads and can count.
-        atlas: the folder to write; a scan that was ended before goes on there.
+        atlas: the folder to write, of this machine or in a storage ("s3://bucket/atlas"); a scan that was ended before
+            goes on there.
         layers: names, numbers of convolutions or patterns ("features.*"); by default every convolution and linear
             layer, or the normalisation after it, and the output.
         k: how many pictures of each kind to keep of a unit.
@@ -67,12 +69,16 @@ def scan(
         seed: of what is drawn at random.
         engine: what computes the shards: by default this process.
 
-    Returns the atlas's folder. A picture that cannot be read is left out, and listed with the reason. Raises AtlasError
-    where the folder holds an atlas of something else, DataError for pictures that nobody can count.
+    Returns the atlas's folder or address. A picture that cannot be read is left out, and listed with the reason. Raises
+    AtlasError where there is an atlas of something else, DataError for pictures that nobody can count, OutputError
+    where another scan writes or nothing can be written, StorageError for a storage that does not answer.
     """
-    atlas = Path(atlas)
+    place = at(atlas)
     check_pyarrow()
-    check_folder(atlas)
+    if isinstance(place, Path):
+        check_folder(place)
+    else:
+        check_writable(place)
     pictures = read_pictures(data)
     chosen = choose_layers(net, layers)
     check_repeatable(net, blank(net, net.size))
@@ -81,14 +87,17 @@ def scan(
     drawn = SAMPLE if sample is None else sample
     settings = Settings(k, statistics, effect, sample=drawn, batch=batch_size, shard=shard, seed=seed)
     manifest = describe(net, chosen, pictures, settings)
-    job = Scan(net, chosen, pictures, manifest, atlas, Roots.of(pictures), sampled(manifest))
+    job = Scan(net, chosen, pictures, manifest, place, Roots.of(pictures), sampled(manifest))
     _check_places(job)
-    with lock(atlas / _LOCK, f"the atlas {atlas}"):
-        _begin(atlas, manifest)
-        job.roots.write(atlas)
+    with lock(place / _LOCK, f"the atlas {place}"):
+        _begin(place, manifest)
+        if isinstance(place, Path):  # a storage's is no user's own
+            job.roots.write(place)
         _compute(job, engine or Scan.compute)
-        Writing(atlas, manifest, net.layers, Merging(atlas, manifest)).all()
-    return atlas
+        merging = Merging(place, manifest)
+        merging.fetch()
+        Writing(place, manifest, net.layers, merging).all()
+    return place if isinstance(place, Path) else str(place)
 
 
 def _check_places(job: Scan) -> None:
@@ -96,7 +105,7 @@ def _check_places(job: Scan) -> None:
 
     Raises OutputError, and PictureError.
     """
-    if any(Path(place).resolve() == job.folder.resolve() for place in job.roots.absolute.values()):
+    if any(_is_same(at(place), job.folder) for place in job.roots.absolute.values()):
         raise OutputError(f"{job.folder} holds the pictures: give the atlas a folder of its own, such as -o atlas")
     absent: PictureError | None = None
     for picture in map(job.pictures.__getitem__, range(job.manifest.pictures)):
@@ -111,7 +120,13 @@ def _check_places(job: Scan) -> None:
         raise absent
 
 
-def _begin(folder: Path, manifest: Manifest) -> None:
+def _is_same(one: Place, other: Place) -> bool:
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.resolve() == other.resolve()
+    return str(one).rstrip("/") == str(other).rstrip("/")
+
+
+def _begin(folder: Place, manifest: Manifest) -> None:
     """Write the manifest, or compare it with the one that is there. Raises AtlasError where they differ."""
     before = read_manifest(folder)
     if before is not None and before.key != manifest.key:
@@ -121,17 +136,17 @@ def _begin(folder: Path, manifest: Manifest) -> None:
         )
     if before is None:
         manifest.write(folder)
-    for path in left_over(folder, manifest):
-        path.unlink(missing_ok=True)
+    for file in left_over(folder, manifest):
+        remove(file)
 
 
 def _compute(job: Scan, engine: Engine) -> None:
     """Compute the shards that are not there yet."""
     manifest = job.manifest
-    missing = [number for number in range(manifest.shards) if not is_whole(job.folder, manifest, number)]
+    missing = missing_shards(job.folder, manifest)
     if not missing:
         return
-    (job.folder / UNITS).unlink(missing_ok=True)
+    remove(job.folder / UNITS)
     if len(missing) < manifest.shards:
         say(f"{manifest.shards - len(missing)} of {manifest.shards} shards were there already")
     failed = 0

@@ -95,12 +95,16 @@ class Selection:
 
     def offer(self, values: Tensor, pictures: Tensor, places: Tensor) -> None:
         """Take in values (n, units) of pictures (n,) at places (n, units)."""
-        keys = self.keys_of(values, pictures)
-        units = self.better(keys).any(0).nonzero()[:, 0]
+        # Most are worse by far, and to compare them takes a fifth of what their keys do.
+        near = values <= self.last if self.order == "smallest" else values >= self.last
+        units = near.any(0).nonzero()[:, 0]
+        keys = self.keys_of(values[:, units], pictures)
+        better = (keys > self.keys[units, -1]).any(0)
+        units, keys = units[better], keys[:, better]
         if len(units) == 0:
             return
         rows = pictures.int()[:, None].expand(-1, len(units))
-        merged = self.of(units).joined([keys[:, units].T, rows.T, places[:, units].T])
+        merged = self.of(units).joined([keys.T, rows.T, places[:, units].T])
         self.keys[units], self.pictures[units], self.places[units] = merged.keys, merged.pictures, merged.places
 
     def of(self, units: Tensor | slice) -> Selection:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import AtlasError
-from ..outputs import write_bytes
+from ..context import track
+from ..data.storage import Place, local, names_in
+from ..data.uploads import PARTS, write_whole
+from ..errors import AtlasError, PictureError
 from ..parsing import Document
 from .manifest import Manifest
 from .selection import Selection
@@ -74,8 +75,8 @@ class Shard:
     examples: Tensor
     places: Tensor
 
-    def save(self, folder: Path, manifest: Manifest) -> Path:
-        """Write the shard's file, whole or not at all."""
+    def save(self, folder: Place, manifest: Manifest) -> int:
+        """Write the shard's file, whole or not at all, and return its size in bytes."""
         exact = (self.class_sums.float().double() == self.class_sums).all(1)  # half as large: sums of a single picture
         order = exact.logical_not().argsort(stable=True)
         header = {
@@ -99,7 +100,9 @@ class Shard:
         tensors[_PICTURES] = torch.frombuffer(bytearray(listed, "ascii"), dtype=torch.uint8)
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         text = json.dumps(header, ensure_ascii=True, default=str)
-        return write_bytes(shard_file(folder, manifest, self.start), save(tensors, {_HEADER: text}), durable=True)
+        content = save(tensors, {_HEADER: text})
+        write_whole(shard_file(folder, manifest, self.start), content)
+        return len(content)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class StoredShard:
     """A shard's file, opened: its pictures, and arrays that are read when they are asked for."""
 
     file: Any
-    path: Path
+    path: Place
     header: _Header
 
     def pictures(self) -> list[ScannedPicture]:
@@ -161,27 +164,31 @@ def _narrow(numbers: Tensor) -> Tensor:
     return numbers.int() if numbers.numel() == 0 or int(numbers.max()) < 2**31 else numbers
 
 
-def shard_file(folder: Path, manifest: Manifest, start: int) -> Path:
+def shard_file(folder: Place, manifest: Manifest, start: int) -> Place:
     """Return where the shard lies that begins with a picture."""
     stop = min(start + manifest.settings.shard, manifest.pictures)
     return folder / FOLDER / f"{manifest.key[:12]}-{start:09d}-{stop:09d}.safetensors"
 
 
-def is_whole(folder: Path, manifest: Manifest, number: int) -> bool:
-    """Whether a shard is there, whole, and of this manifest."""
-    start = manifest.range(number).start
-    try:
-        with open_shard(shard_file(folder, manifest, start), manifest, start):
-            return True
-    except AtlasError:
-        return False
+def missing_shards(folder: Place, manifest: Manifest) -> list[int]:
+    """Return the numbers of the shards that are not there, not whole, or not of this manifest.
+
+    Those in a storage are copied for it, as merging needs them all.
+    """
+    files = {number: shard_file(folder, manifest, manifest.range(number).start) for number in range(manifest.shards)}
+    there = set(names_in(folder / FOLDER))
+    whole = set[int]()
+    for number in track([number for number, file in files.items() if file.name in there], "looking at shards"):
+        with suppress(AtlasError), open_shard(files[number], manifest, manifest.range(number).start):
+            whole.add(number)
+    return [number for number in files if number not in whole]
 
 
 @contextmanager
-def open_shard(path: Path, manifest: Manifest, start: int) -> Generator[StoredShard]:
+def open_shard(path: Place, manifest: Manifest, start: int) -> Generator[StoredShard]:
     """Open a shard's file inside a block. Raises AtlasError for one that is cut short, or of another scan."""
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(local(path), "pt") as file:
             document = Document(str(path), (file.metadata() or {}).get(_HEADER, ""), AtlasError)
             header = document.json(_Header)
             if _PICTURES not in file.keys():  # noqa: SIM118
@@ -189,17 +196,18 @@ def open_shard(path: Path, manifest: Manifest, start: int) -> Generator[StoredSh
             if header.manifest != manifest.key or header.start != start:
                 raise document.fault("it is a shard of another scan")
             yield StoredShard(file, path, header)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, PictureError) as error:
         raise AtlasError(f"{path} cannot be read as a shard: {error}") from None
 
 
-def columns(path: Path, name: str, units: slice) -> Tensor:
+def columns(path: Place, name: str, units: slice) -> Tensor:
     """Read some units' columns of an array (n, units) in a shard's file, as a copy."""
-    with safe_open(path, "pt") as file:
+    with safe_open(local(path), "pt") as file:
         return file.get_slice(name)[:, units.start : units.stop].clone()
 
 
-def left_over(folder: Path, manifest: Manifest) -> list[Path]:
-    """Return files of other scans that lie among an atlas's shards."""
-    names = (folder / FOLDER).glob("*.safetensors")
-    return [path for path in names if not re.match(re.escape(manifest.key[:12]) + "-", path.name)]
+def left_over(folder: Place, manifest: Manifest) -> list[Place]:
+    """Return files of other scans that lie among an atlas's shards, and halves of files."""
+    own = re.compile(rf"{re.escape(manifest.key[:12])}-.*\.safetensors")
+    names = [name for name in names_in(folder / FOLDER) if name.endswith((".safetensors", PARTS))]
+    return [folder / FOLDER / name for name in names if not own.fullmatch(name) and not name.startswith(".")]

@@ -18,9 +18,10 @@ import numpy as np
 
 from ..context import track
 from ..data.class_names import wordnet_names
+from ..data.storage import Place, at, local
+from ..data.uploads import writing
 from ..errors import OutputError, named
 from ..geometry import Field
-from ..outputs import writing
 from ..tracing import Layer
 from .manifest import Manifest, ScannedLayer
 from .merging import BANDS, QUANTILES, Candidates, Merged, Merging, auc, banded, positive_share
@@ -55,11 +56,11 @@ def check_pyarrow() -> None:
         raise OutputError("an atlas's tables need pyarrow: pip install 'convscope[atlas]'")
 
 
-def failures_of(atlas: Path) -> list[str]:
+def failures_of(atlas: str | Path) -> list[str]:
     """Return the pictures of an atlas that could not be read, each with the reason."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(atlas / PICTURES, columns=["path", "error"], filters=[("error", "!=", "")])
+    table = pq.read_table(local(at(atlas) / PICTURES), columns=["path", "error"], filters=[("error", "!=", "")])
     return [named(row["path"], row["error"]) for row in table.to_pylist()]
 
 
@@ -125,7 +126,7 @@ class _Table:
 class Writing:
     """Writes the tables of one scan."""
 
-    def __init__(self, folder: Path, manifest: Manifest, layers: Mapping[str, Layer], merging: Merging) -> None:
+    def __init__(self, folder: Place, manifest: Manifest, layers: Mapping[str, Layer], merging: Merging) -> None:
         self.folder, self.manifest, self.merging = folder, manifest, merging
         self.fields = {layer.name: layers[layer.name].shown_field for layer in manifest.layers}
         self.boxes = {each.name: boxes_of(self.fields[each.name], each, manifest.size) for each in manifest.layers}
@@ -166,7 +167,7 @@ class Writing:
     @contextmanager
     def _table(self, name: str) -> Generator[_Table]:
         """Open a table that appears whole at the end of the block."""
-        with writing(self.folder / name, durable=True) as path:
+        with writing(self.folder / name) as path:
             table = _Table(path)
             try:
                 yield table
@@ -181,8 +182,8 @@ class Writing:
                            ("height", pa.int32()), ("width", pa.int32())):  # fmt: skip
             columns[name] = pa.array([_text(getattr(picture, name)) for picture in pictures], kind)
         columns["label"] = pa.array([_label(picture.label, self.manifest.classes) for picture in pictures], pa.string())
-        for at, name in enumerate(("seen_left", "seen_top", "seen_right", "seen_bottom")):
-            columns[name] = pa.array([picture.seen[at] for picture in pictures], pa.float32())
+        for side, name in enumerate(("seen_left", "seen_top", "seen_right", "seen_bottom")):
+            columns[name] = pa.array([picture.seen[side] for picture in pictures], pa.float32())
         columns["error"] = pa.array([picture.error or None for picture in pictures], pa.string())
         return pa.table(columns)
 
@@ -276,7 +277,7 @@ class Writing:
         rows = Candidates.joined([*_selected(merged), *self._banded(merged, first)]).sorted()
         inputs = self.boxes[layer.name][rows.place if layer.columns else rows.place * 0]
         boxes = seen.in_originals(rows.picture, inputs, self.manifest.size)
-        y, x = (pa.array(at, pa.int32()) for at in _rows_and_columns(layer, rows.place))
+        y, x = (pa.array(each, pa.int32()) for each in _rows_and_columns(layer, rows.place))
         return pa.table(
             {
                 "layer": pa.array([layer.name] * len(rows.unit), pa.string()),
@@ -287,7 +288,7 @@ class Writing:
                 "picture": pa.array(rows.picture, pa.int32()),
                 "y": y,
                 "x": x,
-                **{name: pa.array(boxes[:, at]) for at, name in enumerate(("top", "left", "bottom", "right"))},
+                **{name: pa.array(boxes[:, side]) for side, name in enumerate(("top", "left", "bottom", "right"))},
             }
         )
 

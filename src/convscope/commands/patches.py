@@ -28,7 +28,7 @@ def _words(words: tuple[str, ...], text: str) -> Any:
 
 @grouped
 def patches(
-    atlas: Annotated[Path, typer.Argument(metavar="ATLAS", help="the folder that convscope scan wrote")],
+    atlas: Annotated[str, typer.Argument(metavar="ATLAS", help="the folder or address that convscope scan wrote")],
     network: Network,
     figure: Figure,
     layer: Annotated[
@@ -79,7 +79,7 @@ def patches(
         given = None if network == Network() else network.load()
         opened = Atlas(atlas, net=given, roots=roots)
         chosen = _layer(opened, layer)
-        place = out or Path(f"{Path(atlas).name}-{chosen or 'output'}.png")
+        place = out or Path(f"{opened.path.name}-{chosen or 'output'}.png")
         check_file(place)
         drawing = draw(opened, chosen, units, band=band, k=k, method=method)  # type: ignore[arg-type]
         figure.save(drawing, place)

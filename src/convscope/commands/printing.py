@@ -27,7 +27,7 @@ def ask(question: str, unanswered: str) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-def print_file(path: Path, *, beside: bool = False) -> None:
+def print_file(path: Path | str, *, beside: bool = False) -> None:
     """Print the name of a file that was written, in one line; on stderr where it stands `beside` an output."""
     print(visible(str(path)), file=sys.stderr if beside else sys.stdout)
 

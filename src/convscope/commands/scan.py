@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,7 +27,9 @@ _PANEL = "Where it is computed"
 _LOOKED_AT = 64
 """Pictures that tell which network, and which size, is meant where nobody says it."""
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="folder of the atlas to write", metavar="ATLAS")]
+Out = Annotated[
+    str, typer.Option("--out", "-o", help="folder of the atlas to write, or s3://bucket/folder", metavar="ATLAS")
+]
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def scan(
     network: Network,
     kept: Kept,
     where: Where,
-    out: Out = Path("atlas"),
+    out: Out = "atlas",
     size: inputs.Size = None,
 ) -> None:
     """Find the pictures that every unit of a network responds to most, over a whole data set, in one pass.
@@ -159,7 +160,7 @@ def scan(
     with progress(), listen() as remarks:
         loaded = network.load([each.where for each in islice(found, _LOOKED_AT)], size=size)
         loaded = loaded if size is None else loaded.sized(size)
-        scan_data(loaded, found, out, engine=engine, **options)
+        atlas = scan_data(loaded, found, out, engine=engine, **options)
     print_remarks(remarks, loaded)
-    print_file(out)
-    inputs.refuse_failures(failures_of(out), len(found), out)
+    print_file(atlas)
+    inputs.refuse_failures(failures_of(atlas), len(found), atlas)

@@ -75,10 +75,13 @@ class Connection:
     filesystem: Any
     alone: AbstractContextManager[Any]
 
-    def ask(self, what: str, *args: Any, **options: Any) -> Any:
-        """Call a method of the filesystem, which ends within a minute where the filesystem can be interrupted."""
+    def ask(self, what: str, *args: Any, more: float = 0.0, **options: Any) -> Any:
+        """Call a method of the filesystem, which ends within a minute where the filesystem can be interrupted.
+
+        `more` are seconds that a large upload may take besides.
+        """
         if getattr(self.filesystem, "async_impl", False):
-            options["timeout"] = _CALL
+            options["timeout"] = _CALL + more
         with self.alone:
             return getattr(self.filesystem, what)(*args, **options)
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from .. import addresses
-from .opening import locate
+from .opening import Located, locate
 from .strips import strips
 
 
@@ -22,12 +22,14 @@ def where_of(source: Any) -> str:
 def content_hash(source: Any) -> str:
     """Return the SHA-256 of a picture's content: a file's bytes, or an image's or array's values, shape and type.
 
-    Of a frame of an animation it is that of the file and the frame's number. Raises PictureError for an address at
-    which nothing is.
+    Of a frame of an animation it is that of the file and the frame's number. Whoever has located an address already
+    gives what was found. Raises PictureError for an address at which nothing is.
     """
     whole = hashlib.sha256()
     if isinstance(source, (str, Path)):
-        source, frame, _ = locate(source)
+        source = locate(source)
+    if isinstance(source, Located):
+        source, frame, _ = source
         whole.update(b"" if frame is None else f"frame {frame} ".encode())
     if isinstance(source, Path):
         with source.open("rb") as file:

@@ -22,7 +22,7 @@ from time import monotonic, sleep
 from typing import Any, BinaryIO, cast
 
 from .. import addresses
-from ..errors import DataError, OutputError, PictureError, StorageError
+from ..errors import DataError, PictureError, StorageError
 from ..kept import Kept
 from .blocks import BLOCK, Blocks
 from .connections import connect, in_words
@@ -150,6 +150,10 @@ class Remote:
             return b"".join(self._exactly(at, min(_PIECE, end - at)) for at in range(start, end, _PIECE))
         return _blocks.read((self.address, status.st_mtime_ns), start, size, status.st_size, self._exactly)
 
+    def read_anew(self, most: int) -> bytes:
+        """Return the first bytes as they are now, whatever is known of the file. Raises PictureError, StorageError."""
+        return self._fetch(0, most)
+
     def read_bytes(self, check: Callable[[bytes], object] | None = None) -> bytes:
         """Return the whole content, in one request where the file is small.
 
@@ -226,7 +230,11 @@ class _Ranges(io.RawIOBase):
 _blocks = Blocks()
 
 
-def at(source: object) -> Path | Remote:
+Place = Path | Remote
+"""Where something lies: at a path of this machine, or in a storage."""
+
+
+def at(source: object) -> Place:
     """Return what is at an address: a path of this machine, or what lies in a storage."""
     text = addresses.public(source)
     return Remote(text) if addresses.is_remote(text) else Path(text)
@@ -310,12 +318,37 @@ def matching(pattern: str) -> list[str]:
     return sorted(addresses.join(folder.address, name) for name in wanted)
 
 
+def names_in(folder: str | Place) -> list[str]:
+    """Return the names of the files right in a folder, sorted; none where there is no folder. Raises StorageError."""
+    place = at(folder)
+    if isinstance(place, Path):
+        return sorted(entry.name for entry in place.iterdir() if entry.is_file()) if place.is_dir() else []
+    return sorted(name for name, _ in below(place) if "/" not in name)
+
+
 # Copies ---------------------------------------------------------------------------------------------------------------
 
-_copies: Kept[tuple[int, str, int], Path] = Kept(1000)
+_copies: Kept[tuple[str, int, Status], Path] = Kept(100_000)
 
 
-def local(place: Path | Remote) -> Path:
+def forget(place: Remote) -> None:
+    """Forget what is known of a file that is written anew."""
+    for kept in (_known, _contents, _copies):
+        kept.forget(lambda key: key[0] == place.address)
+
+
+def check_room(size: int) -> None:
+    """Refuse to copy so many bytes where there is no room; what is copied already counts. Raises DataError."""
+    folder = Path(_folder(os.getpid()))
+    there, free = sum(copy.stat().st_size for copy in folder.iterdir()), shutil.disk_usage(folder).free
+    if size - there > free:
+        raise DataError(
+            f"{size / 1e6:,.0f} MB are copied to {folder.parent}, where {free / 1e6:,.0f} MB are free: set TMPDIR to a "
+            "folder that has room"
+        )
+
+
+def local(place: Place) -> Path:
     """Return a file of this machine with the same content, for readers that take nothing else.
 
     A remote one is copied once; the copy is gone when the process ends. Raises DataError where it has no room.
@@ -323,7 +356,7 @@ def local(place: Path | Remote) -> Path:
     if isinstance(place, Path):
         return place
     status = place.stat()
-    return _copies.of((os.getpid(), place.address, status.st_mtime_ns), lambda: _copied(place, status.st_size))
+    return _copies.of((place.address, os.getpid(), status), lambda: _copied(place, status.st_size))
 
 
 @contextmanager
@@ -357,49 +390,3 @@ def _folder(process: int) -> str:
 def _remove(folder: str, process: int) -> None:
     if os.getpid() == process:  # not in a process that was forked later
         shutil.rmtree(folder, ignore_errors=True)
-
-
-# Writing --------------------------------------------------------------------------------------------------------------
-
-_WHOLE = (*addresses.BUCKETS, "memory")
-"""Storages whose objects appear whole or not at all."""
-
-
-def write_whole(address: str | Path, content: bytes) -> None:
-    """Write a file that nobody ever sees in part, also where it exists already. Raises OutputError, StorageError."""
-    from .. import outputs
-
-    place = at(address)
-    if isinstance(place, Path):
-        outputs.write_bytes(place, content, durable=True)
-        return
-    scheme = addresses.scheme_of(place.address)
-    if scheme in ("http", "https", "zip"):
-        raise OutputError(
-            f"cannot write {place}: {scheme} addresses are read only; name a folder, or s3://bucket/folder"
-        )
-    connection, name = connect(place.address)
-    try:
-        with in_words(place.address):
-            if scheme in _WHOLE:
-                connection.ask("pipe_file", name, content)
-                return
-            temporary = f"{name}.{os.getpid()}.{os.urandom(4).hex()}.part"
-            connection.ask("makedirs", name.rpartition("/")[0], exist_ok=True)
-            connection.ask("pipe_file", temporary, content)
-            connection.ask("mv", temporary, name)
-    except StorageError:
-        raise
-    except (DataError, PictureError) as error:
-        raise OutputError(f"cannot write {place}: {error}") from None
-    finally:
-        for kept in (_known, _contents):
-            kept.forget(lambda key: key[0] == place.address)
-
-
-def names_in(folder: str | Path) -> list[str]:
-    """Return the names of the files right in a folder, sorted; none where there is no folder. Raises StorageError."""
-    place = at(folder)
-    if isinstance(place, Path):
-        return sorted(entry.name for entry in place.iterdir() if entry.is_file()) if place.is_dir() else []
-    return sorted(name for name, _ in below(place) if "/" not in name)
