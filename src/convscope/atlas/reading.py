@@ -19,6 +19,7 @@ from .. import addresses
 from ..data.hashing import content_hash
 from ..data.opening import Located, locate
 from ..data.pictures import Picture, Pictures
+from ..data.storage import Place
 from ..errors import PictureError
 from ..net import Net
 from ..outputs import write_text
@@ -92,9 +93,10 @@ class Roots:
         """Where the places are, from the root of the file system on."""
         return {name: _absolute(place) for name, place in self.places.items()}
 
-    def write(self, folder: Path) -> None:
-        """Write down where the places are, for this user."""
-        write_text(folder / ROOTS, json.dumps(self.absolute, indent=1))
+    def write(self, folder: Place) -> None:
+        """Write down where the places are, for this user; not in a storage, which is nobody's own."""
+        if isinstance(folder, Path):
+            write_text(folder / ROOTS, json.dumps(self.absolute, indent=1))
 
     def name(self, picture: Picture) -> ScannedPicture:
         """Return a picture's name: its root and path."""

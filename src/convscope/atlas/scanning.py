@@ -16,7 +16,6 @@ from ..data.uploads import check_writable, lock, remove
 from ..errors import AtlasError, OutputError, PictureError
 from ..interruptions import orderly
 from ..net import Net
-from ..outputs import check_folder
 from ..running import blank, check_repeatable
 from .computing import Receipt, Scan
 from .effects import check_output
@@ -75,10 +74,7 @@ def scan(
     """
     place = at(atlas)
     check_pyarrow()
-    if isinstance(place, Path):
-        check_folder(place)
-    else:
-        check_writable(place)
+    check_writable(place)
     pictures = read_pictures(data)
     chosen = choose_layers(net, layers)
     check_repeatable(net, blank(net, net.size))
@@ -91,8 +87,7 @@ def scan(
     _check_places(job)
     with lock(place / _LOCK, f"the atlas {place}"):
         _begin(place, manifest)
-        if isinstance(place, Path):  # a storage's is no user's own
-            job.roots.write(place)
+        job.roots.write(place)
         _compute(job, engine or Scan.compute)
         merging = Merging(place, manifest)
         merging.fetch()

@@ -37,8 +37,11 @@ _TRIES, _LONGEST = 5, 10_000
 """How often a lock is asked for that its owner gives back just then, and its bytes at most."""
 
 
-def check_writable(place: Remote) -> None:
-    """Refuse what no file can be written to; nobody is asked. Raises OutputError, DataError."""
+def check_writable(place: Place) -> None:
+    """Refuse a folder that no file can be written to; no storage is asked. Raises OutputError, DataError."""
+    if isinstance(place, Path):
+        outputs.check_folder(place)
+        return
     check(place.address)
     scheme = addresses.scheme_of(place.address)
     if scheme in _READ_ONLY:
