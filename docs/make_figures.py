@@ -164,6 +164,7 @@ def studied(_: Net, sets: Path | None) -> None:
     """Figures of studies; half an hour."""
     if sets is not None:
         net = convscope.load("zfnet64")
+        convscope.effects(net, sets / "val", limit=24).save(IMAGES / "zfnet64-effects.png")
         convscope.probe(net, sets / "val").save(IMAGES / "zfnet64-probe.png")
         convscope.transfer(net, sets / "test", per_class=100).save(IMAGES / "zfnet64-transfer.png")
 

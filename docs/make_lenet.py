@@ -3,12 +3,14 @@
     python training/digits.py --mnist FOLDER -o digits
     python docs/make_lenet.py digits [--only NAME ...]
 
-Without MNIST, `python docs/make_lenet.py` takes scikit-learn's digits, most of which lenet5 was trained on.
+Without MNIST, `python docs/make_lenet.py` takes scikit-learn's digits, most of which lenet5 was trained on: its figures
+go to the folder lenet5-figures, since those of the docs are of MNIST.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -31,43 +33,44 @@ from convscope.studies.intervals import repeated
 from convscope.zoo.lenet import lenet5
 
 IMAGES = Path(__file__).parent / "images"
+OTHERS = Path("lenet5-figures")
 
 
-def activity(net: Net, digits: Path) -> None:
+def activity(net: Net, digits: Path, images: Path) -> None:
     """Activations per digit."""
     study = convscope.activity(net, digits / "val", per_class=100)
-    study.save(IMAGES / "lenet5-activity.png")
+    study.save(images / "lenet5-activity.png")
     print(study.gist)
 
 
-def maximized(net: Net, _: Path) -> None:
+def maximized(net: Net, _: Path, images: Path) -> None:
     """Neurons, maps and classes maximised."""
-    convscope.filters_by_ascent(net, layer="relu2").save(IMAGES / "lenet5-maps.png")
+    convscope.filters_by_ascent(net, layer="relu2").save(images / "lenet5-maps.png")
     neurons = [f"relu4:{number}" for number in (9, 3, 29, 0, 24)]
-    convscope.maximize(net, of=[*neurons, *range(10)]).save(IMAGES / "lenet5-neurons.png")
+    convscope.maximize(net, of=[*neurons, *range(10)]).save(images / "lenet5-neurons.png")
 
 
-def evolution(net: Net, digits: Path) -> None:
+def evolution(net: Net, digits: Path, images: Path) -> None:
     """What units of two layers saw in the course of the training."""
     pictures = [picture.where for picture in read_pictures(digits / "val")][::4]
-    convscope.evolution(net, pictures, layers=["conv2", "conv3"], units=[0, 7]).save(IMAGES / "lenet5-evolution.png")
+    convscope.evolution(net, pictures, layers=["conv2", "conv3"], units=[0, 7]).save(images / "lenet5-evolution.png")
 
 
-def invariance(net: Net, digits: Path) -> None:
+def invariance(net: Net, digits: Path, images: Path) -> None:
     """Shifts, scales and rotations; and before and after pooling."""
     study = convscope.invariance(net, digits / "val", per_class=3)
-    study.save(IMAGES / "lenet5-invariance.png")
+    study.save(images / "lenet5-invariance.png")
     print(study.gist)
 
 
-def effects(net: Net, digits: Path) -> None:
+def effects(net: Net, digits: Path, images: Path) -> None:
     """What every channel does to the answer."""
     study = convscope.effects(net, digits / "val", per_class=4, limit=0)
-    study.save(IMAGES / "lenet5-effects.png")
+    study.save(images / "lenet5-effects.png")
     print(study.gist)
 
 
-def overfitted(_: Net, digits: Path) -> None:
+def overfitted(_: Net, digits: Path, __: Path) -> None:
     """Small networks trained on 20 digits of each class, with and without dropout, over three seeds."""
     seen, answers = loaded(digits / "train", 20)
     new, truth = loaded(digits / "val", 100)
@@ -81,7 +84,7 @@ def overfitted(_: Net, digits: Path) -> None:
         )
 
 
-def diagnosis(net: Net, digits: Path) -> None:
+def diagnosis(net: Net, digits: Path, __: Path) -> None:
     """What is wrong with lenet5."""
     found = convscope.diagnose(net, digits / "val", digits / "train")
     for each in found.findings:
@@ -148,7 +151,7 @@ def own_digits(folder: Path) -> Path:
     return folder
 
 
-FIGURES: tuple[Callable[[Net, Path], None], ...] = (
+FIGURES: tuple[Callable[[Net, Path, Path], None], ...] = (
     activity, maximized, evolution, invariance, effects, overfitted, diagnosis,
 )  # fmt: skip
 
@@ -159,11 +162,30 @@ def main() -> None:
     parser.add_argument("digits", nargs="?", type=Path, help="what training/digits.py wrote")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="functions of this script")
     options = parser.parse_args()
+    unknown = set(options.only) - {draw.__name__ for draw in FIGURES}
+    if unknown:
+        parser.error(f"no figure {', '.join(unknown)}; there are {', '.join(draw.__name__ for draw in FIGURES)}")
+    if options.digits is not None:
+        for part in ("train", "val"):
+            if not (options.digits / part / "0").is_dir():
+                parser.error(f"{options.digits} has no {part}/0: {_HOW}")
+    else:
+        OTHERS.mkdir(exist_ok=True)
+        print(
+            f"no folder of MNIST's digits: scikit-learn's are taken, and figures go to {OTHERS}; {_HOW}",
+            file=sys.stderr,
+        )
     with tempfile.TemporaryDirectory() as folder:
-        digits = options.digits or own_digits(Path(folder))
+        digits, images = (options.digits, IMAGES) if options.digits else (own_digits(Path(folder)), OTHERS)
         for draw in FIGURES:
             if not options.only or draw.__name__ in options.only:
-                draw(convscope.load("lenet5"), digits)
+                draw(convscope.load("lenet5"), digits, images)
+
+
+_HOW = (
+    "python training/digits.py --mnist FOLDER -o digits makes one, of a FOLDER with t10k-images-idx3-ubyte.gz and "
+    "t10k-labels-idx1-ubyte.gz"
+)
 
 
 if __name__ == "__main__":
