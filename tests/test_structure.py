@@ -55,6 +55,7 @@ ORDER = [
     ["reports"],
     ["diagnosis"],
     ["reproductions"],
+    ["explorer"],
     ["commands"],
     ["demo"],
     ["cli"],

@@ -47,6 +47,7 @@ from .commands.registered import COMMON, ONLY_METHODS, ONLY_STUDIES, Signature, 
 from .commands.report import report
 from .commands.reproduce import reproduce
 from .commands.scan import scan
+from .commands.serve import serve
 from .commands.show import show
 from .commands.stylize import stylize, train_style
 from .commands.train import history, train
@@ -72,6 +73,7 @@ def demo(
 _OWN: dict[str, tuple[str, Callable[..., None]]] = {
     "demo": ("Start here", demo),
     "show": ("Start here", show),
+    "serve": ("Start here", serve),
     "explain": (GROUPS["explain"], explain),
     "predict": (GROUPS["explain"], predict),
     "report": (GROUPS["explain"], report),

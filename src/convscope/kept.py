@@ -28,6 +28,11 @@ class Kept(Generic[K, V]):
         with _lock:
             return self._last(key, value)
 
+    def find(self, key: K) -> V | None:
+        """Return the result for a key where it is kept, as the last that was asked for."""
+        with _lock:
+            return self._last(key, self._values.pop(key)) if key in self._values else None
+
     def forget(self, which: Callable[[K], bool]) -> None:
         """Keep nothing any more whose key is one of these."""
         with _lock:

@@ -281,7 +281,9 @@ class Net(nn.Module):
     view = renamed("view", "prepare")
 
     def prepare(self, picture: Any, *, size: Size | None = None) -> images.InputPicture:
-        """Read a picture as the network will see it, and remember the original."""
+        """Read a picture as the network will see it, and remember the original; one that was read is taken as it is."""
+        if isinstance(picture, images.InputPicture) and size is None:
+            return picture
         if isinstance(picture, Tensor):
             return self._prepared_tensor(picture)
         fit = self.fit if size is None else self.fit.scaled(size)

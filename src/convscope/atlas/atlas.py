@@ -231,6 +231,23 @@ class Atlas:
                 best[unit] = (unit, name, auc)
         return sorted(best.values(), key=lambda one: -one[2])[:k]
 
+    def statistics(self, layer: str, unit: int | None = None) -> pa.Table:
+        """Return the rows of a layer's units, or of one, in the table `statistics`."""
+        return self._of_units(STATISTICS, layer, unit)
+
+    def classes(self, layer: str, unit: int | None = None) -> pa.Table | None:
+        """Return the rows of a layer's units, or of one, in the table `classes`; None where the scan knew no labels."""
+        return self._of_units(CLASSES, layer, unit) if (self.path / CLASSES).exists() else None
+
+    def name(self, picture: int) -> str:
+        """Return a picture's path below its root."""
+        return self._paths[picture][1]
+
+    @property
+    def labels(self) -> list[str | None]:
+        """The label of each picture, by its number."""
+        return self._pictures["label"]
+
     def where(self, sql: str) -> pa.Table:
         """Answer a question in SQL over the tables units, statistics, classes, layers and pictures.
 
@@ -249,6 +266,13 @@ class Atlas:
                 return connection.sql(sql).to_arrow_table()
             except duckdb.Error as error:
                 raise AtlasError(f"the question cannot be answered: {str(error).splitlines()[0]}") from None
+
+    def _of_units(self, file: str, layer: str, unit: int | None) -> pa.Table:
+        if unit is None:
+            self._check_layer(layer)
+            return self._table(file, [("layer", "==", layer)])
+        self._check_unit(layer, unit)
+        return self._table(file, [("layer", "==", layer), ("unit", "==", unit)])
 
     def _check_layer(self, layer: str) -> None:
         if layer not in self.layers:
@@ -284,7 +308,7 @@ class Atlas:
 
     @cached_property
     def _pictures(self) -> dict[str, list[Any]]:
-        return self._table(PICTURES, columns=["root", "path", "sha256"]).to_pydict()
+        return self._table(PICTURES, columns=["root", "path", "sha256", "label"]).to_pydict()
 
     @property
     def _content(self) -> list[str]:

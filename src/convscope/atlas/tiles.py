@@ -100,20 +100,28 @@ class Frame:
             sides.append((round(axis.size), low - round(axis.start + index * axis.step)) if limited else (extent, low))
         return cls((sides[0][0], sides[1][0]), (sides[0][1], sides[1][1]))
 
+    @property
+    def factor(self) -> float:
+        """How many pixels of a tile stand for one of the picture: a whole number, or less than 1."""
+        longest = max(self.size)
+        return max(1, round(_SIDE / longest)) if longest < 1.25 * _SIDE else _SIDE / longest
+
+    @property
+    def tile(self) -> list[int]:
+        """The height and width of the tile."""
+        return self._scaled(*self.size)
+
+    def _scaled(self, *pixels: int) -> list[int]:
+        return [max(1, round(extent * self.factor)) for extent in pixels]
+
     def around(self, values: Tensor) -> np.ndarray:
         """Bring a patch (c, h, w) to the size of a tile, NaN around it: small ones without blur, large ones down."""
-        longest = max(self.size)
-        factor = max(1, round(_SIDE / longest)) if longest < 1.25 * _SIDE else _SIDE / longest
-
-        def scaled(*pixels: int) -> list[int]:
-            return [max(1, round(extent * factor)) for extent in pixels]
-
-        tile = np.full((len(values), *scaled(*self.size)), np.nan, np.float32)
-        mode = "nearest" if factor >= 1 else "bilinear"
-        size = scaled(*values.shape[1:])
+        tile = np.full((len(values), *self.tile), np.nan, np.float32)
+        mode = "nearest" if self.factor >= 1 else "bilinear"
+        size = self._scaled(*values.shape[1:])
         batch = values.detach().float().cpu()[None]
-        small = F.interpolate(batch, size=size, mode=mode, antialias=factor < 1)[0].numpy()
-        top, left = (round(at * factor) for at in self.corner)
+        small = F.interpolate(batch, size=size, mode=mode, antialias=self.factor < 1)[0].numpy()
+        top, left = (round(at * self.factor) for at in self.corner)
         room = tile[:, top : top + small.shape[1], left : left + small.shape[2]]
         room[:] = small[:, : room.shape[1], : room.shape[2]]
         return tile

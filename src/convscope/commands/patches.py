@@ -74,7 +74,7 @@ def patches(
     from ..atlas.atlas import Atlas
     from ..atlas.patches import patches as draw
 
-    roots = _roots(root or [])
+    roots = roots_of(root or [])
     with progress():
         given = None if network == Network() else network.load()
         opened = Atlas(atlas, net=given, roots=roots)
@@ -87,7 +87,7 @@ def patches(
     print_file(place)
 
 
-def _roots(texts: list[str]) -> dict[str, str]:
+def roots_of(texts: list[str]) -> dict[str, str]:
     pairs = [text.partition("=") for text in texts]
     wrong = next((text for text, (name, _, place) in zip(texts, pairs, strict=True) if not (name and place)), None)
     if wrong is not None:

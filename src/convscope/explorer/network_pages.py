@@ -1,0 +1,342 @@
+"""The pages of a network, its layers and their units, and the images on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from ..atlas.atlas import Atlas
+from ..errors import ConvscopeError
+from ..tracing import Layer
+from . import images
+from .bench import OfLayer, OfNetwork, OfUnit, OnBench
+from .images import Cell
+from .pages import Page, page
+from .problems import Missing
+from .shelf import Shown
+from .specimen import Specimen
+from .units import ClassOf, Histogram, UnitRow, class_labels, class_rows, histogram, rows_of
+
+T = TypeVar("T")
+
+router = APIRouter()
+
+ForEver = {"cache-control": "private, max-age=31536000, immutable"}
+"""Of images whose address holds what they are of."""
+
+Sort = Literal["number", "strongest", "mean", "active", "auc"]
+Which = Literal["all", "dead", "alive"]
+Projection = Literal["deconvnet", "guided", "gradient"]
+Band = Literal["strongest", "effect", "strong", "middle", "weak", "weakest", "random"]
+
+BANDS: Mapping[Band, str] = {
+    "strongest": "its strongest pictures",
+    "effect": "where it mattered most",
+    "strong": "strong pictures, of its upper quarter",
+    "middle": "middling pictures",
+    "weak": "weak pictures, of its lower quarter",
+    "weakest": "its weakest pictures",
+    "random": "pictures at random",
+}
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """A network in numbers: its id and name, what it reads, how many layers and parameters, and what was scanned."""
+
+    id: str
+    name: str
+    size: tuple[int, int]
+    channels: int
+    layers: int
+    parameters: int
+    scanned: str
+
+    @classmethod
+    def of(cls, specimen: Specimen) -> NetworkFacts:
+        """Look at a network."""
+        net, atlas = specimen.net, specimen.atlas
+        scanned = "" if atlas is None else f"{atlas.manifest.units:,} units over {atlas.manifest.pictures:,} pictures"
+        count = sum(parameter.numel() for parameter in net.parameters())
+        return cls(specimen.id, net.name, net.size, net.channels, len(specimen.layers), count, scanned)
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """A layer in numbers: the part of an address that stands for it, its name, kind, shape and what a unit sees."""
+
+    id: str
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    units: int
+    sees: str
+    step: float | None
+    parameters: int
+    scanned: bool
+
+    @classmethod
+    def of(cls, specimen: Specimen, layer: Layer) -> LayerFacts:
+        """Look at a layer."""
+        step = None if not layer.positions or layer.lattice.moved else abs(layer.lattice.step[0])
+        return cls(
+            specimen.slugs[layer.name], layer.name or "output", layer.kind, layer.shape, specimen.units(layer),
+            layer.seen, step, layer.parameters, specimen.scanned(layer) is not None,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Home(Page):
+    """The first page: networks and pictures."""
+
+    template: ClassVar[str] = "home.html"
+    networks: list[NetworkFacts]
+    pictures: list[Shown]
+    sent: list[Shown]
+
+
+@dataclass(frozen=True)
+class NetworkPage(Page):
+    """A network: its layers in execution order, and pictures to look at."""
+
+    template: ClassVar[str] = "network.html"
+    network: NetworkFacts
+    layers: list[LayerFacts]
+    note: str
+    pictures: list[Shown]
+    sent: list[Shown]
+
+
+@dataclass(frozen=True)
+class LayerPage(Page):
+    """A layer: all its units, in some order, each with a cell on every sheet of images that there is."""
+
+    template: ClassVar[str] = "layer.html"
+    network: NetworkFacts
+    layer: LayerFacts
+    before: str | None
+    after: str | None
+    sheets: list[images.Kind]
+    side: int
+    version: str
+    sort: Sort
+    which: Which
+    dead: int | None
+    units: list[UnitRow]
+
+    def cell(self, unit: int) -> Cell:
+        """Return where a unit's image lies."""
+        return Cell.of(unit, self.layer.units, self.side)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture of a unit: the unit's value there, where in its grid, and what the picture is called."""
+
+    value: float
+    y: int | None
+    x: int | None
+    picture: str
+    name: str
+    label: str
+
+
+@dataclass(frozen=True)
+class BandOf:
+    """Some pictures of a unit, from the first on."""
+
+    name: Band
+    title: str
+    seen: list[Seen]
+
+
+@dataclass(frozen=True)
+class Like:
+    """A unit that responds to the same pictures: the correlation of both units' maxima."""
+
+    layer: str
+    unit: int
+    correlation: float
+
+
+@dataclass(frozen=True)
+class UnitPage(Page):
+    """A unit: its pictures in bands, what the whole set says of it, and units that are like it."""
+
+    template: ClassVar[str] = "unit.html"
+    network: NetworkFacts
+    layer: LayerFacts
+    unit: int
+    method: Projection
+    version: str
+    bands: list[BandOf]
+    statistics: UnitRow | None
+    histogram: Histogram | None
+    classes: list[ClassOf]
+    similar: list[Like]
+    sheets: list[images.Kind]
+    side: int
+    note: str
+
+    def cell(self, unit: int) -> Cell:
+        """Return where a unit's image lies on the layer's sheets."""
+        return Cell.of(unit, self.layer.units, self.side)
+
+    def in_strip(self, band: BandOf, rank: int, row: int) -> Cell:
+        """Return where a patch (row 0) or its projection (row 1) lies in a band's strip."""
+        side = self.side
+        return Cell(0, len(band.seen) * side, 2 * side, rank * side, row * side, side)
+
+
+@page(router, "/", Home)
+async def home(bench: OnBench) -> Home:
+    """Show the first page."""
+    facts = [NetworkFacts.of(each) for each in bench.specimens.values()]
+    return Home(facts, bench.shelf.listed, bench.shelf.sent)
+
+
+@page(router, "/net/{network}", NetworkPage)
+async def network(specimen: OfNetwork, bench: OnBench) -> NetworkPage:
+    """Show a network's layers."""
+    layers = [LayerFacts.of(specimen, layer) for layer in specimen.layers.values()]
+    note = "" if specimen.atlas else _no_atlas(specimen)
+    return NetworkPage(NetworkFacts.of(specimen), layers, note, bench.shelf.listed, bench.shelf.sent)
+
+
+@page(router, "/net/{network}/layer/{layer}", LayerPage)
+async def layer(
+    specimen: OfNetwork,
+    layer: OfLayer,
+    sort: Annotated[Sort, Query(description="what orders the units")] = "number",
+    which: Annotated[Which, Query(description="which units: dead ones were never above zero")] = "all",
+) -> LayerPage:
+    """Show the units of a layer."""
+    rows = await specimen.compute(
+        ("rows", layer.name), partial(rows_of, specimen.scanned(layer), layer.name, specimen.units(layer))
+    )
+    dead = None if specimen.scanned(layer) is None else sum(row.dead for row in rows)
+    names, at = list(specimen.layers), list(specimen.layers).index(specimen.slugs[layer.name])
+    return LayerPage(
+        network=NetworkFacts.of(specimen),
+        layer=LayerFacts.of(specimen, layer),
+        before=names[at - 1] if at else None,
+        after=names[at + 1] if at + 1 < len(names) else None,
+        sheets=_sheets(specimen, layer),
+        side=images.side_of(specimen.net, layer),
+        version=version(specimen),
+        sort=sort,
+        which=which,
+        dead=dead,
+        units=_ordered([row for row in rows if which == "all" or row.dead == (which == "dead")], sort),
+    )
+
+
+def _ordered(rows: list[UnitRow], sort: Sort) -> list[UnitRow]:
+    def key(row: UnitRow) -> tuple[bool, float, int]:
+        value = None if sort == "number" else cast("float | None", getattr(row, sort))
+        return value is None, -(value or 0.0), row.unit
+
+    return sorted(rows, key=key)
+
+
+@page(router, "/net/{network}/layer/{layer}/unit/{unit}", UnitPage)
+async def unit(
+    specimen: OfNetwork,
+    layer: OfLayer,
+    unit: OfUnit,
+    method: Annotated[Projection, Query(description="how the unit is projected down to pixels")] = "deconvnet",
+) -> UnitPage:
+    """Show what a unit responds to."""
+    found = await specimen.compute(("unit", layer.name, unit), partial(_found, specimen, layer, unit))
+    return UnitPage(
+        network=NetworkFacts.of(specimen),
+        layer=LayerFacts.of(specimen, layer),
+        unit=unit,
+        method=method,
+        version=version(specimen),
+        sheets=_sheets(specimen, layer),
+        side=images.side_of(specimen.net, layer),
+        note="" if specimen.scanned(layer) else _no_atlas(specimen),
+        **found,
+    )
+
+
+def _found(specimen: Specimen, layer: Layer, unit: int) -> dict[str, Any]:
+    atlas = specimen.scanned(layer)
+    if atlas is None:
+        return {"bands": [], "statistics": None, "histogram": None, "classes": [], "similar": []}
+    similar = _or_nothing(lambda: atlas.similar(layer.name, unit, 8))
+    return {
+        "bands": [band for name in BANDS if (band := _band(atlas, layer, unit, name)).seen],
+        "statistics": rows_of(atlas, layer.name, specimen.units(layer), unit)[0],
+        "histogram": histogram(atlas, layer.name, unit),
+        "classes": class_rows(atlas, layer.name, unit)[:8],
+        "similar": [Like(specimen.slugs[kin.layer], kin.unit, kin.correlation) for kin in similar],
+    }
+
+
+def _band(atlas: Atlas, layer: Layer, unit: int, name: Band) -> BandOf:
+    examples = _or_nothing(lambda: atlas.top(layer.name, unit, band=name))
+    labels = class_labels(atlas)
+    seen = [Seen(one.value, one.y, one.x, f"scanned-{one.picture}", one.path, labels[one.picture]) for one in examples]
+    return BandOf(name, BANDS[name], seen)
+
+
+def _or_nothing(ask: Callable[[], list[T]]) -> list[T]:
+    """Return what an atlas knows; nothing where it was not scanned for that."""
+    try:
+        return ask()
+    except ConvscopeError:
+        return []
+
+
+def _sheets(specimen: Specimen, layer: Layer) -> list[images.Kind]:
+    """Return which images of a layer's units there are."""
+    kinds: list[images.Kind] = ["patches", "projections"] if specimen.scanned(layer) else []
+    return [*kinds, "filters"] if images.has_filters(specimen.net, layer) else kinds
+
+
+def version(specimen: Specimen) -> str:
+    """Return what images of a network depend on, for their addresses."""
+    return (specimen.atlas.manifest.key if specimen.atlas else specimen.net.digest)[:12]
+
+
+def _no_atlas(specimen: Specimen) -> str:
+    return (
+        f"nothing was scanned with this network: convscope scan FOLDER --net {specimen.net.name} -o ATLAS finds what "
+        "excites each unit, and convscope serve --atlas ATLAS shows it"
+    )
+
+
+@router.get("/net/{network}/layer/{layer}/sheet/{kind}/{number}.webp", include_in_schema=False)
+async def sheet(specimen: OfNetwork, layer: OfLayer, kind: images.Kind, number: int) -> Response:
+    """Return a sheet of images of units."""
+    units = images.on_sheet(number, specimen.units(layer))
+    if not units or kind not in _sheets(specimen, layer):
+        raise Missing("such sheet", "the layer's page shows those that there are")
+    atlas = specimen.scanned(layer)
+    if kind == "filters":
+        make = partial(images.filter_sheet, specimen.net, layer, units)
+        content = await specimen.compute(("filters", layer.name, number), make)
+    else:
+        assert atlas is not None
+        made = await specimen.compute(("sheet", layer.name, number), partial(images.atlas_sheets, atlas, layer, units))
+        content = made[kind]
+    return Response(content, media_type="image/webp", headers=ForEver)
+
+
+@router.get("/net/{network}/layer/{layer}/unit/{unit}/{band}-{method}.webp", include_in_schema=False)
+async def band(specimen: OfNetwork, layer: OfLayer, unit: OfUnit, band: Band, method: Projection) -> Response:
+    """Return a unit's patches of a band, and their projections."""
+    atlas = specimen.scanned(layer)
+    examples = atlas.top(layer.name, unit, band=band) if atlas else []
+    if atlas is None or not examples:
+        raise Missing("such pictures", "the unit's page shows those that there are")
+    make = partial(images.strip, atlas, layer, unit, examples, method)
+    content = await specimen.compute(("strip", layer.name, unit, band, method), make)
+    return Response(content, media_type="image/webp", headers=ForEver)

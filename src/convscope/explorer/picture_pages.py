@@ -1,0 +1,513 @@
+"""The pages of a picture: what a network says of it, maps by any method, feature maps, and single activations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import unquote
+
+import torch
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from starlette.responses import RedirectResponse, Response
+from torch import Tensor
+
+from .. import registry
+from ..atlas.crops import Spot, project_spots
+from ..data.images import InputPicture
+from ..drawing.drawings import Heatmap
+from ..errors import ConvscopeError, ObjectiveError, PictureError
+from ..options import Option
+from ..predictions import answers
+from ..running import explain
+from ..tapping import tap
+from ..tracing import Layer
+from . import images
+from .bench import Bench, OfLayer, OfNetwork, OfUnit, OnBench, OwnForm
+from .decoding import Clean
+from .links import Links
+from .network_pages import LayerFacts, NetworkFacts, Projection
+from .pages import Page, page
+from .problems import Missing
+from .shelf import Shown
+from .specimen import Specimen
+from .units import class_labels
+
+router = APIRouter()
+
+Order = Literal["number", "strongest", "unusual"]
+
+_FIRST = 5
+_OPTION = "o."
+"""Begins the names of a method's options in addresses."""
+
+_KEPT = {"cache-control": "private, max-age=600"}
+_READS_FILES = re.compile(r"direction\s*\(", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Said:
+    """An output of the network for a picture: its number, name, and value in words and between 0 and 1."""
+
+    number: int
+    name: str
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """A method that maps a picture: its name and title, where it is from, what a reader must know, and its options."""
+
+    name: str
+    title: str
+    paper: str
+    caveat: str
+    options: list[OptionFacts]
+
+
+@dataclass(frozen=True)
+class OptionFacts:
+    """An option of a method: its name, what it takes, choices where it has some, and its default, as texts."""
+
+    name: str
+    kind: str
+    help: str
+    choices: list[str]
+    default: str
+
+    @classmethod
+    def of(cls, option: Option) -> OptionFacts:
+        """Look at an option."""
+        default = "" if option.default is None else str(option.default)
+        choices = ["True", "False"] if isinstance(option.default, bool) else [str(each) for each in option.choices]
+        return cls(option.name, option.kind, option.help, choices, default)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A map that is shown: the method, the options that differ from the defaults, and the calls that make the same."""
+
+    method: str
+    title: str
+    query: str
+    command: str
+    python: str
+
+
+@dataclass(frozen=True)
+class PicturePage(Page):
+    """A picture: what the network says, maps of methods, feature maps of a layer, and units that it excites."""
+
+    template: ClassVar[str] = "picture.html"
+    network: NetworkFacts
+    picture: Shown
+    width: int
+    height: int
+    remarks: list[str]
+    said: list[Said]
+    answers: str
+    of: str
+    explained: list[Explained]
+    methods: list[MethodFacts]
+    layers: list[LayerFacts]
+    layer: LayerFacts | None
+    order: Order
+    sheets: int
+    units: list[Excited]
+    pictures: list[Shown]
+
+
+@dataclass(frozen=True)
+class Excited:
+    """A unit and its largest value in a picture; `share` of an atlas' pictures excite it less."""
+
+    layer: str
+    unit: int
+    value: float
+    share: float | None
+
+
+@dataclass(frozen=True)
+class SpotPage(Page):
+    """A unit at a place of a picture: its value, what it sees there, and its projection."""
+
+    template: ClassVar[str] = "spot.html"
+    network: NetworkFacts
+    picture: Shown
+    layer: LayerFacts
+    unit: int
+    y: int | None
+    x: int | None
+    value: float
+    box: tuple[int, int, int, int]
+    size: tuple[int, int]
+    method: Projection
+    at: str
+    remarks: list[str]
+    share: float | None
+    python: str
+
+
+@router.post("/pictures", dependencies=[OwnForm])
+async def send(
+    bench: OnBench, picture: Annotated[UploadFile, File()], network: Annotated[str, Form()] = ""
+) -> Response:
+    """Take a picture, and go to its page."""
+    content = await picture.read()
+    if not content:
+        raise PictureError("no picture was chosen: choose a file first")
+    loop_free = partial(bench.shelf.add, content, picture.filename or "picture")
+    shown = await bench.aside(loop_free)
+    where = network if network in bench.specimens else next(iter(bench.specimens))
+    return RedirectResponse(Links().picture(where, shown.id), 303)
+
+
+@router.get("/go", include_in_schema=False)
+async def go(bench: OnBench, network: str, picture: str) -> Response:
+    """Go to a picture's page of a network, as forms without script do."""
+    if network not in bench.specimens:
+        raise Missing("such network", f"there are {', '.join(bench.specimens)}")
+    return RedirectResponse(Links().picture(network, picture), 303)
+
+
+async def _prepared(bench: Bench, specimen: Specimen, picture: str) -> tuple[Shown, Clean, InputPicture]:
+    """Return a picture as a network reads it. Raises Missing, PictureError."""
+    shown, clean = await bench.aside(partial(_found, bench, specimen, picture))
+    prepared = await specimen.compute(("input", picture), partial(specimen.net.prepare, clean.content))
+    return shown, clean, replace(prepared, name=shown.name)
+
+
+def _found(bench: Bench, specimen: Specimen, picture: str) -> tuple[Shown, Clean]:
+    number = re.fullmatch(r"scanned-(\d{1,9})", picture)
+    if number is None:
+        try:
+            return bench.shelf.find(picture), bench.shelf.clean(picture)
+        except KeyError:
+            raise Missing("such picture", "pictures that were sent stay for a while: send it again") from None
+    atlas, at = specimen.atlas, int(number[1])
+    if atlas is None or at >= atlas.manifest.pictures:
+        raise Missing("such picture", "the atlas of this network holds none with that number")
+    name = atlas.name(at)
+
+    def read() -> bytes:
+        content: Any = atlas.content(at)
+        if isinstance(content, (str, Path)):
+            content = Path(content).read_bytes()
+        if not isinstance(content, bytes):
+            raise PictureError(f"{name} is no file")
+        return content
+
+    return Shown(picture, name, class_labels(atlas)[at]), bench.shelf.opened(f"{specimen.id}/{picture}", name, read)
+
+
+@page(router, "/net/{network}/picture/{picture}", PicturePage)
+async def picture(
+    specimen: OfNetwork,
+    bench: OnBench,
+    request: Request,
+    picture: str,
+    method: Annotated[list[str] | None, Query(description="methods that map it, by name")] = None,
+    of: Annotated[str, Query(description="the objective: a class, a channel; the top-1 class by default")] = "",
+    layer: Annotated[str, Query(description="the layer whose feature maps are shown, by its id")] = "",
+    order: Annotated[Order, Query(description="what orders its units")] = "number",
+) -> PicturePage:
+    """Show what a network makes of a picture."""
+    shown, clean, prepared = await _prepared(bench, specimen, picture)
+    said, kind = await specimen.compute(("said", picture), partial(_said, specimen, prepared))
+    asked = {name: value for name, value in request.query_params.multi_items() if name.startswith(_OPTION) and value}
+    explained = [_explained(specimen, name, of, asked, shown) for name in method or []]
+    chosen = specimen.layers.get(layer) if layer else None
+    units: list[Excited] = []
+    if chosen is not None:
+        units = await specimen.compute(("excited", picture, layer), partial(_excited, specimen, prepared, chosen))
+    return PicturePage(
+        network=NetworkFacts.of(specimen),
+        picture=shown,
+        width=clean.width,
+        height=clean.height,
+        remarks=[*filter(None, [clean.remark]), *prepared.remarks],
+        said=said,
+        answers=kind,
+        of=of,
+        explained=explained,
+        methods=_methods(),
+        layers=[LayerFacts.of(specimen, each) for each in specimen.layers.values()],
+        layer=None if chosen is None else LayerFacts.of(specimen, chosen),
+        order=order,
+        sheets=0 if chosen is None or not chosen.positions else -(-specimen.units(chosen) // images.PER_SHEET),
+        units=_in_order(units, order)[:64],
+        pictures=bench.shelf.listed[:48],
+    )
+
+
+def _methods() -> list[MethodFacts]:
+    entries = [registry.find(name) for name in registry.list_methods()]
+    return [
+        MethodFacts(each.name, each.title, each.paper, each.caveat, [OptionFacts.of(o) for o in each.options.values()])
+        for each in sorted(entries, key=lambda each: each.title)
+    ]
+
+
+def _said(specimen: Specimen, prepared: InputPicture) -> tuple[list[Said], str]:
+    try:
+        head, numbers = answers(specimen.net, specimen.net.pixels(prepared))
+    except ConvscopeError:  # outputs that are no list of numbers: the layers can be looked at
+        return [], ""
+    row = numbers[0]
+    found = row.topk(min(_FIRST, len(row)))
+    said = [
+        Said(at, specimen.net.class_name(at), value, head.text(value))
+        for value, at in zip(found.values.tolist(), found.indices.tolist(), strict=True)
+    ]
+    return said, head.word
+
+
+def _explained(specimen: Specimen, name: str, of: str, asked: Mapping[str, str], shown: Shown) -> Explained:
+    entry = registry.find(name)
+    own = {key.removeprefix(_OPTION): value for key, value in asked.items()}
+    own = {
+        key: value for key, value in own.items() if key in entry.options and value != str(entry.options[key].default)
+    }
+    values = {key: entry.options[key].parse(value) for key, value in own.items()}
+    _check_objective(of)
+    words = "".join(f" --{key.replace('_', '-')} '{value}'" for key, value in own.items())
+    about = f" --of '{of}'" if of else ""
+    picture = f"'{shown.name}'" if re.search(r"[^\w./-]", shown.name) else shown.name
+    command = f"convscope {name.replace('_', '-')} {picture} --net {specimen.net.name}{about}{words}"
+    options = "".join(f", {key}={value!r}" for key, value in values.items())
+    objective = f", {of!r}" if of else ""
+    python = f"convscope.explain(net, {shown.name!r}, {name!r}{objective}{options})"
+    query = "".join(f"&{_OPTION}{key}={value}" for key, value in own.items())
+    return Explained(name, entry.title, query, command, python)
+
+
+def _check_objective(of: str) -> None:
+    if _READS_FILES.search(of):
+        raise ObjectiveError("a direction is read from a file, which the explorer does not open: use the command line")
+
+
+@router.get("/net/{network}/picture/{picture}/input.webp", include_in_schema=False)
+async def seen(specimen: OfNetwork, bench: OnBench, picture: str) -> Response:
+    """Return the picture as the network reads it."""
+    _, _, prepared = await _prepared(bench, specimen, picture)
+    image = prepared.image()
+    factor = max(1, 288 // max(image.size))
+    content = images.encoded(image.resize((image.width * factor, image.height * factor), 0))
+    return Response(content, media_type="image/webp", headers=_KEPT)
+
+
+@router.get("/net/{network}/picture/{picture}/thumb.webp", include_in_schema=False)
+async def thumb(specimen: OfNetwork, bench: OnBench, picture: str) -> Response:
+    """Return the picture in small."""
+    shown, clean = await bench.aside(partial(_found, bench, specimen, picture))
+    content = await bench.aside(partial(images.thumbnail, clean.content, shown.name))
+    return Response(content, media_type="image/webp", headers=_KEPT)
+
+
+@router.get("/net/{network}/picture/{picture}/map.{ending}", include_in_schema=False)
+async def mapped(
+    specimen: OfNetwork, bench: OnBench, request: Request, picture: str, ending: Literal["webp", "png", "npz"],
+    method: str, of: str = "",
+) -> Response:  # fmt: skip
+    """Return a method's map: over the picture, as a figure with its recipe, or as numbers."""
+    _, _, prepared = await _prepared(bench, specimen, picture)
+    _check_objective(of)
+    entry = registry.find(method)
+    asked = {
+        name.removeprefix(_OPTION): value
+        for name, value in request.query_params.multi_items()
+        if name.startswith(_OPTION)
+    }
+    options = {
+        name: entry.options[name].parse(value) for name, value in asked.items() if name in entry.options and value
+    }
+    key = ("map", picture, method, of, tuple(sorted(asked.items())))
+    make = partial(_heatmap, specimen, prepared, method, of, options)
+    drawing: Heatmap = await specimen.compute(key, make)
+    content, kind = await bench.aside(partial(_file, drawing, ending))
+    return Response(content, media_type=kind, headers=_KEPT)
+
+
+def _heatmap(specimen: Specimen, prepared: InputPicture, method: str, of: str, options: dict[str, Any]) -> Heatmap:
+    return explain(specimen.net, prepared, method, of or None, **options)
+
+
+def _file(drawing: Heatmap, ending: str) -> tuple[bytes, str]:
+    if ending == "webp":
+        width, height = drawing.picture.original.size
+        factor = min(1.0, 768 / max(width, height)) if max(width, height) > 768 else max(1, 288 // max(width, height))
+        return images.encoded(drawing.overlay((round(width * factor), round(height * factor)))), "image/webp"
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"map.{ending}"
+        drawing.save(path) if ending == "png" else drawing.save_values(path)
+        return path.read_bytes(), "image/png" if ending == "png" else "application/octet-stream"
+
+
+@torch.inference_mode()
+def _activity(specimen: Specimen, prepared: InputPicture, layer: Layer) -> Tensor:
+    """Return a layer's activity for a picture: (channels, rows, columns), or (channels,)."""
+    found = tap(specimen.net, specimen.net.pixels(prepared), [layer.name])[layer.name].float().cpu()
+    return layer.by_position(found)[0] if layer.positions else found[0]
+
+
+def _excited(specimen: Specimen, prepared: InputPicture, layer: Layer) -> list[Excited]:
+    activity = _activity(specimen, prepared, layer)
+    maxima = activity.flatten(1).amax(1) if layer.positions else activity
+    shares: dict[int, float] = {}
+    atlas = specimen.scanned(layer)
+    if atlas is not None and atlas.manifest.settings.statistics == "full":
+        found = atlas.units_of(prepared, len(maxima), layers=[layer.name])
+        shares = {each.unit: each.share for each in found}
+    slug = specimen.slugs[layer.name]
+    return [Excited(slug, unit, value, shares.get(unit)) for unit, value in enumerate(maxima.tolist())]
+
+
+def _in_order(units: list[Excited], order: Order) -> list[Excited]:
+    if order == "number":
+        return units
+    if order == "strongest":
+        return sorted(units, key=lambda one: -one.value)
+    return sorted(units, key=lambda one: (-(one.share if one.share is not None else -1), -one.value))
+
+
+async def _ordered_units(
+    specimen: Specimen, prepared: InputPicture, picture: str, layer: Layer, order: Order
+) -> list[int]:
+    slug = specimen.slugs[layer.name]
+    units = await specimen.compute(("excited", picture, slug), partial(_excited, specimen, prepared, layer))
+    return [one.unit for one in _in_order(units, order)]
+
+
+@router.get("/net/{network}/picture/{picture}/layer/{layer}/maps/{order}-{number}.webp", include_in_schema=False)
+async def maps(
+    specimen: OfNetwork, bench: OnBench, picture: str, layer: OfLayer, order: Order, number: int
+) -> Response:
+    """Return a sheet of feature maps."""
+    _, _, prepared = await _prepared(bench, specimen, picture)
+    if not layer.positions or number not in range(-(-specimen.units(layer) // images.PER_SHEET)):
+        raise Missing("such sheet", "the picture's page shows those that there are")
+    units = await _ordered_units(specimen, prepared, picture, layer, order)
+    on_it = [units[at] for at in images.on_sheet(number, len(units))]
+
+    def make() -> bytes:
+        return images.map_sheet(_activity(specimen, prepared, layer), on_it)
+
+    content = await specimen.compute(("maps", picture, layer.name, order, number), make)
+    return Response(content, media_type="image/webp", headers=_KEPT)
+
+
+@router.get("/net/{network}/picture/{picture}/layer/{layer}/pick/{order}-{number}", include_in_schema=False)
+async def pick(
+    specimen: OfNetwork, bench: OnBench, request: Request, picture: str, layer: OfLayer, order: Order, number: int
+) -> Response:
+    """Go to the activation at a point of a sheet of feature maps, which the browser puts behind the address."""
+    at = re.fullmatch(r"(\d{1,5}),(\d{1,5})", unquote(request.url.query))
+    if at is None or not layer.positions:
+        raise Missing("such place", "click on a feature map")
+    x, y = int(at[1]), int(at[2])
+    _, _, prepared = await _prepared(bench, specimen, picture)
+    units = await _ordered_units(specimen, prepared, picture, layer, order)
+    cell = number * images.PER_SHEET + y // images.CELL * images.ACROSS + min(x // images.CELL, images.ACROSS - 1)
+    if cell >= len(units):
+        raise Missing("such place", "click on a feature map")
+    activity = await specimen.compute(("activity", picture, layer.name), partial(_activity, specimen, prepared, layer))
+    row, column = images.position_in_cell(x % images.CELL, y % images.CELL, activity.shape[1], activity.shape[2])
+    where = Links().spot(specimen.id, picture, specimen.slugs[layer.name], units[cell], f"{row},{column}")
+    return RedirectResponse(where, 303)
+
+
+@dataclass(frozen=True)
+class _At:
+    y: int | None
+    x: int | None
+    value: float
+
+
+def _placed(activity: Tensor, layer: Layer, unit: int, at: str) -> _At:
+    """Return where a unit is looked at. Raises Missing for a place that there is not."""
+    if not layer.positions:
+        return _At(None, None, float(activity[unit]))
+    rows, columns = activity.shape[1:]
+    if at == "strongest":
+        y, x = divmod(int(activity[unit].argmax()), columns)
+    else:
+        place = re.fullmatch(r"(\d{1,5}),(\d{1,5})", at)
+        y, x = (int(place[1]), int(place[2])) if place else (-1, -1)
+    if not (0 <= y < rows and 0 <= x < columns):
+        raise Missing("such place", f"the layer has rows 0 to {rows - 1} and columns 0 to {columns - 1}")
+    return _At(y, x, float(activity[unit, y, x]))
+
+
+@dataclass(frozen=True)
+class _Spotted:
+    at: _At
+    box: tuple[int, int, int, int]
+    patch: bytes
+    projection: bytes
+    remarks: tuple[str, ...]
+
+
+def _spotted(
+    specimen: Specimen, prepared: InputPicture, layer: Layer, unit: int, at: str, method: Projection
+) -> _Spotted:
+    place = _placed(_activity(specimen, prepared, layer), layer, unit, at)
+    pixels = specimen.net.pixels(prepared)
+    found = project_spots(specimen.net, layer.name, [Spot(0, unit, place.y, place.x)], lambda _: pixels, method)[0]
+    patch, projection = images.spot_images(specimen.net, found)
+    return _Spotted(place, found.box, patch, projection, found.remarks)
+
+
+async def _spot(
+    bench: Bench, specimen: Specimen, picture: str, layer: Layer, unit: int, at: str, method: Projection
+) -> tuple[Shown, InputPicture, _Spotted]:
+    shown, _, prepared = await _prepared(bench, specimen, picture)
+    make = partial(_spotted, specimen, prepared, layer, unit, at, method)
+    return shown, prepared, await specimen.compute(("spot", picture, layer.name, unit, at, method), make)
+
+
+@page(router, "/net/{network}/picture/{picture}/layer/{layer}/unit/{unit}/at/{at}", SpotPage)
+async def spot(
+    specimen: OfNetwork, bench: OnBench, picture: str, layer: OfLayer, unit: OfUnit, at: str,
+    method: Annotated[Projection, Query(description="how the unit is projected down to pixels")] = "deconvnet",
+) -> SpotPage:  # fmt: skip
+    """Show a unit at a place of a picture: "strongest", or a row and a column with a comma between."""
+    shown, prepared, found = await _spot(bench, specimen, picture, layer, unit, at, method)
+    units = await specimen.compute(
+        ("excited", picture, specimen.slugs[layer.name]), partial(_excited, specimen, prepared, layer)
+    )
+    place = "" if found.at.y is None else f"@{found.at.y},{found.at.x}"
+    name = {"guided": "guided_backprop"}.get(method, method)
+    objective = f"{layer.name or 'output'}:{unit}{place}"
+    return SpotPage(
+        network=NetworkFacts.of(specimen),
+        picture=shown,
+        layer=LayerFacts.of(specimen, layer),
+        unit=unit,
+        y=found.at.y,
+        x=found.at.x,
+        value=found.at.value,
+        box=found.box,
+        size=(prepared.pixels.shape[1], prepared.pixels.shape[2]),
+        method=method,
+        at=at,
+        remarks=list(found.remarks),
+        share=units[unit].share,
+        python=f"convscope.explain(net, {shown.name!r}, {name!r}, {objective!r})",
+    )
+
+
+@router.get(
+    "/net/{network}/picture/{picture}/layer/{layer}/unit/{unit}/at/{at}/{shows}-{method}.webp", include_in_schema=False
+)
+async def spot_image(
+    specimen: OfNetwork, bench: OnBench, picture: str, layer: OfLayer, unit: OfUnit, at: str,
+    shows: Literal["patch", "projection"], method: Projection,
+) -> Response:  # fmt: skip
+    """Return what a unit sees at a place of a picture, or its projection there."""
+    _, _, found = await _spot(bench, specimen, picture, layer, unit, at, method)
+    return Response(getattr(found, shows), media_type="image/webp", headers=_KEPT)
