@@ -62,7 +62,7 @@ def test_every_command_that_draws_has_all_options_of_drawing() -> None:
 
 def test_an_option_of_a_group_is_declared_once() -> None:
     groups = [parameters_of(group) for group in (Network, Setting, Figure)]
-    other = {("train", "device"), ("train-style", "width")}  # of the same name
+    other = {("train", "device"), ("train-style", "width"), ("serve", "net")}  # of the same name
     for name, own in COMMANDS.items():
         for option in {option for group in groups for option in group} & set(own):
             given = own[option].annotation, own[option].default

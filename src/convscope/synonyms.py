@@ -222,9 +222,9 @@ THINGS = (
     Wish(
         "a page to hand out",
         ("report", "demo"),
-        "html gallery page dashboard ui gui app web serve server insights "
-        "AttributionVisualizer example examples sample tutorial notebook microscope",
+        "html gallery page example examples sample tutorial notebook",
     ),
+    Wish("the explorer", ("serve",), "dashboard ui gui app web server insights AttributionVisualizer microscope"),
     Wish("many pictures at once", ("explain", "explain_many"), "batch bulk folder dataset directory many"),
     Wish("a film", ("dream", "grad_cam"), "film video gif animate animation movie zoom"),
     Wish("help", ("demo", "nets", "grad_cam"), "usage man commands guide quickstart hello"),

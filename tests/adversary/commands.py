@@ -91,7 +91,7 @@ def words() -> tuple[str, ...]:
     """Return all commands as they are called; the demonstration, which takes minutes, is none of them."""
     from convscope.cli import _OWN, _listed
 
-    return tuple(sorted({*_listed(), *_OWN} - {"demo"}))
+    return tuple(sorted({*_listed(), *_OWN} - {"demo", "serve"}))
 
 
 @cache

@@ -88,6 +88,7 @@ def patches(
 
 
 def roots_of(texts: list[str]) -> dict[str, str]:
+    """Return where pictures lie, as --root says it. Raises OptionError for what is no NAME=PLACE."""
     pairs = [text.partition("=") for text in texts]
     wrong = next((text for text, (name, _, place) in zip(texts, pairs, strict=True) if not (name and place)), None)
     if wrong is not None:

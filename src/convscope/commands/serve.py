@@ -20,7 +20,7 @@ from .progress import progress
 if TYPE_CHECKING:
     from ..explorer.specimen import Specimen
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_EVERYWHERE = ("0.0.0.0", "::")
 
 
 @grouped
@@ -55,19 +55,9 @@ def serve(
 
     The page is on this machine alone, unless --host says otherwise; then it opens with a link that works once.
     """
-    missing = [
-        package for package in ("fastapi", "uvicorn", "jinja2", "multipart", "websockets") if not find_spec(package)
-    ]
-    if missing:
-        raise OutputError(f"the explorer needs {', '.join(missing)}: pip install 'convscope[web]'")
-    if host in ("0.0.0.0", "::") and not name:
-        raise OptionError(
-            f"--host {host} listens on every address of this machine: say under which name browsers reach it, as "
-            "--name lab.example.org"
-        )
+    _check(host, name or [])
     from ..explorer.bench import Bench
-    from ..explorer.guard import Entry
-    from ..explorer.serving import is_loopback, listening, names_of
+    from ..explorer.serving import Door, listening
     from ..explorer.serving import serve as answer
     from ..explorer.shelf import Shelf
 
@@ -75,19 +65,22 @@ def serve(
         specimens = _specimens(network, parts(net or []), atlas or [], roots_of(root or []))
         bench = Bench(specimens, Shelf(parts(pictures or [])))
     with listening(host, port) as opened:
-        taken = opened.getsockname()[1]
-        hosts = names_of(host, taken, parts(name or []))
-        if host in ("0.0.0.0", "::"):
-            hosts = hosts[1:]
-        entry = None if is_loopback(host) else Entry(taken)
+        door = Door.of(opened, parts(name or []))
+        if port and door.port != port:
+            print(f"convscope: port {port} is in use", file=sys.stderr)
+        answer(bench, opened, door, lambda: print(f"{door.link}  (ctrl-C ends it)", flush=True))
 
-        def ready() -> None:
-            if port and taken != port:
-                print(f"convscope: port {port} is in use", file=sys.stderr)
-            link = f"http://{hosts[0]}/" if entry is None else f"http://{hosts[0]}/enter?token={entry.token}"
-            print(f"{link}  (ctrl-C ends it)", flush=True)
 
-        answer(bench, opened, hosts, entry, ready)
+def _check(host: str, names: Sequence[str]) -> None:
+    needed = ("fastapi", "uvicorn", "jinja2", "python_multipart", "websockets")
+    missing = [package for package in needed if not find_spec(package)]
+    if missing:
+        raise OutputError(f"the explorer needs {', '.join(missing)}: pip install 'convscope[web]'")
+    if host in _EVERYWHERE and not names:
+        raise OptionError(
+            f"--host {host} listens on every address of this machine: say under which name browsers reach it, as "
+            "--name lab.example.org"
+        )
 
 
 def _specimens(network: Network, nets: Sequence[str], atlases: Sequence[Path], roots: dict[str, str]) -> list[Specimen]:

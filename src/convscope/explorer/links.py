@@ -7,7 +7,7 @@ slash or "..", is none of these.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote, urlencode
 
 _SAFE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
@@ -68,6 +68,6 @@ class Links:
         return _with(f"/net/{path}", {**asked, "v": version or None})
 
 
-def _with(path: str, asked: dict[str, str | int | None]) -> str:
+def _with(path: str, asked: Mapping[str, str | int | None]) -> str:
     query = urlencode({name: value for name, value in asked.items() if value is not None})
     return f"{path}?{query}" if query else path

@@ -272,7 +272,7 @@ def _found(specimen: Specimen, layer: Layer, unit: int) -> dict[str, Any]:
         return {"bands": [], "statistics": None, "histogram": None, "classes": [], "similar": []}
     similar = _or_nothing(lambda: atlas.similar(layer.name, unit, 8))
     return {
-        "bands": [band for name in BANDS if (band := _band(atlas, layer, unit, name)).seen],
+        "bands": [band for name in BANDS if (band := _band(specimen, atlas, layer, unit, name)).seen],
         "statistics": rows_of(atlas, layer.name, specimen.units(layer), unit)[0],
         "histogram": histogram(atlas, layer.name, unit),
         "classes": class_rows(atlas, layer.name, unit)[:8],
@@ -280,10 +280,13 @@ def _found(specimen: Specimen, layer: Layer, unit: int) -> dict[str, Any]:
     }
 
 
-def _band(atlas: Atlas, layer: Layer, unit: int, name: Band) -> BandOf:
+def _band(specimen: Specimen, atlas: Atlas, layer: Layer, unit: int, name: Band) -> BandOf:
     examples = _or_nothing(lambda: atlas.top(layer.name, unit, band=name))
     labels = class_labels(atlas)
-    seen = [Seen(one.value, one.y, one.x, f"scanned-{one.picture}", one.path, labels[one.picture]) for one in examples]
+    seen = [
+        Seen(one.value, one.y, one.x, f"{specimen.id}-scanned-{one.picture}", one.path, labels[one.picture])
+        for one in examples
+    ]
     return BandOf(name, BANDS[name], seen)
 
 

@@ -177,21 +177,22 @@ async def go(bench: OnBench, network: str, picture: str) -> Response:
 
 async def _prepared(bench: Bench, specimen: Specimen, picture: str) -> tuple[Shown, Clean, InputPicture]:
     """Return a picture as a network reads it. Raises Missing, PictureError."""
-    shown, clean = await bench.aside(partial(_found, bench, specimen, picture))
+    shown, clean = await bench.aside(partial(_found, bench, picture))
     prepared = await specimen.compute(("input", picture), partial(specimen.net.prepare, clean.content))
     return shown, clean, replace(prepared, name=shown.name)
 
 
-def _found(bench: Bench, specimen: Specimen, picture: str) -> tuple[Shown, Clean]:
-    number = re.fullmatch(r"scanned-(\d{1,9})", picture)
-    if number is None:
+def _found(bench: Bench, picture: str) -> tuple[Shown, Clean]:
+    scanned = re.fullmatch(r"(.+)-scanned-(\d{1,9})", picture)
+    if scanned is None:
         try:
             return bench.shelf.find(picture), bench.shelf.clean(picture)
         except KeyError:
             raise Missing("such picture", "pictures that were sent stay for a while: send it again") from None
-    atlas, at = specimen.atlas, int(number[1])
+    owner = bench.specimens.get(scanned[1])
+    atlas, at = owner and owner.atlas, int(scanned[2])
     if atlas is None or at >= atlas.manifest.pictures:
-        raise Missing("such picture", "the atlas of this network holds none with that number")
+        raise Missing("such picture", "no atlas that is open holds one with that number")
     name = atlas.name(at)
 
     def read() -> bytes:
@@ -202,7 +203,7 @@ def _found(bench: Bench, specimen: Specimen, picture: str) -> tuple[Shown, Clean
             raise PictureError(f"{name} is no file")
         return content
 
-    return Shown(picture, name, class_labels(atlas)[at]), bench.shelf.opened(f"{specimen.id}/{picture}", name, read)
+    return Shown(picture, name, class_labels(atlas)[at]), bench.shelf.opened(picture, name, read)
 
 
 @page(router, "/net/{network}/picture/{picture}", PicturePage)
@@ -304,7 +305,7 @@ async def seen(specimen: OfNetwork, bench: OnBench, picture: str) -> Response:
 @router.get("/net/{network}/picture/{picture}/thumb.webp", include_in_schema=False)
 async def thumb(specimen: OfNetwork, bench: OnBench, picture: str) -> Response:
     """Return the picture in small."""
-    shown, clean = await bench.aside(partial(_found, bench, specimen, picture))
+    shown, clean = await bench.aside(partial(_found, bench, picture))
     content = await bench.aside(partial(images.thumbnail, clean.content, shown.name))
     return Response(content, media_type="image/webp", headers=_KEPT)
 

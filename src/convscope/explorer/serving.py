@@ -7,10 +7,10 @@ import logging
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -30,13 +30,14 @@ _TRIED = 20
 """Ports that are tried, from the one that was asked for on."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_EVERYWHERE = ("0.0.0.0", "::")
 
 
 def application(bench: Bench, entry: Entry | None = None) -> FastAPI:
     """Return the application: pages, their JSON and images, without the guard."""
 
     @asynccontextmanager
-    async def closing(_: FastAPI) -> Any:
+    async def closing(_: FastAPI) -> AsyncGenerator[None]:
         yield
         bench.close()
 
@@ -79,9 +80,34 @@ def _unforeseen(request: Request, error: Exception) -> Response:
     return told.response(request.scope)
 
 
-def guarded(bench: Bench, hosts: Sequence[str], entry: Entry | None = None) -> ASGIApp:
-    """Return the application behind the guard, under the names that a browser may call it by."""
-    return Guard(application(bench, entry), hosts, entry)
+@dataclass(frozen=True)
+class Door:
+    """Where the explorer is reached: its port, what a Host header may say, and who may come in besides this user."""
+
+    port: int
+    hosts: tuple[str, ...]
+    entry: Entry | None
+
+    @classmethod
+    def of(cls, opened: socket.socket, names: Sequence[str] = ()) -> Door:
+        """Return the door at a port that was opened, reached by its address and by further names."""
+        host, port = opened.getsockname()[:2]
+        known = [*([] if host in _EVERYWHERE else [host]), *names]
+        if host in _LOOPBACK:
+            known += [name for name in _LOOPBACK if name != host]
+        hosts = tuple(f"{f'[{name}]' if ':' in name else name}:{port}" for name in known)
+        return cls(port, hosts, None if host in _LOOPBACK else Entry(port))
+
+    @property
+    def link(self) -> str:
+        """What to open in a browser."""
+        base = f"http://{self.hosts[0]}/"
+        return base if self.entry is None else f"{base}enter?token={self.entry.token}"
+
+
+def guarded(bench: Bench, door: Door) -> ASGIApp:
+    """Return the application behind the guard."""
+    return Guard(application(bench, door.entry), door.hosts, door.entry)
 
 
 @contextmanager
@@ -104,30 +130,19 @@ def listening(host: str, port: int) -> Generator[socket.socket]:
     raise OutputError(f"ports {port} to {port + _TRIED - 1} are all in use: name another, as --port {port + 1000}")
 
 
-def names_of(host: str, port: int, others: Sequence[str] = ()) -> list[str]:
-    """Return what a Host header may say, the name that is printed first."""
-    names = [host, *others]
-    if host in _LOOPBACK:
-        names += [name for name in _LOOPBACK if name != host]
-    return [f"{f'[{name}]' if ':' in name else name}:{port}" for name in names]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a host's address."""
-    return host in _LOOPBACK
-
-
-def serve(
-    bench: Bench, opened: socket.socket, hosts: Sequence[str], entry: Entry | None, ready: Callable[[], None]
-) -> None:
-    """Answer requests until ctrl-C."""
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    config = uvicorn.Config(
-        guarded(bench, hosts, entry), log_config=None, access_log=False, server_header=False, date_header=False,
-        proxy_headers=False, h11_max_incomplete_event_size=1 << 16, timeout_keep_alive=15, timeout_graceful_shutdown=2,
+def settings(app: ASGIApp) -> uvicorn.Config:
+    """Return how a server of the application behaves."""
+    return uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, date_header=False, proxy_headers=False,
+        h11_max_incomplete_event_size=1 << 16, timeout_keep_alive=15, timeout_graceful_shutdown=2, http="h11",
         ws="websockets-sansio",
     )  # fmt: skip
-    server = uvicorn.Server(config)
+
+
+def serve(bench: Bench, opened: socket.socket, door: Door, ready: Callable[[], None]) -> None:
+    """Answer requests until ctrl-C; `ready` is called when the first may come."""
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    server = uvicorn.Server(settings(guarded(bench, door)))
     opened.listen(128)
     ready()
     try:

@@ -131,9 +131,11 @@ def _opener(source: str, picture: Picture) -> Callable[[], bytes]:
 
 
 def _below(source: str, file: Path, name: str) -> bytes:
-    """Read a file that lies below its source also when links are followed. Raises PictureError for another."""
-    root = source if os.path.isdir(source) else os.path.dirname(source.split("*", maxsplit=1)[0])  # noqa: PTH112, PTH120
-    root, real = os.path.realpath(root), os.path.realpath(file)
-    if os.path.commonpath([root, real]) != root:
-        raise PictureError(f"{name} is a link to a place outside of {source}: it is not opened")
-    return Path(real).read_bytes()
+    """Read a file that lies in its folder also when links are followed. Raises PictureError for another.
+
+    A picture that was named itself, or a sample, is where it is.
+    """
+    folder = source if os.path.isdir(source) else os.path.dirname(source) if "*" in source else ""  # noqa: PTH112, PTH120
+    if folder and os.path.commonpath([os.path.realpath(folder), os.path.realpath(file)]) != os.path.realpath(folder):
+        raise PictureError(f"{name} is a link to a place outside of its folder: it is not opened")
+    return file.read_bytes()
