@@ -148,17 +148,11 @@ def test_listing_without_import_equals_the_registry() -> None:
 
 
 def test_no_module_outside_methods_names_a_method() -> None:
-<<<<<<< HEAD
-    """A new method touches one file; what chooses are demonstration, reports, reproductions and the atlas."""
+    """A new method touches one file; demonstration, reports, reproductions, atlas and explorer choose."""
     names = set(registry.load_all())
+    chooses = (*listing.ROOMS, "atlas", "demo", "explorer", "reports", "reproductions", "synonyms")
     for path in modules():
-        if family(path) in (*listing.ROOMS, "atlas", "demo", "reports", "reproductions", "synonyms") or path.stem in (
-=======
-    """A new method touches one file; demonstration, reports, atlas and explorer choose, and synonyms are of names."""
-    names = set(registry.load_all())
-    for path in modules():
-        if family(path) in (*listing.ROOMS, "atlas", "demo", "explorer", "reports", "synonyms") or path.stem in (
->>>>>>> bd71cf3 (Explorer: tests against the real server, a page of documentation, the extra web)
+        if family(path) in chooses or path.stem in (
             "patches",
             "evolution",
         ):
