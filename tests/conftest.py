@@ -96,6 +96,21 @@ def chelsea() -> Any:
     return picture()
 
 
+@pytest.fixture(scope="session")
+def pieces_atlas(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An atlas of zfnet64 over pieces of two photographs, of two classes."""
+    from convscope import Atlas, scan
+
+    folder, net = tmp_path_factory.mktemp("scanned"), load("zfnet64")
+    for name in ("chelsea", "coffee"):
+        picture: Any = net.prepare(f"sample:{name}").original
+        (folder / "pieces" / name).mkdir(parents=True)
+        for at in range(6):
+            picture.crop((at * 40, 20, at * 40 + 128, 148)).save(folder / "pieces" / name / f"{at}.png")
+    scan(net, str(folder / "pieces"), folder / "atlas", layers=["conv1", "conv3", "relu6"], effect=True)
+    return Atlas(folder / "atlas")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests of a night, unless `-m` names them: they are deselected, not skipped."""
     if "nightly" in config.option.markexpr:

@@ -13,8 +13,11 @@ from typing import Any
 
 import uvicorn
 
+from convscope import Atlas, load
 from convscope.explorer.bench import Bench
 from convscope.explorer.serving import Door, guarded, listening, settings
+from convscope.explorer.shelf import Shelf
+from convscope.explorer.specimen import Specimen
 
 
 @dataclass
@@ -100,3 +103,9 @@ def running(bench: Bench, change: Callable[[Door], Door] = lambda door: door) ->
             thread.join(20)
             assert not thread.is_alive()
             bench.close()
+
+
+def bench_of_pieces(atlas: Atlas) -> Bench:
+    """Return a bench of zfnet64 with its atlas (`pieces_atlas`), lenet5 without one, and two photographs."""
+    shelf = Shelf(["sample:chelsea", "sample:coffee"])
+    return Bench([Specimen("zfnet64", atlas.net, atlas), Specimen("lenet5", load("lenet5"))], shelf)

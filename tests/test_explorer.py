@@ -11,34 +11,22 @@ import pytest
 import torch
 from PIL import Image
 
-from convscope import Atlas, explain, load, scan, tap
+from convscope import Atlas, explain, tap
 from convscope.atlas.crops import Spot, project_spots
-from convscope.explorer.bench import Bench, ids
+from convscope.explorer.bench import ids
 from convscope.explorer.images import CELL, Cell, position_in_cell
 from convscope.explorer.links import slugs
-from convscope.explorer.shelf import Shelf
-from convscope.explorer.specimen import Specimen
-from explorers import Running, running
+from explorers import Running, bench_of_pieces, running
 
 
 @pytest.fixture(scope="module")
-def atlas(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
-    """An atlas of zfnet64 over pieces of two photographs, of two classes."""
-    folder = tmp_path_factory.mktemp("scanned")
-    for name in ("chelsea", "coffee"):
-        picture = Image.fromarray(np.asarray(load("zfnet64").prepare(f"sample:{name}").original))
-        (folder / "pieces" / name).mkdir(parents=True)
-        for at in range(6):
-            picture.crop((at * 40, 20, at * 40 + 128, 148)).save(folder / "pieces" / name / f"{at}.png")
-    scan(load("zfnet64"), str(folder / "pieces"), folder / "atlas", layers=["conv1", "conv3", "relu6"], effect=True)
-    return Atlas(folder / "atlas")
+def atlas(pieces_atlas: Atlas) -> Atlas:
+    return pieces_atlas
 
 
 @pytest.fixture(scope="module")
 def explorer(atlas: Atlas) -> Iterator[Running]:
-    shelf = Shelf(["sample:chelsea", "sample:coffee"])
-    bench = Bench([Specimen("zfnet64", atlas.net, atlas), Specimen("lenet5", load("lenet5"))], shelf)
-    with running(bench) as found:
+    with running(bench_of_pieces(atlas)) as found:
         yield found
 
 

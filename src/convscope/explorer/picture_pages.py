@@ -221,7 +221,7 @@ async def picture(
     shown, clean, prepared = await _prepared(bench, specimen, picture)
     said, kind = await specimen.compute(("said", picture), partial(_said, specimen, prepared))
     asked = {name: value for name, value in request.query_params.multi_items() if name.startswith(_OPTION) and value}
-    explained = [_explained(specimen, name, of, asked, shown) for name in method or []]
+    explained = [_explained(specimen, name, of, asked, shown) for name in method or [] if name]
     chosen = specimen.layers.get(layer) if layer else None
     units: list[Excited] = []
     if chosen is not None:
