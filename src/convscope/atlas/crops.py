@@ -204,7 +204,6 @@ class _Pictures:
         self.checked: set[tuple[bool, ...]] = set()
         self.cropping: Cropping | None = None
         self.remark = ""
-        self.gated = self.layer.field.shared and not self.layer.shown_field.shared
         with self.whole_if_it_fails():
             self.cropping = Cropping(net, pixels, self.layer.name)
 
@@ -291,7 +290,7 @@ class _Projector:
 
     def _project(self, pictures: _Pictures, batch: list[_Part]) -> Iterator[tuple[int, Projected]]:
         """Project a batch of parts of one shape, and empty it."""
-        together, more = self._most(pictures, batch[0]), (pictures.remark, _GATED if pictures.gated else "")
+        together, more = self._most(pictures, batch[0]), (pictures.remark, gate_remark(pictures.layer))
         parts = _served(batch)
         batch.clear()
 
@@ -329,6 +328,11 @@ def _served(parts: Sequence[_Part]) -> list[_Part]:
     most = min(max(len(part.aims) for part in parts), _SERVED)
     best = min(range(1, most + 1), key=passes)
     return [piece for part in parts for piece in part.pieces(best)]
+
+
+def gate_remark(layer: Layer) -> str:
+    """Return what a reader must know of a layer whose units see more than is shown; "" for all others."""
+    return _GATED if layer.field.shared and not layer.shown_field.shared else ""
 
 
 def checked_position(spot: Spot, layer: Layer, size: tuple[int, ...]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The pages of a picture: what a network says of it, maps by any method, feature maps, and single activations."""
+"""The pages of a picture: what a network says of it, maps by any method, and feature maps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import unquote
 
 import torch
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
@@ -17,7 +16,6 @@ from starlette.responses import RedirectResponse, Response
 from torch import Tensor
 
 from .. import registry
-from ..atlas.crops import Spot, project_spots
 from ..data.images import InputPicture
 from ..drawing.drawings import Heatmap
 from ..errors import ConvscopeError, ObjectiveError, PictureError
@@ -27,10 +25,10 @@ from ..running import explain
 from ..tapping import tap
 from ..tracing import Layer
 from . import images
-from .bench import Bench, OfLayer, OfNetwork, OfUnit, OnBench, OwnForm
+from .bench import Bench, OfLayer, OfNetwork, OnBench, OwnForm
 from .decoding import Clean
 from .links import Links
-from .network_pages import LayerFacts, NetworkFacts, Projection
+from .network_pages import LayerFacts, NetworkFacts
 from .pages import Page, page
 from .problems import Missing
 from .shelf import Shown
@@ -45,7 +43,9 @@ _FIRST = 5
 _OPTION = "o."
 """Begins the names of a method's options in addresses."""
 
-_KEPT = {"cache-control": "private, max-age=600"}
+ForAWhile = {"cache-control": "private, max-age=600"}
+"""Of images that stay for a while."""
+
 _READS_FILES = re.compile(r"direction\s*\(", re.IGNORECASE)
 
 
@@ -132,27 +132,6 @@ class Excited:
     share: float | None
 
 
-@dataclass(frozen=True)
-class SpotPage(Page):
-    """A unit at a place of a picture: its value, what it sees there, and its projection."""
-
-    template: ClassVar[str] = "spot.html"
-    network: NetworkFacts
-    picture: Shown
-    layer: LayerFacts
-    unit: int
-    y: int | None
-    x: int | None
-    value: float
-    box: tuple[int, int, int, int]
-    size: tuple[int, int]
-    method: Projection
-    at: str
-    remarks: list[str]
-    share: float | None
-    python: str
-
-
 @router.post("/pictures", dependencies=[OwnForm])
 async def send(
     bench: OnBench, picture: Annotated[UploadFile, File()], network: Annotated[str, Form()] = ""
@@ -175,7 +154,7 @@ async def go(bench: OnBench, network: str, picture: str) -> Response:
     return RedirectResponse(Links().picture(network, picture), 303)
 
 
-async def _prepared(bench: Bench, specimen: Specimen, picture: str) -> tuple[Shown, Clean, InputPicture]:
+async def read_picture(bench: Bench, specimen: Specimen, picture: str) -> tuple[Shown, Clean, InputPicture]:
     """Return a picture as a network reads it. Raises Missing, PictureError."""
     shown, clean = await bench.aside(partial(_found, bench, picture))
     prepared = await specimen.compute(("input", picture), partial(specimen.net.prepare, clean.content))
@@ -218,14 +197,14 @@ async def picture(
     order: Annotated[Order, Query(description="what orders its units")] = "number",
 ) -> PicturePage:
     """Show what a network makes of a picture."""
-    shown, clean, prepared = await _prepared(bench, specimen, picture)
+    shown, clean, prepared = await read_picture(bench, specimen, picture)
     said, kind = await specimen.compute(("said", picture), partial(_said, specimen, prepared))
     asked = {name: value for name, value in request.query_params.multi_items() if name.startswith(_OPTION) and value}
     explained = [_explained(specimen, name, of, asked, shown) for name in method or [] if name]
     chosen = specimen.layers.get(layer) if layer else None
     units: list[Excited] = []
     if chosen is not None:
-        units = await specimen.compute(("excited", picture, layer), partial(_excited, specimen, prepared, chosen))
+        units = await specimen.compute(("excited", picture, layer), partial(excited, specimen, prepared, chosen))
     return PicturePage(
         network=NetworkFacts.of(specimen),
         picture=shown,
@@ -295,11 +274,11 @@ def _check_objective(of: str) -> None:
 @router.get("/net/{network}/picture/{picture}/input.webp", include_in_schema=False)
 async def seen(specimen: OfNetwork, bench: OnBench, picture: str) -> Response:
     """Return the picture as the network reads it."""
-    _, _, prepared = await _prepared(bench, specimen, picture)
+    _, _, prepared = await read_picture(bench, specimen, picture)
     image = prepared.image()
     factor = max(1, 288 // max(image.size))
     content = images.encoded(image.resize((image.width * factor, image.height * factor), 0))
-    return Response(content, media_type="image/webp", headers=_KEPT)
+    return Response(content, media_type="image/webp", headers=ForAWhile)
 
 
 @router.get("/net/{network}/picture/{picture}/thumb.webp", include_in_schema=False)
@@ -307,7 +286,7 @@ async def thumb(specimen: OfNetwork, bench: OnBench, picture: str) -> Response:
     """Return the picture in small."""
     shown, clean = await bench.aside(partial(_found, bench, picture))
     content = await bench.aside(partial(images.thumbnail, clean.content, shown.name))
-    return Response(content, media_type="image/webp", headers=_KEPT)
+    return Response(content, media_type="image/webp", headers=ForAWhile)
 
 
 @router.get("/net/{network}/picture/{picture}/map.{ending}", include_in_schema=False)
@@ -316,7 +295,7 @@ async def mapped(
     method: str, of: str = "",
 ) -> Response:  # fmt: skip
     """Return a method's map: over the picture, as a figure with its recipe, or as numbers."""
-    _, _, prepared = await _prepared(bench, specimen, picture)
+    _, _, prepared = await read_picture(bench, specimen, picture)
     _check_objective(of)
     entry = registry.find(method)
     asked = {
@@ -331,7 +310,7 @@ async def mapped(
     make = partial(_heatmap, specimen, prepared, method, of, options)
     drawing: Heatmap = await specimen.compute(key, make)
     content, kind = await bench.aside(partial(_file, drawing, ending))
-    return Response(content, media_type=kind, headers=_KEPT)
+    return Response(content, media_type=kind, headers=ForAWhile)
 
 
 def _heatmap(specimen: Specimen, prepared: InputPicture, method: str, of: str, options: dict[str, Any]) -> Heatmap:
@@ -356,7 +335,8 @@ def _activity(specimen: Specimen, prepared: InputPicture, layer: Layer) -> Tenso
     return layer.by_position(found)[0] if layer.positions else found[0]
 
 
-def _excited(specimen: Specimen, prepared: InputPicture, layer: Layer) -> list[Excited]:
+def excited(specimen: Specimen, prepared: InputPicture, layer: Layer) -> list[Excited]:
+    """Return the largest value of each unit of a layer, and how unusual it is for the unit where an atlas tells."""
     activity = _activity(specimen, prepared, layer)
     maxima = activity.flatten(1).amax(1) if layer.positions else activity
     shares: dict[int, float] = {}
@@ -376,11 +356,12 @@ def _in_order(units: list[Excited], order: Order) -> list[Excited]:
     return sorted(units, key=lambda one: (-(one.share if one.share is not None else -1), -one.value))
 
 
-async def _ordered_units(
+async def ordered_units(
     specimen: Specimen, prepared: InputPicture, picture: str, layer: Layer, order: Order
 ) -> list[int]:
+    """Return the units of a layer in an order."""
     slug = specimen.slugs[layer.name]
-    units = await specimen.compute(("excited", picture, slug), partial(_excited, specimen, prepared, layer))
+    units = await specimen.compute(("excited", picture, slug), partial(excited, specimen, prepared, layer))
     return [one.unit for one in _in_order(units, order)]
 
 
@@ -389,126 +370,14 @@ async def maps(
     specimen: OfNetwork, bench: OnBench, picture: str, layer: OfLayer, order: Order, number: int
 ) -> Response:
     """Return a sheet of feature maps."""
-    _, _, prepared = await _prepared(bench, specimen, picture)
+    _, _, prepared = await read_picture(bench, specimen, picture)
     if not layer.positions or number not in range(-(-specimen.units(layer) // images.PER_SHEET)):
         raise Missing("such sheet", "the picture's page shows those that there are")
-    units = await _ordered_units(specimen, prepared, picture, layer, order)
+    units = await ordered_units(specimen, prepared, picture, layer, order)
     on_it = [units[at] for at in images.on_sheet(number, len(units))]
 
     def make() -> bytes:
         return images.map_sheet(_activity(specimen, prepared, layer), on_it)
 
     content = await specimen.compute(("maps", picture, layer.name, order, number), make)
-    return Response(content, media_type="image/webp", headers=_KEPT)
-
-
-@router.get("/net/{network}/picture/{picture}/layer/{layer}/pick/{order}-{number}", include_in_schema=False)
-async def pick(
-    specimen: OfNetwork, bench: OnBench, request: Request, picture: str, layer: OfLayer, order: Order, number: int
-) -> Response:
-    """Go to the activation at a point of a sheet of feature maps, which the browser puts behind the address."""
-    at = re.fullmatch(r"(\d{1,5}),(\d{1,5})", unquote(request.url.query))
-    if at is None or not layer.positions:
-        raise Missing("such place", "click on a feature map")
-    x, y = int(at[1]), int(at[2])
-    _, _, prepared = await _prepared(bench, specimen, picture)
-    units = await _ordered_units(specimen, prepared, picture, layer, order)
-    cell = number * images.PER_SHEET + y // images.CELL * images.ACROSS + min(x // images.CELL, images.ACROSS - 1)
-    if cell >= len(units):
-        raise Missing("such place", "click on a feature map")
-    activity = await specimen.compute(("activity", picture, layer.name), partial(_activity, specimen, prepared, layer))
-    row, column = images.position_in_cell(x % images.CELL, y % images.CELL, activity.shape[1], activity.shape[2])
-    where = Links().spot(specimen.id, picture, specimen.slugs[layer.name], units[cell], f"{row},{column}")
-    return RedirectResponse(where, 303)
-
-
-@dataclass(frozen=True)
-class _At:
-    y: int | None
-    x: int | None
-    value: float
-
-
-def _placed(activity: Tensor, layer: Layer, unit: int, at: str) -> _At:
-    """Return where a unit is looked at. Raises Missing for a place that there is not."""
-    if not layer.positions:
-        return _At(None, None, float(activity[unit]))
-    rows, columns = activity.shape[1:]
-    if at == "strongest":
-        y, x = divmod(int(activity[unit].argmax()), columns)
-    else:
-        place = re.fullmatch(r"(\d{1,5}),(\d{1,5})", at)
-        y, x = (int(place[1]), int(place[2])) if place else (-1, -1)
-    if not (0 <= y < rows and 0 <= x < columns):
-        raise Missing("such place", f"the layer has rows 0 to {rows - 1} and columns 0 to {columns - 1}")
-    return _At(y, x, float(activity[unit, y, x]))
-
-
-@dataclass(frozen=True)
-class _Spotted:
-    at: _At
-    box: tuple[int, int, int, int]
-    patch: bytes
-    projection: bytes
-    remarks: tuple[str, ...]
-
-
-def _spotted(
-    specimen: Specimen, prepared: InputPicture, layer: Layer, unit: int, at: str, method: Projection
-) -> _Spotted:
-    place = _placed(_activity(specimen, prepared, layer), layer, unit, at)
-    pixels = specimen.net.pixels(prepared)
-    found = project_spots(specimen.net, layer.name, [Spot(0, unit, place.y, place.x)], lambda _: pixels, method)[0]
-    patch, projection = images.spot_images(specimen.net, found)
-    return _Spotted(place, found.box, patch, projection, found.remarks)
-
-
-async def _spot(
-    bench: Bench, specimen: Specimen, picture: str, layer: Layer, unit: int, at: str, method: Projection
-) -> tuple[Shown, InputPicture, _Spotted]:
-    shown, _, prepared = await _prepared(bench, specimen, picture)
-    make = partial(_spotted, specimen, prepared, layer, unit, at, method)
-    return shown, prepared, await specimen.compute(("spot", picture, layer.name, unit, at, method), make)
-
-
-@page(router, "/net/{network}/picture/{picture}/layer/{layer}/unit/{unit}/at/{at}", SpotPage)
-async def spot(
-    specimen: OfNetwork, bench: OnBench, picture: str, layer: OfLayer, unit: OfUnit, at: str,
-    method: Annotated[Projection, Query(description="how the unit is projected down to pixels")] = "deconvnet",
-) -> SpotPage:  # fmt: skip
-    """Show a unit at a place of a picture: "strongest", or a row and a column with a comma between."""
-    shown, prepared, found = await _spot(bench, specimen, picture, layer, unit, at, method)
-    units = await specimen.compute(
-        ("excited", picture, specimen.slugs[layer.name]), partial(_excited, specimen, prepared, layer)
-    )
-    place = "" if found.at.y is None else f"@{found.at.y},{found.at.x}"
-    name = {"guided": "guided_backprop"}.get(method, method)
-    objective = f"{layer.name or 'output'}:{unit}{place}"
-    return SpotPage(
-        network=NetworkFacts.of(specimen),
-        picture=shown,
-        layer=LayerFacts.of(specimen, layer),
-        unit=unit,
-        y=found.at.y,
-        x=found.at.x,
-        value=found.at.value,
-        box=found.box,
-        size=(prepared.pixels.shape[1], prepared.pixels.shape[2]),
-        method=method,
-        at=at,
-        remarks=list(found.remarks),
-        share=units[unit].share,
-        python=f"convscope.explain(net, {shown.name!r}, {name!r}, {objective!r})",
-    )
-
-
-@router.get(
-    "/net/{network}/picture/{picture}/layer/{layer}/unit/{unit}/at/{at}/{shows}-{method}.webp", include_in_schema=False
-)
-async def spot_image(
-    specimen: OfNetwork, bench: OnBench, picture: str, layer: OfLayer, unit: OfUnit, at: str,
-    shows: Literal["patch", "projection"], method: Projection,
-) -> Response:  # fmt: skip
-    """Return what a unit sees at a place of a picture, or its projection there."""
-    _, _, found = await _spot(bench, specimen, picture, layer, unit, at, method)
-    return Response(getattr(found, shows), media_type="image/webp", headers=_KEPT)
+    return Response(content, media_type="image/webp", headers=ForAWhile)
