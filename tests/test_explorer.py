@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from convscope import Atlas, explain, tap
 from convscope.atlas.crops import Spot, project_spots
 from convscope.explorer.bench import ids
-from convscope.explorer.images import CELL, Cell, position_in_cell
+from convscope.explorer.images import CELL, PITCH, Cell, position_in_cell
 from convscope.explorer.links import slugs
 from explorers import Running, bench_of_pieces, running
 
@@ -163,21 +164,38 @@ def test_a_click_on_a_feature_map_goes_to_that_very_activation(explorer: Running
     for unit, y, x in ((0, 0, 0), (70, 15, 3), (191, 7, 12)):
         sheet, on_it = divmod(unit, 64)
         factor = CELL // 16
-        px, py = on_it % 8 * CELL + x * factor + 1, on_it // 8 * CELL + y * factor + 1
+        px, py = on_it % 8 * PITCH[0] + x * factor + 1, on_it // 8 * PITCH[1] + y * factor + 1
         answer = explorer.get(f"{base}/layer/conv3/pick/number-{sheet}?{px},{py}")
         assert answer.status == 303
         assert answer.headers["location"] == f"{base}/layer/conv3/unit/{unit}/at/{y},{x}"
     assert position_in_cell(95, 0, rows, columns) == (0, 15)
+    beside = explorer.get(f"{base}/layer/conv3/pick/number-0?{CELL + 5},{PITCH[1] - 3}")
+    assert beside.headers["location"].endswith("/unit/0/at/15,15"), "a gap is the place nearest to it"
+    for wrong in ("number-3?0,0", f"number-2?0,{8 * PITCH[1]}", "number--1?0,0", "number-0?-1,0"):
+        assert explorer.get(f"{base}/layer/conv3/pick/{wrong}").status in (400, 404)
+    later = explorer.json(f"{base}.json?layer=conv3&part=2")
+    assert [one["unit"] for one in later["units"]] == list(range(128, 192))
+    assert explorer.get(f"{base}.json?layer=conv3&part=3").status == 404
     page = explorer.json(f"{base}.json?layer=conv3&order=strongest")
     best = page["units"][0]
     answer = explorer.get(f"{base}/layer/conv3/pick/strongest-0?5,5")
     assert f"/unit/{best['unit']}/at/" in answer.headers["location"]
 
 
+def test_a_command_that_is_shown_can_be_pasted_whatever_a_picture_is_called(explorer: Running) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9), "red").save(buffer, "PNG")
+    name = "a'b $(reboot) ; x.png"
+    sent = explorer.send(buffer.getvalue(), name)
+    page = explorer.json(sent.headers["location"] + ".json?method=gradient&of=3")
+    command = shlex.split(page["explained"][0]["command"], comments=True)
+    assert command == ["convscope", "gradient", name, "--net", "zfnet64", "--of", "3"]
+
+
 def test_maps_are_those_of_the_methods_with_their_options(explorer: Running) -> None:
     base = f"/net/zfnet64/picture/{picture_of(explorer)}"
     page = explorer.json(f"{base}.json?method=occlusion&of=3&o.patch=16&o.stride=16")
-    assert "--patch '16'" in page["explained"][0]["command"]
+    assert "--patch 16" in page["explained"][0]["command"]
     assert "patch=16" in page["explained"][0]["python"]
     numbers = explorer.get(f"{base}/map.npz?method=occlusion&of=3&o.patch=16&o.stride=16")
     found = np.load(io.BytesIO(numbers.body))["map"]

@@ -94,6 +94,16 @@ def test_a_group_may_hold_another_and_a_command_takes_it_whole() -> None:
     assert taken(Outer, values) == Outer(Inner(1), "own") and not values
 
 
+def test_an_option_of_a_commands_own_takes_the_place_of_a_groups_and_reaches_it() -> None:
+    got: dict[str, Any] = {}
+
+    def command(outer: Outer, left: Annotated[list[int] | None, typer.Option()] = None) -> None:
+        got.update(outer=outer, left=left)
+
+    grouped(command)(left=[5, 6], right="x")
+    assert got == {"outer": Outer(Inner(1), "x"), "left": [5, 6]}
+
+
 # What the options do ------------------------------------------------------------------------------------------------
 
 

@@ -61,8 +61,9 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**values: Any) -> None:
+        mine = {name: values.pop(name) for name in own if name in values}
         whole = {name: taken(group, values) for name, group in groups.items()}
-        command(**values, **whole)
+        command(**mine, **whole)
 
     return with_parameters(run, parameters)
 

@@ -60,11 +60,12 @@ async def pick(
     x, y = int(at[1]), int(at[2])
     _, _, prepared = await read_picture(bench, specimen, picture)
     units = await ordered_units(specimen, prepared, picture, layer, order)
-    cell = number * images.PER_SHEET + y // images.CELL * images.ACROSS + min(x // images.CELL, images.ACROSS - 1)
-    if cell >= len(units):
+    cell, left, top = images.map_at(x, y)
+    cell += number * images.PER_SHEET
+    if cell not in images.on_sheet(number, len(units)):
         raise Missing("such place", "click on a feature map")
     across = layer.lattice.along
-    row, column = across(images.position_in_cell(x % images.CELL, y % images.CELL, *across(layer.grid)))
+    row, column = across(images.position_in_cell(left, top, *across(layer.grid)))
     where = Links().spot(specimen.id, picture, specimen.slugs[layer.name], units[cell], f"{row},{column}")
     return RedirectResponse(f"{where}.json" if request.url.path.endswith(".json") else where, 303)
 

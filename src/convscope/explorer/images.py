@@ -24,7 +24,10 @@ from ..tracing import Layer
 from ..views.filters import filters
 
 CELL = 96
-"""Pixels of the side of a feature map's cell."""
+"""Pixels of the side of a feature map."""
+
+PITCH = (104, 122)
+"""Pixels from one feature map of a sheet to the next, across and down: a gap, and room for its number below."""
 
 ACROSS = 8
 PER_SHEET = ACROSS * ACROSS
@@ -55,8 +58,13 @@ class Cell:
 
 
 def on_sheet(number: int, count: int) -> range:
-    """Return which of so many units lie on a sheet."""
-    return range(number * PER_SHEET, min((number + 1) * PER_SHEET, count))
+    """Return which of so many units lie on a sheet; none on one that there is not."""
+    return range(0) if number < 0 else range(number * PER_SHEET, min((number + 1) * PER_SHEET, count))
+
+
+def parts(count: int) -> list[range]:
+    """Return which of so many units lie on each sheet."""
+    return [on_sheet(number, count) for number in range(-(-count // PER_SHEET))]
 
 
 def side_of(net: Net, layer: Layer) -> int:
@@ -71,18 +79,18 @@ def encoded(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def laid_out(images: Sequence[Image.Image | None], side: int, across: int = ACROSS) -> Image.Image:
-    """Lay images out in cells, row by row, each in the middle of its cell."""
+def laid_out(
+    images: Sequence[Image.Image | None], side: int, across: int = ACROSS, pitch: tuple[int, int] | None = None
+) -> Image.Image:
+    """Lay images out in cells, row by row, each in the middle of its cell; `pitch` is from one cell to the next."""
+    wide, high = pitch or (side, side)
     rows = -(-len(images) // across)
-    sheet = Image.new("RGBA", (min(across, len(images)) * side, rows * side), _NOTHING)
+    sheet = Image.new("RGBA", (min(across, len(images)) * wide, rows * high), _NOTHING)
     for at, image in enumerate(images):
         if image is not None:
             fitted = _fitted(image, side)
-            corner = (
-                at % across * side + (side - fitted.width) // 2,
-                at // across * side + (side - fitted.height) // 2,
-            )
-            sheet.paste(fitted, corner)
+            left, top = at % across * wide, at // across * high
+            sheet.paste(fitted, (left + (side - fitted.width) // 2, top + (side - fitted.height) // 2))
     return sheet
 
 
@@ -144,7 +152,18 @@ def map_sheet(activity: Tensor, units: Sequence[int]) -> bytes:
     values = activity.numpy()
     scale = signed_scale(values) if values.min() < 0 else magnitude_scale(values)
     painted = [Image.fromarray(colours.paint(values[unit], scale.low, scale.high, scale.colours)) for unit in units]
-    return encoded(laid_out(painted, CELL))
+    return encoded(laid_out(painted, CELL, pitch=PITCH))
+
+
+def map_sheet_size(count: int) -> tuple[int, int]:
+    """Return the width and height of a sheet of so many feature maps."""
+    return min(ACROSS, count) * PITCH[0], -(-count // ACROSS) * PITCH[1]
+
+
+def map_at(x: int, y: int) -> tuple[int, int, int]:
+    """Return which map of a sheet lies at a pixel of it, or nearest to it, and where in the map's cell that is."""
+    column, row = min(x // PITCH[0], ACROSS - 1), y // PITCH[1]
+    return row * ACROSS + column, min(x - column * PITCH[0], CELL - 1), min(y - row * PITCH[1], CELL - 1)
 
 
 def map_factor(rows: int, columns: int) -> float:

@@ -53,7 +53,7 @@ class Links:
     def unit(self, network: str, layer: str, unit: int, **asked: str | int | None) -> str:
         return _with(f"/net/{network}/layer/{layer}/unit/{unit}", asked)
 
-    def picture(self, network: str, picture: str, **asked: str | int | None) -> str:
+    def picture(self, network: str, picture: str, **asked: str | int | list[str] | None) -> str:
         return _with(f"/net/{network}/picture/{picture}", asked)
 
     def spot(
@@ -68,6 +68,6 @@ class Links:
         return _with(f"/net/{path}", {**asked, "v": version or None})
 
 
-def _with(path: str, asked: Mapping[str, str | int | None]) -> str:
-    query = urlencode({name: value for name, value in asked.items() if value is not None})
+def _with(path: str, asked: Mapping[str, str | int | list[str] | None]) -> str:
+    query = urlencode({name: value for name, value in asked.items() if value is not None}, doseq=True)
     return f"{path}?{query}" if query else path

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from shlex import join
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlencode
 
 import torch
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
@@ -94,6 +96,7 @@ class Explained:
 
     method: str
     title: str
+    options: dict[str, str]
     query: str
     command: str
     python: str
@@ -117,7 +120,9 @@ class PicturePage(Page):
     layers: list[LayerFacts]
     layer: LayerFacts | None
     order: Order
-    sheets: int
+    part: int
+    parts: list[tuple[int, int]]
+    sheet: tuple[int, int] | None
     units: list[Excited]
     pictures: list[Shown]
 
@@ -195,16 +200,21 @@ async def picture(
     of: Annotated[str, Query(description="the objective: a class, a channel; the top-1 class by default")] = "",
     layer: Annotated[str, Query(description="the layer whose feature maps are shown, by its id")] = "",
     order: Annotated[Order, Query(description="what orders its units")] = "number",
+    part: Annotated[int, Query(description="which part of its units is shown, 64 each", ge=0)] = 0,
 ) -> PicturePage:
     """Show what a network makes of a picture."""
     shown, clean, prepared = await read_picture(bench, specimen, picture)
     said, kind = await specimen.compute(("said", picture), partial(_said, specimen, prepared))
     asked = {name: value for name, value in request.query_params.multi_items() if name.startswith(_OPTION) and value}
     explained = [_explained(specimen, name, of, asked, shown) for name in method or [] if name]
-    chosen = specimen.layers.get(layer) if layer else None
+    chosen = _chosen(specimen, layer)
     units: list[Excited] = []
     if chosen is not None:
-        units = await specimen.compute(("excited", picture, layer), partial(excited, specimen, prepared, chosen))
+        slug = specimen.slugs[chosen.name]
+        units = await specimen.compute(("excited", picture, slug), partial(excited, specimen, prepared, chosen))
+    here = images.on_sheet(part, len(units))
+    if part and not here:
+        raise Missing("such part", "the picture's page shows those that there are")
     return PicturePage(
         network=NetworkFacts.of(specimen),
         picture=shown,
@@ -219,10 +229,21 @@ async def picture(
         layers=[LayerFacts.of(specimen, each) for each in specimen.layers.values()],
         layer=None if chosen is None else LayerFacts.of(specimen, chosen),
         order=order,
-        sheets=0 if chosen is None or not chosen.positions else -(-specimen.units(chosen) // images.PER_SHEET),
-        units=_in_order(units, order)[:64],
+        part=part,
+        parts=[(each[0], each[-1]) for each in images.parts(len(units))],
+        sheet=images.map_sheet_size(len(here)) if chosen is not None and chosen.positions else None,
+        units=[_in_order(units, order)[at] for at in here],
         pictures=bench.shelf.listed[:48],
     )
+
+
+def _chosen(specimen: Specimen, asked: str) -> Layer | None:
+    """Return the layer that is asked for; else the first with maps, if there is one of which an atlas tells."""
+    if asked and asked not in specimen.layers:
+        raise Missing("such layer", "the network's page lists its layers")
+    with_maps = [layer for layer in specimen.layers.values() if layer.positions]
+    known = [layer for layer in with_maps if specimen.scanned(layer) is not None]
+    return specimen.layers[asked] if asked else next(iter([*known, *with_maps]), None)
 
 
 def _methods() -> list[MethodFacts]:
@@ -255,15 +276,14 @@ def _explained(specimen: Specimen, name: str, of: str, asked: Mapping[str, str],
     }
     values = {key: entry.options[key].parse(value) for key, value in own.items()}
     _check_objective(of)
-    words = "".join(f" --{key.replace('_', '-')} '{value}'" for key, value in own.items())
-    about = f" --of '{of}'" if of else ""
-    picture = f"'{shown.name}'" if re.search(r"[^\w./-]", shown.name) else shown.name
-    command = f"convscope {name.replace('_', '-')} {picture} --net {specimen.net.name}{about}{words}"
+    words = [part for key, value in own.items() for part in (f"--{key.replace('_', '-')}", value)]
+    about = ["--of", of] if of else []
+    command = join(["convscope", name.replace("_", "-"), shown.name, "--net", specimen.net.name, *about, *words])
     options = "".join(f", {key}={value!r}" for key, value in values.items())
     objective = f", {of!r}" if of else ""
     python = f"convscope.explain(net, {shown.name!r}, {name!r}{objective}{options})"
-    query = "".join(f"&{_OPTION}{key}={value}" for key, value in own.items())
-    return Explained(name, entry.title, query, command, python)
+    query = "".join(f"&{urlencode({_OPTION + key: value})}" for key, value in own.items())
+    return Explained(name, entry.title, own, query, command, python)
 
 
 def _check_objective(of: str) -> None:
@@ -371,7 +391,7 @@ async def maps(
 ) -> Response:
     """Return a sheet of feature maps."""
     _, _, prepared = await read_picture(bench, specimen, picture)
-    if not layer.positions or number not in range(-(-specimen.units(layer) // images.PER_SHEET)):
+    if not layer.positions or not images.on_sheet(number, specimen.units(layer)):
         raise Missing("such sheet", "the picture's page shows those that there are")
     units = await ordered_units(specimen, prepared, picture, layer, order)
     on_it = [units[at] for at in images.on_sheet(number, len(units))]
