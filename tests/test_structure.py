@@ -35,7 +35,7 @@ ORDER = [
     ["drawing"],
     ["tracing", "behaviour"],
     ["net"],
-    ["baselines", "tapping", "layers"],
+    ["baselines", "tapping", "layers", "layouts"],
     ["terms", "cuts"],
     ["objectives"],
     ["incremental"],

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from itertools import chain
 from typing import Any
 
 import torch
@@ -168,7 +169,7 @@ def weights(body: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def first_float(body: nn.Module) -> Tensor:
     """Return a tensor whose type and device a body computes in: its first floating point weight."""
-    tensors = (t for t in (*body.parameters(), *body.buffers()) if t.is_floating_point())
+    tensors = (t for t in chain(body.parameters(), body.buffers()) if t.is_floating_point())  # most need only the first
     found = next(tensors, None)
     if found is not None:
         return found

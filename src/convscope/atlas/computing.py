@@ -14,6 +14,7 @@ from ..data.loading import Loaded, read_ahead
 from ..data.pictures import Picture, Pictures
 from ..data.storage import Place
 from ..errors import OutOfMemory
+from ..layouts import laid_out
 from ..net import Net
 from ..tracing import Layer
 from .manifest import Manifest, computed_with
@@ -71,10 +72,11 @@ class _Computing:
     """One shard while it is computed."""
 
     def __init__(self, scan: Scan, number: int) -> None:
-        self.manifest, self.roots, self.device = scan.manifest, scan.roots, scan.net.device
+        self.net, self.manifest, self.roots, self.device = scan.net, scan.manifest, scan.roots, scan.net.device
         self.computed = computed_with(scan.net)
         self.range = scan.manifest.range(number)
-        self.in_sample, self.is_example = scan.samples
+        here = slice(self.range.start, self.range.stop)
+        self.in_sample, self.is_example = (which[here].tolist() for which in scan.samples)
         settings = scan.manifest.settings
         self.reduction = Reduction.empty(
             scan.net, scan.layers, Kept(settings.k, settings.statistics == "full", settings.effect)
@@ -113,9 +115,9 @@ class _Computing:
         batch = torch.empty(shape, dtype=read[0].dtype, memory_format=torch.channels_last)
         for row, one in enumerate(read + read[-1:] * (len(batch) - len(read))):
             batch[row] = one
-        batch = batch.to(device)
+        batch = laid_out(self.net, batch.to(device))
         pictures = torch.tensor([index for index, _ in waiting])
-        examples = self.is_example[pictures]
+        examples = torch.tensor([self.is_example[index - self.range.start] for index, _ in waiting])
         try:
             found = self.reduction.take(batch, pictures.to(device), examples.to(device))
         except torch.OutOfMemoryError:
@@ -124,23 +126,24 @@ class _Computing:
                 f"{max(2, len(batch) // 2)}"
             ) from None
         maxima, places = (part.cpu() for part in found)
-        for row, index in enumerate(pictures.tolist()):
-            self._keep(index, maxima[row], places[row])
+        for row, (index, _) in enumerate(waiting):
+            self._keep(index, row, maxima, places)
 
-    def _keep(self, index: int, maxima: Tensor, places: Tensor) -> None:
-        """Keep what one picture gave to its class, and to the sample."""
-        label = self.pictures[index - self.range.start].label
+    def _keep(self, index: int, row: int, maxima: Tensor, places: Tensor) -> None:
+        """Keep what one picture, a row of the batch, gave to its class, and to the sample."""
+        at = index - self.range.start
+        label = self.pictures[at].label
         if label is not None:
-            finite = maxima.double().nan_to_num(0, 0, 0)
+            finite = maxima[row].double().nan_to_num(0, 0, 0)
             key = str(label)
             self.sums[key] = self.sums[key] + finite if key in self.sums else finite
             self.counts[key] = self.counts.get(key, 0) + 1
-        if self.in_sample[index]:
+        if self.in_sample[at]:
             self.sample.append(index)
-            self.maxima.append(maxima)
-        if self.is_example[index]:
+            self.maxima.append(maxima[row])
+        if self.is_example[at]:
             self.examples.append(index)
-            self.places.append(places)
+            self.places.append(places[row])
 
     def _shard(self) -> Shard:
         reduction, units = self.reduction, self.reduction.units
@@ -171,6 +174,6 @@ class _Computing:
 def maxima_of(net: Net, layers: Sequence[Layer], pixels: Tensor) -> dict[str, np.ndarray]:
     """Return the maximum of each unit of some layers (units,) in one picture (1, c, h, w), as a scan finds it."""
     reduction = Reduction.empty(net, layers, Kept(1))
-    pair = pixels.repeat(2, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+    pair = laid_out(net, pixels.repeat(2, 1, 1, 1))
     maxima, _ = reduction.take(pair, torch.tensor([0], device=net.device), torch.tensor([False], device=net.device))
     return {name: maxima[0, units].cpu().numpy() for name, (_, units) in reduction.layers.items()}

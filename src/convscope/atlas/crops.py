@@ -23,6 +23,7 @@ from ..context import listen, remarks_about, track
 from ..errors import LayerError, OptionError
 from ..incremental.tape import CannotFollow
 from ..layers import layer_at, output_or_layer
+from ..layouts import laid_out
 from ..net import Net
 from ..objectives import Objective, check_position
 from ..running import check_repeatable
@@ -313,7 +314,7 @@ class _Projector:
             # A part of fewer spots takes its last again.
             aims = [[part.aims[min(at, len(part.aims) - 1)] for part in parts] for at in rounds]
             terms = [_Places(layer, tuple(a.unit for a in row), tuple(a.position for a in row)) for row in aims]
-            pixels = torch.stack([part.pixels for part in parts])
+            pixels = laid_out(self.net, torch.stack([part.pixels for part in parts]))
             maps = self.method(self.net, pixels, [Objective(((1.0, term),)) for term in terms])
         rows = [[at * count + number for at in range(len(part.aims))] for number, part in enumerate(parts)]
         return [[(maps[row], remarks_about(remarks, row)) for row in each] for each in rows]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..batching import Halving
+from ..layouts import laid_out
 from ..net import Net
 from ..tracing import Layer
 from .reduction import Kept, Reduction
@@ -41,7 +42,7 @@ class Found:
 
     def _take(self, piece: slice) -> None:
         device = self.net.device
-        pixels = self._pixels[piece].to(device, memory_format=torch.channels_last)
+        pixels = laid_out(self.net, self._pixels[piece].to(device))
         pictures = torch.arange(piece.start, piece.stop, device=device)
         self._reduction.take(pixels, pictures, torch.zeros(len(pixels), dtype=torch.bool, device=device))
 

@@ -18,6 +18,7 @@ from ..data.pictures import Pictures
 from ..data.storage import Place, local
 from ..data.uploads import write_whole
 from ..errors import AtlasError, DataError, OptionError
+from ..layouts import layout_of
 from ..net import Net
 from ..parsing import Document
 from ..provenance import network_record, versions
@@ -200,6 +201,7 @@ def computed_with(net: Net) -> dict[str, Any]:
         "device": net.device.type,
         "processor": _processor(net.device),
         "threads": torch.get_num_threads(),
+        "layout": str(layout_of(net)).removeprefix("torch."),
         "type": str(next((p.dtype for p in net.body.parameters()), torch.float32)).removeprefix("torch."),
     }
 

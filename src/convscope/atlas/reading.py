@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,11 @@ class Roots:
     def name(self, picture: Picture) -> ScannedPicture:
         """Return a picture's name: its root and path."""
         place, path = place_of(picture)
-        root = next(name for name, known in self.places.items() if known == place)
-        return ScannedPicture(root, path, label=picture.label)
+        return ScannedPicture(self._names[place], path, label=picture.label)
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return {place: name for name, place in self.places.items()}
 
 
 def content_of(place: str, path: str) -> Any:

@@ -162,9 +162,9 @@ class Reduction:
     def _add(self, batch: _Batch) -> None:
         sums = self.sums
         finite = batch.largest.isfinite() & batch.sums.isfinite()
-        whole = finite.all()
-        sums.pictures += finite.sum(0)
-        sums.broken += (~finite).sum(0)
+        whole = bool(finite.all())
+        sums.pictures += len(finite) if whole else finite.sum(0)
+        sums.broken += 0 if whole else (~finite).sum(0)
         largest = batch.largest if whole else batch.largest.masked_fill(~finite, torch.nan)
         self.strongest.offer(largest, batch.pictures, batch.places)
         _add_each(sums.sums, batch.sums, finite)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..baselines import HELP, baseline_pixels
 from ..batching import in_batches
+from ..layouts import laid_out
 from ..net import Net
 from ..objectives import Objective
 from ..options import Range
@@ -95,8 +96,7 @@ def _masked_scores(
         mask = upsample(activity[piece, None], lies, picture[None])
         low = mask.amin((2, 3), keepdim=True)
         mask = ((mask - low) / (mask.amax((2, 3), keepdim=True) - low)).to(picture)
-        # The memory layout in which convolutions are fastest on most machines.
-        masked = torch.lerp(hidden, picture, mask).contiguous(memory_format=torch.channels_last)
+        masked = laid_out(net, torch.lerp(hidden, picture, mask))
         return objective(net, masked)
 
     scores = list(in_batches(masked_scores, len(activity), batch, "Score-CAM"))
