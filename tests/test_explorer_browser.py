@@ -15,7 +15,9 @@ from convscope import Atlas
 from explorers import Running, bench_of_pieces, running
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
+pytest.importorskip("axe_playwright_python", reason="axe is not installed: pip install axe-playwright-python")
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -128,3 +130,78 @@ def test_a_picture_is_dropped_or_pasted(opens: Opens) -> None:
                 [held, target],
             )
         expect(page.get_by_role("heading", level=1)).to_have_text(name)
+
+
+def pages(explorer: Running) -> list[str]:
+    """One page of each kind, and what stands there where nothing was scanned."""
+    shown = explorer.bench.shelf.listed[0].id
+    at = f"/net/zfnet64/picture/{shown}"
+    return [
+        "/", "/net/zfnet64", "/net/lenet5", "/net/zfnet64/layer/conv1?sort=auc", "/net/zfnet64/layer/relu2",
+        "/net/zfnet64/layer/conv1/unit/5", "/net/lenet5/layer/conv1/unit/0", f"{at}?method=grad_cam&layer=conv1",
+        f"{at}?layer=fc", f"{at}/layer/conv3/unit/5/at/strongest", f"/net/lenet5/picture/{shown}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 360)])
+def test_nobody_is_shut_out_of_a_page(opens: Opens, explorer: Running, scheme: str, width: int) -> None:
+    """Axe finds nothing serious, no page scrolls sideways, and all pictures are there in their own proportions."""
+    page = opens("/", width=width, color_scheme=scheme)
+    axe = Axe()
+    for path in pages(explorer):
+        page.goto(f"http://{explorer.host}{path}")
+        found = axe.run(page).response["violations"]
+        assert not [(each["id"], each["nodes"][0]["target"]) for each in found], path
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert page.locator("h1").count() == 1, path
+        stretched = """[...document.images].filter(one => one.complete && (!one.naturalWidth ||
+            getComputedStyle(one).objectFit === "fill" &&
+            Math.abs(one.width * one.naturalHeight / one.height / one.naturalWidth - 1) > 0.02)).map(one => one.src)"""
+        assert page.evaluate(stretched) == [], path
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert sum(map(int, re.findall(r"\d+", paper)[:3])) > 600 if scheme == "light" else True
+    assert sum(map(int, re.findall(r"\d+", paper)[:3])) < 150 if scheme == "dark" else True
+
+
+def test_units_are_sorted_and_filtered_and_keep_their_pictures(opens: Opens, explorer: Running) -> None:
+    """A unit shows the same cell of the same sheet in whatever order the page is."""
+    page = opens("/net/zfnet64/layer/conv1")
+    shows = """() => [...document.querySelectorAll("[data-grid] a")].map(one => [one.querySelector("b").textContent,
+        one.querySelector("svg").getAttribute("viewBox") + one.querySelector("image").getAttribute("href")])"""
+    by_number = dict(page.evaluate(shows))
+    assert list(by_number) == [str(unit) for unit in range(48)]
+    page.get_by_role("link", name="how often active").click()
+    by_activity = dict(page.evaluate(shows))
+    expected = [str(row["unit"]) for row in explorer.json("/net/zfnet64/layer/conv1.json?sort=active")["units"]]
+    assert list(by_activity) == expected != list(by_number)
+    assert by_activity == by_number
+    page.get_by_role("link", name="dead (0)").click()
+    expect(page.get_by_text("There are none.")).to_be_visible()
+
+
+def test_the_keyboard_alone_leads_to_a_unit(opens: Opens) -> None:
+    page = opens("/net/zfnet64/layer/conv1")
+    focused = "document.activeElement"
+    page.keyboard.press("Tab")
+    assert page.evaluate(f"{focused}.textContent") == "To the content"
+    assert page.evaluate(f"{focused}.getBoundingClientRect().left >= 0"), "it is seen while it has the focus"
+    page.keyboard.press("Enter")
+    grid, stops = page.locator("[data-grid] a"), 0
+    while page.evaluate(f"!{focused}.closest('[data-grid]')"):
+        page.keyboard.press("Tab")
+        stops += 1
+        assert stops < 20
+    assert page.evaluate(f"getComputedStyle({focused}).outlineStyle") == "solid"
+    across = page.evaluate(
+        "getComputedStyle(document.querySelector('[data-grid]')).gridTemplateColumns.split(' ').length"
+    )
+    for key, unit in (("ArrowRight", 1), ("ArrowDown", 1 + across), ("ArrowLeft", across), ("ArrowUp", 0),
+                      ("End", 47), ("ArrowRight", 47), ("Home", 0), ("ArrowUp", 0), ("ArrowRight", 1)):  # fmt: skip
+        page.keyboard.press(key)
+        assert page.evaluate(f"{focused}.querySelector('b').textContent") == str(unit), key
+    assert grid.evaluate_all("all => all.filter(one => one.tabIndex === 0).length") == 1, "the grid is one stop"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate(f"{focused}.querySelector('b').textContent") == "1", "the grid is entered where it was left"
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Unit 1 of conv1")
