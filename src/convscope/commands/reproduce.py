@@ -68,6 +68,14 @@ Transfer = Annotated[
     list[str] | None,
     typer.Option("--transfer", help=f"pictures of classes that they were not taught; {_OR_NAMED}", metavar="FOLDER"),
 ]
+Boxes = Annotated[
+    Path | None,
+    typer.Option(
+        help="boxes around the objects of --data: a table (.csv) with columns path, left, top, right, bottom, COCO "
+        "(.json) or a folder of VOC's files",
+        metavar="FILE",
+    ),
+]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="report to write (.html, .pdf); PAPER.html by default")]
 AsJson = Annotated[Path | None, typer.Option("--json", help="write all verdicts as JSON", metavar="FILE")]
 Keep = Annotated[
@@ -89,6 +97,7 @@ def reproduce(
     train: Train = None,
     transfer: Transfer = None,
     labels: Labels = None,
+    boxes: Boxes = None,
     limit: Annotated[
         int,
         typer.Option(help="pictures of each source that are taken at most; 5,000, or 1,000 large ones, by default"),
@@ -116,7 +125,14 @@ def reproduce(
 
     with _kept(out, keep) as place, progress():
         loaded = [_loaded(network, name, given[0], size) for name in names]
-        asked: dict[str, Any] = {"labels": labels, "limit": limit, "keep": place, "quick": quick, "seed": seed}
+        asked: dict[str, Any] = {
+            "labels": labels,
+            "boxes": boxes,
+            "limit": limit,
+            "keep": place,
+            "quick": quick,
+            "seed": seed,
+        }
         made = go_through(chosen.name, loaded, *given, **asked)
         _write(made, out, paper, as_json)
     for net in loaded:

@@ -24,6 +24,12 @@ _ALL = (
         "Zeiler & Fergus 2013, arXiv:1311.2901v3 (ECCV 2014)",
         "zeiler_fergus",
     ),
+    Paper(
+        "simonyan",
+        "Deep Inside Convolutional Networks: Visualising Image Classification Models and Saliency Maps",
+        "Simonyan, Vedaldi & Zisserman 2013, arXiv:1312.6034v2",
+        "simonyan",
+    ),
 )
 
 PAPERS = {paper.name: paper for paper in _ALL}

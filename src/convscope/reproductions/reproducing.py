@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from .. import outputs
 from ..context import Parts, listen, say, track, whole
+from ..data.boxes import box_rows
 from ..errors import OptionError
 from ..interruptions import orderly
 from ..net import Net
@@ -33,6 +35,7 @@ def reproduce(
     transfer: Any = None,
     *,
     labels: str | Path | None = None,
+    boxes: str | Path | None = None,
     limit: int = 0,
     keep: str | Path | None = None,
     quick: bool = False,
@@ -41,7 +44,7 @@ def reproduce(
     """Go through the experiments of a paper on networks, and judge which of its claims hold there.
 
     Args:
-        paper: the paper's name, "zeiler-fergus".
+        paper: the paper's name, "zeiler-fergus" or "simonyan".
         nets: a network or several: Nets, or names as `load` takes them.
         data: pictures that the networks were not trained on, as `convscope.data.read_pictures` reads them, best with a
             folder for each class; or such sources by the networks' names, "" for the others. By default pictures that
@@ -49,6 +52,8 @@ def reproduce(
         train: some pictures that they were trained on, in the same forms.
         transfer: pictures of classes that they were not taught, in the same forms.
         labels: a table of labels (.csv) of `data`, with columns path and label.
+        boxes: boxes around the objects of `data`: a table (.csv) with columns path, left, top, right, bottom, COCO or
+            VOC.
         limit: pictures of each source that are taken at most, as many of each class as there are; by default 5,000, or
             1,000 where the network reads large ones.
         keep: a folder that keeps what took long, so that the same call goes on after it was ended.
@@ -62,13 +67,15 @@ def reproduce(
     chosen = find_paper(paper)
     if limit < 0 or seed < 0:
         raise OptionError(f"limit and seed are whole numbers from 0 on, not {limit} and {seed}")
+    if boxes is not None:
+        deque(box_rows(Path(boxes)), maxlen=0)  # refuses what holds none before pictures are read
     loaded = _loaded(nets)
     if keep is not None:
         outputs.check_folder(Path(keep))
     given, place = Given(data, train, transfer, labels), None if keep is None else Path(keep)
     with whole(), listen() as remarks:
         pools = [pool(net, given, limit=limit, seed=seed, quick=quick) for net in track(loaded, "pictures")]
-        subjects = [_subject(net, found, place, seed, quick) for net, found in zip(loaded, pools, strict=True)]
+        subjects = [_subject(net, found, place, seed, quick, boxes) for net, found in zip(loaded, pools, strict=True)]
         wanted = experiments(chosen)
         steps = [(each, subject) for subject in subjects for each in wanted]
         made = dict[tuple[str, int], Found]()
@@ -102,8 +109,8 @@ def _loaded(nets: Net | str | Sequence[Net | str]) -> list[Net]:
     return found
 
 
-def _subject(net: Net, found: Pool, keep: Path | None, seed: int, quick: bool) -> Subject:
-    subject = Subject(net, found.data, found.source, found.learnt, found.others, keep, seed, quick)
+def _subject(net: Net, found: Pool, keep: Path | None, seed: int, quick: bool, boxes: str | Path | None) -> Subject:
+    subject = Subject(net, found.data, found.source, found.learnt, found.others, keep, seed, quick, boxes)
     for remark in found.data.remarks:
         say(f"{net.name}: {remark}")
     if found.learnt is not None and (shared := found.data.shared_with(found.learnt)):

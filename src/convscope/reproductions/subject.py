@@ -32,7 +32,8 @@ class Subject:
     """A network with the pictures that it is looked at with.
 
     `data` are pictures that it was not trained on, some of `source`; `learnt` are some that it was, `others` some of
-    classes that it was not taught; None where there are none. `keep` is where experiments keep what took long.
+    classes that it was not taught; None where there are none. `keep` is where experiments keep what took long, `boxes`
+    a table of boxes around the objects of some pictures.
     """
 
     net: Net
@@ -43,6 +44,7 @@ class Subject:
     keep: Path | None = None
     seed: int = 0
     quick: bool = False
+    boxes: str | Path | None = None
 
     @cached_property
     def untrained(self) -> Net | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -25,24 +25,33 @@ Places = dict[str, list[Rect]]
 """Boxes by the name of the part, one for each picture."""
 
 
-def marked(source: str | Path, pictures: Sequence[Picture]) -> dict[int, dict[str, Box]]:
-    """Return the boxes of parts by the pictures' rows, as a table has them (its column class names the part).
+def matched(source: str | Path, pictures: Sequence[Picture]) -> Iterator[tuple[int | None, str, str, Box]]:
+    """Yield path, class and box of every row of a table, behind the number of the picture that it means.
 
-    A row of the table means the picture whose address ends with its path. Raises OptionError where it means none or
-    several, or marks a part twice.
+    A row means the picture whose address ends with its path, None where there is no such one. Raises OptionError where
+    it means several.
     """
     by_name: dict[str, list[int]] = defaultdict(list)
     for row, picture in enumerate(pictures):
         by_name[PurePath(picture.where).name].append(row)
-    found: dict[int, dict[str, Box]] = defaultdict(dict)
-    unknown = list[str]()
-    for path, part, box in box_rows(Path(source)):
+    for path, label, box in box_rows(Path(source)):
         rows = [row for row in by_name[PurePath(path).name] if f"/{pictures[row].where}".endswith(f"/{path}")]
         if len(rows) > 1:
             raise OptionError(f"{source}: {path} is the end of {len(rows)} pictures' addresses: write more of it")
-        if not rows:
+        yield rows[0] if rows else None, path, label, box
+
+
+def marked(source: str | Path, pictures: Sequence[Picture]) -> dict[int, dict[str, Box]]:
+    """Return the boxes of parts by the pictures' rows, as a table has them (its column class names the part).
+
+    Raises OptionError where it marks none of the pictures, or a part twice.
+    """
+    found: dict[int, dict[str, Box]] = defaultdict(dict)
+    unknown = list[str]()
+    for row, path, part, box in matched(source, pictures):
+        if row is None:
             unknown.append(path)
-        elif found[rows[0]].setdefault(part or "part", box) != box:
+        elif found[row].setdefault(part or "part", box) != box:
             raise OptionError(f"{source} marks {part or 'part'!r} in {path} twice: a part has one box in a picture")
     if not found:
         raise OptionError(

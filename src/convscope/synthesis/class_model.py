@@ -28,14 +28,14 @@ from ..predictions import answers
 from ..recipes import Recipe
 from ..registry import view
 from ..terms import Penalty
-from .ascent import Seed, ascend
+from .ascent import AscentResult, Seed, ascend
 from .many import Settings, maximize_many, refuse_dead
 from .monitor import Monitor, Preview, PreviewEvery
 from .optimizers import Optimizer
 from .parametrizations import Pixels
 from .presets import OptimizerOption, ParametrizationOption, Preset, RateOption, StepsOption, TransformOption
 
-_PRESETS = {
+PRESETS = {
     "clear": Preset("fourier", "standard", Optimizer(256, rate=0.02), init="zero", deviation=0.0, bounded=False),
     "paper": Preset("pixels", "none", Optimizer(256, rate=0.01), init="zero", deviation=0.0, bounded=False),
 }
@@ -79,16 +79,13 @@ def class_model(
     class, OptionError for an unknown preset or a lambda below 0.
     """
     classes = _classes(net, of)
-    chosen = _PRESETS[preset].with_options(
+    chosen = PRESETS[preset].with_options(
         parametrization=parametrization, transform=transform, steps=steps, rate=rate, optimizer=optimizer
     )
     settings = Settings(chosen, seed, batch, Monitor("class model", preview, preview_every))
     lambdas = [_fitting(net, objective) if l2 is None else l2 for objective in classes]
-    penalty = Objective(((1.0, Penalty("l2", net.mean)),))
-    targets = [objective - penalty * weight for objective, weight in zip(classes, lambdas, strict=True)]
-    results, settings = maximize_many(net, targets, settings)
-    refuse_dead(net, targets, results)
-    pictures = {i: _with_contrast(net, result.pixels[0]) for i, result in sorted(results.items())}
+    results, settings = regularised(net, classes, lambdas, settings)
+    pictures = {i: with_contrast(net, result.pixels[0]) for i, result in sorted(results.items())}
     values = {
         "models": torch.cat([results[i].pixels for i in pictures]),
         "pictures": torch.stack([picture for picture, _ in pictures.values()]),
@@ -99,6 +96,17 @@ def class_model(
     sheet = _sheet(net, classes, tiles, settings)
     settled = {**settings.settled(), "lambdas": lambdas}
     return Gallery(sheet, values, Recipe(objective="; ".join(map(str, classes)), settled=settled))
+
+
+def regularised(
+    net: Net, objectives: Sequence[Objective], lambdas: Sequence[float], settings: Settings
+) -> tuple[dict[int, AscentResult], Settings]:
+    """Maximize objectives minus lambda times the squared L2 norm; by the objective's number, with what was settled."""
+    penalty = Objective(((1.0, Penalty("l2", net.mean)),))
+    targets = [objective - penalty * weight for objective, weight in zip(objectives, lambdas, strict=True)]
+    results, settings = maximize_many(net, targets, settings)
+    refuse_dead(net, targets, results)
+    return results, settings
 
 
 def _sheet(net: Net, classes: list[Objective], tiles: list[Tile], settings: Settings) -> Sheet:
@@ -142,12 +150,16 @@ def _fitting(net: Net, objective: Objective) -> float:
     return float(gradient.square().mean().sqrt()) / (2 * _CONTRAST)
 
 
-def _with_contrast(net: Net, model: Tensor) -> tuple[Tensor, float]:
-    """Return a model (c, h, w) as a picture in [0, 1], and the factor by which its difference from the mean grew."""
+def with_contrast(net: Net, model: Tensor, factor: float | None = None) -> tuple[Tensor, float]:
+    """Return a model (c, h, w) as a picture in [0, 1], and the factor by which its difference from the mean grew.
+
+    The factor is that at which nearly all of it stays within the range, unless it is given.
+    """
     mean = torch.tensor(net.mean, device=model.device)[:, None, None].clamp(0.05, 0.95)
     difference = model - mean
-    room = torch.where(difference > 0, 1 - mean, mean) / difference.abs().clamp(min=1e-6)
-    factor = min(_MOST_CONTRAST, float(room.flatten().kthvalue(1 + room.numel() // 100).values))
+    if factor is None:
+        room = torch.where(difference > 0, 1 - mean, mean) / difference.abs().clamp(min=1e-6)
+        factor = min(_MOST_CONTRAST, float(room.flatten().kthvalue(1 + room.numel() // 100).values))
     return (mean + difference * factor).clamp(0, 1), factor
 
 
