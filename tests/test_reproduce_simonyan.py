@@ -216,7 +216,7 @@ def test_without_boxes_nothing_is_localised(folder: Path, tmp_path: Path) -> Non
     (tmp_path / "others.csv").write_text("path,left,top,right,bottom\nx.png,0,0,4,4")
     with pytest.raises(Unfit, match="has boxes of none of the 24 pictures"):
         localisation._boxed(subject(tiny(), folder, boxes=tmp_path / "others.csv"))
-    with pytest.raises(convscope.ConvscopeError, match="there are no boxes|cannot read boxes"):
+    with pytest.raises(convscope.ConvscopeError, match=r"there are no boxes|cannot read boxes"):
         convscope.reproduce("simonyan", tiny(), str(folder), boxes=tmp_path / "no.txt")
 
 
