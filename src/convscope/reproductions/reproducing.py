@@ -52,8 +52,7 @@ def reproduce(
         train: some pictures that they were trained on, in the same forms.
         transfer: pictures of classes that they were not taught, in the same forms.
         labels: a table of labels (.csv) of `data`, with columns path and label.
-        boxes: boxes around the objects of `data`: a table (.csv) with columns path, left, top, right, bottom, COCO or
-            VOC.
+        boxes: boxes around the objects of `data`: a table (.csv; path, left, top, right, bottom), COCO or VOC.
         limit: pictures of each source that are taken at most, as many of each class as there are; by default 5,000, or
             1,000 where the network reads large ones.
         keep: a folder that keeps what took long, so that the same call goes on after it was ended.
@@ -65,13 +64,8 @@ def reproduce(
     answers at random.
     """
     chosen = find_paper(paper)
-    if limit < 0 or seed < 0:
-        raise OptionError(f"limit and seed are whole numbers from 0 on, not {limit} and {seed}")
-    if boxes is not None:
-        deque(box_rows(Path(boxes)), maxlen=0)  # refuses what holds none before pictures are read
+    _check(limit, seed, boxes, keep)
     loaded = _loaded(nets)
-    if keep is not None:
-        outputs.check_folder(Path(keep))
     given, place = Given(data, train, transfer, labels), None if keep is None else Path(keep)
     with whole(), listen() as remarks:
         pools = [pool(net, given, limit=limit, seed=seed, quick=quick) for net in track(loaded, "pictures")]
@@ -91,6 +85,16 @@ def reproduce(
         tuple(dict.fromkeys(failed for found in pools for failed in found.data.failed)),
         quick,
     )
+
+
+def _check(limit: int, seed: int, boxes: str | Path | None, keep: str | Path | None) -> None:
+    """Refuse what makes no sense before anything is loaded or read. Raises OptionError, DataError, OutputError."""
+    if limit < 0 or seed < 0:
+        raise OptionError(f"limit and seed are whole numbers from 0 on, not {limit} and {seed}")
+    if boxes is not None:
+        deque(box_rows(Path(boxes)), maxlen=0)
+    if keep is not None:
+        outputs.check_folder(Path(keep))
 
 
 def _loaded(nets: Net | str | Sequence[Net | str]) -> list[Net]:
