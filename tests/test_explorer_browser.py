@@ -140,6 +140,7 @@ def pages(explorer: Running) -> list[str]:
         "/", "/net/zfnet64", "/net/lenet5", "/net/zfnet64/layer/conv1?sort=auc", "/net/zfnet64/layer/relu2",
         "/net/zfnet64/layer/conv1/unit/5", "/net/lenet5/layer/conv1/unit/0", f"{at}?method=grad_cam&layer=conv1",
         f"{at}?layer=fc", f"{at}/layer/conv3/unit/5/at/strongest", f"/net/lenet5/picture/{shown}",
+        f"/net/zfnet64/live?layer=conv1&picture={shown}",
     ]  # fmt: skip
 
 
@@ -205,3 +206,72 @@ def test_the_keyboard_alone_leads_to_a_unit(opens: Opens) -> None:
     assert page.evaluate(f"{focused}.querySelector('b').textContent") == "1", "the grid is entered where it was left"
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("Unit 1 of conv1")
+
+
+def looked_at(page: Page) -> list[Any]:
+    """Return what the frames that came last were asked for and answered with, as the page tells it."""
+    return page.evaluate("""() => [document.querySelector("[data-title]").textContent,
+        document.querySelector("[data-projected]").textContent, document.querySelector("[data-layer]").value,
+        document.querySelector("[data-method]").value]""")
+
+
+def test_a_camera_is_watched_and_moved_over_by_keys(opens: Opens) -> None:
+    page = opens("/net/zfnet64/live?layer=conv1")
+    page.get_by_role("button", name="Use the camera").click()
+    seen = page.locator("[data-seen]")
+    expect(page.locator("[data-title]")).to_have_text("Unit 0 of conv1")
+    expect(page.locator("[data-said] li")).to_have_count(5)
+    expect(page.locator("[data-rate]")).to_have_text(re.compile(r"\d frames/s"))
+    first = seen.evaluate("one => one.toDataURL()")
+    page.wait_for_function("first => document.querySelector('[data-seen]').toDataURL() !== first", arg=first)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("L")
+    page.keyboard.press("d")
+    page.keyboard.press("j")
+    page.keyboard.press("o")
+    page.keyboard.press("b")
+    expect(page.locator("[data-projected]")).to_contain_text("Held: unit 6 of conv1")
+    title, _, layer, method = looked_at(page)
+    assert (title, method) == (f"Unit 5 of {layer}", "guided")
+    assert layer != "conv1"
+    assert f"layer={layer}&unit=5&method=guided" in page.url
+    page.keyboard.press("f")
+    expect(page.get_by_label("Hold the picture")).to_be_checked()
+    page.keyboard.press("Escape")
+    expect(page.locator("[data-projected]")).to_contain_text(f"Unit 5 of {layer}")
+    expect(page.get_by_label("Hold the picture")).not_to_be_checked()
+    page.keyboard.press("h")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("h")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_keys_do_nothing_in_fields_and_can_be_switched_off_for_good(opens: Opens) -> None:
+    page = opens("/net/zfnet64/live?layer=conv1&unit=7")
+    page.get_by_label("Unit", exact=True).focus()
+    page.keyboard.press("o")
+    assert looked_at(page)[2] == "conv1"
+    page.get_by_role("checkbox", name="Keys").uncheck()
+    page.keyboard.press("o")
+    page.reload()
+    expect(page.get_by_role("checkbox", name="Keys")).not_to_be_checked()
+    page.keyboard.press("o")
+    assert looked_at(page)[2] == "conv1"
+
+
+def test_a_picture_of_the_shelf_stands_still_and_a_place_of_its_map_is_held(opens: Opens) -> None:
+    page = opens("/net/zfnet64/live?layer=conv1", reduced_motion="reduce")
+    page.locator("[data-picture]").select_option(index=1)
+    expect(page.locator("[data-projected]")).to_contain_text("Unit 0 of conv1")
+    page.locator("[data-map]").click(position={"x": 5, "y": 120})
+    expect(page.locator("[data-projected]")).to_contain_text(re.compile("at row 1[56], column 0"))
+    page.get_by_role("button", name="Use the camera").click()
+    expect(page.get_by_role("status")).to_contain_text("less motion")
+    expect(page.get_by_label("Hold the picture")).to_be_checked()
+
+
+def test_without_a_camera_the_page_says_what_to_do(opens: Opens) -> None:
+    page = opens("/net/zfnet64/live?layer=conv1")
+    page.evaluate("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})")
+    page.get_by_role("button", name="Use the camera").click()
+    expect(page.get_by_role("status")).to_contain_text("ssh -L")

@@ -62,6 +62,14 @@ class Links:
         """Return the address of a unit at a place of a picture: "3,5" for a row and a column."""
         return _with(f"/net/{network}/picture/{picture}/layer/{layer}/unit/{unit}/at/{quote(at, safe=',')}", asked)
 
+    def camera(self, network: str, **asked: str | int | None) -> str:
+        """Return the address of the live page."""
+        return _with(f"/net/{network}/live", asked)
+
+    def frames(self, network: str) -> str:
+        """Return the address of the live page's WebSocket."""
+        return f"/net/{network}/live/frames"
+
     def image(self, *parts: str | int, version: str = "", **asked: str | int | None) -> str:
         """Return the address of an image; with a version it may be kept for ever."""
         path = "/".join(quote(str(part), safe=",") for part in parts)

@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ..errors import ConvscopeError, OutputError
-from . import activation_pages, entering, network_pages, picture_pages
+from . import activation_pages, entering, live_pages, network_pages, picture_pages
 from .bench import Bench
 from .guard import Entry, Guard
 from .problems import Missing, Problem, Refused
@@ -48,6 +48,7 @@ def application(bench: Bench, entry: Entry | None = None) -> FastAPI:
     app.include_router(network_pages.router)
     app.include_router(picture_pages.router)
     app.include_router(activation_pages.router)
+    app.include_router(live_pages.router)
     app.mount("/static", StaticFiles(directory=str(resources.files(__package__ or "").joinpath("static"))))
     for kind in (ConvscopeError, Missing, Refused):
         app.add_exception_handler(kind, _told)
@@ -116,7 +117,8 @@ def listening(host: str, port: int) -> Generator[socket.socket]:
     """Open a port, the next free one where it is in use; 0 takes any. Raises OutputError where none is free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for candidate in range(port, port + (_TRIED if port else 1)):
-        opened = socket.socket(family, socket.SOCK_STREAM)
+        # Named a TCP socket, or asyncio leaves Nagle's algorithm on: 40 ms for what is sent in two parts.
+        opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             opened.bind((host, candidate))
@@ -136,7 +138,7 @@ def settings(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, date_header=False, proxy_headers=False,
         h11_max_incomplete_event_size=1 << 16, timeout_keep_alive=15, timeout_graceful_shutdown=2, http="h11",
-        ws="websockets-sansio",
+        ws="websockets-sansio", ws_per_message_deflate=False,  # pictures are compressed as they are
     )  # fmt: skip
 
 

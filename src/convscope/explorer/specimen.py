@@ -47,6 +47,14 @@ class Specimen:
         # Whoever leaves does not end what others wait for.
         return await asyncio.shield(self._running[key])
 
+    async def turn(self, make: Callable[[], T]) -> T:
+        """Return what is computed in its turn and kept nowhere; whoever leaves before that gives the turn up."""
+        future = asyncio.get_running_loop().run_in_executor(self._worker, make)
+        key = object()
+        self._running[key] = future
+        future.add_done_callback(lambda _: self._running.pop(key, None))
+        return await future
+
     def close(self) -> None:
         """Begin nothing more."""
         self._worker.shutdown(wait=False, cancel_futures=True)
