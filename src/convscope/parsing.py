@@ -268,6 +268,10 @@ def _unfit(value: Any, shape: Any) -> _UnfitError:
     return _UnfitError(f"is {shown(value)}; {_words(shape)} is needed")
 
 
+_PLAIN = {bool, int, str, NoneType}
+"""Types of which a value either is one or not."""
+
+
 @cache
 def _reader(shape: Any) -> _Reader:
     """Return the function that holds content against a shape."""
@@ -276,6 +280,8 @@ def _reader(shape: Any) -> _Reader:
         return lambda value: value
     if is_dataclass(shape):
         return _record(cast("type[Any]", shape))
+    if origin in (Union, UnionType) and _PLAIN.issuperset(parts):  # nothing is tried: errors take time
+        return _plain(shape, lambda value: type(value) in parts)
     if origin in (Union, UnionType):
         return _either(shape, [_reader(part) for part in parts])
     if origin is Literal:
@@ -384,9 +390,13 @@ def _record(shape: type[Any]) -> _Reader:
         missing = [name for name in needed if name not in value]
         if missing:
             raise _UnfitError(f"has no {missing[0]}")
-        table = cast("dict[str, Any]", value)
-        return shape(
-            **{name: _within(f".{name}", each, table[name]) for name, each in readers.items() if name in table}
-        )
+        table, made, name = cast("dict[str, Any]", value), dict[str, Any](), ""
+        try:
+            for name, each in readers.items():
+                if name in table:
+                    made[name] = each(table[name])
+        except _UnfitError as unfit:
+            raise unfit.inside(f".{name}") from None
+        return shape(**made)
 
     return read
