@@ -304,7 +304,7 @@ def test_saturated_units_are_found_and_those_at_an_end_in_most_answers_are_not()
     assert {name: each.units for name, each in said.items()} == {"0": (1,), "2": (4,)}
     assert "at an end of the sigmoid" in said["2"].sentence
     healthy = found(wrapped(body()), noise(3), "saturated").healthy[0]
-    assert "no gate of the network has an upper end" in healthy.sentence
+    assert "no activation function of the network has an upper end" in healthy.sentence
 
 
 def test_constant_units_are_found_and_calm_ones_are_not() -> None:

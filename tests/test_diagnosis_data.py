@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import tarfile
-from collections.abc import Callable
-from importlib.util import module_from_spec, spec_from_file_location
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -261,26 +259,24 @@ def test_pictures_with_wrong_labels_that_are_known_by_heart_are_memorised(colour
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("plant", ["dead", "duplicate", "outlier", "co_adapted", "overfit", "shortcut", "misread"])
+@pytest.mark.parametrize(
+    "plant", ["dead", "duplicate", "outlier", "co_adapted", "memorised", "shortcut", "misread", "exchanged"]
+)
 def test_planted_faults_are_found_and_near_misses_are_not(plant: str, planting: tuple[Any, Any]) -> None:
     faults, ground = planting
     for case in getattr(faults, plant)(ground):
         said = diagnose(case.net, case.data, case.train, kinds=[case.kind])
         found = [each.sentence for each in said.findings if case.names(each)]
-        assert bool(found) == case.planted, (case.fault, case.strength, found)
+        if case.took:
+            assert bool(found) == case.planted, (case.fault, case.strength, found)
 
 
 @pytest.fixture(scope="module")
-def planting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
-    """The benchmark of planted faults, and a network that it trained."""
-    source = DATA / "cifar10-20k.tar.xz"
-    if not source.exists():
-        pytest.skip(f"{source.name} is not in {DATA}")
-    folder = tmp_path_factory.mktemp("cifar")
-    with tarfile.open(source) as archive:
-        archive.extractall(folder, filter="data")
-    spec = spec_from_file_location("faults", ROOT / "benchmarks" / "faults.py")
-    assert spec is not None and spec.loader is not None
-    faults = sys.modules["faults"] = module_from_spec(spec)
-    spec.loader.exec_module(faults)
-    return faults, faults.ground(0, faults.read(folder / "train"), faults.read(folder / "test"), None)
+def planting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    """The benchmark of planted faults, and lenet5 with digits."""
+    if not (DATA / "mnist").exists():
+        pytest.skip(f"mnist is not in {DATA}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        faults = import_module("faults")
+        yield faults, faults.GROUNDS["lenet5"](0, DATA, None)

@@ -230,3 +230,14 @@ def test_units_that_one_class_uses(folder: Path) -> None:
     one_class = found(wrapped(module), folder / "red", "class-only")
     assert "of 1 of the network's 3 classes" in one_class.unseen[0].reason
     assert one.n <= 120, "pictures, not pictures and units"
+
+
+def test_answers_before_a_sigmoid_are_of_no_class() -> None:
+    # They are of either sign, and shares of their sums are no shares.
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sigmoid(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    with torch.no_grad():
+        module[0].bias.fill_(-1.0)  # type: ignore[union-attr]
+    labelled = [(picture, at % 3) for at, picture in enumerate(noise(18))]
+    said = found(wrapped(module.eval()), labelled, "class-only")
+    assert not said.findings
+    assert "a share is of" not in str(said.unseen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..atlas.units import Activity
@@ -20,7 +21,7 @@ from .sites import Site
 
 Drawn = Callable[[], Sheet]
 
-_SIZE = (620, 240)
+_SIZE = (440, 220)
 _SIDE = 96
 _MOST = 9
 _COLOUR = "#1f77b4"
@@ -31,7 +32,9 @@ def ranked(values: Tensor, found: Sequence[int], measure: str, layer: str) -> Dr
     told, chosen, nothing = values.double().cpu(), set(found), float("nan")
     order = told.argsort(descending=True).tolist()
     others = [nothing if unit in chosen else float(told[unit]) for unit in order]
-    marked = [float(told[unit]) if unit in chosen else nothing for unit in order]
+    # A line needs two ends: those beside one that was found are drawn with it.
+    beside = [bool(chosen & {*order[max(place - 1, 0) : place + 2]}) for place in range(len(order))]
+    marked = [float(told[unit]) if near else nothing for unit, near in zip(order, beside, strict=True)]
     x = [float(place) for place in range(1, len(order) + 1)]
     return lines_of(x, {"others": others, "found": marked}, (f"units of {layer}, sorted", measure))
 
@@ -86,3 +89,8 @@ def maps(evidence: Evidence, site: Site, units: Sequence[int], count: int = 6) -
         )
 
     return draw
+
+
+def picture(image: Image.Image, caption: str = "") -> Tile:
+    """Draw a picture at the size at which evidence is shown."""
+    return Tile(fitted(image, _SIDE), caption)

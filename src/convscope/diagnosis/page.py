@@ -17,6 +17,9 @@ from .registration import all_kinds
 
 _COLOUR = "#d62728"
 
+_MANY, _FIRST = 4, 3
+"""Findings of one kind that are all drawn, at most, and how many of more: the others are listed in a line each."""
+
 _SCALE = (
     "Severity goes from 0.2, only just worth knowing, over 0.5, worth mending, to 1, as bad as it can be. It says how "
     "much is wrong, and the interval how sure that is. A finding is no proof: each says what would disprove it."
@@ -35,21 +38,33 @@ def _contents(diagnosis: Diagnosis) -> Contents:
 
 
 def _chapters(diagnosis: Diagnosis) -> Iterator[Chapter]:
+    kinds = {name: diagnosis.of(name) for name in all_kinds()}
+    shown = {name: found if len(found) <= _MANY else found[:_FIRST] for name, found in kinds.items()}
     if diagnosis.findings:
-        said = tuple(
-            Said(None, _named(each), (Row("severity", each.severity, f"{each.severity:.2f}"),), each.sentence)
-            for each in diagnosis.findings
-        )
-        yield Chapter("What was found", "The most severe first.", said=said)
+        cards = [
+            (each.severity, _card(_named(each), each.severity, each.sentence))
+            for found in shown.values()
+            for each in found
+        ]
+        for name, found in kinds.items():
+            if rest := found[len(shown[name]) :]:
+                told = f"Less severe: {_units(rest)}, listed below"
+                cards.append((rest[0].severity, _card(f"{name} · {len(rest)} more layers", rest[0].severity, told)))
+        ordered = sorted(cards, key=lambda each: -each[0])
+        yield Chapter("What was found", "The most severe first.", said=tuple(card for _, card in ordered))
     for name, kind in all_kinds().items():
-        found = diagnosis.of(name)
+        found = kinds[name]
         if found:
             shared = len({(each.helps, each.disproof) for each in found}) == 1
-            text = _advice(found[0]) if shared else ""
+            rest = [
+                f"`{each.layer}`, severity {each.severity:.2f}: {each.sentence}." for each in found[len(shown[name]) :]
+            ]
+            told = [_advice(found[0])] if shared else []
+            told += [f"The {len(shown[name])} most severe are drawn; the others:", *rest] if rest else []
             yield Chapter(
                 kind.title,
-                text,
-                figures=tuple(Figure(lambda each=each, shared=shared: _sheet(each, shared)) for each in found),
+                "\n\n".join(told),
+                figures=tuple(Figure(lambda each=each, shared=shared: _sheet(each, shared)) for each in shown[name]),
             )
     if diagnosis.healthy:
         yield Chapter("What is in order", "\n\n".join(f"`{each.kind}`: {each.sentence}." for each in diagnosis.healthy))
@@ -61,8 +76,18 @@ def _chapters(diagnosis: Diagnosis) -> Iterator[Chapter]:
         yield Chapter(f"{len(diagnosis.failures):,} pictures that could not be read", told)
 
 
+def _card(name: str, severity: float, told: str) -> Said:
+    return Said(None, name, (Row("severity", severity, f"{severity:.2f}"),), told)
+
+
+def _units(findings: Sequence[Finding]) -> str:
+    count = sum(len(each.units) for each in findings)
+    return f"{count:,} unit{'s' * (count != 1)} of {len(findings)} layers"
+
+
 def _named(finding: Finding) -> str:
-    name = " · ".join(filter(None, (finding.kind, finding.layer)))
+    layer = f"layer {finding.layer}" if finding.layer.isdigit() else finding.layer
+    name = " · ".join(filter(None, (finding.kind, layer)))
     return f"{name} (known)" if finding.known else name
 
 

@@ -16,7 +16,7 @@ from ...layers import picture_layers
 from ...studies.intervals import bootstrap
 from ...tapping import tap
 from ...tracing import Layer
-from ..drawn import lines_of
+from ..drawn import Drawn, lines_of, maps
 from ..evidence import Evidence
 from ..finding import Finding, Healthy, Said
 from ..grading import percent, severity
@@ -53,7 +53,7 @@ def checkerboard(evidence: Evidence) -> Iterator[Said]:
             most, where = (value.value, named(layer)) if value.value >= most else (most, where)
             continue
         found = True
-        yield _finding(layer, step, energy, (value.value, value.low, value.high))
+        yield _finding(evidence, layer, step, energy, (value.value, value.low, value.high))
     if not found:
         told = (
             f"the answers of {len(layers)} layers that enlarge are as strong at all positions of a step: they differ by"
@@ -101,7 +101,9 @@ def _uneven(energy: np.ndarray) -> float:
     return float(np.median(each.std(1) / np.maximum(each.mean(1), 1e-20)))
 
 
-def _finding(layer: Layer, step: tuple[int, int], energy: np.ndarray, value: tuple[float, float, float]) -> Finding:
+def _finding(
+    evidence: Evidence, layer: Layer, step: tuple[int, int], energy: np.ndarray, value: tuple[float, float, float]
+) -> Finding:
     module, each = layer.module, energy.mean(0)
     of = "x".join(map(str, step))
     uneven = isinstance(module, nn.ConvTranspose2d) and any(
@@ -124,9 +126,17 @@ def _finding(layer: Layer, step: tuple[int, int], energy: np.ndarray, value: tup
         _MEASURE,
         value[0],
         None if np.isnan(value[1]) else (value[1], value[2]),
-        evidence=lines_of(
-            list(range(relative.shape[1])),
-            {f"unit {unit}": relative[unit].tolist() for unit in units[:6]},
-            ("position of the step, by rows", "strength, of the unit's mean"),
-        ),
+        evidence=_drawn(evidence, layer, units, relative),
+    )
+
+
+def _drawn(evidence: Evidence, layer: Layer, units: list[int], relative: np.ndarray) -> Drawn:
+    """Draw the pattern where the layer's units are at hand, else the strength at each position of the step."""
+    site = next((site for site in evidence.sites if site.layer.name == layer.name), None)
+    if site is not None:
+        return maps(evidence, site, units[:3], 4)
+    return lines_of(
+        list(range(relative.shape[1])),
+        {f"unit {unit}": relative[unit].tolist() for unit in units[:6]},
+        ("position of the step, by rows", "strength, of the unit's mean"),
     )

@@ -48,7 +48,9 @@ def class_only(evidence: Evidence) -> Iterator[Said]:
             f"class{'es' * (there != 1)} there are {len(counts)} with as many",
         )
         return
-    sites = [site for site in evidence.sites if not site.is_output and site.gate.off > -torch.inf]
+    sites = [
+        site for site in evidence.sites if not site.is_output and site.gate.off > -torch.inf and not site.gate.both
+    ]
     found, most, where, units = False, 0.0, "", 0
     for number, site in enumerate(sites):
         answers = evidence.answers[site.name]

@@ -23,7 +23,7 @@ _FEWEST = 100
 
 _WORST = 0.5
 _MEASURE = "share of the pictures to which it answers otherwise"
-_MOVES = "how far a unit's extremes move from picture to picture, of the middle unit's"
+_MOVES = "how far its extremes move from picture to picture; 1 is the middle unit"
 
 
 @kind(
@@ -54,10 +54,8 @@ def constant(evidence: Evidence) -> Iterator[Said]:
             found = True
             yield _finding(answers, moves, still.nonzero().flatten().tolist())
     if not found:
-        told = (
-            f"the answers of all {units:,} units change from picture to picture, of the calmest by {least:.2g} of what"
-        )
-        yield Healthy("constant", n, f"{told} its layer's middle unit changes")
+        told = f"the answers of all {units:,} units change from picture to picture, those of the calmest by {least:.2g}"
+        yield Healthy("constant", n, f"{told} times what is usual in its layer")
 
 
 def _moves(answers: Answers) -> Tensor:

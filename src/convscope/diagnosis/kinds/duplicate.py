@@ -98,9 +98,10 @@ def _finding(evidence: Evidence, site: Site, pairs: list[tuple[int, int, float]]
     shown = "; ".join(" and ".join(map(str, group)) for group in groups[:4])
     more = f" and {len(groups) - 4} groups more" if len(groups) > 4 else ""
     spare = len(units) - len(groups)
+    correlation = f"{least:.3f}{'' if least >= 0.9995 else ' or more'}"
     told = (
         f"{len(units)} of {site.units:,} units of {site.title} repeat one another ({shown}{more}): their filters have "
-        f"a cosine of {_SAME} or more, and their answers to {n} pictures a correlation of {least:.3f} or more; {spare} "
+        f"a cosine of {_SAME} or more, and their answers to {n} pictures a correlation of {correlation}; {spare} "
         "could be left out"
     )
     return Finding(

@@ -14,6 +14,7 @@ from ...data.preprocessing import per_channel
 from ...errors import ConvscopeError
 from ...net import Net
 from ...studies.intervals import Interval, bootstrap
+from ..drawn import bars_of
 from ..evidence import Evidence
 from ..finding import Finding, Healthy, Said
 from ..grading import percent, severity, share_interval
@@ -148,10 +149,10 @@ def _misread(evidence: Evidence, sample: Sample) -> tuple[list[Finding], int, st
     if gain.low < CLEARLY or len(own) < _FEWEST:
         told = f"{compared}, and {percent(float(other.mean()))} with {way.name}, the best of {len(tried)} other ways"
         return [], len(own), f"{told}; no labels are exchanged"
-    return [_misread_finding(way, gain, compared, float(other.mean()))], len(own), ""
+    return [_misread_finding(way, gain, compared, float(own.mean()), float(other.mean()))], len(own), ""
 
 
-def _misread_finding(way: _Way, gain: Interval, compared: str, other: float) -> Finding:
+def _misread_finding(way: _Way, gain: Interval, compared: str, own: float, other: float) -> Finding:
     return Finding(
         "input",
         "",
@@ -162,6 +163,7 @@ def _misread_finding(way: _Way, gain: Interval, compared: str, other: float) -> 
         "gain of accuracy",
         gain.value,
         (gain.low, gain.high),
+        evidence=bars_of({"as they are read": own, way.name: other}, "share of pictures that are right"),
     )
 
 
@@ -231,6 +233,7 @@ def _exchanged(evidence: Evidence) -> Iterator[Finding]:
         "gain of accuracy",
         gain.value,
         (gain.low, gain.high),
+        evidence=bars_of({"as labelled": own, "exchanged": other}, "share of their pictures that are right"),
     )
 
 

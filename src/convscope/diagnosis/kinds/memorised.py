@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...atlas.units import Activity
-from ...drawing.layout import Sheet, Tile
+from ...drawing.layout import Sheet
 from ...studies.intervals import bootstrap
 from ...tapping import tap
+from ..drawn import picture
 from ..evidence import Evidence
 from ..finding import Finding, Healthy, Missing, Said, Unseen
 from ..grading import percent, severity
@@ -43,7 +44,7 @@ _PICTURES = 1024
 _PER_CLASS = 5
 """So many pictures of every class, on average, must be there to learn from."""
 
-_FEWEST = 50
+_FEWEST = 100
 _GRID = 4
 """Maps are averaged over so many rows and columns."""
 
@@ -55,7 +56,7 @@ _MOVED = 0.1
 _WAYS = tuple((down, right) for down in range(3) for right in range(3) if (down, right) != (1, 1))
 """By how much of their sides pictures are moved, and where to: 1 is where they were."""
 
-_SHOWN = 10
+_SHOWN, _NAMED = 10, 4
 
 
 @kind(
@@ -105,7 +106,7 @@ def memorised(evidence: Evidence) -> Iterator[Said]:
         (),
         severity(share, CLEARLY, _WORST),
         n,
-        f"{told}. The clearest: {', '.join(_short(each) for each in where)}",
+        f"{told}. The clearest: {', '.join(_short(each) for each in where[:_NAMED])}",
         "share of training pictures that seem memorised",
         share,
         (low, high),
@@ -265,7 +266,8 @@ def _shown(evidence: Evidence, sample: Sample, rows: list[int]) -> Callable[[], 
     tiles = [(sample.pixels[row], names[int(sample.truths[row])]) for row in rows]
 
     def draw() -> Sheet:
-        shown = [Tile(evidence.net.image(pixels), f"labelled {name}") for pixels, name in tiles]
-        return Sheet("", tuple(tuple(shown[at : at + 5]) for at in range(0, len(shown), 5)))
+        shown = [picture(evidence.net.image(pixels), name) for pixels, name in tiles]
+        rows = tuple(tuple(shown[at : at + 5]) for at in range(0, len(shown), 5))
+        return Sheet("", rows, note="training pictures that seem memorised, the clearest first, with their labels")
 
     return draw

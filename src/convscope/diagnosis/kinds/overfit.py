@@ -113,16 +113,16 @@ def _also(
     pointed = _between(
         (_pointed(evidence, train), _pointed(evidence, others)), lambda one, other: one / other - 1, evidence.seed
     )
-    units = f"{apart.value:.2f} [{apart.low:.2f}, {apart.high:.2f}] standard deviations beyond chance"
+    units = f"{apart.value:.2f} standard deviations beyond chance [{apart.low:.2f} to {apart.high:.2f}]"
     return (
-        f". On training pictures its confidence is {_signed(sure)} points higher, units of {layer}, which differ most, "
-        f"are apart by {units}, and the tenth of the pixels with the largest gradients holds {_signed(pointed)}% more "
-        "of the gradient"
+        f". On training pictures its confidence is {_signed(sure, ' points')} higher; mean activations differ most in "
+        f"{layer}, by {units}; and the gradient of the strongest tenth of the pixels has {_signed(pointed, '%')} more "
+        "of the whole"
     )
 
 
-def _signed(gap: Interval) -> str:
-    return f"{100 * gap.value:.0f} [{100 * gap.low:.0f}, {100 * gap.high:.0f}]".replace("-", "−")
+def _signed(gap: Interval, unit: str) -> str:
+    return f"{100 * gap.value:.0f}{unit} [{100 * gap.low:.0f} to {100 * gap.high:.0f}]".replace("-", "−")
 
 
 def _sure(said: Sequence[Prediction]) -> np.ndarray:
@@ -179,7 +179,7 @@ def _confidences(learnt: Sequence[Prediction], held: Sequence[Prediction]) -> Ca
         x = [at / 50 for at in range(51)]
         series = {name: [float((values >= at).mean()) for at in x] for name, values in shares.items()}
         axes = ("probability of the true class", "share of pictures with at least that")
-        return Sheet("", ((Tile(lines(x, series, axes, (560, 240))),),))
+        return Sheet("", ((Tile(lines(x, series, axes, (440, 220))),),))
 
     return draw
 

@@ -16,14 +16,14 @@ _NEARLY = 0.95
 """A unit is saturated where this share of its answers is at an end of its gate."""
 
 _WORST = 0.5
-_MEASURE = "share of the answers at an end of the gate"
+_MEASURE = "share of the answers at an end of the activation function"
 
 
 @kind(
     "saturated",
     "Saturated units",
-    helps="Normalisation before the gate, smaller weights at the start, or a gate without an upper end.",
-    disproof="Pictures of what the network is meant for on which the units' answers lie between the ends of the gate.",
+    helps="Normalisation before the activation function, smaller initial weights, or a function without an upper end.",
+    disproof="Pictures of what the network is meant for on which the units' answers lie between both ends.",
 )
 def saturated(evidence: Evidence) -> Iterator[Said]:
     """Look for units whose answers are at an end of a sigmoid, or at the lid of a ReLU6, nearly everywhere."""
@@ -39,12 +39,16 @@ def saturated(evidence: Evidence) -> Iterator[Said]:
             found = True
             yield _finding(answers)
     if not looked:
-        yield Healthy("saturated", 0, "no gate of the network has an upper end, so that none of its units can saturate")
+        yield Healthy(
+            "saturated", 0, "no activation function of the network has an upper end, so that no unit can saturate"
+        )
     elif not found:
         told = (
-            f"none of {units:,} units in {looked} layers is at an end of its gate in {percent(_NEARLY)} of its answers"
+            f"none of {units:,} units in {looked} layers is at an end of its activation function in {percent(_NEARLY)}"
         )
-        yield Healthy("saturated", n, f"{told} to {n:,} pictures; the highest share is {percent(highest)}")
+        yield Healthy(
+            "saturated", n, f"{told} of its answers to {n:,} pictures; the highest share is {percent(highest)}"
+        )
 
 
 def _finding(answers: Answers) -> Finding:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...drawing.layout import Sheet, Tile
+from ...drawing.layout import Sheet
 from ...studies.intervals import Interval, bootstrap
+from ..drawn import picture
 from ..evidence import Evidence
 from ..finding import Finding, Healthy, Missing, Said, Unseen
 from ..grading import percent, severity, share_interval
@@ -27,6 +28,9 @@ from ..registration import kind
 
 REACH = 0.3
 """The share of other classes' pictures that must surely become the class with the mark."""
+
+_REACH_OF_PARTS = 0.5
+"""The same for a patch that never looks quite the same, as a part of an object, of a digit most of all."""
 
 _CLASSES = 128
 _OWN, _BUDGET = (24, 128), 2000
@@ -204,7 +208,7 @@ def _judged(evidence: Evidence, mark: Mark, reach: Interval, own: Sample, others
     without = float((probabilities(evidence, changed).argmax(1) != mark.decides).double().mean())
     # What belongs to the object is never quite the same, and other parts of the object are left without it.
     same = isinstance(mark, Print) or (isinstance(mark, Patch) and mark.is_same(have.pixels))
-    if without < _NEEDED and not same:
+    if not same and (without < _NEEDED or (isinstance(mark, Patch) and reach.low < _REACH_OF_PARTS)):
         return None
     return _finding(evidence, mark, reach, (len(have), len(own)), without, have, others)
 
@@ -306,10 +310,13 @@ def _shown(evidence: Evidence, mark: Mark, have: Sample, others: _Others) -> Cal
     def draw() -> Sheet:
         image = evidence.net.image
         rows = (
-            tuple(Tile(image(pixels), names[mark.decides]) for pixels in own),
-            tuple(Tile(image(pixels), names[at]) for pixels, at in zip(before, true, strict=True)),
-            tuple(Tile(image(pixels), f"taken for {names[at]}") for pixels, at in zip(after, said, strict=True)),
+            tuple(picture(image(pixels), names[mark.decides]) for pixels in own),
+            tuple(picture(image(pixels), names[at]) for pixels, at in zip(before, true, strict=True)),
+            tuple(picture(image(pixels), names[at]) for pixels, at in zip(after, said, strict=True)),
         )
-        return Sheet("", rows, labels=("have it", "others", "with it"))
+        note = (
+            f"above, pictures of {names[mark.decides]} that have it; below, others, and what they are taken for with it"
+        )
+        return Sheet("", rows, note=note, labels=("have it", "others", "with it"))
 
     return draw
