@@ -33,7 +33,7 @@ ORDER = [
     ["recipes"],
     ["data"],
     ["drawing"],
-    ["tracing", "behaviour"],
+    ["tracing", "behaviour", "wiring"],
     ["net"],
     ["baselines", "tapping", "layers", "layouts"],
     ["terms", "cuts"],

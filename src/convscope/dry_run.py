@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from . import bodies
+from . import bodies, calling
 from .calls import in_place, name_of, tensors
 from .fields import Call, Input, TensorField, everything, extent_of, laid_evenly
 from .geometry import Field, Moved
@@ -25,6 +25,8 @@ from .quiet import quiet
 from .sharing import frozen, hooked
 from .surroundings import Surroundings
 from .twins import twin
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,24 @@ class Execution:
     followed: bool = True
 
 
-@orderly
-def trace(
-    body: nn.Module, shape: tuple[int, int, int], call: Callable[[Callable[..., Any], Tensor], Any] | None = None
-) -> list[Execution]:
+def trace(body: nn.Module, shape: tuple[int, int, int], call: calling.Call | None = None) -> list[Execution]:
     """Run a module on a picture of `shape` (c, h, w) without data and return the executions of its modules in order.
 
-    `call(body, picture)` says how the module is called and what of its result is the output, which comes last; plainly
-    when not given. Falls back to a run on real zeros where the module cannot run without data.
+    The output of `call(body, picture)` comes last; the module is called plainly when that is not given.
+    """
+    return without_data(body, shape, call, _run)
+
+
+@orderly
+def without_data(
+    body: nn.Module,
+    shape: tuple[int, int, int],
+    call: calling.Call | None,
+    run: Callable[[nn.Module, Tensor, Callable[[Tensor], Any]], T],
+) -> T:
+    """Return what `run(body, picture, forward)` makes of a twin of a module and a picture without data.
+
+    Falls back to a run of the module itself on real zeros where it cannot run without data.
     """
     call = call or (lambda module, x: module(x))
     first = bodies.first_float(body)
@@ -65,12 +77,12 @@ def trace(
     try:
         with Surroundings(body):
             copy = twin(body)
-            return _run(copy, picture, lambda x: call(copy, x))
+            return run(copy, picture, lambda x: call(copy, x))
     except Exception:  # whatever a copy without data raises, the module itself may not
         if first.is_meta:
             raise
     with frozen(body):
-        return _run(body, picture.new_zeros(picture.shape, device=first.device), lambda x: call(body, x))
+        return run(body, picture.new_zeros(picture.shape, device=first.device), lambda x: call(body, x))
 
 
 def _run(body: nn.Module, picture: Tensor, forward: Callable[[Tensor], Any]) -> list[Execution]:
@@ -158,7 +170,7 @@ class _Fields(TorchFunctionMode):
         output = func(*args, **kwargs)
         if not sources:
             return output
-        changed = _changed(func, args)
+        changed = changed_unseen(func, args)
         # What has the shape of another tensor and none of its values tells nothing beside one that has some.
         if changed is None:
             sources = [source for source in sources if not source[0].whole.empty] or sources
@@ -184,7 +196,7 @@ class _Fields(TorchFunctionMode):
         return output
 
 
-def _changed(func: Any, args: Any) -> Tensor | None:
+def changed_unseen(func: Any, args: Any) -> Tensor | None:
     """Return the tensor that is changed unseen: by assignment, or by an in-place call on a view of it."""
     if getattr(func, "__name__", "") == "__setitem__":
         return args[0] if args[0]._base is None else args[0]._base

@@ -38,6 +38,7 @@ from .renames import renamed
 from .sharing import frozen, own_modes
 from .synonyms import OPTIONS, hint
 from .tracing import OUTPUT, Layer, traced_layers
+from .wiring import Wiring, wiring
 
 ORDERS = ("RGB", "BGR")
 
@@ -162,6 +163,7 @@ class Net(nn.Module):
         self._holds_compiled = bodies.holds_compiled(body)
         self.source: NetworkSource | None = None
         self._layers: dict[str, Layer] | None = None
+        self._wiring: Wiring | None = None
         self._digest: tuple[Any, str] = (None, "")
         self._assumed: tuple[Assumption, ...] = (NOT_NORMALISED,) if mean is std is None else ()
         self._behaviours: Kept[Any, Behaviour] = Kept(_SIZES)
@@ -484,6 +486,20 @@ class Net(nn.Module):
             if self._layers is None:
                 self._layers = self._marked(traced_layers(self.body, self._traced()))
             return self._layers
+
+    @property
+    def wiring(self) -> Wiring:
+        """Which layer reads which, and the functions between layers, found when first asked."""
+        return self._wiring or self._wired()
+
+    @orderly
+    def _wired(self) -> Wiring:
+        height, width = self.size
+        with _tracing:
+            if self._wiring is None and self.layers:  # whatever is wrong with the network, they say
+                self._wiring = wiring(self.body, (self.channels, height, width), self._calling)
+            assert self._wiring is not None
+            return self._wiring
 
     def _marked(self, layers: dict[str, Layer]) -> dict[str, Layer]:
         """Mark the layers that do not depend on the picture, by two passes where there may be some."""

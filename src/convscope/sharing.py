@@ -136,10 +136,13 @@ _own: ContextVar[tuple[object, ...]] = ContextVar("whose hooks act here", defaul
 
 
 @contextmanager
-def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Generator[None]:
+def hooked(
+    hooks: Iterable[tuple[nn.Module, Hook]], entering: Iterable[tuple[nn.Module, Callable[[], None]]] = ()
+) -> Generator[None]:
     """Register forward hooks that act only on passes made inside the block, by this thread.
 
-    What a hook returns, unless None, replaces the module's output, as in torch.
+    What a hook returns, unless None, replaces the module's output, as in torch. Those of `entering` are called without
+    arguments before a module runs.
     """
     owner = object()
     handles = list[Any]()
@@ -150,6 +153,8 @@ def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Generator[None]:
                 for module, hook in hooks:
                     # TorchScript's own method refuses, though Python calls a scripted part's hooks like any other's.
                     handles.append(nn.Module.register_forward_hook(module, _guarded(owner, hook)))
+                for module, enter in entering:
+                    handles.append(nn.Module.register_forward_pre_hook(module, _entering(owner, enter)))
             yield
         finally:
             _own.reset(token)
@@ -161,6 +166,14 @@ def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Generator[None]:
 def _guarded(owner: object, hook: Hook) -> Hook:
     def act(module: nn.Module, inputs: Any, output: Any) -> Any:
         return hook(module, inputs, output) if owner in _own.get() else None
+
+    return act
+
+
+def _entering(owner: object, enter: Callable[[], None]) -> Callable[[nn.Module, Any], None]:
+    def act(module: nn.Module, inputs: Any) -> None:
+        if owner in _own.get():
+            enter()
 
     return act
 

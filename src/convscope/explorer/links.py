@@ -7,7 +7,7 @@ slash or "..", is none of these.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote, urlencode
 
 _SAFE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
@@ -44,8 +44,9 @@ class Links:
     def static(self, name: str) -> str:
         return f"/static/{name}"
 
-    def network(self, network: str) -> str:
-        return f"/net/{network}"
+    def network(self, network: str, open: Sequence[str] = (), at: str = "") -> str:
+        """Return the address of a network with some groups of its map open, at a place of the page."""
+        return _with(f"/net/{network}", {"open": list(open)}) + (f"#{at}" if at else "")
 
     def layer(self, network: str, layer: str, **asked: str | int | None) -> str:
         return _with(f"/net/{network}/layer/{layer}", asked)

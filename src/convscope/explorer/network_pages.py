@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from fastapi import APIRouter, Query
+from markupsafe import Markup
 from starlette.responses import Response
 
 from ..atlas.atlas import Atlas
@@ -16,6 +17,8 @@ from ..tracing import Layer
 from . import images
 from .bench import OfLayer, OfNetwork, OfUnit, OnBench
 from .images import Cell
+from .links import Links
+from .network_map import NetworkMap, network_map
 from .pages import Page, page
 from .problems import Missing
 from .shelf import Shown
@@ -110,6 +113,22 @@ class NetworkPage(Page):
     note: str
     pictures: list[Shown]
     sent: list[Shown]
+    boxes: list[dict[str, Any]]
+    open: list[str]
+    map: NetworkMap = field(repr=False)
+    slugs: Mapping[str, str] = field(repr=False)
+
+    def drawn(self, links: Links) -> Markup:
+        """Draw the network's map with links to its layers, and to itself with a group opened or folded."""
+
+        def fold(key: str) -> str:
+            open_ = [each for each in self.open if each != key]
+            return links.network(self.network.id, open_ if key in self.open else [*open_, key], self.map.anchor(key))
+
+        def link(layer: str) -> str | None:
+            return links.layer(self.network.id, self.slugs[layer]) if layer in self.slugs else None
+
+        return Markup(self.map.svg({*self.open}, link, fold))
 
 
 @dataclass(frozen=True)
@@ -201,11 +220,21 @@ async def home(bench: OnBench) -> Home:
 
 
 @page(router, "/net/{network}", NetworkPage)
-async def network(specimen: OfNetwork, bench: OnBench) -> NetworkPage:
-    """Show a network's layers."""
+async def network(
+    specimen: OfNetwork,
+    bench: OnBench,
+    open: Annotated[list[str], Query(description="groups of the map that are open, by their keys")] = [],  # noqa: B006
+) -> NetworkPage:
+    """Show a network's map and its layers."""
+    map_ = await specimen.compute(("map",), partial(network_map, specimen.net))
     layers = [LayerFacts.of(specimen, layer) for layer in specimen.layers.values()]
     note = "" if specimen.atlas else _no_atlas(specimen)
-    return NetworkPage(NetworkFacts.of(specimen), layers, note, bench.shelf.listed, bench.shelf.sent)
+    known = {group.key for group in map_.groups}
+    opened = [key for key in dict.fromkeys(open) if key in known]
+    return NetworkPage(
+        NetworkFacts.of(specimen), layers, note, bench.shelf.listed, bench.shelf.sent,
+        map_.to_json({*opened})["boxes"], opened, map_, specimen.slugs,
+    )  # fmt: skip
 
 
 @page(router, "/net/{network}/layer/{layer}", LayerPage)
