@@ -110,6 +110,8 @@ def test_a_picture_is_sent_by_a_form_and_asked_about(opens: Opens, script: bool)
     page.get_by_role("button", name="Show").click()
     maps = page.locator("a.pick img").first
     maps.click(position={"x": 10, "y": 10})
+    if script:  # it stands beside the maps
+        page.get_by_role("link", name="This activation").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Unit 0 of conv3, in green.png")
 
 
@@ -275,3 +277,32 @@ def test_without_a_camera_the_page_says_what_to_do(opens: Opens) -> None:
     page.evaluate("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})")
     page.get_by_role("button", name="Use the camera").click()
     expect(page.get_by_role("status")).to_contain_text("ssh -L")
+
+
+def test_a_click_on_a_map_shows_that_activation_beside_it_and_arrow_keys_go_on(opens: Opens, explorer: Running) -> None:
+    at = f"/net/zfnet64/picture/{explorer.bench.shelf.listed[0].id}"
+    page = opens(f"{at}?layer=conv3")
+    panel = page.get_by_role("complementary", name="The activation")
+    page.locator("a.pick img").click(position={"x": 104 + 6 * 9 + 2, "y": 122 + 6 * 5 + 2})
+
+    def shows(unit: int, y: int, x: int) -> None:
+        expect(panel).to_contain_text(f"Unit {unit} of conv3")
+        expect(panel).to_contain_text(f"row {y}, column {x}")
+        address = f"{at}/layer/conv3/unit/{unit}/at/{y},{x}"
+        value = explorer.json(f"{address}.json")["value"]
+        expect(panel).to_contain_text(f"{float(f'{value:.3g}'):g} at")
+        expect(panel.get_by_role("img", name="its projection")).to_have_attribute(
+            "src", f"{address}/projection-deconvnet.webp"
+        )
+
+    shows(9, 5, 9)
+    page.locator("a.pick").focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    shows(9, 6, 11)
+    page.keyboard.press("Shift+ArrowDown")
+    page.keyboard.press("Shift+ArrowLeft")
+    shows(16, 6, 11)
+    assert page.url.endswith("?layer=conv3"), "the page stays"
+    panel.get_by_role("link", name="Unit 16").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Unit 16 of conv3")

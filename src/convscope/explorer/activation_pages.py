@@ -38,6 +38,7 @@ class SpotPage(Page):
     unit: int
     y: int | None
     x: int | None
+    grid: tuple[int, int] | None
     value: float
     box: tuple[int, int, int, int]
     size: tuple[int, int]
@@ -129,6 +130,7 @@ async def spot(
         unit=unit,
         y=found.y,
         x=found.x,
+        grid=layer.grid if layer.positions else None,
         value=found.value,
         box=found.box,
         size=(prepared.pixels.shape[1], prepared.pixels.shape[2]),
