@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from ...context import listen
 from ...drawing.tables import Cell, Column, Table
@@ -121,19 +122,67 @@ def _parts(net: Net, pixels: Tensor, seed: int) -> Iterator[_Part]:
             value, signal = (each.double().cpu() for each in answered[name])
             yield _rectifier(name, value, signal, 6.0 if isinstance(module, nn.ReLU6) else torch.inf)
             continue
-        if isinstance(module, nn.Conv2d) and (isinstance(module.padding, str) or module.padding_mode != "zeros"):
-            continue
         own = cast(nn.Conv2d | nn.MaxPool2d, copy.deepcopy(module).double().cpu())
-        leaf = given[name].double().cpu().requires_grad_()
-        with torch.enable_grad():
-            out = own(leaf)
-        signal = torch.randn(out.shape, generator=generator, dtype=torch.float64)
-        (gradient,) = torch.autograd.grad(out, leaf, signal)
-        plain = leaf.detach()
+        call = _Call(own, given[name].double().cpu())
+        signal = torch.randn(call.output.shape, generator=generator, dtype=torch.float64)
+        (gradient,) = torch.autograd.grad(call.output, call.x, signal)
+        plain = call.x.detach()
         with torch.inference_mode():
-            written = filtered(own, plain, signal) if isinstance(own, nn.Conv2d) else switched(own, plain, signal)
-        kind = "convolution" if isinstance(module, nn.Conv2d) else "max pooling"
-        yield _Part(name, kind, _relative(written, gradient))
+            if isinstance(own, nn.MaxPool2d):
+                yield _Part(name, "max pooling", _relative(switched(own, plain, signal), gradient))
+            elif call.convolution is not None:
+                yield _Part(name, "convolution", _relative(filtered(call.convolution, plain, signal), gradient))
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """What a convolution is, once all that is padded around it is part of what it reads."""
+
+    weight: Tensor
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+
+class _Call(TorchFunctionMode):
+    """The call of torch by which a module computes, since a module may pad by itself: what it reads and gives."""
+
+    def __init__(self, module: nn.Module, x: Tensor) -> None:
+        super().__init__()
+        self.convolution: Convolution | None = None
+        self.x = x.requires_grad_()
+        with torch.enable_grad(), self:
+            self.output = cast(Tensor, module(self.x))
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not torch.conv2d:
+            return func(*args, **(kwargs or {}))
+        given = _arguments(*args, **(kwargs or {}))
+        if not isinstance(given["padding"], str):
+            stride, padding, dilation = (_pair(given[name]) for name in ("stride", "padding", "dilation"))
+            self.convolution = Convolution(given["weight"].detach(), stride, padding, dilation, given["groups"])
+            self.x = given["input"].detach().requires_grad_()
+            given["input"] = self.x
+        return func(**given)
+
+
+def _arguments(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> dict[str, Any]:
+    """Return the arguments of a call of `torch.conv2d` by their names."""
+    return dict(locals())
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    found = tuple(int(each) for each in value) if isinstance(value, (tuple, list)) else (int(value),)
+    return (found[0], found[-1])
 
 
 def _passed(
@@ -160,23 +209,23 @@ def _passed(
     return given, {name: (value, signals[name]) for name, value in answered.items()}
 
 
-def filtered(module: nn.Conv2d, x: Tensor, signal: Tensor) -> Tensor:
+def filtered(convolution: Convolution, x: Tensor, signal: Tensor) -> Tensor:
     """Filter a signal by a convolution's flipped filters, to the size of what the convolution reads.
 
     Zeros go between the signal's values, as many as the stride steps over, and around it.
     """
-    sides = x.shape[2:]
+    sides, stride = x.shape[2:], convolution.stride
     spread = signal.new_zeros(
-        *signal.shape[:2], *((n - 1) * step + 1 for n, step in zip(signal.shape[2:], module.stride, strict=True))
+        *signal.shape[:2], *((n - 1) * step + 1 for n, step in zip(signal.shape[2:], stride, strict=True))
     )
-    spread[:, :, :: module.stride[0], :: module.stride[1]] = signal
+    spread[:, :, :: stride[0], :: stride[1]] = signal
     edges = list[int]()
     for axis in (1, 0):
-        reach = module.dilation[axis] * (module.kernel_size[axis] - 1)
-        before = reach - int(module.padding[axis])
+        reach = convolution.dilation[axis] * (convolution.weight.shape[2 + axis] - 1)
+        before = reach - convolution.padding[axis]
         edges += [before, sides[axis] + reach - spread.shape[2 + axis] - before]
-    weight = module.weight.unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3)
-    return F.conv2d(F.pad(spread, edges), weight, dilation=module.dilation, groups=module.groups)
+    weight = convolution.weight.unflatten(0, (convolution.groups, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3)
+    return F.conv2d(F.pad(spread, edges), weight, dilation=convolution.dilation, groups=convolution.groups)
 
 
 def switched(module: nn.MaxPool2d, x: Tensor, signal: Tensor) -> Tensor:
@@ -201,12 +250,16 @@ def _relative(written: Tensor, gradient: Tensor) -> float:
     return float((written - gradient).norm() / gradient.norm().clamp(min=1e-300))
 
 
+def _tiny(value: float) -> str:
+    return f"{value:.1e}" if value else "0"
+
+
 def _identical(statement: Statement, parts: list[_Part], word: str) -> Claim:
     if not parts:
         return statement.unjudged(f"the network has no {word} that is a module of its own")
     worst = max(each.deviation for each in parts)
     of = f"{len(parts)} {word}{'s' * (len(parts) > 1)}"
-    return statement.judged(worst <= _ROUNDING, f"At most {worst:.1e} at {of}.")
+    return statement.judged(worst <= _ROUNDING, f"At most {_tiny(worst)} at {of}.")
 
 
 def _differs(parts: list[_Part]) -> Claim:
@@ -240,7 +293,7 @@ def _whole(subject: Subject, data: Any) -> tuple[Claim, str]:
     found = bootstrap(lambda rows: sum(alike[row] for row in rows) / len(rows), len(alike), seed=subject.seed)
     claim = _ONLY.judged(
         max(same) <= 1e-4 and min(apart) > _OTHER,
-        f"With the rectifiers' mask at most {max(same):.1e} apart, with the deconvnet's rule {min(apart):.0%} to "
+        f"With the rectifiers' mask at most {_tiny(max(same))} apart, with the deconvnet's rule {min(apart):.0%} to "
         f"{max(apart):.0%}, brought to one norm.",
         numbers={"rank correlation": found},
     )

@@ -295,5 +295,5 @@ def _top(found: _Overlaps, net: Net) -> Claim:
     ours = f"Top-5 localisation error {percent(error)}."
     classes = net.output.shape[0]
     if classes != _THOUSAND:
-        return _TOP.unjudged(f"{net.name} tells {classes:,} classes apart, the paper's 1,000", ours)
+        return _TOP.unjudged(f"the network tells {classes:,} classes apart, the paper's 1,000", ours)
     return _TOP.judged(below(error, _SUPERVISED), ours, numbers={"top-5 error": error})

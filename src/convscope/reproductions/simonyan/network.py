@@ -64,7 +64,7 @@ def network(subject: Subject) -> Found:
         holds = every([top_1.low <= _TOP_1, top_5.low <= _TOP_5])
         claims.append(_ERROR.judged(holds, f"{ours}.", numbers=numbers))
     else:
-        claims.append(_ERROR.unjudged(f"{net.name} tells {classes:,} classes apart, the paper's 1,000", f"{ours}."))
+        claims.append(_ERROR.unjudged(f"the network tells {classes:,} classes apart, the paper's 1,000", f"{ours}."))
     return Found(f"{net.name} has {_count(net):,} parameters.", claims, tables=[_table(net)])
 
 
