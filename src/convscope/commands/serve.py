@@ -41,6 +41,14 @@ def serve(
         list[str] | None,
         typer.Option(help="where the scanned pictures lie now, if they were moved: NAME=FOLDER", metavar="NAME=FOLDER"),
     ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep",
+            help="folder in which made pictures, scans and reports stay; none are made without it",
+            metavar="FOLDER",
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(help="the port, or the next one that is free", min=0, max=65535)] = 8123,
     host: Annotated[
         str,
@@ -63,7 +71,9 @@ def serve(
 
     with progress():
         specimens = _specimens(network, parts(net or []), atlas or [], roots_of(root or []))
-        bench = Bench(specimens, Shelf(parts(pictures or [])))
+        bench = Bench(specimens, Shelf(parts(pictures or [])), keep)
+        if keep is not None and bench.jobs is None:
+            raise OutputError(bench.no_jobs)
     with listening(host, port) as opened:
         door = Door.of(opened, parts(name or []))
         if port and door.port != port:

@@ -3,30 +3,97 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, TypeVar
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Form, Request
 
+from ..atlas.atlas import Atlas
+from ..errors import AtlasError, OptionError, OutputError, PictureError, RecipeError
 from ..tracing import Layer
+from .decoding import Clean
+from .jobs import Asked, Job, Jobs
 from .links import slugs
 from .problems import Missing, Refused
-from .shelf import Shelf
+from .shelf import Shelf, Shown
 from .specimen import Specimen
+from .units import class_labels
+from .working import ATLAS
 
 T = TypeVar("T")
 
 
 class Bench:
-    """The networks, by id, and the pictures; `token` is what forms of this run's own pages carry."""
+    """The networks, by id, the pictures, and the queue of jobs where there is one.
 
-    def __init__(self, specimens: Sequence[Specimen], shelf: Shelf) -> None:
+    `token` is what forms of this run's own pages carry; `no_jobs` says why there is no queue.
+    """
+
+    def __init__(self, specimens: Sequence[Specimen], shelf: Shelf, results: Path | None = None) -> None:
         self.specimens = {each.id: each for each in specimens}
         self.shelf = shelf
+        self.no_jobs = "start the explorer with --keep FOLDER, where results stay"
+        self.jobs = self._opened(results)
         self.token = secrets.token_urlsafe(24)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="aside")
+
+    def _opened(self, results: Path | None) -> Jobs | None:
+        if results is None:
+            return None
+        try:
+            found = Jobs(results, self._complete, self._finished)
+        except OutputError as error:
+            self.no_jobs = str(error)
+            return None
+        for job in found.listed():
+            if job.state == "done":
+                self._finished(job, found)
+        return found
+
+    def _complete(self, network: str, asked: Asked) -> dict[str, Any]:
+        """Say how a job's network is loaded and where its pictures lie. Raises OptionError for what is not open."""
+        specimen = self.specimens.get(network)
+        if specimen is None or specimen.net.source is None:
+            raise OptionError(f"the network {network} is not open: start the explorer with it")
+        told: dict[str, Any] = {"kind": asked.kind, "source": asdict(specimen.net.source)}
+        if asked.kind == "draw":
+            if asked.recipe.get("weights") != specimen.net.digest:
+                raise OptionError(f"the network {network} has other weights now: begin it on its page")
+            return told | {"recipe": asked.recipe}
+        if not 0 <= asked.data < len(self.shelf.sources):
+            raise OptionError("its pictures are not open: start the explorer with them, as --pictures FOLDER")
+        return told | {"data": self.shelf.sources[asked.data]}
+
+    def _finished(self, job: Job, jobs: Jobs | None = None) -> None:
+        """Open the atlas of a scan that is done, where its network has none."""
+        specimen, jobs = self.specimens.get(job.network), jobs or self.jobs
+        if job.kind == "scan" and specimen is not None and specimen.atlas is None and jobs is not None:
+            with suppress(AtlasError, RecipeError):  # of another network of that name
+                atlas = Atlas(jobs.place(job.id, ATLAS), net=specimen.net)
+                _ = atlas.net
+                specimen.show(atlas)
+
+    def look(self, picture: str) -> tuple[Shown, Clean]:
+        """Return a picture by its id: one of the shelf, or of an atlas. Raises Missing, PictureError."""
+        scanned = re.fullmatch(r"(.+)-scanned-(\d{1,9})", picture)
+        if scanned is None:
+            try:
+                return self.shelf.find(picture), self.shelf.clean(picture)
+            except KeyError:
+                raise Missing("such picture", "pictures that were sent stay for a while: send it again") from None
+        owner = self.specimens.get(scanned[1])
+        atlas, at = owner and owner.atlas, int(scanned[2])
+        if atlas is None or at >= atlas.manifest.pictures:
+            raise Missing("such picture", "no atlas that is open holds one with that number")
+        name = atlas.name(at)
+        clean = self.shelf.opened(picture, name, lambda: _content(atlas, at, name))
+        return Shown(picture, name, class_labels(atlas)[at]), clean
 
     async def aside(self, make: Callable[[], T]) -> T:
         """Run what needs no network in a thread, so that no other request waits for it."""
@@ -38,6 +105,17 @@ class Bench:
             each.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.shelf.decoder.close()
+        if self.jobs is not None:
+            self.jobs.close()
+
+
+def _content(atlas: Atlas, number: int, name: str) -> bytes:
+    content: Any = atlas.content(number)
+    if isinstance(content, (str, Path)):
+        content = Path(content).read_bytes()
+    if not isinstance(content, bytes):
+        raise PictureError(f"{name} is no file")
+    return content
 
 
 def ids(names: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from ..tracing import Layer
 from . import images
 from .bench import OfLayer, OfNetwork, OfUnit, OnBench
 from .images import Cell
+from .jobs import Job, about_unit
 from .links import Links
 from .network_map import NetworkMap, network_map
 from .pages import Page, page
@@ -113,6 +114,8 @@ class NetworkPage(Page):
     note: str
     pictures: list[Shown]
     sent: list[Shown]
+    sources: list[str]
+    jobs: list[Job]
     boxes: list[dict[str, Any]]
     open: list[str]
     map: NetworkMap = field(repr=False)
@@ -201,6 +204,7 @@ class UnitPage(Page):
     sheets: list[images.Kind]
     side: int
     note: str
+    made: list[Job]
 
     def cell(self, unit: int) -> Cell:
         """Return where a unit's image lies on the layer's sheets."""
@@ -231,10 +235,20 @@ async def network(
     note = "" if specimen.atlas else _no_atlas(specimen)
     known = {group.key for group in map_.groups}
     opened = [key for key in dict.fromkeys(open) if key in known]
+    found = [] if bench.jobs is None else await bench.aside(bench.jobs.listed)
     return NetworkPage(
-        NetworkFacts.of(specimen), layers, note, bench.shelf.listed, bench.shelf.sent,
-        map_.to_json({*opened})["boxes"], opened, map_, specimen.slugs,
-    )  # fmt: skip
+        network=NetworkFacts.of(specimen),
+        layers=layers,
+        note=note,
+        pictures=bench.shelf.listed,
+        sent=bench.shelf.sent,
+        sources=bench.shelf.titles,
+        jobs=[each for each in found if each.network == specimen.id and each.kind in ("scan", "diagnose")],
+        boxes=map_.to_json({*opened})["boxes"],
+        open=opened,
+        map=map_,
+        slugs=specimen.slugs,
+    )
 
 
 @page(router, "/net/{network}/layer/{layer}", LayerPage)
@@ -275,6 +289,7 @@ def _ordered(rows: list[UnitRow], sort: Sort) -> list[UnitRow]:
 
 @page(router, "/net/{network}/layer/{layer}/unit/{unit}", UnitPage)
 async def unit(
+    bench: OnBench,
     specimen: OfNetwork,
     layer: OfLayer,
     unit: OfUnit,
@@ -282,6 +297,9 @@ async def unit(
 ) -> UnitPage:
     """Show what a unit responds to."""
     found = await specimen.compute(("unit", layer.name, unit), partial(_found, specimen, layer, unit))
+    about, made = about_unit(specimen.slugs[layer.name], unit), list[Job]()
+    if bench.jobs is not None:
+        made = await bench.aside(partial(bench.jobs.about, specimen.id, about))
     return UnitPage(
         network=NetworkFacts.of(specimen),
         layer=LayerFacts.of(specimen, layer),
@@ -291,6 +309,7 @@ async def unit(
         sheets=_sheets(specimen, layer),
         side=images.side_of(specimen.net, layer),
         note="" if specimen.scanned(layer) else _no_atlas(specimen),
+        made=made,
         **found,
     )
 

@@ -35,7 +35,6 @@ from .pages import Page, page
 from .problems import Missing
 from .shelf import Shown
 from .specimen import Specimen
-from .units import class_labels
 
 router = APIRouter()
 
@@ -161,33 +160,9 @@ async def go(bench: OnBench, network: str, picture: str) -> Response:
 
 async def read_picture(bench: Bench, specimen: Specimen, picture: str) -> tuple[Shown, Clean, InputPicture]:
     """Return a picture as a network reads it. Raises Missing, PictureError."""
-    shown, clean = await bench.aside(partial(_found, bench, picture))
+    shown, clean = await bench.aside(partial(bench.look, picture))
     prepared = await specimen.compute(("input", picture), partial(specimen.net.prepare, clean.content))
     return shown, clean, replace(prepared, name=shown.name)
-
-
-def _found(bench: Bench, picture: str) -> tuple[Shown, Clean]:
-    scanned = re.fullmatch(r"(.+)-scanned-(\d{1,9})", picture)
-    if scanned is None:
-        try:
-            return bench.shelf.find(picture), bench.shelf.clean(picture)
-        except KeyError:
-            raise Missing("such picture", "pictures that were sent stay for a while: send it again") from None
-    owner = bench.specimens.get(scanned[1])
-    atlas, at = owner and owner.atlas, int(scanned[2])
-    if atlas is None or at >= atlas.manifest.pictures:
-        raise Missing("such picture", "no atlas that is open holds one with that number")
-    name = atlas.name(at)
-
-    def read() -> bytes:
-        content: Any = atlas.content(at)
-        if isinstance(content, (str, Path)):
-            content = Path(content).read_bytes()
-        if not isinstance(content, bytes):
-            raise PictureError(f"{name} is no file")
-        return content
-
-    return Shown(picture, name, class_labels(atlas)[at]), bench.shelf.opened(picture, name, read)
 
 
 @page(router, "/net/{network}/picture/{picture}", PicturePage)
@@ -304,7 +279,7 @@ async def seen(specimen: OfNetwork, bench: OnBench, picture: str) -> Response:
 @router.get("/net/{network}/picture/{picture}/thumb.webp", include_in_schema=False)
 async def thumb(specimen: OfNetwork, bench: OnBench, picture: str) -> Response:
     """Return the picture in small."""
-    shown, clean = await bench.aside(partial(_found, bench, picture))
+    shown, clean = await bench.aside(partial(bench.look, picture))
     content = await bench.aside(partial(images.thumbnail, clean.content, shown.name))
     return Response(content, media_type="image/webp", headers=ForAWhile)
 

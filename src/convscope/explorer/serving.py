@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ..errors import ConvscopeError, OutputError
-from . import activation_pages, entering, live_pages, network_pages, picture_pages
+from . import activation_pages, entering, job_pages, live_pages, network_pages, picture_pages
 from .bench import Bench
 from .guard import Entry, Guard
 from .problems import Missing, Problem, Refused
@@ -49,6 +49,7 @@ def application(bench: Bench, entry: Entry | None = None) -> FastAPI:
     app.include_router(picture_pages.router)
     app.include_router(activation_pages.router)
     app.include_router(live_pages.router)
+    app.include_router(job_pages.router)
     app.mount("/static", StaticFiles(directory=str(resources.files(__package__ or "").joinpath("static"))))
     for kind in (ConvscopeError, Missing, Refused):
         app.add_exception_handler(kind, _told)

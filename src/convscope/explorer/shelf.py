@@ -41,6 +41,7 @@ class Shelf:
 
     def __init__(self, sources: Sequence[str] = ()) -> None:
         self.decoder = Decoder()
+        self.sources = tuple(sources)
         self._lock = threading.Lock()
         self._listed: dict[str, tuple[Shown, Callable[[], bytes]]] = {}
         self._sent: dict[str, tuple[Shown, bytes]] = {}
@@ -49,6 +50,11 @@ class Shelf:
             for picture in read_pictures([source]):
                 shown = Shown(_id("named", picture.where), picture.name or picture.where, _label(picture.label))
                 self._listed[shown.id] = shown, _opener(source, picture)
+
+    @property
+    def titles(self) -> list[str]:
+        """What the sources are called, without the folders that they lie in."""
+        return [os.path.basename(source.rstrip("/")) or source for source in self.sources]  # noqa: PTH119
 
     @property
     def listed(self) -> list[Shown]:

@@ -55,6 +55,11 @@ class Specimen:
         future.add_done_callback(lambda _: self._running.pop(key, None))
         return await future
 
+    def show(self, atlas: Atlas) -> None:
+        """Take an atlas that was made meanwhile."""
+        self.atlas = atlas
+        self._kept.forget(lambda _: True)
+
     def close(self) -> None:
         """Begin nothing more."""
         self._worker.shutdown(wait=False, cancel_futures=True)
