@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -246,6 +248,8 @@ def test_a_camera_is_watched_and_moved_over_by_keys(opens: Opens) -> None:
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("h")
     expect(page.get_by_role("dialog")).to_be_hidden()
+    page.get_by_role("link", name="Unit 5").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("Unit 5 of"))
 
 
 def test_keys_do_nothing_in_fields_and_can_be_switched_off_for_good(opens: Opens) -> None:
@@ -306,3 +310,20 @@ def test_a_click_on_a_map_shows_that_activation_beside_it_and_arrow_keys_go_on(o
     assert page.url.endswith("?layer=conv3"), "the page stays"
     panel.get_by_role("link", name="Unit 16").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Unit 16 of conv3")
+
+
+def test_a_video_file_is_watched_and_goes_on_after_a_pause(opens: Opens, tmp_path: Path) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed").get_ffmpeg_exe()
+    film = tmp_path / "film.webm"
+    made = [ffmpeg, "-loglevel", "error", "-f", "lavfi", "-i", "testsrc=duration=1:size=64x48:rate=10"]
+    subprocess.run([*made, "-c:v", "libvpx", str(film)], check=True)
+    page = opens("/net/zfnet64/live?layer=conv1")
+    page.locator("[data-film]").set_input_files(film)
+    changes = "first => document.querySelector('[data-seen]').toDataURL() !== first"
+    expect(page.locator("[data-title]")).to_have_text("Unit 0 of conv1")
+    page.wait_for_function(changes, arg=page.locator("[data-seen]").evaluate("one => one.toDataURL()"))
+    page.locator("video").evaluate("one => one.pause()")
+    page.locator("video").evaluate("one => one.play()")
+    page.wait_for_function(changes, arg=page.locator("[data-seen]").evaluate("one => one.toDataURL()"))
+    page.locator("[data-film]").set_input_files({"name": "no.mp4", "mimeType": "video/mp4", "buffer": b"nothing"})
+    expect(page.get_by_role("status")).to_contain_text("no.mp4 is no video")

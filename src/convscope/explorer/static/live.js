@@ -46,6 +46,7 @@ async function answered(facts, images, canvas) {
   }
   const [sheet, projection] = await Promise.all(facts.images.map((name) => createImageBitmap(images[name])));
   part("panes").hidden = false;
+  last?.projection?.close();
   last = { facts, canvas, projection };
   maps.show(sheet, facts.maps);
   draw();
@@ -69,16 +70,16 @@ function draw() {
   patch(facts, canvas, projection);
   said(facts);
   const name = layer.selectedOptions[0].textContent.replace(/ \(.*/, "");
-  part("title").replaceChildren(linked(`Unit ${unit.value} of ${name}`, layer.value, unit.value));
+  leads(part("title"), `Unit ${unit.value} of ${name}`, layer.value, unit.value);
   part("maps").setAttribute("aria-label", `${facts.maps.units} feature maps of ${name}; unit ${unit.value} is chosen`);
   part("scale").textContent = `${facts.maps.units} maps, from ${short(facts.maps.low)} to ${short(facts.maps.high)}, one colour scale for all`;
 }
 
-function linked(text, of, number) {
-  const link = document.createElement("a");
+// A link stays the same element from frame to frame, or nobody could click at it.
+function leads(link, text, of, number) {
+  if (link.textContent === text) return;
   link.href = `${root.dataset.network}/layer/${of}/unit/${number}`;
   link.textContent = text;
-  return link;
 }
 
 const short = (value) => Number(value.toPrecision(3)).toString();
@@ -108,7 +109,8 @@ function patch({ seen: [left, top, right, bottom], size: [height, width], activa
   const views = [part("patch"), part("projection")];
   for (const view of views) view.getContext("2d").clearRect(0, 0, view.width, view.height);
   part("remarks").textContent = refused || activation?.remarks.join("; ") || "";
-  if (!activation) { part("projected").textContent = "No projection"; return; }
+  part("projected").hidden = !activation;
+  if (!activation) return;
   const [y0, x0, y1, x1] = activation.box;
   const [wide, high] = whole(canvas, left, top, right, bottom);
   const [across, down] = [wide[1] / width, high[1] / height];
@@ -117,9 +119,8 @@ function patch({ seen: [left, top, right, bottom], size: [height, width], activa
   if (projection) fitted(views[1], projection, [0, 0, projection.width, projection.height], x1 - x0, y1 - y0);
   const at = activation.at ? ` at row ${activation.at[0]}, column ${activation.at[1]}` : "";
   const name = [...layer.options].find((each) => each.value === activation.of).textContent.replace(/ \(.*/, "");
-  const text = document.createElement("span");
-  text.textContent = `: ${short(activation.value ?? NaN)}${at}`;
-  part("projected").replaceChildren(linked(`${held ? "Held: unit" : "Unit"} ${activation.unit} of ${name}`, activation.of, activation.unit), text);
+  leads(part("aimed"), `${held ? "Held: unit" : "Unit"} ${activation.unit} of ${name}`, activation.of, activation.unit);
+  part("value").textContent = `: ${short(activation.value ?? NaN)}${at}`;
 }
 
 function fitted(view, image, [x, y, w, h], width, height) {
@@ -207,8 +208,7 @@ async function begin(open) {
       frames = new Frames(root.dataset.frames, () => { frames = null; tell("The explorer does not answer any more: start it again, and load this page again."); });
       await frames.opened;
     }
-    changed = true;
-    tick();
+    renew();
   } catch (error) {
     tell(error.message);
   }
@@ -229,7 +229,7 @@ listen(part("keys"), actions);
 const pictured = () => begin(() => source.picture(part("picture").value, `${root.dataset.network}/picture/${part("picture").value}/input.webp`));
 document.querySelector("[data-do=camera]").addEventListener("click", () => begin(() => { part("picture").value = ""; return source.camera(); }));
 part("film").addEventListener("change", (event) => { if (event.target.files.length) begin(() => { part("picture").value = ""; return source.film(event.target.files[0]); }); });
-part("picture").addEventListener("change", () => { if (part("picture").value) { pictured(); renew(); } });
+part("picture").addEventListener("change", () => { if (part("picture").value) pictured(); });
 document.querySelector("[data-do=help]").addEventListener("click", actions.h);
 layer.addEventListener("change", () => choose(layer.selectedIndex));
 for (const each of [unit, method]) each.addEventListener("change", renew);
@@ -246,6 +246,7 @@ part("map").addEventListener("click", (event) => {
   place = maps.place(event.offsetX / event.target.clientWidth, event.offsetY / event.target.clientHeight, grid);
   renew();
 });
+for (const kind of ["play", "seeked"]) part("video").addEventListener(kind, () => { changed = true; tick(); });
 document.addEventListener("visibilitychange", tick);
 addEventListener("resize", draw);
 addEventListener("pagehide", () => { source.stop(); frames?.close(); });
