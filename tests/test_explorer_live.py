@@ -15,11 +15,13 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.ops import Permute
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from convscope import Net, load, tap
 from convscope.atlas.crops import Spot, project_spots
+from convscope.explorer.activations import activate
 from convscope.explorer.bench import Bench
 from convscope.explorer.frames import MOST_BYTES
 from convscope.explorer.shelf import Shelf
@@ -262,3 +264,21 @@ def test_the_page_says_what_is_looked_at(explorer: Running) -> None:
     assert explorer.get("/net/zfnet64/live?layer=none").status == 404
     assert explorer.get("/net/zfnet64/live?picture=none").status == 404
     assert "needs JavaScript" in explorer.get("/net/zfnet64/live").text
+
+
+def test_units_that_lie_last_in_memory_are_read_as_units() -> None:
+    """The layer has more channels than rows, and another number of rows than of columns."""
+    mixed = nn.Sequential(
+        nn.Conv2d(3, 4, 3), Permute([0, 2, 3, 1]), nn.Linear(4, 40), nn.ReLU(), Permute([0, 3, 1, 2]),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(40, 3),
+    )  # fmt: skip
+    net = Net(mixed, size=(16, 24), name="mixed")
+    pixels = torch.rand(1, 3, 16, 24)
+    found = activate(net, pixels, net.layers["3"], 39)
+    with torch.no_grad():
+        activity = tap(net, pixels, ["3"])["3"][0]
+    assert activity.shape == (14, 22, 40)
+    assert found.value == float(activity[..., 39].max()) == float(activity[found.y, found.x, 39])
+    expected = project_spots(net, "3", [Spot(0, 39, found.y, found.x)], lambda _: pixels)[0]
+    assert found.projected.box == expected.box
+    assert torch.allclose(found.projected.projection, expected.projection, atol=1e-6)

@@ -54,7 +54,6 @@ class Aim:
 
     def read(self, activity: Tensor) -> Tensor:
         """Return the unit's value, (n,), and remember it and its place."""
-        chosen = activity[:, self.unit]
         if self.of.positions:
             # Places are those of the layer's own grid, as in objectives; a swapped one lies across the picture.
             channel = self.of.by_position(activity)[:, self.unit]
@@ -62,6 +61,8 @@ class Aim:
             self.at = self.at or across(divmod(int(channel.detach()[0].argmax()), channel.shape[2]))
             y, x = across(self.at)
             chosen = channel[:, y, x]
+        else:
+            chosen = activity[:, self.unit]
         self.value = float(chosen.detach()[0])
         return chosen
 

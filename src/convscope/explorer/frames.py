@@ -19,7 +19,7 @@ from ..data.image_files import open_image
 from ..data.images import InputPicture
 from ..drawing import colours
 from ..drawing.tiles import magnitude_scale, signed_scale
-from ..errors import ConvscopeError, NetworkError, PictureError
+from ..errors import ConvscopeError, LayerError, NetworkError, PictureError
 from ..net import Net
 from ..predictions import read_output
 from ..tapping import tap
@@ -136,6 +136,8 @@ def _said(net: Net, output: Witness | None) -> tuple[list[tuple[int, str, float,
 
 def _sheet(layer: Layer, activity: Tensor) -> Sheet:
     """Lay out the maps of a layer's activity (1, ...), averaged where they are large."""
+    if not layer.positions and len(layer.shape) != 1:
+        raise LayerError(f"{layer.title} has several entries for each picture, so no maps: choose another layer")
     maps = layer.by_position(activity)[0] if layer.positions else activity.reshape(count_units(layer), 1, 1)
     maps = maps.float().cpu()
     count, side = len(maps), max(maps.shape[1:])
