@@ -126,23 +126,25 @@ def ids(names: Sequence[str]) -> list[str]:
     return list(slugs(distinct, empty="network").values())
 
 
-def _bench(request: Request) -> Bench:
+async def _bench(request: Request) -> Bench:
     return request.app.state.bench
 
 
 OnBench = Annotated[Bench, Depends(_bench)]
 
 
-def _specimen(bench: OnBench, network: str) -> Specimen:
+async def _specimen(bench: OnBench, network: str) -> Specimen:
     if network not in bench.specimens:
         raise Missing("such network", f"there are {', '.join(bench.specimens)}")
-    return bench.specimens[network]
+    specimen = bench.specimens[network]
+    await specimen.ready()
+    return specimen
 
 
 OfNetwork = Annotated[Specimen, Depends(_specimen)]
 
 
-def _layer(specimen: OfNetwork, layer: str) -> Layer:
+async def _layer(specimen: OfNetwork, layer: str) -> Layer:
     if layer not in specimen.layers:
         raise Missing("such layer", "the network's page lists its layers")
     return specimen.layers[layer]
@@ -151,7 +153,7 @@ def _layer(specimen: OfNetwork, layer: str) -> Layer:
 OfLayer = Annotated[Layer, Depends(_layer)]
 
 
-def _unit(specimen: OfNetwork, layer: OfLayer, unit: int) -> int:
+async def _unit(specimen: OfNetwork, layer: OfLayer, unit: int) -> int:
     if not 0 <= unit < specimen.units(layer):
         raise Missing("such unit", f"{layer.title} has units 0 to {specimen.units(layer) - 1}")
     return unit

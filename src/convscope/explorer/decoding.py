@@ -12,6 +12,7 @@ from concurrent.futures import TimeoutError as Late
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -19,8 +20,8 @@ from PIL import Image
 from ..data.opening import open_content
 from ..errors import PictureError
 
-_MEMORY = 3 << 30
-"""Bytes of address space that the process may have; half a gigabyte are its libraries."""
+_MEMORY = 5 << 29
+"""Bytes of address space that decoding may take, beyond what the process has as it begins."""
 
 _SECONDS = 30
 _LARGEST = 1 << 24
@@ -80,7 +81,9 @@ def _bound_memory() -> None:
     with suppress(ImportError, ValueError, OSError):  # not on Windows
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = pages * resource.getpagesize() + _MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def _decoded(content: bytes, name: str) -> Clean | str:

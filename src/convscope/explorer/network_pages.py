@@ -216,10 +216,22 @@ class UnitPage(Page):
         return Cell(0, len(band.seen) * side, 2 * side, rank * side, row * side, side)
 
 
+async def layer_facts(specimen: Specimen) -> list[LayerFacts]:
+    """Return the layers of a network in numbers."""
+
+    def look() -> list[LayerFacts]:
+        return [LayerFacts.of(specimen, layer) for layer in specimen.layers.values()]
+
+    return await specimen.read(("layer facts", version(specimen)), look)
+
+
 @page(router, "/", Home)
 async def home(bench: OnBench) -> Home:
     """Show the first page."""
-    facts = [NetworkFacts.of(each) for each in bench.specimens.values()]
+    facts: list[NetworkFacts] = []
+    for each in bench.specimens.values():
+        await each.ready()
+        facts.append(NetworkFacts.of(each))
     return Home(facts, bench.shelf.listed, bench.shelf.sent)
 
 
@@ -231,7 +243,7 @@ async def network(
 ) -> NetworkPage:
     """Show a network's map and its layers."""
     map_ = await specimen.compute(("map",), partial(network_map, specimen.net))
-    layers = [LayerFacts.of(specimen, layer) for layer in specimen.layers.values()]
+    layers = await layer_facts(specimen)
     note = "" if specimen.atlas else _no_atlas(specimen)
     known = {group.key for group in map_.groups}
     opened = [key for key in dict.fromkeys(open) if key in known]
@@ -259,8 +271,9 @@ async def layer(
     which: Annotated[Which, Query(description="which units: dead ones were never above zero")] = "all",
 ) -> LayerPage:
     """Show the units of a layer."""
-    rows = await specimen.compute(
-        ("rows", layer.name), partial(rows_of, specimen.scanned(layer), layer.name, specimen.units(layer))
+    rows = await specimen.read(
+        ("rows", layer.name, version(specimen)),
+        partial(rows_of, specimen.scanned(layer), layer.name, specimen.units(layer)),
     )
     dead = None if specimen.scanned(layer) is None else sum(row.dead for row in rows)
     names, at = list(specimen.layers), list(specimen.layers).index(specimen.slugs[layer.name])
@@ -269,7 +282,7 @@ async def layer(
         layer=LayerFacts.of(specimen, layer),
         before=names[at - 1] if at else None,
         after=names[at + 1] if at + 1 < len(names) else None,
-        sheets=_sheets(specimen, layer),
+        sheets=await _sheets(specimen, layer),
         side=images.side_of(specimen.net, layer),
         version=version(specimen),
         sort=sort,
@@ -296,7 +309,7 @@ async def unit(
     method: Annotated[Projection, Query(description="how the unit is projected down to pixels")] = "deconvnet",
 ) -> UnitPage:
     """Show what a unit responds to."""
-    found = await specimen.compute(("unit", layer.name, unit), partial(_found, specimen, layer, unit))
+    found = await specimen.read(("unit", layer.name, unit, version(specimen)), partial(_found, specimen, layer, unit))
     about, made = about_unit(specimen.slugs[layer.name], unit), list[Job]()
     if bench.jobs is not None:
         made = await bench.aside(partial(bench.jobs.about, specimen.id, about))
@@ -306,7 +319,7 @@ async def unit(
         unit=unit,
         method=method,
         version=version(specimen),
-        sheets=_sheets(specimen, layer),
+        sheets=await _sheets(specimen, layer),
         side=images.side_of(specimen.net, layer),
         note="" if specimen.scanned(layer) else _no_atlas(specimen),
         made=made,
@@ -346,10 +359,11 @@ def _or_nothing(ask: Callable[[], list[T]]) -> list[T]:
         return []
 
 
-def _sheets(specimen: Specimen, layer: Layer) -> list[images.Kind]:
+async def _sheets(specimen: Specimen, layer: Layer) -> list[images.Kind]:
     """Return which images of a layer's units there are."""
     kinds: list[images.Kind] = ["patches", "projections"] if specimen.scanned(layer) else []
-    return [*kinds, "filters"] if images.has_filters(specimen.net, layer) else kinds
+    has = await specimen.read(("has filters", layer.name), partial(images.has_filters, specimen.net, layer))
+    return [*kinds, "filters"] if has else kinds
 
 
 def version(specimen: Specimen) -> str:
@@ -368,7 +382,7 @@ def _no_atlas(specimen: Specimen) -> str:
 async def sheet(specimen: OfNetwork, layer: OfLayer, kind: images.Kind, number: int) -> Response:
     """Return a sheet of images of units."""
     units = images.on_sheet(number, specimen.units(layer))
-    if not units or kind not in _sheets(specimen, layer):
+    if not units or kind not in await _sheets(specimen, layer):
         raise Missing("such sheet", "the layer's page shows those that there are")
     atlas = specimen.scanned(layer)
     if kind == "filters":

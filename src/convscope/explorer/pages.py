@@ -39,16 +39,19 @@ def page(router: APIRouter, path: str, kind: type[Page]) -> Callable[[Shows], Sh
         async def shown(request: Request, asked: dict[str, Any]) -> Page:
             return await show(**asked, request=request) if asks else await show(**asked)
 
+        # What takes milliseconds is done in a thread: the server's loop answers others meanwhile.
         @wraps(show)
         async def as_json(request: Request, **asked: Any) -> Response:
-            return JSONResponse(plain(await shown(request, asked)))
+            whole = await shown(request, asked)
+            return await request.app.state.bench.aside(lambda: JSONResponse(plain(whole)))
 
         @wraps(show)
         async def as_page(request: Request, **asked: Any) -> Response:
             whole = await shown(request, asked)
             twin = request.url.path.rstrip("/") or "/index"
             query = f"?{request.url.query}" if request.url.query else ""
-            return HTMLResponse(rendered(whole, request.app.state.bench, twin=f"{twin}.json{query}"))
+            bench = request.app.state.bench
+            return await bench.aside(lambda: HTMLResponse(rendered(whole, bench, twin=f"{twin}.json{query}")))
 
         for function in (as_json, as_page):  # FastAPI reads the signature
             function.__signature__ = signature.replace(parameters=named, return_annotation=Response)  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from shlex import join
 from tempfile import TemporaryDirectory
@@ -30,7 +30,7 @@ from . import images
 from .bench import Bench, OfLayer, OfNetwork, OnBench, OwnForm
 from .decoding import Clean
 from .links import Links
-from .network_pages import LayerFacts, NetworkFacts
+from .network_pages import LayerFacts, NetworkFacts, layer_facts
 from .pages import Page, page
 from .problems import Missing
 from .shelf import Shown
@@ -181,7 +181,8 @@ async def picture(
     shown, clean, prepared = await read_picture(bench, specimen, picture)
     said, kind = await specimen.compute(("said", picture), partial(_said, specimen, prepared))
     asked = {name: value for name, value in request.query_params.multi_items() if name.startswith(_OPTION) and value}
-    explained = [_explained(specimen, name, of, asked, shown) for name in method or [] if name]
+    names = [name for name in method or [] if name]
+    explained = await bench.aside(lambda: [_explained(specimen, name, of, asked, shown) for name in names])
     chosen = _chosen(specimen, layer)
     units: list[Excited] = []
     if chosen is not None:
@@ -200,8 +201,8 @@ async def picture(
         answers=kind,
         of=of,
         explained=explained,
-        methods=_methods(),
-        layers=[LayerFacts.of(specimen, each) for each in specimen.layers.values()],
+        methods=await bench.aside(_methods),
+        layers=await layer_facts(specimen),
         layer=None if chosen is None else LayerFacts.of(specimen, chosen),
         order=order,
         part=part,
@@ -221,6 +222,7 @@ def _chosen(specimen: Specimen, asked: str) -> Layer | None:
     return specimen.layers[asked] if asked else next(iter([*known, *with_maps]), None)
 
 
+@cache
 def _methods() -> list[MethodFacts]:
     entries = [registry.find(name) for name in registry.list_methods()]
     return [

@@ -24,10 +24,14 @@ from ..errors import ConvscopeError, OutputError
 from . import activation_pages, entering, job_pages, live_pages, network_pages, picture_pages
 from .bench import Bench
 from .guard import Entry, Guard
+from .leaving import Leaving, Prompt
 from .problems import Missing, Problem, Refused
 
 _TRIED = 20
 """Ports that are tried, from the one that was asked for on."""
+
+_MOST_CONNECTIONS = 500
+"""Connections at a time, half of the files that a process may open: more are told to come later."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _EVERYWHERE = ("0.0.0.0", "::")
@@ -110,7 +114,7 @@ class Door:
 
 def guarded(bench: Bench, door: Door) -> ASGIApp:
     """Return the application behind the guard."""
-    return Guard(application(bench, door.entry), door.hosts, door.entry)
+    return Guard(Leaving(application(bench, door.entry)), door.hosts, door.entry)
 
 
 @contextmanager
@@ -138,8 +142,9 @@ def settings(app: ASGIApp) -> uvicorn.Config:
     """Return how a server of the application behaves."""
     return uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, date_header=False, proxy_headers=False,
-        h11_max_incomplete_event_size=1 << 16, timeout_keep_alive=15, timeout_graceful_shutdown=2, http="h11",
-        ws="websockets-sansio", ws_per_message_deflate=False,  # pictures are compressed as they are
+        h11_max_incomplete_event_size=1 << 16, timeout_keep_alive=15, timeout_graceful_shutdown=2, http=Prompt,
+        limit_concurrency=_MOST_CONNECTIONS, ws="websockets-sansio",
+        ws_per_message_deflate=False,  # pictures are compressed as they are
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 from ..atlas.atlas import Atlas
 from ..atlas.units import count_units, has_units
+from ..context import running
 from ..kept import Kept
 from ..net import Net
 from ..tracing import Layer
@@ -21,6 +23,27 @@ _RESULTS = 1024
 """Results that stay: sheets and maps of about 100 kB each."""
 
 
+class _Run:
+    """A computation, and how many wait for it: what nobody waits for any more is ended, or never begun."""
+
+    future: asyncio.Future[Any]
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._left = threading.Event()
+
+    def ended_by(self, make: Callable[[], T]) -> Callable[[], T]:
+        def made() -> T:
+            with running(cancel=self._left):
+                return make()
+
+        return made
+
+    def end(self) -> None:
+        self._left.set()
+        self.future.cancel()
+
+
 class Specimen:
     """A network, with the atlas of a scan where there is one, under an id that addresses hold."""
 
@@ -28,7 +51,8 @@ class Specimen:
         self.id, self.net, self.atlas = id, net, atlas
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"network-{id}")
         self._kept: Kept[Hashable, Any] = Kept(_RESULTS)
-        self._running: dict[Hashable, asyncio.Future[Any]] = {}
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix=f"reader-{id}")
+        self._running: dict[Hashable, _Run] = {}
 
     @property
     def waiting(self) -> int:
@@ -37,23 +61,46 @@ class Specimen:
 
     async def compute(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return a result by its key: kept, under way, or computed in its turn. Two that ask alike share one run."""
+        return await self._shared(self._worker, key, make)
+
+    async def read(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return a result by its key that needs no pass of the network, and so waits for none."""
+        return await self._shared(self._readers, key, make)
+
+    async def ready(self) -> None:
+        """Find the layers, which takes a pass, where nobody has asked for them yet."""
+        if "layers" not in self.__dict__:
+            await self.compute(("layers",), lambda: self.layers)
+
+    async def _shared(self, threads: ThreadPoolExecutor, key: Hashable, make: Callable[[], T]) -> T:
         kept: T | None = self._kept.find(key)
         if kept is not None:
             return kept
-        if key not in self._running:
-            future = asyncio.get_running_loop().run_in_executor(self._worker, lambda: self._kept.of(key, make))
-            self._running[key] = future
-            future.add_done_callback(lambda _: self._running.pop(key, None))
-        # Whoever leaves does not end what others wait for.
-        return await asyncio.shield(self._running[key])
+        run = self._running.get(key)
+        if run is None:
+            run = _Run()
+            run.future = asyncio.get_running_loop().run_in_executor(threads, self._kept.of, key, run.ended_by(make))
+            self._running[key] = run
+        run.waiting += 1
+        try:
+            return await asyncio.shield(run.future)  # whoever leaves does not end what others wait for
+        finally:
+            run.waiting -= 1
+            if run.future.done() or not run.waiting:
+                run.end()
+                if self._running.get(key) is run:
+                    del self._running[key]
 
     async def turn(self, make: Callable[[], T]) -> T:
         """Return what is computed in its turn and kept nowhere; whoever leaves before that gives the turn up."""
-        future = asyncio.get_running_loop().run_in_executor(self._worker, make)
-        key = object()
-        self._running[key] = future
-        future.add_done_callback(lambda _: self._running.pop(key, None))
-        return await future
+        key, run = object(), _Run()
+        run.future = asyncio.get_running_loop().run_in_executor(self._worker, run.ended_by(make))
+        self._running[key] = run
+        try:
+            return await run.future
+        finally:
+            run.end()
+            del self._running[key]
 
     def show(self, atlas: Atlas) -> None:
         """Take an atlas that was made meanwhile."""
@@ -62,7 +109,8 @@ class Specimen:
 
     def close(self) -> None:
         """Begin nothing more."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._worker, self._readers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
