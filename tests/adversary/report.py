@@ -35,7 +35,7 @@ class Part:
 
 def parts() -> dict[str, Part]:
     """Return the parts in the order in which they run."""
-    names = ("files", "commands", "environments", "interruptions", "kills", "faults")
+    names = ("files", "commands", "environments", "explorer", "interruptions", "kills", "faults")
     found = (Path(__file__).with_name(f"{name}.py") for name in names)
     return {path.stem: import_module(f".{path.stem}", __package__).PART for path in found if path.exists()}
 

@@ -139,7 +139,9 @@ def listening(host: str, port: int) -> Generator[socket.socket]:
 
 
 def settings(app: ASGIApp) -> uvicorn.Config:
-    """Return how a server of the application behaves."""
+    """Return how a server behaves. What is wrong with a request is told to whoever sent it only."""
+    for name in ("uvicorn.error", "python_multipart.multipart"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     return uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, date_header=False, proxy_headers=False,
         h11_max_incomplete_event_size=1 << 16, timeout_keep_alive=15, timeout_graceful_shutdown=2, http=Prompt,
@@ -150,7 +152,6 @@ def settings(app: ASGIApp) -> uvicorn.Config:
 
 def serve(bench: Bench, opened: socket.socket, door: Door, ready: Callable[[], None]) -> None:
     """Answer requests until ctrl-C; `ready` is called when the first may come."""
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     server = uvicorn.Server(settings(guarded(bench, door)))
     opened.listen(128)
     ready()
