@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import shutil
 import struct
 import zlib
 from collections.abc import Iterator
@@ -11,10 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from markupsafe import escape
 from PIL import Image
 
+from convscope import Atlas
+from convscope.data.hashing import content_hash
 from convscope.explorer.bench import Bench
 from convscope.explorer.guard import Entry
 from convscope.explorer.serving import application
@@ -200,6 +207,56 @@ def test_every_answer_bounds_what_a_browser_does_with_it(explorer: Running) -> N
         assert headers["referrer-policy"] == "same-origin"
         assert "server" not in headers
         assert "access-control-allow-origin" not in headers
+
+
+_HOSTILE = '</script><img src=x onerror="alert(1)">\u2028'
+
+
+_OUTSIDE = (
+    "/etc/passwd", "../../secret.png", "..\\..\\secret.png", "{root}/secret.png", "chelsea/../../../secret.png",
+    "link.png",
+)  # fmt: skip
+
+
+@pytest.fixture
+def strangers(pieces_atlas: Atlas, tmp_path: Path) -> Iterator[Running]:
+    """An explorer of an atlas that somebody else sent: its pictures are called `_OUTSIDE`, their class `_HOSTILE`."""
+    folder, pieces, secret = tmp_path / "sent" / "atlas", tmp_path / "sent" / "pieces", tmp_path / "secret.png"
+    shutil.copytree(pieces_atlas.path, folder)
+    shutil.copytree(Path(pieces_atlas.path).parent / "pieces", pieces)
+    Image.new("RGB", (8, 8), "red").save(secret)
+    (pieces / "link.png").symlink_to(secret)
+    table = pq.read_table(folder / "pictures.parquet")
+    values = table.to_pydict()
+    for at, path in enumerate(_OUTSIDE):
+        values["path"][at] = path.format(root=tmp_path)
+        values["sha256"][at] = content_hash(Path("/etc/passwd" if path.startswith("/etc") else secret).read_bytes())
+    values["label"] = [_HOSTILE] * len(values["label"])
+    pq.write_table(pa.table(values, schema=table.schema), folder / "pictures.parquet")
+    roots = json.loads((folder / "roots.json").read_text())
+    (folder / "roots.json").write_text(json.dumps(dict.fromkeys(roots, f"{pieces}/")))
+    atlas = Atlas(folder, net=pieces_atlas.net)
+    with running(Bench([Specimen("sent", atlas.net, atlas)], Shelf())) as found:
+        yield found
+
+
+def test_an_atlas_from_a_stranger_opens_nothing_outside_of_its_pictures(strangers: Running, tmp_path: Path) -> None:
+    """What the data names is no address: not even where the stranger knows what the file holds."""
+    for at, path in enumerate(_OUTSIDE):
+        for asked in ("thumb.webp", "input.webp"):
+            answer = strangers.get(f"/net/sent/picture/sent-scanned-{at}/{asked}")
+            assert answer.status == 400, (path, asked)
+            assert str(tmp_path) not in answer.text
+            assert b"root:" not in answer.body
+    assert strangers.get(f"/net/sent/picture/sent-scanned-{len(_OUTSIDE)}/thumb.webp").status == 200
+    page = strangers.get("/net/sent/layer/conv1/unit/0")
+    assert page.status == 200
+    assert "<img src=x" not in page.text
+    assert str(escape(_HOSTILE)) in page.text
+    assert strangers.get("/net/sent/layer/conv1/unit/0.json").headers["content-type"] == "application/json"
+    for unit in range(4):  # one of them has the pictures
+        answer = strangers.get(f"/net/sent/layer/conv1/unit/{unit}/random-gradient.webp")
+        assert answer.status in (200, 400), answer.text
 
 
 def bomb(side: int) -> bytes:

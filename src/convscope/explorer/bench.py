@@ -21,7 +21,7 @@ from .decoding import Clean
 from .jobs import Asked, Job, Jobs
 from .links import slugs
 from .problems import Missing, Refused
-from .shelf import Shelf, Shown
+from .shelf import Shelf, Shown, below
 from .specimen import Specimen
 from .units import class_labels
 from .working import ATLAS
@@ -112,7 +112,7 @@ class Bench:
 def _content(atlas: Atlas, number: int, name: str) -> bytes:
     content: Any = atlas.content(number)
     if isinstance(content, (str, Path)):
-        content = Path(content).read_bytes()
+        content = below(str(content).removesuffix(name), Path(content), name)
     if not isinstance(content, bytes):
         raise PictureError(f"{name} is no file")
     return content

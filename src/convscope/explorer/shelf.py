@@ -124,7 +124,7 @@ def _opener(source: str, picture: Picture) -> Callable[[], bytes]:
             held, frame, _ = locate(held)
             held = None if frame is not None else held
         if isinstance(held, Path):
-            return _below(source, held, picture.name)
+            return below(source, held, picture.name)
         if isinstance(held, Image.Image):
             buffer = io.BytesIO()
             held.save(buffer, "PNG", compress_level=1)
@@ -136,7 +136,7 @@ def _opener(source: str, picture: Picture) -> Callable[[], bytes]:
     return content
 
 
-def _below(source: str, file: Path, name: str) -> bytes:
+def below(source: str, file: Path, name: str) -> bytes:
     """Read a file that lies in its folder also when links are followed. Raises PictureError for another.
 
     A picture that was named itself, or a sample, is where it is.
