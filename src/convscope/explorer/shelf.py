@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ class Shown:
     id: str
     name: str
     label: str = ""
+
+    @property
+    def last(self) -> str:
+        """The name without the folders and archives in which it lies."""
+        return re.split(r"[/#]", self.name)[-1] or self.name
 
 
 class Shelf:
