@@ -1,6 +1,7 @@
-"""How quick the explorer answers: a click on a feature map until its projection is there, and live frames.
+"""How quick the explorer answers: a click on a feature map until its projection is there, live frames, and pages.
 
     python benchmarks/explorer.py [--net zfnet64] [--weights FILE] [--layers conv1,relu5] [--rounds 30]
+    python benchmarks/explorer.py --pages [--net torchvision:resnet18] [--layers layer4.1.conv2]
 
 The server is a process of its own, as `convscope serve` starts it; one client asks, over loopback. Times are medians
 of clicks that were not made before: another unit and place each time.
@@ -78,6 +79,28 @@ def click(connection: http.client.HTTPConnection, base: str, layer: dict[str, An
     return 1000 * (time.perf_counter() - start)
 
 
+def pages(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Print how long the first page takes from the command's start, and other pages when they were seen before."""
+    start = time.perf_counter()
+    with serving(arguments) as host:
+        print(f"address after {time.perf_counter() - start:.2f} s, ", end="")
+        connection = http.client.HTTPConnection(host, timeout=120)
+        got(connection, "/")
+        print(f"first page after {time.perf_counter() - start:.2f} s")
+        print("\n| page | median, ms | 9 of 10, ms |\n|---|--:|--:|")
+        network = f"/net/{asked(connection, '/index.json')['networks'][0]['id']}"
+        for layer in options.layers.split(","):
+            for path in (network, f"{network}/layer/{layer}", f"{network}/layer/{layer}/unit/0"):
+                got(connection, path)
+
+                def seen(path: str = path) -> float:
+                    start = time.perf_counter()
+                    assert got(connection, path)[0] == 200
+                    return 1000 * (time.perf_counter() - start)
+
+                print(f"| `{path}` | {medians(seen, options.rounds)} |", flush=True)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
@@ -85,9 +108,13 @@ def main() -> None:
     parser.add_argument("--weights")
     parser.add_argument("--layers", default="")
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--pages", action="store_true")
     options = parser.parse_args()
     random.seed(0)
     arguments = ["--net", options.net, *(["--weights", options.weights] if options.weights else [])]
+    if options.pages:
+        pages(options, arguments)
+        return
     with serving(arguments) as host:
         connection = http.client.HTTPConnection(host, timeout=120)
         home = asked(connection, "/index.json")
