@@ -248,3 +248,12 @@ def test_names_of_layers_become_parts_of_addresses() -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", slug) for slug in found.values())
     assert not any(slug.lower() in ("con", "..") or slug.endswith(".json") for slug in found.values())
     assert ids(["net", "net", "a b"]) == ["net", "net-2", "a-b-2"]
+
+
+def test_the_map_of_a_network_leads_to_its_layers_and_opens_groups(explorer: Running) -> None:
+    page = explorer.get("/net/zfnet64").text
+    assert 'class="network-map"' in page and 'href="/net/zfnet64/layer/conv3"' in page
+    twin = explorer.json("/net/zfnet64.json?open=nothing&open=%3Cscript%3E")
+    assert twin["open"] == []
+    boxes = {box["key"]: box for box in twin["boxes"]}
+    assert (boxes["conv3"]["reads"], boxes["conv3"]["row"]) == (["conv2"], 4)
