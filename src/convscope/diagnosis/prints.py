@@ -33,7 +33,8 @@ _HALF = 0.5
 _OPAQUE = 0.5
 """The share of other pictures' deviation that must be gone where a print covers what is behind it."""
 
-_FEWEST = 5
+_FEWEST = 10
+"""Pictures that have a print, at least: a few objects may lie alike by chance, digits most of all."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from ...net import Net
 from ...studies.intervals import Interval, bootstrap
 from ..drawn import bars_of
 from ..evidence import Evidence
-from ..finding import Finding, Healthy, Said
+from ..finding import Finding, Healthy, Said, Unseen
 from ..grading import percent, severity, share_interval
 from ..labelled import Sample, labelled, probabilities
 from ..registration import kind
@@ -100,8 +100,13 @@ def input_problems(evidence: Evidence) -> Iterator[Said]:
     yield from exchanged
     read, n, best = _misread(evidence, sample)
     yield from read
-    if not found and not read:
-        yield Healthy("input", n or len(known), best)
+    if not found and not read and n < _FEWEST:
+        told = (
+            f"{len(known)} pictures with labels are too few to try other ways to read them: give {2 * _FEWEST} or more"
+        )
+        yield Unseen("input", told)
+    elif not found and not read:
+        yield Healthy("input", n, best)
 
 
 def _leaked(evidence: Evidence) -> Iterator[Finding]:

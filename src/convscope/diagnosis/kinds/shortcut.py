@@ -132,6 +132,11 @@ def _recognised(evidence: Evidence) -> Sample:
     sample = labelled(evidence, train=evidence.trained_on is not None)
     said = probabilities(evidence, sample.pixels)
     rows = (said.argmax(1) == sample.truths).nonzero().flatten()
+    if len(rows) < 2 * _FEWEST:
+        n, right = len(sample), len(rows)
+        raise Missing(
+            f"{right} of {n} pictures are recognised, too few to look for shortcuts: give {2 * _FEWEST} or more"
+        )
     if len(set(sample.truths[rows].tolist())) < 2:
         raise Missing("it looks at pictures that are recognised, and hardly any of those drawn are")
     return sample.only(rows)
