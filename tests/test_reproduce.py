@@ -138,8 +138,8 @@ def test_pictures_go_to_the_network_that_they_are_named_for(tmp_path: Path) -> N
     own, others = folder_of(tmp_path / "own", classes=2), folder_of(tmp_path / "others")
     net, second = tiny("mine", 2), tiny("second")
     given = Given({"mine": str(own), "": str(others)}, train=str(others))
-    assert pool(net, given, limit=0, seed=0, quick=False).words == str(own)
-    found = pool(second, given, limit=6, seed=0, quick=False)
+    assert pool(net, given, tmp_path, limit=0, seed=0, quick=False).words == str(own)
+    found = pool(second, given, tmp_path, limit=6, seed=0, quick=False)
     assert (found.words, len(found.data), len(found.source)) == (str(others), 6, 12)
     assert found.data.counts == {"0": 2, "1": 2, "2": 2}
     assert found.learnt is not None and found.others is None
@@ -151,12 +151,12 @@ def test_lenet5_is_judged_by_digits_where_the_pictures_show_other_things(tmp_pat
     net, things = convscope.load("lenet5"), folder_of(tmp_path / "things", classes=2)
     for old, new in (("0", "cat"), ("1", "dog")):
         (things / old).rename(things / new)
-    found = pool(net, Given(str(things)), limit=20, seed=0, quick=False)
+    found = pool(net, Given(str(things)), tmp_path, limit=20, seed=0, quick=False)
     assert "digits of scikit-learn" in found.words and len(found.data) == 20 and found.learnt is not None
-    given = pool(net, Given({"lenet5": str(things)}), limit=0, seed=0, quick=False)
+    given = pool(net, Given({"lenet5": str(things)}), tmp_path, limit=0, seed=0, quick=False)
     assert given.words == str(things)  # named for it, so it is asked for
     digits = folder_of(tmp_path / "digits", classes=10, each=1)
-    assert pool(net, Given(str(digits)), limit=0, seed=0, quick=False).words == str(digits)
+    assert pool(net, Given(str(digits)), tmp_path, limit=0, seed=0, quick=False).words == str(digits)
 
 
 # Experiments --------------------------------------------------------------------------------------------------------

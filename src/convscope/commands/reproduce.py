@@ -19,7 +19,8 @@ from ..reproductions.papers import PAPERS, find_paper
 from . import inputs
 from .groups import beginning, grouped
 from .nets import complete_network
-from .network import Network, parts, print_remarks
+from .network import Network, print_remarks
+from .network import parts as separate
 from .predict import Labels
 from .printing import print_file
 from .progress import progress
@@ -76,6 +77,14 @@ Boxes = Annotated[
         metavar="FILE",
     ),
 ]
+Parts = Annotated[
+    Path | None,
+    typer.Option(
+        help="boxes around parts of them, such as eyes: a table with a column class, the part's name, as well; by "
+        "default eyes and noses in validation pictures of Tiny ImageNet",
+        metavar="FILE",
+    ),
+]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="report to write (.html, .pdf); PAPER.html by default")]
 AsJson = Annotated[Path | None, typer.Option("--json", help="write all verdicts as JSON", metavar="FILE")]
 Keep = Annotated[
@@ -98,6 +107,7 @@ def reproduce(
     transfer: Transfer = None,
     labels: Labels = None,
     boxes: Boxes = None,
+    parts: Parts = None,
     limit: Annotated[
         int,
         typer.Option(help="pictures of each source that are taken at most; 5,000, or 1,000 large ones, by default"),
@@ -119,7 +129,7 @@ def reproduce(
     chosen = find_paper(which)
     out = Path(f"{chosen.name}.html") if out is None else out
     _check(out, as_json, keep)
-    names = parts(nets or [_DEFAULT])
+    names = separate(nets or [_DEFAULT])
     given = [_given(sources, names) for sources in (data, train, transfer)]
     from ..reproductions.reproducing import reproduce as go_through
 
@@ -128,6 +138,7 @@ def reproduce(
         asked: dict[str, Any] = {
             "labels": labels,
             "boxes": boxes,
+            "parts": parts,
             "limit": limit,
             "keep": place,
             "quick": quick,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from .. import outputs
@@ -36,6 +38,7 @@ def reproduce(
     *,
     labels: str | Path | None = None,
     boxes: str | Path | None = None,
+    parts: str | Path | None = None,
     limit: int = 0,
     keep: str | Path | None = None,
     quick: bool = False,
@@ -53,6 +56,8 @@ def reproduce(
         transfer: pictures of classes that they were not taught, in the same forms.
         labels: a table of labels (.csv) of `data`, with columns path and label.
         boxes: boxes around the objects of `data`: a table (.csv; path, left, top, right, bottom), COCO or VOC.
+        parts: boxes around parts of them, such as eyes: a table with a column class, the part's name, as well; by
+            default eyes and noses in validation pictures of Tiny ImageNet, where they are among them.
         limit: pictures of each source that are taken at most, as many of each class as there are; by default 5,000, or
             1,000 where the network reads large ones.
         keep: a folder that keeps what took long, so that the same call goes on after it was ended.
@@ -64,12 +69,13 @@ def reproduce(
     answers at random.
     """
     chosen = find_paper(paper)
-    _check(limit, seed, boxes, keep)
+    _check(limit, seed, (boxes, parts), keep)
     loaded = _loaded(nets)
-    given, place = Given(data, train, transfer, labels), None if keep is None else Path(keep)
-    with whole(), listen() as remarks:
-        pools = [pool(net, given, limit=limit, seed=seed, quick=quick) for net in track(loaded, "pictures")]
-        subjects = [_subject(net, found, place, seed, quick, boxes) for net, found in zip(loaded, pools, strict=True)]
+    given = Given(data, train, transfer, labels)
+    with whole(), listen() as remarks, _kept(keep) as place:
+        pools = [pool(net, given, place, limit=limit, seed=seed, quick=quick) for net in track(loaded, "pictures")]
+        asked = (seed, quick, boxes, parts)
+        subjects = [_subject(net, found, place, *asked) for net, found in zip(loaded, pools, strict=True)]
         wanted = experiments(chosen)
         steps = [(each, subject) for subject in subjects for each in wanted]
         made = dict[tuple[str, int], Found]()
@@ -87,12 +93,22 @@ def reproduce(
     )
 
 
-def _check(limit: int, seed: int, boxes: str | Path | None, keep: str | Path | None) -> None:
+@contextmanager
+def _kept(keep: str | Path | None) -> Generator[Path]:
+    """Yield the folder that keeps what took long, a temporary one where none is named."""
+    if keep is not None:
+        yield Path(keep)
+        return
+    with TemporaryDirectory(prefix="convscope-") as folder:
+        yield Path(folder)
+
+
+def _check(limit: int, seed: int, tables: Sequence[str | Path | None], keep: str | Path | None) -> None:
     """Refuse what makes no sense before anything is loaded or read. Raises OptionError, DataError, OutputError."""
     if limit < 0 or seed < 0:
         raise OptionError(f"limit and seed are whole numbers from 0 on, not {limit} and {seed}")
-    if boxes is not None:
-        deque(box_rows(Path(boxes)), maxlen=0)
+    for table in filter(None, tables):
+        deque(box_rows(Path(table)), maxlen=0)
     if keep is not None:
         outputs.check_folder(Path(keep))
 
@@ -113,8 +129,8 @@ def _loaded(nets: Net | str | Sequence[Net | str]) -> list[Net]:
     return found
 
 
-def _subject(net: Net, found: Pool, keep: Path | None, seed: int, quick: bool, boxes: str | Path | None) -> Subject:
-    subject = Subject(net, found.data, found.source, found.learnt, found.others, keep, seed, quick, boxes)
+def _subject(net: Net, found: Pool, keep: Path | None, seed: int, quick: bool, *tables: str | Path | None) -> Subject:
+    subject = Subject(net, found.data, found.source, found.learnt, found.others, keep, seed, quick, *tables)
     for remark in found.data.remarks:
         say(f"{net.name}: {remark}")
     if found.learnt is not None and (shared := found.data.shared_with(found.learnt)):

@@ -19,6 +19,7 @@ from ..data.samples import PREFIX, digits, samples
 from ..errors import DataError
 from ..evaluation.truth import find_truth, outcomes
 from ..net import Net
+from ..outputs import write_image
 from ..studies.labelled import Labelled
 from .sampling import evenly
 
@@ -55,9 +56,8 @@ class Given:
 class Digits:
     """Handwritten digits of scikit-learn, enlarged to 28 x 28: those that lenet5 has learnt, or those held out."""
 
-    classes = _DIGITS
-
     def __init__(self, *, held_out: bool) -> None:
+        self.name = "digits-held-out" if held_out else "digits-learnt"
         from sklearn.datasets import load_digits
 
         found: Any = load_digits()
@@ -73,8 +73,13 @@ class Digits:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return Image.fromarray(self.images[index]), self.targets[index]
+    def written(self, place: Path) -> str:
+        """Write the digits below a folder, in a folder for each, and return where they lie."""
+        for number, (image, target) in enumerate(zip(self.images, self.targets, strict=True)):
+            file = place / self.name / str(target) / f"{number:04d}.png"
+            if not file.exists():
+                write_image(file, Image.fromarray(image))
+        return str(place / self.name)
 
 
 @dataclass(frozen=True)
@@ -88,15 +93,18 @@ class Pool:
     others: Labelled | None
 
 
-def pool(net: Net, given: Given, *, limit: int, seed: int, quick: bool) -> Pool:
-    """Read the pictures for a network: those given, or what ships. Raises what `read_pictures` raises."""
+def pool(net: Net, given: Given, place: Path, *, limit: int, seed: int, quick: bool) -> Pool:
+    """Read the pictures for a network: those given, or what ships. Raises what `read_pictures` raises.
+
+    Digits that ship are written into a folder of `place`, because figures read single pictures again.
+    """
     most = _MOST if net.size[0] * net.size[1] <= 128 * 128 else _MOST_LARGE
     most = limit or (most // 4 if quick else most)
-    source, words, own = _judged_by(net, given)
+    source, words, own = _judged_by(net, given, place)
     data = _read(net, source, most, seed, None if own else given.labels)
     learnt, others = given.of(net, "train"), given.of(net, "transfer")
     if own and _reads_digits(net) and learnt is None and find_spec("sklearn"):
-        learnt = Digits(held_out=False)
+        learnt = Digits(held_out=False).written(place)
     return Pool(
         data,
         read_pictures(source),
@@ -106,7 +114,7 @@ def pool(net: Net, given: Given, *, limit: int, seed: int, quick: bool) -> Pool:
     )
 
 
-def _judged_by(net: Net, given: Given) -> tuple[Any, str, bool]:
+def _judged_by(net: Net, given: Given, place: Path) -> tuple[Any, str, bool]:
     """Return the pictures that a network is judged by, words for them, and whether they are those that ship."""
     source = given.of(net, "data")
     if source is not None and (given.named(net) or not _reads_digits(net) or _has_its_classes(net, source, given)):
@@ -116,7 +124,11 @@ def _judged_by(net: Net, given: Given) -> tuple[Any, str, bool]:
             f"{net.name} tells digits apart, and {_called(source)} shows other things: it is judged by digits that ship"
         )
     if _reads_digits(net) and find_spec("sklearn"):
-        return Digits(held_out=True), "397 digits of scikit-learn that lenet5 has not learnt, 8 × 8 enlarged", True
+        return (
+            Digits(held_out=True).written(place),
+            "397 digits of scikit-learn that lenet5 has not learnt, 8 × 8 enlarged",
+            True,
+        )
     if _reads_digits(net):
         return [str(path) for path in digits()], "the ten digits that ship", True
     found = [f"{PREFIX}{name}" for name, path in samples().items() if "/" not in name and path.is_file()]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +18,7 @@ from ..errors import DataError, NetworkError
 from ..net import Net
 from ..provenance import network_record, versions
 from ..recipes import Recipe, making
-from ..studies.keeping import kept
+from ..studies.keeping import kept, place_of
 from ..studies.labelled import Labelled
 from .registration import Unfit
 from .sampling import evenly
@@ -33,7 +35,7 @@ class Subject:
 
     `data` are pictures that it was not trained on, some of `source`; `learnt` are some that it was, `others` some of
     classes that it was not taught; None where there are none. `keep` is where experiments keep what took long, `boxes`
-    a table of boxes around the objects of some pictures.
+    a table of boxes around the objects of some pictures, `parts` one of parts of some.
     """
 
     net: Net
@@ -45,6 +47,7 @@ class Subject:
     seed: int = 0
     quick: bool = False
     boxes: str | Path | None = None
+    parts: str | Path | None = None
 
     @cached_property
     def untrained(self) -> Net | None:
@@ -89,15 +92,29 @@ class Subject:
             )
         return data if len(rows) == len(data) else data.subset(rows)
 
-    def kept(self, name: str, data: Labelled, make: Callable[[], Mapping[str, Tensor]], **options: Any) -> Any:
+    def kept(
+        self, name: str, data: Labelled, make: Callable[[], Mapping[str, Tensor]], **options: Any
+    ) -> Mapping[str, Tensor]:
         """Return tensors of an experiment as an earlier run kept them, else make them; `options` decide them too."""
-        recipe = Recipe(
-            method=f"reproduce {name}",
-            network=network_record(self.net),
-            weights=self.net.digest,
+        with making(self._recipe(name, data, options)):
+            return kept(self.keep, name, make)
+
+    @contextmanager
+    def folder(self, name: str, data: Labelled, **options: Any) -> Generator[Path]:
+        """Yield a folder that is of this experiment, network and data alone; a temporary one where nothing is kept."""
+        if self.keep is None:
+            with TemporaryDirectory(prefix="convscope-") as place:
+                yield Path(place) / name
+            return
+        with making(self._recipe(name, data, options)):
+            yield place_of(self.keep, name)
+
+    def _recipe(self, name: str, data: Labelled, options: Mapping[str, Any]) -> Recipe:
+        return Recipe(
+            method=f"reproduce-{name}",
+            network=network_record(data.net),
+            weights=data.net.digest,
             pictures=(data.record,),
-            options=options | {"seed": self.seed},
+            options={**options, "seed": self.seed},
             versions=versions(),
         )
-        with making(recipe):
-            return kept(self.keep, name, make)

@@ -15,6 +15,7 @@ from ...studies.invariance import invariance as study_of
 from ...studies.invariance_sheet import half
 from ...studies.labelled import Labelled
 from ..claims import Claim, Statement, above, below, every
+from ..numbers import percent
 from ..registration import Found, experiment
 from ..subject import Subject
 
@@ -72,16 +73,16 @@ def invariance(subject: Subject) -> Found:
         _FASTER.judged(
             above(later),
             f"The first layer after {own.half(_SHIFT, 0).value:.0%} of the range, the last after "
-            f"{own.half(_SHIFT, -1).value:.0%} (difference {_points(later)})"
-            + ("" if other is None else f"; untrained, a difference of {_points(other.later())}")
+            f"{own.half(_SHIFT, -1).value:.0%} (difference {percent(later)})"
+            + ("" if other is None else f"; untrained, a difference of {percent(other.later())}")
             + ".",
             numbers={"difference": later},
             untrained=None if other is None else above(other.later()),
         ),
         _LINEAR.judged(
             own.linear,
-            f"Half of the way after {_points(own.half(_SHIFT, -1))} of the shifts and "
-            f"{_points(own.half(_SCALE, -1))} of the scales.",
+            f"Half of the way after {percent(own.half(_SHIFT, -1))} of the shifts and "
+            f"{percent(own.half(_SCALE, -1))} of the scales.",
             numbers={"shift": own.half(_SHIFT, -1), "scale": own.half(_SCALE, -1)},
             untrained=None if other is None else other.linear,
         ),
@@ -106,11 +107,6 @@ def _stable(own: _Curves) -> Claim:
 
 def _study(subject: Subject, data: Labelled, **options: Any) -> Study:
     return study_of(data.net, data, limit=0, seed=subject.seed, keep=subject.keep, **options)
-
-
-def _points(interval: Interval) -> str:
-    within = "" if np.isnan(interval.low) else f" [{interval.low:.0%}, {interval.high:.0%}]"
-    return f"{interval.value:.0%}{within}".replace("-", "−")
 
 
 class _Curves:
