@@ -23,6 +23,15 @@ from convscope.reproductions.registration import Found, Unfit, experiment, exper
 from convscope.reproductions.sampling import evenly, of_classes
 from convscope.reproductions.sources import Digits, Given, pool
 from convscope.reproductions.subject import Subject
+from convscope.reproductions.zeiler_fergus import (
+    ablation,
+    evolution,
+    occlusion,
+    parts,
+    probes,
+    top_patches,
+    transferring,
+)  # fmt: skip
 from convscope.reproductions.zeiler_fergus.invariance import _Curves
 from convscope.studies.intervals import Interval
 
@@ -87,6 +96,74 @@ def test_the_rules_of_invariance_hold_and_fail_by_the_curves() -> None:
     other_way_round = curves(first=1.0, last=0.2)
     assert above(other_way_round.later()) is False and other_way_round.linear is False
     assert curves(first=1.0, last=1.0).later().value == pytest.approx(0, abs=1e-9)
+
+
+def test_the_rule_of_the_strongest_pictures_asks_for_a_rise_with_depth() -> None:
+    random = np.random.default_rng(0)
+    layers = [random.uniform(low, low + 0.2, 64) for low in (0.1, 0.2, 0.3, 0.5)]
+    assert top_patches.rises(layers, 0) is True
+    assert top_patches.rises(layers[::-1], 0) is False
+    assert top_patches.rises([layers[0], layers[3], layers[2], layers[1]], 0) is False  # higher at the end, no trend
+    assert top_patches.rises([layers[0]] * 4, 0) is False
+
+
+def test_the_rule_of_evolution_asks_for_a_fall_by_both_measures_and_for_the_first_snapshot() -> None:
+    falling = np.array([[0.9, 0.7, 0.5, 0.3], [0.95, 0.9, 0.8, 0.6], [1, 1, 1, 1]])
+    assert evolution.trend(falling) == pytest.approx(-1)
+    assert evolution.trend(falling[:, ::-1]) == pytest.approx(1)
+    both, lowest, highest = {"cka": -1.0, "neighbours": -0.8}, between(0.85, 0.95), between(0.2, 0.4)
+    assert evolution.settled_first(both, lowest, highest) is True
+    assert evolution.settled_first(both | {"neighbours": -0.6}, lowest, highest) is False
+    assert evolution.settled_first(both, between(0.2, 0.5), highest) is False
+    assert evolution.settled_first(both, between(0.85, 0.95, n=10), highest) is None
+
+
+def test_the_rule_of_occlusion_asks_for_more_than_another_pictures_projection() -> None:
+    random = np.random.default_rng(0)
+    own, shuffled = random.uniform(0.4, 0.6, 40), random.uniform(0.1, 0.3, 40)
+    found = occlusion.judged_by(np.stack([own, shuffled], 1), 0)
+    assert [above(each) for each in found.values()] == [True, True]
+    found = occlusion.judged_by(np.stack([own, own[::-1]], 1), 0)
+    assert [above(each) for each in found.values()] == [True, False]
+    found = occlusion.judged_by(np.stack([-own, shuffled], 1), 0)
+    assert [above(each) for each in found.values()] == [False, False]
+
+
+def test_the_energy_under_a_square_is_that_of_its_pixels() -> None:
+    projection = torch.zeros(2, 6, 6)
+    projection[0, 1, 1], projection[1, 5, 5] = -2.0, 3.0
+    squares = occlusion.squares_over(torch.zeros(1, 1, 6, 6), 2, 2)
+    energy = occlusion.energy_under(projection, squares)
+    assert energy.tolist() == [4, 0, 0, 0, 0, 0, 0, 0, 9]
+
+
+def test_the_rule_of_parts_asks_for_a_gap_that_shrinks() -> None:
+    assert parts.shrinks(between(-0.3, -0.2), between(-0.1, 0.0)) is True
+    assert parts.shrinks(between(-0.3, -0.2), between(-0.25, -0.1)) is False
+    assert parts.shrinks(between(-0.3, -0.2, n=1), between(-0.1, 0.0, n=1)) is None
+
+
+def test_the_rules_of_ablation_fail_where_one_pair_costs_as_much_as_both() -> None:
+    both, little = between(0.2, 0.4), between(-0.02, 0.1)
+    assert ablation.costs_most(both, little, little) is True and ablation.cost_little(both, little, little) is True
+    assert ablation.costs_most(both, between(0.3, 0.5), little) is False
+    assert ablation.cost_little(both, between(0.2, 0.3), little) is False
+    assert ablation.costs_most(between(-0.1, 0.2), little, little) is False
+    assert ablation.cost_little(between(-0.1, 0.2), little, little) is None
+
+
+def test_the_rule_of_few_pictures_fails_where_scratch_catches_up() -> None:
+    scratch = [between(0.1, 0.2), between(0.3, 0.4)]
+    assert transferring.enough([between(0.4, 0.5), between(0.6, 0.7)], scratch) is True
+    assert transferring.enough([between(0.2, 0.3), between(0.6, 0.7)], scratch) is False  # only with as many
+    assert transferring.enough(scratch[:1], scratch[:1]) is None
+
+
+def test_the_rule_of_probes_fails_where_the_middle_is_best() -> None:
+    assert probes.rises([0.1, 0.2, 0.3, 0.4], between(0.35, 0.45)) is True
+    assert probes.rises([0.1, 0.5, 0.4, 0.2], between(0.15, 0.25)) is False
+    assert probes.rises([0.1, 0.11, 0.12, 0.13], between(0.09, 0.17)) is False
+    assert probes.rises([0.1, 0.2], between(0.15, 0.25)) is None
 
 
 # Data ---------------------------------------------------------------------------------------------------------------
@@ -292,3 +369,25 @@ def test_python_refuses_what_is_no_paper_network_or_picture(tmp_path: Path) -> N
         convscope.reproduce("zeiler-fergus", tiny(), str(tmp_path / "empty"))
     with pytest.raises(ConvscopeError, match="stream"):
         convscope.reproduce("zeiler-fergus", tiny(), iter([Image.new("L", (28, 28))]))
+
+
+# All of it ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.nightly
+def test_all_of_zeiler_and_fergus_on_digits_that_ship(tmp_path: Path) -> None:
+    for package in ("sklearn", "pyarrow"):
+        pytest.importorskip(package)
+    made = convscope.reproduce("zeiler-fergus", "lenet5", quick=True, keep=tmp_path / "kept")
+    verdicts = {claim.name: claim for claim in made.claims}
+    assert len(verdicts) == sum(len(each.claims) for each in experiments(PAPERS["zeiler-fergus"])) >= 15
+    assert "no variants" in verdicts["both-pairs-cost-most"].reason
+    assert "no parts are marked" in verdicts["parts-correspond"].reason
+    assert "has learnt the classes" in verdicts["pretrained-beats-scratch"].reason
+    assert verdicts["first-layer-moves-faster"].verdict == HOLDS
+    for name in ("r.html", "r.pdf", "v.json", "v.md"):
+        assert made.save(tmp_path / name).stat().st_size > 1000
+    page = (tmp_path / "r.html").read_text()
+    again = convscope.reproduce("zeiler-fergus", "lenet5", quick=True, keep=tmp_path / "kept")
+    assert again.json() == made.json()
+    assert again.save(tmp_path / "r.html").read_text() == page
