@@ -56,8 +56,7 @@ def reproduce(
         transfer: pictures of classes that they were not taught, in the same forms.
         labels: a table of labels (.csv) of `data`, with columns path and label.
         boxes: boxes around the objects of `data`: a table (.csv; path, left, top, right, bottom), COCO or VOC.
-        parts: boxes around parts of them, such as eyes: a table with a column class, the part's name, as well; by
-            default eyes and noses in validation pictures of Tiny ImageNet, where they are among them.
+        parts: the same of parts, named by a column class; by default eyes and noses in Tiny ImageNet's pictures.
         limit: pictures of each source that are taken at most, as many of each class as there are; by default 5,000, or
             1,000 where the network reads large ones.
         keep: a folder that keeps what took long, so that the same call goes on after it was ended.
@@ -81,8 +80,7 @@ def reproduce(
         made = dict[tuple[str, int], Found]()
         for each, subject in track(Parts(steps, [each.work for each, _ in steps]), f"reproduce {chosen.name}"):
             made[each.name, id(subject)] = each.found(subject)
-    options = {"paper": chosen.name, "seed": seed, "quick": quick}
-    recipe = Recipe(method="reproduce", options=options, remarks=tuple(remarks), versions=versions())
+    recipe = _recipe({"paper": chosen.name, "seed": seed, "quick": quick}, remarks)
     return Reproduction(
         chosen,
         tuple(_looked(subject, found) for subject, found in zip(subjects, pools, strict=True)),
@@ -91,6 +89,10 @@ def reproduce(
         tuple(dict.fromkeys(failed for found in pools for failed in found.data.failed)),
         quick,
     )
+
+
+def _recipe(options: dict[str, Any], remarks: Sequence[str]) -> Recipe:
+    return Recipe(method="reproduce", options=options, remarks=tuple(remarks), versions=versions())
 
 
 @contextmanager
