@@ -33,7 +33,7 @@ class Leaving:
             await asyncio.shield(gone)
             return {"type": "http.disconnect"}
 
-        answering = asyncio.create_task(self.app(scope, nothing, send))
+        answering = asyncio.ensure_future(self.app(scope, nothing, send))
         try:
             await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -78,12 +78,12 @@ class Prompt(H11Protocol):
         self._stop()
 
     def _wait(self) -> None:
-        state = self.conn.their_state
+        state: Any = self.conn.their_state
         if state is self._state and self._timer is not None:
             return  # what arrives in small parts has no more time
         self._stop()
         self._state = state
-        seconds = {h11.IDLE: _HEADERS_SECONDS, h11.SEND_BODY: _BODY_SECONDS}.get(state)
+        seconds = _HEADERS_SECONDS if state is h11.IDLE else _BODY_SECONDS if state is h11.SEND_BODY else None
         if seconds is not None and not self.transport.is_closing():
             self._timer = self.loop.call_later(seconds, self.transport.close)
 
