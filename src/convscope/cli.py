@@ -36,6 +36,7 @@ from .commands.check import check
 from .commands.diagnose import diagnose
 from .commands.evolution import evolution
 from .commands.explain import explain
+from .commands.export import export
 from .commands.layers import layers
 from .commands.nets import nets
 from .commands.network import Network
@@ -74,6 +75,7 @@ _OWN: dict[str, tuple[str, Callable[..., None]]] = {
     "demo": ("Start here", demo),
     "show": ("Start here", show),
     "serve": ("Start here", serve),
+    "export": (GROUPS["scan"], export),
     "explain": (GROUPS["explain"], explain),
     "predict": (GROUPS["explain"], predict),
     "report": (GROUPS["explain"], report),

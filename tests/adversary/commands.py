@@ -132,7 +132,7 @@ def _pictures(word: str, rng: Random) -> list[str]:
     """Draw what stands without an option."""
     plain = {
         "show": ("drawing.png", "drawing.npz"), "history": ("lenet5", "run"), "layers": ("lenet5", "onnx:net.onnx"),
-        "diagnose": ("lenet5", "onnx:net.onnx"), "reproduce": ("zeiler-fergus",),
+        "diagnose": ("lenet5", "onnx:net.onnx"), "reproduce": ("zeiler-fergus",), "export": ("atlas",),
         "train": ("lenet5",), "train-style": ("photo.jpg",), "trust": ("convscope.toml",), "nets": ("lenet*",
         "resnet18"),
     }  # fmt: skip

@@ -148,6 +148,15 @@ class Atlas:
             seen.add(content)
         return found if k is None else found[:k]
 
+    def bands(self, layer: str) -> dict[int, set[str]]:
+        """Return for each unit of a layer which kinds of pictures `top` has of it, as "strongest"."""
+        self._check_layer(layer)
+        table = self._table(UNITS, [("layer", "==", layer)], ["unit", "band"]).group_by(["unit", "band"]).aggregate([])
+        found: dict[int, set[str]] = {}
+        for unit, band in zip(table["unit"].to_pylist(), table["band"].to_pylist(), strict=True):
+            found.setdefault(unit, set()).add(band)
+        return found
+
     def read(self, picture: int) -> torch.Tensor:
         """Read a picture's pixels (1, c, h, w) as the scan read them.
 

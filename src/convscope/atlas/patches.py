@@ -82,7 +82,7 @@ def patches(
     """
     net, chosen = atlas.net, output_or_layer(atlas.net, layer)
     detectors = _detectors(atlas, chosen, units)
-    numbers = list(detectors) or units_named(chosen, units)
+    numbers = units_asked(atlas, chosen, units)
     examples = {unit: atlas.top(chosen.name, unit, k, band=band) for unit in numbers}
     if not any(examples.values()):
         raise OptionError(f"no {band!r} pictures of {chosen.title} were kept: scan again with what keeps them")
@@ -120,6 +120,11 @@ def _detectors(atlas: Atlas, layer: Layer, units: Sequence[int] | str | None) ->
         return {}
     found = atlas.detectors(layer.name, int(asked[1] or _UNITS))
     return {unit: f" · {name}, AUC {auc:.3f}" for unit, name, auc in found}
+
+
+def units_asked(atlas: Atlas, layer: Layer, units: Sequence[int] | str | None) -> list[int]:
+    """Return the units of a layer that an option names, also by what they tell. Raises OptionError."""
+    return list(_detectors(atlas, layer, units)) or units_named(layer, units)
 
 
 def units_named(layer: Layer, units: Sequence[int] | str | None) -> list[int]:

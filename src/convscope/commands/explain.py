@@ -18,7 +18,7 @@ from . import inputs
 from .groups import grouped
 from .network import Network
 from .predict import Labels, Names
-from .printing import AsJson, print_file
+from .printing import AsJson, duration, print_file
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -273,12 +273,6 @@ class _Forecast:
         size = sum(files) / max(1, len(files)) * self.count / 1e6
         print(
             f"convscope: {self.count:,} pictures into {self.out}: {self.count + 2:,} files, about {size:,.1f} MB, and "
-            f"about {_told(rest)} more",
+            f"about {duration(rest)} more",
             file=sys.stderr,
         )
-
-
-def _told(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

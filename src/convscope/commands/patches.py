@@ -18,8 +18,8 @@ from .progress import progress
 if TYPE_CHECKING:
     from ..atlas.atlas import Atlas
 
-_BANDS = ("strongest", "effect", "strong", "middle", "weak", "weakest", "random")
-_METHODS = ("deconvnet", "guided", "gradient")
+BANDS = ("strongest", "effect", "strong", "middle", "weak", "weakest", "random")
+METHODS = ("deconvnet", "guided", "gradient")
 
 
 def _words(words: tuple[str, ...], text: str) -> Any:
@@ -44,13 +44,13 @@ def patches(
     band: Annotated[
         str,
         _words(
-            _BANDS,
+            BANDS,
             "which pictures of a unit: the strongest or weakest, those in which it mattered most, some of its upper "
             "quarter, middle or lower quarter, or any at random",
         ),
     ] = "strongest",
     k: Annotated[int, typer.Option("-k", help="pictures of each unit", min=1)] = 9,
-    method: Annotated[str, _words(_METHODS, "how a unit is projected down to pixels")] = "deconvnet",
+    method: Annotated[str, _words(METHODS, "how a unit is projected down to pixels")] = "deconvnet",
     root: Annotated[
         list[str] | None,
         typer.Option(help="where the scanned pictures lie now, if they were moved: NAME=FOLDER", metavar="NAME=FOLDER"),
@@ -64,7 +64,7 @@ def patches(
     They are those of an atlas, in which convscope scan keeps what every unit responds to. The network is the atlas's
     own; one that was not loaded by name is given again with --net.
     """
-    for name, value, words in (("band", band, _BANDS), ("method", method, _METHODS)):
+    for name, value, words in (("band", band, BANDS), ("method", method, METHODS)):
         if value not in words:
             raise OptionError(f"--{name} is {', '.join(words)}, not {value!r}")
     if out is not None and out.suffix.lower() not in PICTURE_ENDINGS:

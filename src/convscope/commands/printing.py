@@ -32,6 +32,13 @@ def print_file(path: Path | str, *, beside: bool = False) -> None:
     print(visible(str(path)), file=sys.stderr if beside else sys.stdout)
 
 
+def duration(seconds: float) -> str:
+    """Return a time in words."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 def print_addresses(addresses: Iterable[str]) -> None:
     """Print addresses one per line, as `-` reads them; those that a line cannot hold as JSON strings."""
     for address in addresses:

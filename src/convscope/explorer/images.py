@@ -104,7 +104,7 @@ def _fitted(image: Image.Image, side: int) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def atlas_sheets(atlas: Atlas, layer: Layer, units: range, method: Method = "deconvnet") -> dict[Kind, bytes]:
+def atlas_sheets(atlas: Atlas, layer: Layer, units: Sequence[int], method: Method = "deconvnet") -> dict[Kind, bytes]:
     """Return the sheets of some units' strongest patches, and of their projections, each on its own contrast."""
     examples = {unit: atlas.top(layer.name, unit, 1) for unit in units}
     shown, _ = projected(atlas, layer, examples, method)
@@ -116,12 +116,14 @@ def atlas_sheets(atlas: Atlas, layer: Layer, units: range, method: Method = "dec
     }
 
 
-def strip(atlas: Atlas, layer: Layer, unit: int, examples: Sequence[Example], method: Method) -> bytes:
-    """Return a unit's patches in one row, and below them their projections on one contrast."""
+def strip(
+    atlas: Atlas, layer: Layer, unit: int, examples: Sequence[Example], method: Method, *, patches: bool = True
+) -> bytes:
+    """Return a unit's patches in a row, unless they are left out, and below them their projections on one contrast."""
     shown, _ = projected(atlas, layer, {unit: examples}, method)
     show = atlas.net.show
     tiles = shown[unit]
-    images = [*[shown_as(one.patch, show) for one in tiles], *_grey(tiles, show)]
+    images = [*([shown_as(one.patch, show) for one in tiles] if patches else ()), *_grey(tiles, show)]
     return encoded(laid_out(images, side_of(atlas.net, layer), len(tiles)))
 
 
@@ -131,7 +133,7 @@ def _grey(shown: Sequence[Shown], show: Sequence[int]) -> list[Image.Image]:
     return [grey_zero(one.projection, limit, show) for one in shown]
 
 
-def filter_sheet(net: Net, layer: Layer, units: range) -> bytes:
+def filter_sheet(net: Net, layer: Layer, units: Sequence[int]) -> bytes:
     """Return the filters of a layer that reads pixels, on one scale. Raises LayerError for another layer."""
     weights = filters(net, layer=layer.name).values["filters"].numpy()
     limit = robust_limit(weights)

@@ -36,7 +36,12 @@ def slugs(names: Iterable[str], empty: str = "output") -> dict[str, str]:
 
 
 class Links:
-    """Addresses of the running explorer, from the server's root."""
+    """Addresses of the running explorer, from the server's root.
+
+    A copy has links of its own, and is not `live`: pages leave out what only a server can do.
+    """
+
+    live = True
 
     def home(self) -> str:
         return "/"

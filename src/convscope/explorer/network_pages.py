@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
@@ -136,7 +136,9 @@ class NetworkPage(Page):
 
 @dataclass(frozen=True)
 class LayerPage(Page):
-    """A layer: all its units, in some order, each with a cell on every sheet of images that there is."""
+    """A layer: its units in some order, each with a cell on every sheet of images, on which lie those `among` which
+    it is.
+    """
 
     template: ClassVar[str] = "layer.html"
     network: NetworkFacts
@@ -150,10 +152,11 @@ class LayerPage(Page):
     which: Which
     dead: int | None
     units: list[UnitRow]
+    among: Sequence[int] = field(repr=False)
 
     def cell(self, unit: int) -> Cell:
         """Return where a unit's image lies."""
-        return Cell.of(unit, self.layer.units, self.side)
+        return Cell.of(self.among.index(unit), len(self.among), self.side)
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,8 @@ class UnitPage(Page):
     network: NetworkFacts
     layer: LayerFacts
     unit: int
+    before: int | None
+    after: int | None
     method: Projection
     version: str
     bands: list[BandOf]
@@ -205,15 +210,21 @@ class UnitPage(Page):
     side: int
     note: str
     made: list[Job]
+    among: Sequence[int] = field(repr=False)
+
+    @property
+    def rows(self) -> list[images.Kind]:
+        """What each strip of images shows of a unit's pictures, from above."""
+        return [kind for kind in self.sheets if kind != "filters"]
 
     def cell(self, unit: int) -> Cell:
         """Return where a unit's image lies on the layer's sheets."""
-        return Cell.of(unit, self.layer.units, self.side)
+        return Cell.of(self.among.index(unit), len(self.among), self.side)
 
-    def in_strip(self, band: BandOf, rank: int, row: int) -> Cell:
-        """Return where a patch (row 0) or its projection (row 1) lies in a band's strip."""
-        side = self.side
-        return Cell(0, len(band.seen) * side, 2 * side, rank * side, row * side, side)
+    def in_strip(self, band: BandOf, rank: int, kind: images.Kind) -> Cell:
+        """Return where a patch, or its projection, lies in a band's strip."""
+        side, row = self.side, self.rows.index(kind)
+        return Cell(0, len(band.seen) * side, len(self.rows) * side, rank * side, row * side, side)
 
 
 async def layer_facts(specimen: Specimen) -> list[LayerFacts]:
@@ -282,13 +293,14 @@ async def layer(
         layer=LayerFacts.of(specimen, layer),
         before=names[at - 1] if at else None,
         after=names[at + 1] if at + 1 < len(names) else None,
-        sheets=await _sheets(specimen, layer),
+        sheets=await sheets_of(specimen, layer),
         side=images.side_of(specimen.net, layer),
         version=version(specimen),
         sort=sort,
         which=which,
         dead=dead,
         units=_ordered([row for row in rows if which == "all" or row.dead == (which == "dead")], sort),
+        among=range(specimen.units(layer)),
     )
 
 
@@ -317,12 +329,15 @@ async def unit(
         network=NetworkFacts.of(specimen),
         layer=LayerFacts.of(specimen, layer),
         unit=unit,
+        before=unit - 1 if unit else None,
+        after=unit + 1 if unit + 1 < specimen.units(layer) else None,
         method=method,
         version=version(specimen),
-        sheets=await _sheets(specimen, layer),
+        sheets=await sheets_of(specimen, layer),
         side=images.side_of(specimen.net, layer),
         note="" if specimen.scanned(layer) else _no_atlas(specimen),
         made=made,
+        among=range(specimen.units(layer)),
         **found,
     )
 
@@ -359,7 +374,7 @@ def _or_nothing(ask: Callable[[], list[T]]) -> list[T]:
         return []
 
 
-async def _sheets(specimen: Specimen, layer: Layer) -> list[images.Kind]:
+async def sheets_of(specimen: Specimen, layer: Layer) -> list[images.Kind]:
     """Return which images of a layer's units there are."""
     kinds: list[images.Kind] = ["patches", "projections"] if specimen.scanned(layer) else []
     has = await specimen.read(("has filters", layer.name), partial(images.has_filters, specimen.net, layer))
@@ -382,7 +397,7 @@ def _no_atlas(specimen: Specimen) -> str:
 async def sheet(specimen: OfNetwork, layer: OfLayer, kind: images.Kind, number: int) -> Response:
     """Return a sheet of images of units."""
     units = images.on_sheet(number, specimen.units(layer))
-    if not units or kind not in await _sheets(specimen, layer):
+    if not units or kind not in await sheets_of(specimen, layer):
         raise Missing("such sheet", "the layer's page shows those that there are")
     atlas = specimen.scanned(layer)
     if kind == "filters":

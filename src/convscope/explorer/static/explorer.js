@@ -17,9 +17,12 @@ for (const form of document.querySelectorAll("[data-drop]")) {
 
 // A grid of many links is one stop of the tab key; arrows go on inside.
 for (const grid of document.querySelectorAll("[data-grid]")) {
-  const links = [...grid.querySelectorAll("a")];
-  links.forEach((link, at) => { link.tabIndex = at ? -1 : 0; });
+  const shown = () => [...grid.querySelectorAll("li:not([hidden]) a[href]")];
+  const begin = () => shown().forEach((link, at) => { link.tabIndex = at ? -1 : 0; });
+  begin();
+  grid.addEventListener("arranged", begin);
   grid.addEventListener("keydown", (event) => {
+    const links = shown();
     const at = links.indexOf(document.activeElement);
     const across = Math.max(1, getComputedStyle(grid).gridTemplateColumns.split(" ").length);
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across }[event.key];
