@@ -293,7 +293,7 @@ def test_a_default_size_in_every_form(size: str, side: list[int], home: Path) ->
     ("text", "words"),
     [
         ("[defaults]\ndevic = 'cpu'", "[defaults]: no command has an option 'devic'; nearest: 'device'"),
-        ("[defaults]\npictures = 'x'", "[defaults]: no command has an option 'pictures'"),
+        ("[defaults]\nphotographs = 'x'", "[defaults]: no command has an option 'photographs'"),
         ("[defaults]\ndevice = true", "[defaults]: device is text in quotes, not True"),
         ("[defaults.gradiet]\nx = 1", "[defaults]: there is no command 'gradiet'; nearest: 'gradient'"),
         ("[defaults.gradient]\npatch = 3", "[defaults.gradient]: gradient has no option 'patch'"),

@@ -95,7 +95,7 @@ def test_from_the_first_page_to_a_unit_and_down_to_an_activation(opens: Opens, s
     page.locator(".examples a").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("in .*png"))
     page.get_by_role("link", name="guided").click()
-    assert "method=guided" in page.url
+    expect(page).to_have_url(re.compile("method=guided"))
     page.get_by_role("link", name="What else excites this unit").click()
     expect(page.get_by_role("heading", name="Its strongest pictures")).to_be_visible()
 
@@ -176,6 +176,8 @@ def test_units_are_sorted_and_filtered_and_keep_their_pictures(opens: Opens, exp
     by_number = dict(page.evaluate(shows))
     assert list(by_number) == [str(unit) for unit in range(48)]
     page.get_by_role("link", name="how often active").click()
+    expect(page.locator("[aria-current=true]", has_text="how often active")).to_be_visible()
+    page.wait_for_load_state()
     by_activity = dict(page.evaluate(shows))
     expected = [str(row["unit"]) for row in explorer.json("/net/zfnet64/layer/conv1.json?sort=active")["units"]]
     assert list(by_activity) == expected != list(by_number)

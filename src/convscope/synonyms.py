@@ -327,7 +327,7 @@ THINGS = (
     Wish(
         "influence of training pictures", ("train", "history"), "tracin TracInCP influence data_influence", missing=True
     ),
-    Wish("export of networks", ("layers", "load"), "export convert save_model to_onnx quantize", missing=True),
+    Wish("export of networks", ("layers", "load"), "convert save_model to_onnx quantize", missing=True),
 )
 """What methods, views and commands are called elsewhere."""
 
