@@ -33,7 +33,7 @@ def post(explorer: Running, path: str = "/jobs", **fields: object) -> Answer:
     return explorer.get(path, form, "POST", body)
 
 
-def until(true: Callable[[], object], seconds: float = 120) -> None:
+def until(true: Callable[[], object], seconds: float = 600) -> None:
     """Wait for what a process of its own brings about."""
     end = time.monotonic() + seconds
     while not true():
@@ -115,7 +115,7 @@ def test_a_table_of_a_stranger_runs_no_code_and_reads_no_other_folder(tmp_path: 
     jobs = again.jobs
     assert jobs is not None
     try:
-        until(lambda: not any(job.open for job in jobs.listed()), 60)
+        until(lambda: not any(job.open for job in jobs.listed()))
         assert [job.state for job in jobs.listed()] == ["failed"] * 3
         assert not (tmp_path / "was-run").exists()
         assert "other weights" in jobs._listed("WHERE id = ?", ("a",))[0].message

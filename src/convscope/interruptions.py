@@ -24,7 +24,8 @@ _PATIENCE = {
     # `with` itself is never interrupted between these and its block.
     **dict.fromkeys(("__enter__", "__exit__", "enter_context"), 0.5),
     # What is raised there is lost; the others are the callbacks of `weakref`'s containers.
-    **dict.fromkeys(("__del__", "remove", "_remove"), 0.5),
+    # Of a large program the collector itself may take a second between two of its callbacks.
+    **dict.fromkeys(("__del__", "remove", "_remove"), 10.0),
     # Packages whose first import was interrupted may not be imported again by the same process, torch's own among them.
     "_find_and_load": 10.0,
 }

@@ -109,7 +109,7 @@ def _network(asked: Task) -> Any:
 def main() -> int:
     """Do what standard input says; 0 where it is done, 2 with a sentence where it cannot be."""
     with suppress(OSError, AttributeError):
-        os.nice(10)  # whoever looks at pages goes before
+        os.nice(5)  # whoever looks at pages goes before
     asked = Document("what is to be done", sys.stdin.read(), OutputError).json(Task)
     folder = Path(asked.folder)
     teller = _Teller(folder)
