@@ -51,13 +51,12 @@ BANDS: Mapping[Band, str] = {
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """A network in numbers: its id and name, what it reads, how many layers and parameters, and what was scanned."""
+    """A network in numbers that need no run of it: its id and name, what it reads, parameters, and what was scanned."""
 
     id: str
     name: str
     size: tuple[int, int]
     channels: int
-    layers: int
     parameters: int
     scanned: str
 
@@ -67,7 +66,7 @@ class NetworkFacts:
         net, atlas = specimen.net, specimen.atlas
         scanned = "" if atlas is None else f"{atlas.manifest.units:,} units over {atlas.manifest.pictures:,} pictures"
         count = sum(parameter.numel() for parameter in net.parameters())
-        return cls(specimen.id, net.name, net.size, net.channels, len(specimen.layers), count, scanned)
+        return cls(specimen.id, net.name, net.size, net.channels, count, scanned)
 
 
 @dataclass(frozen=True)
@@ -239,10 +238,7 @@ async def layer_facts(specimen: Specimen) -> list[LayerFacts]:
 @page(router, "/", Home)
 async def home(bench: OnBench) -> Home:
     """Show the first page."""
-    facts: list[NetworkFacts] = []
-    for each in bench.specimens.values():
-        await each.ready()
-        facts.append(NetworkFacts.of(each))
+    facts = [NetworkFacts.of(each) for each in bench.specimens.values()]
     return Home(facts, bench.shelf.listed, bench.shelf.sent)
 
 
