@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -109,3 +110,12 @@ def bench_of_pieces(atlas: Atlas) -> Bench:
     """Return a bench of zfnet64 with its atlas (`pieces_atlas`), lenet5 without one, and two photographs."""
     shelf = Shelf(["sample:chelsea", "sample:coffee"])
     return Bench([Specimen("zfnet64", atlas.net, atlas), Specimen("lenet5", load("lenet5"))], shelf)
+
+
+def until(true: Callable[[], object], looks: int = 12_000) -> None:
+    """Wait for what another thread or process brings about; a test that looked so often in vain fails."""
+    for _ in range(looks):
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError("what was waited for never came about")

@@ -6,8 +6,6 @@ import io
 import os
 import signal
 import sqlite3
-import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -20,7 +18,7 @@ from convscope.explorer.bench import Bench
 from convscope.explorer.jobs import Jobs
 from convscope.explorer.shelf import Shelf
 from convscope.explorer.specimen import Specimen
-from explorers import Answer, Running, running
+from explorers import Answer, Running, running, until
 
 
 def bench_of(folder: Path, pictures: list[str] | None = None) -> Bench:
@@ -31,14 +29,6 @@ def post(explorer: Running, path: str = "/jobs", **fields: object) -> Answer:
     body = urlencode({"token": explorer.bench.token, "network": "lenet5", **fields}).encode()
     form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": f"http://{explorer.host}"}
     return explorer.get(path, form, "POST", body)
-
-
-def until(true: Callable[[], object], seconds: float = 600) -> None:
-    """Wait for what a process of its own brings about."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def state(explorer: Running, path: str) -> str:

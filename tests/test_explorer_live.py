@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -26,7 +25,7 @@ from convscope.explorer.bench import Bench
 from convscope.explorer.frames import MOST_BYTES
 from convscope.explorer.shelf import Shelf
 from convscope.explorer.specimen import Specimen
-from explorers import Running, running
+from explorers import Running, running, until
 
 WISH = {"layer": "relu2", "of": "relu2", "unit": 3}
 
@@ -134,13 +133,6 @@ def _holding(explorer: Running) -> Callable[[], None]:
     return done.set
 
 
-def _until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def plain(shade: int) -> bytes:
     return frame(np.full((64, 64, 3), shade, np.uint8))
 
@@ -158,7 +150,7 @@ def test_the_newest_frame_wins_while_the_network_is_busy(explorer: Running) -> N
         release = _holding(explorer)
         client.send(json.dumps(WISH | {"at": [8, 8]}))
         client.send(plain(10))
-        _until(lambda: specimen.waiting == 1)
+        until(lambda: specimen.waiting == 1)
         for shade in range(20, 130, 10):
             client.send(plain(shade))
         assert client.ping().wait(10)
@@ -176,8 +168,8 @@ def test_a_browser_that_leaves_gives_up_its_turn(explorer: Running) -> None:
     with live(explorer) as client:
         client.send(json.dumps(WISH))
         client.send(plain(10))
-        _until(lambda: specimen.waiting == 1)
-    _until(lambda: specimen.waiting == 0)
+        until(lambda: specimen.waiting == 1)
+    until(lambda: specimen.waiting == 0)
     release()
     assert len(values(explorer, (10,))) == 1
 
