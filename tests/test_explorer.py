@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from convscope import Atlas, explain, tap
+from convscope import Atlas, Net, explain, tap
 from convscope.atlas.crops import Spot, project_spots
 from convscope.explorer.bench import ids
 from convscope.explorer.images import CELL, PITCH, Cell, position_in_cell
 from convscope.explorer.links import slugs
+from convscope.explorer.shelf import Shelf
 from explorers import Running, bench_of_pieces, running
 
 
@@ -257,3 +258,20 @@ def test_the_map_of_a_network_leads_to_its_layers_and_opens_groups(explorer: Run
     assert twin["open"] == []
     boxes = {box["key"]: box for box in twin["boxes"]}
     assert (boxes["conv3"]["reads"], boxes["conv3"]["row"]) == (["conv2"], 4)
+
+
+@pytest.mark.parametrize("shape", [(24, 40, 6), (6, 24, 40), (24, 40, 4), (24, 40)])
+def test_an_array_of_any_number_of_bands_is_read_as_it_was_sent(shape: tuple[int, ...]) -> None:
+    """A network of so many bands reads of what was sent what it reads of the array itself."""
+    array = np.random.default_rng(0).integers(0, 60000, shape).astype(np.uint16)
+    bands = min(shape[0], shape[2]) if len(shape) == 3 else 1
+    body = torch.nn.Sequential(torch.nn.Conv2d(bands, 2, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    net = Net(body.eval(), mean=[0.5] * bands, std=[0.2] * bands, size=16)
+    content = io.BytesIO()
+    np.save(content, array)
+    shelf = Shelf()
+    try:
+        shown = shelf.add(content.getvalue(), "bands.npy")
+        assert torch.equal(net.read(shelf.clean(shown.id).content), net.read(array))
+    finally:
+        shelf.decoder.close()

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.opening import open_content
+from ..data.raster_files import kind_of, read_array
 from ..errors import PictureError
 
 _MEMORY = 5 << 29
@@ -89,7 +90,7 @@ def _bound_memory() -> None:
 def _decoded(content: bytes, name: str) -> Clean | str:
     """Decode in the process; the reason as a text where that fails."""
     try:
-        opened = open_content(content, name=name)
+        opened = open_content(content, name=name, bands=_bands(content, name))
         if not isinstance(opened, Image.Image):
             buffer = io.BytesIO()
             np.save(buffer, opened.values, allow_pickle=False)
@@ -99,6 +100,14 @@ def _decoded(content: bytes, name: str) -> Clean | str:
         return f"{name} takes too much memory to be read: make a smaller picture of it"
     except Exception as error:
         return str(error) if isinstance(error, PictureError) else f"{name} cannot be read: {type(error).__name__}"
+
+
+def _bands(content: bytes, name: str) -> int | None:
+    """Return how many bands an array has, for networks that read any number of them: the shorter of its outer sides."""
+    if kind_of(io.BytesIO(content)) != "npy":
+        return None
+    array = read_array(io.BytesIO(content), name)
+    return min(array.shape[0], array.shape[2]) if array.ndim == 3 else None
 
 
 def _clean(image: Image.Image) -> Clean:
